@@ -1,0 +1,5 @@
+//! Portolan: a container registry that runs as a mesh.
+//!
+//! ARCHITECTURE.md is the map. Modules are listed in the order in which they may know each other: each may use the
+//! ones above it, none below (`tests/it/imports.rs` enforces it).
+
