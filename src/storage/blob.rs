@@ -1,0 +1,177 @@
+//! The blob store: objects that are written once, under keys that are never used again.
+
+use std::{fmt, pin::Pin};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::Stream;
+
+use super::StoreError;
+
+/// A store of objects.
+///
+/// Contract, checked for every driver by the suite in `storage::contract`:
+/// - An object appears whole or not at all: when `put` or `complete` returned, it is durable and every later `get`
+///   sees all of it.
+/// - `complete` builds the object from exactly the parts it names, in that order. A part that was overwritten (another
+///   ETag) or never uploaded is [`InvalidPart`](super::StoreErrorKind::InvalidPart); parts that it doesn't name vanish.
+///   Part numbers ascend and may have gaps.
+/// - Every part but the last has at least [`min_part`](Self::min_part) bytes.
+/// - `delete` and `abort` of what doesn't exist succeed.
+#[async_trait]
+pub trait BlobStore: Send + Sync + 'static {
+    /// Stores `payload` as the object `key`.
+    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<(), StoreError>;
+
+    /// Begins a multipart upload that will become the object `key`; gives the store's id of it.
+    async fn begin(&self, key: &ObjectKey) -> Result<String, StoreError>;
+
+    /// Uploads a part; gives its ETag. A part of the same number replaces the former.
+    async fn part(
+        &self,
+        key: &ObjectKey,
+        upload: &str,
+        number: PartNumber,
+        payload: Payload,
+    ) -> Result<String, StoreError>;
+
+    /// Makes the object from `parts`. Repeating a `complete` that succeeded is either a success or
+    /// [`NotFound`](super::StoreErrorKind::NotFound): the caller then asks `head`.
+    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<(), StoreError>;
+
+    /// Drops a multipart upload and its parts.
+    async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), StoreError>;
+
+    /// The bytes from `first` to `last`, both included, of the object. The caller knows the object's length from a row.
+    /// The stream yields exactly that many bytes or ends with an error.
+    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<ByteStream, StoreError>;
+
+    /// The object's length in bytes, if there is one.
+    async fn head(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError>;
+
+    /// Deletes the object.
+    async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError>;
+
+    /// Deletes every object whose key begins with `prefix` but those in `keep`, and aborts every multipart upload under
+    /// it but those towards `keep`. For what a crash may have left behind: never called while a request is served.
+    async fn sweep(&self, prefix: &str, keep: &[ObjectKey]) -> Result<(), StoreError>;
+
+    /// Least length of a part that isn't the last, in bytes (S3: 5 MiB).
+    fn min_part(&self) -> u64;
+}
+
+/// A stream of an object's bytes. An error ends it; a clean end means that all bytes were there.
+pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>;
+
+/// Names an object: path segments of `[a-z0-9_-]`, joined by `/`, 1 to 200 bytes.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey(String);
+
+impl ObjectKey {
+    /// `key`, if it has the form above.
+    pub fn parse(key: &str) -> Option<Self> {
+        let segment = |s: &str| {
+            !s.is_empty()
+                && s.bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        };
+        (key.len() <= 200 && key.split('/').all(segment)).then(|| Self(key.to_owned()))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Bytes to store, as they came from the socket: several pieces, so that nothing is copied together. It is bounded by
+/// the part size and can be sent again when the store drops a request.
+#[derive(Clone, Debug, Default)]
+pub struct Payload {
+    chunks: Vec<Bytes>,
+    length: u64,
+}
+
+impl Payload {
+    /// Appends `chunk`.
+    pub fn push(&mut self, chunk: Bytes) {
+        if !chunk.is_empty() {
+            self.length += chunk.len() as u64;
+            self.chunks.push(chunk);
+        }
+    }
+
+    /// Number of bytes.
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The pieces, in order.
+    pub fn chunks(&self) -> &[Bytes] {
+        &self.chunks
+    }
+
+    /// The pieces, in order.
+    pub fn into_chunks(self) -> Vec<Bytes> {
+        self.chunks
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        let mut payload = Self::default();
+        payload.push(bytes);
+        payload
+    }
+}
+
+/// Number of a part, 1 to 10,000 (the range of S3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartNumber(u16);
+
+impl PartNumber {
+    /// The highest.
+    pub const MAX: u32 = 10_000;
+
+    /// `number`, if it is in range.
+    pub fn new(number: u32) -> Option<Self> {
+        (1..=Self::MAX)
+            .contains(&number)
+            .then(|| u16::try_from(number).ok())
+            .flatten()
+            .map(Self)
+    }
+
+    /// As a number.
+    pub fn get(self) -> u32 {
+        self.0.into()
+    }
+}
+
+/// A part as `complete` names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its number.
+    pub number: PartNumber,
+    /// The ETag that `part` gave.
+    pub etag: String,
+    /// Its length in bytes.
+    pub length: u64,
+}

@@ -1,0 +1,27 @@
+//! The two stores every member shares: metadata (rows) and blobs (objects).
+//!
+//! Both are traits, cut for DynamoDB and S3. A driver knows nothing of registries: the domain logic is written once,
+//! above. Each trait is a contract in words (its docs), a suite that every driver runs (`contract`) and a wrapper
+//! that injects faults (`faulty`).
+//!
+//! Absent on purpose: transactions across the two stores (an object becomes visible through a row, never by itself)
+//! and listings of objects (nothing ever walks a bucket).
+
+mod blob;
+mod error;
+mod meta;
+
+/// Rows of the metadata store, as protobuf messages (`proto/portolan/store/v1`).
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod rows {
+    tonic::include_proto!("portolan.store.v1");
+
+    /// The schema this release reads and writes; see `min_reader` in the proto file.
+    pub const SCHEMA: u32 = 1;
+}
+
+pub use self::{
+    blob::{BlobStore, ByteStream, ObjectKey, Part, PartNumber, Payload},
+    error::{StoreError, StoreErrorKind},
+    meta::{Effect, Entry, Expect, Key, MAX_OPS, MetaStore, Op, Outcome, Page, Row, Space, Version},
+};
