@@ -1,0 +1,120 @@
+//! Whether a member that is given a change of a repository should make it (rule R5).
+
+use std::{sync::Arc, time::Duration};
+
+use prost::Message as _;
+
+use super::{Hints, Liveness, View};
+use crate::{
+    oci::{Effect, RepoName, Route},
+    placement::{self, HashKey, MemberId, Ranked},
+    storage::{MetaStore, StoreError, StoreErrorKind, keys, rows},
+};
+
+/// How long a repository stays with a live holder before the member ranked first takes it over.
+pub const HOLD_DOWN: Duration = Duration::from_secs(30);
+
+/// Whether a repository's holder could be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reachability {
+    /// Nobody found otherwise.
+    Unknown,
+    /// The front could not reach it.
+    UnreachableForFront,
+}
+
+/// The answer to a change offered to this member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// This member makes it, taking the repository over if need be.
+    Mine,
+    /// That member holds the repository.
+    Held(MemberId),
+}
+
+/// Knows where repositories live, for the front that looks for an owner and for the member that is offered a change.
+pub struct Owners {
+    view: Arc<dyn View>,
+    hash_key: HashKey,
+    meta: Arc<dyn MetaStore>,
+    hints: Hints,
+}
+
+impl Owners {
+    /// Over the rows in `meta` and the members in `view`.
+    pub fn new(view: Arc<dyn View>, hash_key: HashKey, meta: Arc<dyn MetaStore>, hints: Hints) -> Self {
+        Self { view, hash_key, meta, hints }
+    }
+
+    /// The mesh as this member sees it.
+    pub fn view(&self) -> &Arc<dyn View> {
+        &self.view
+    }
+
+    /// Where repositories were last found.
+    pub fn hints(&self) -> &Hints {
+        &self.hints
+    }
+
+    /// All members in the order of their scores for `repository`.
+    pub fn ranking(&self, repository: &RepoName) -> Vec<Ranked> {
+        let members: Vec<_> = self.view.members().into_iter().map(|member| member.id).collect();
+        placement::rank(&self.hash_key, &members, repository)
+    }
+
+    /// Live members to offer a request for `repository` to, best first: the member it was last found at, then the
+    /// ranking.
+    pub fn candidates(&self, repository: &RepoName) -> Vec<MemberId> {
+        let is_live = |member: &MemberId| self.view.liveness(member) == Liveness::Live;
+        let hinted = self.hints.get(repository).filter(is_live);
+        let ranked = self.ranking(repository).into_iter().map(|ranked| ranked.member).filter(is_live);
+        let mut candidates: Vec<MemberId> = hinted.into_iter().collect();
+        for member in ranked {
+            if !candidates.contains(&member) {
+                candidates.push(member);
+            }
+        }
+        candidates
+    }
+
+    /// Whether this member should serve `route`. Only changes of names ask the store; reads and content-addressed
+    /// additions are right anywhere.
+    ///
+    /// `reaches` tells whether this member itself reaches another one: a holder is passed over only if neither the front
+    /// nor this member does.
+    pub async fn claim(
+        &self,
+        route: &Route,
+        front_found: Reachability,
+        reaches: impl Fn(&MemberId) -> bool + Send,
+    ) -> Result<Claim, StoreError> {
+        let Some(repository) = route.repository() else { return Ok(Claim::Mine) };
+        if route.effect() == Effect::Safe || !route.changes_names() {
+            return Ok(Claim::Mine);
+        }
+        let Some((holder, held_since_ms)) = self.holder(repository).await? else { return Ok(Claim::Mine) };
+        let me = self.view.me();
+        if holder == *me || self.view.liveness(&holder) != Liveness::Live {
+            return Ok(Claim::Mine);
+        }
+        if front_found == Reachability::UnreachableForFront && !reaches(&holder) {
+            return Ok(Claim::Mine);
+        }
+        let first = self.ranking(repository).into_iter().next();
+        let settled = crate::clock::now_ms().saturating_sub(held_since_ms) >= HOLD_DOWN.as_millis() as u64;
+        if first.is_some_and(|first| first.member == *me) && settled {
+            return Ok(Claim::Mine);
+        }
+        Ok(Claim::Held(holder))
+    }
+
+    /// The member named in the repository's row and since when (milliseconds since the Unix epoch), if there is a row.
+    pub async fn holder(&self, repository: &RepoName) -> Result<Option<(MemberId, u64)>, StoreError> {
+        let Some(row) = self.meta.get(&keys::repository(repository)).await? else { return Ok(None) };
+        let corrupt =
+            |source: Box<dyn std::error::Error + Send + Sync>| StoreError::with_source(StoreErrorKind::Corrupt, "read a repository's row", source);
+        let row = rows::Repository::decode(row.bytes).map_err(|error| corrupt(error.into()))?;
+        let holder = row.holder.parse().map_err(|error: placement::MemberIdError| corrupt(error.into()))?;
+        Ok(Some((holder, row.held_since_ms)))
+    }
+}

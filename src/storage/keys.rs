@@ -1,0 +1,148 @@
+//! What lies where in the metadata store: the only place that builds a [`Key`].
+//!
+//! | space | partition | sort | row |
+//! |---|---|---|---|
+//! | repositories | `_catalog` | repository | [`CatalogEntry`](super::rows::CatalogEntry) |
+//! | repositories | repository | `.` | [`Repository`](super::rows::Repository) |
+//! | repositories | repository | `t#<tag>` | [`Tag`](super::rows::Tag) |
+//! | repositories | repository | `d#<digest>#<tag>` | [`Mark`](super::rows::Mark) |
+//! | repositories | repository | `b#<digest>` | [`LinkedBlob`](super::rows::LinkedBlob) |
+//! | manifests | repository | `m#<digest>` | [`Manifest`](super::rows::Manifest) |
+//! | manifests | repository | `r#<child>#<parent>` | [`Mark`](super::rows::Mark) |
+//! | manifests | repository | `s#<subject>#<digest>` | [`Referrer`](super::rows::Referrer) |
+//! | blobs | digest | `.` | [`Blob`](super::rows::Blob) |
+//! | blobs | `_due#<00..ff>` | `<time>#<kind>#<key>` | [`Due`](super::rows::Due) |
+//! | links | digest | repository | [`Link`](super::rows::Link) |
+//! | uploads | upload id | `.` | [`Session`](super::rows::Session) |
+//! | uploads | upload id | `p#<first>#<attempt>` | [`Parts`](super::rows::Parts) |
+//! | members | `_members` | member | [`Lease`](super::rows::Lease) |
+//!
+//! `#` and `_catalog` can't occur in names, tags or digests, and a bare `.` can't be a repository, so keys never
+//! collide. Digests contain a `:`, which sorts after `#`.
+
+use super::{Key, Space, rows::DueKind};
+use crate::{
+    oci::{Digest, RepoName, Tag, UploadId},
+    placement::MemberId,
+};
+
+/// Partition of the catalogue.
+pub const CATALOG: &str = "_catalog";
+/// Partition of the leases.
+pub const MEMBERS: &str = "_members";
+/// Sort key of a partition's own row.
+const SELF: &str = ".";
+/// Prefix of tags among a repository's rows.
+pub const TAGS: &str = "t#";
+/// How many partitions the due-rows are spread over.
+pub const DUE_PARTITIONS: u16 = 256;
+
+fn key(space: Space, partition: impl Into<String>, sort: impl Into<String>) -> Key {
+    Key { space, partition: partition.into(), sort: sort.into() }
+}
+
+/// The repository's own row.
+pub fn repository(name: &RepoName) -> Key {
+    key(Space::Repositories, name.as_str(), SELF)
+}
+
+/// The repository's entry in the catalogue.
+pub fn catalog_entry(name: &RepoName) -> Key {
+    key(Space::Repositories, CATALOG, name.as_str())
+}
+
+/// What a tag names.
+pub fn tag(repository: &RepoName, tag: &Tag) -> Key {
+    key(Space::Repositories, repository.as_str(), format!("{TAGS}{tag}"))
+}
+
+/// A tag by the digest it names.
+pub fn tag_of(repository: &RepoName, digest: &Digest, tag: &Tag) -> Key {
+    key(Space::Repositories, repository.as_str(), format!("{}{tag}", tags_of(digest)))
+}
+
+/// Prefix of the tags that name a digest.
+pub fn tags_of(digest: &Digest) -> String {
+    format!("d#{digest}#")
+}
+
+/// The reverse of [`link`].
+pub fn linked_blob(repository: &RepoName, digest: &Digest) -> Key {
+    key(Space::Repositories, repository.as_str(), format!("b#{digest}"))
+}
+
+/// A manifest.
+pub fn manifest(repository: &RepoName, digest: &Digest) -> Key {
+    key(Space::Manifests, repository.as_str(), format!("m#{digest}"))
+}
+
+/// That `parent` references `child`.
+pub fn reference(repository: &RepoName, child: &Digest, parent: &Digest) -> Key {
+    key(Space::Manifests, repository.as_str(), format!("{}{parent}", references_to(child)))
+}
+
+/// Prefix of the manifests that reference `child`.
+pub fn references_to(child: &Digest) -> String {
+    format!("r#{child}#")
+}
+
+/// A referrer of `subject`.
+pub fn referrer(repository: &RepoName, subject: &Digest, digest: &Digest) -> Key {
+    key(Space::Manifests, repository.as_str(), format!("{}{digest}", referrers_of(subject)))
+}
+
+/// Prefix of the referrers of `subject`.
+pub fn referrers_of(subject: &Digest) -> String {
+    format!("s#{subject}#")
+}
+
+/// The record of a blob.
+pub fn blob(digest: &Digest) -> Key {
+    key(Space::Blobs, digest.as_str(), SELF)
+}
+
+/// That `repository` holds the blob.
+pub fn link(digest: &Digest, repository: &RepoName) -> Key {
+    key(Space::Links, digest.as_str(), repository.as_str())
+}
+
+/// An upload session.
+pub fn session(id: &UploadId) -> Key {
+    key(Space::Uploads, id.as_str(), SELF)
+}
+
+/// Prefix of an upload's rows of parts.
+pub const PARTS: &str = "p#";
+
+/// The parts of one acknowledged PATCH, whose first part has the number `first`.
+pub fn parts(id: &UploadId, first: u32, attempt: &str) -> Key {
+    key(Space::Uploads, id.as_str(), format!("{PARTS}{first:05}#{attempt}"))
+}
+
+/// A member's lease.
+pub fn lease(member: &MemberId) -> Key {
+    key(Space::Members, MEMBERS, member.as_str())
+}
+
+/// Work to look at when `due_ms` (since the Unix epoch) has come. The partition is derived from `subject`, so the same
+/// due-row has the same key whoever writes it.
+pub fn due(due_ms: u64, kind: DueKind, subject: &str) -> Key {
+    let kind = match kind {
+        DueKind::Unspecified => "unspecified",
+        DueKind::Session => "session",
+        DueKind::Link => "link",
+        DueKind::Digest => "digest",
+        DueKind::Trash => "trash",
+        DueKind::Tombstone => "tombstone",
+        DueKind::ManifestBody => "manifest-body",
+        DueKind::Manifest => "manifest",
+    };
+    // FNV-1a: any spread will do, it only has to stay the same.
+    let spread = subject.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    key(Space::Blobs, due_partition((spread % u32::from(DUE_PARTITIONS)) as u16), format!("{due_ms:016x}#{kind}#{subject}"))
+}
+
+/// Name of the `n`-th partition of due-rows.
+pub fn due_partition(n: u16) -> String {
+    format!("_due#{n:02x}")
+}

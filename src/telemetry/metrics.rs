@@ -1,0 +1,271 @@
+//! What is counted. Every label has a bounded set of values: routes by name, members by name, statuses; never a
+//! repository, a user or an address.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        gauge::Gauge,
+        histogram::Histogram,
+    },
+    registry::{Registry, Unit},
+};
+
+use crate::placement::MemberId;
+
+/// Handles of all metrics of one member. Cheap to share behind an `Arc`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    request_duration: Family<RouteLabels, Histogram, Latency>,
+    request_bytes: Family<DirectionLabels, Counter>,
+    /// Client requests this member works on now.
+    pub requests_in_flight: Gauge,
+    forwards: Family<ForwardLabels, Counter>,
+    forward_duration: Family<PeerLabels, Histogram, Latency>,
+    forward_bytes: Family<PeerDirectionLabels, Counter>,
+    streams: Family<PeerLabels, Gauge>,
+    replays: Family<ForwardLabels, Counter>,
+    resumed_pulls: Counter,
+    store_requests: Family<StoreLabels, Counter>,
+    store_duration: Family<StoreLabels, Histogram, Latency>,
+}
+
+#[derive(Clone, Debug)]
+struct Latency;
+
+impl MetricConstructor<Histogram> for Latency {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0])
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    route: &'static str,
+    status: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RouteLabels {
+    route: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DirectionLabels {
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PeerLabels {
+    peer: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PeerDirectionLabels {
+    peer: String,
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ForwardLabels {
+    peer: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StoreLabels {
+    store: &'static str,
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+/// Which way bytes went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client, or towards the owner.
+    Upload,
+    /// To the client, or from the owner.
+    Download,
+}
+
+impl Direction {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Upload => "upload",
+            Self::Download => "download",
+        }
+    }
+}
+
+/// How a request offered to a member went, seen from the front or from the member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardOutcome {
+    /// Answered, whatever the status.
+    Answered,
+    /// The member named another holder.
+    NotOwner,
+    /// The member had no room.
+    Busy,
+    /// The member could not be reached, or the stream broke before `go`.
+    Unreachable,
+    /// The stream broke after `go`: nobody knows what became of the request.
+    Unknown,
+    /// The response's body broke off.
+    Broken,
+    /// The peer, its grants or its frames were refused.
+    Refused,
+}
+
+impl ForwardOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::NotOwner => "not_owner",
+            Self::Busy => "busy",
+            Self::Unreachable => "unreachable",
+            Self::Unknown => "unknown",
+            Self::Broken => "broken",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl Metrics {
+    /// Registers everything, at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("portolan");
+        let metrics = Self {
+            requests: Family::default(),
+            request_duration: Family::new_with_constructor(Latency),
+            request_bytes: Family::default(),
+            requests_in_flight: Gauge::default(),
+            forwards: Family::default(),
+            forward_duration: Family::new_with_constructor(Latency),
+            forward_bytes: Family::default(),
+            streams: Family::default(),
+            replays: Family::default(),
+            resumed_pulls: Counter::default(),
+            store_requests: Family::default(),
+            store_duration: Family::new_with_constructor(Latency),
+            registry: Registry::default(),
+        };
+        let m = &metrics;
+        registry.register("requests", "Requests of clients, by route and status", m.requests.clone());
+        registry.register_with_unit(
+            "request_duration",
+            "Time until a client's response was complete",
+            Unit::Seconds,
+            m.request_duration.clone(),
+        );
+        registry.register_with_unit(
+            "request_body",
+            "Bytes of bodies exchanged with clients",
+            Unit::Bytes,
+            m.request_bytes.clone(),
+        );
+        registry.register(
+            "requests_in_flight",
+            "Requests of clients being worked on",
+            m.requests_in_flight.clone(),
+        );
+        registry.register("forwards", "Requests offered to another member, by outcome", m.forwards.clone());
+        registry.register_with_unit(
+            "forward_duration",
+            "Time until a forwarded response's head arrived",
+            Unit::Seconds,
+            m.forward_duration.clone(),
+        );
+        registry.register_with_unit(
+            "forward_body",
+            "Bytes of bodies exchanged with another member as a front",
+            Unit::Bytes,
+            m.forward_bytes.clone(),
+        );
+        registry.register("streams", "Forward streams open towards another member", m.streams.clone());
+        registry.register("replays", "Requests offered by another member, by outcome", m.replays.clone());
+        registry.register(
+            "resumed_pulls",
+            "Pulls whose owner's stream broke and that the front finished itself",
+            m.resumed_pulls.clone(),
+        );
+        registry.register("store_requests", "Requests to the stores", m.store_requests.clone());
+        registry.register_with_unit(
+            "store_duration",
+            "Time a request to a store took",
+            Unit::Seconds,
+            m.store_duration.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+
+    /// A client's request was answered to the last byte, or broke off.
+    pub fn request(&self, route: &'static str, status: u16, took: Duration) {
+        self.requests.get_or_create(&RequestLabels { route, status }).inc();
+        self.request_duration.get_or_create(&RouteLabels { route }).observe(took.as_secs_f64());
+    }
+
+    /// Bytes of a body were exchanged with a client.
+    pub fn request_bytes(&self, direction: Direction, bytes: u64) {
+        self.request_bytes.get_or_create(&DirectionLabels { direction: direction.as_str() }).inc_by(bytes);
+    }
+
+    /// This member offered a request to `peer`.
+    pub fn forward(&self, peer: &MemberId, outcome: ForwardOutcome) {
+        let labels = ForwardLabels { peer: peer.as_str().to_owned(), outcome: outcome.as_str() };
+        self.forwards.get_or_create(&labels).inc();
+    }
+
+    /// `peer` answered with a head after that long.
+    pub fn forward_took(&self, peer: &MemberId, took: Duration) {
+        let labels = PeerLabels { peer: peer.as_str().to_owned() };
+        self.forward_duration.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Bytes of a body were exchanged with `peer` as its front.
+    pub fn forward_bytes(&self, peer: &MemberId, direction: Direction, bytes: u64) {
+        let labels = PeerDirectionLabels { peer: peer.as_str().to_owned(), direction: direction.as_str() };
+        self.forward_bytes.get_or_create(&labels).inc_by(bytes);
+    }
+
+    /// The number of streams open towards `peer`.
+    pub fn streams(&self, peer: &MemberId) -> Gauge {
+        self.streams.get_or_create(&PeerLabels { peer: peer.as_str().to_owned() }).clone()
+    }
+
+    /// `peer` offered a request to this member.
+    pub fn replay(&self, peer: &MemberId, outcome: ForwardOutcome) {
+        let labels = ForwardLabels { peer: peer.as_str().to_owned(), outcome: outcome.as_str() };
+        self.replays.get_or_create(&labels).inc();
+    }
+
+    /// A broken pull goes on.
+    pub fn resumed_pull(&self) {
+        self.resumed_pulls.inc();
+    }
+
+    /// A request to a store ended.
+    pub fn store(&self, store: &'static str, operation: &'static str, outcome: &'static str, took: Duration) {
+        let labels = StoreLabels { store, operation, outcome };
+        self.store_requests.get_or_create(&labels).inc();
+        self.store_duration.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// All of them in the OpenMetrics text format.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String doesn't fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

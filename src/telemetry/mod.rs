@@ -1,0 +1,5 @@
+//! What the program says of itself.
+
+mod metrics;
+
+pub use self::metrics::{Direction, ForwardOutcome, Metrics};
