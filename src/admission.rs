@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tower::util::BoxCloneSyncService;
 
 use crate::{
-    oci::{Action, Digest, RepoName, Route},
+    oci::{Action, Digest, Permission, RepoName, Route},
     placement::MemberId,
     storage::{ObjectKey, StoreError},
 };
@@ -73,7 +73,9 @@ pub fn empty() -> Body {
 
 /// A [`Body`] of one piece.
 pub fn full(bytes: Bytes) -> Body {
-    http_body_util::Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+    http_body_util::Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// Who asks, as the front verified it.
@@ -108,12 +110,16 @@ impl Grants {
 
     /// Whether `action` is allowed on `repository`.
     pub fn allows(&self, repository: &RepoName, action: Action) -> bool {
-        self.0.get(repository).is_some_and(|actions| actions.contains(&action))
+        self.0
+            .get(repository)
+            .is_some_and(|actions| actions.contains(&action))
     }
 
     /// Every repository with its actions.
     pub fn iter(&self) -> impl Iterator<Item = (&RepoName, &[Action])> {
-        self.0.iter().map(|(repository, actions)| (repository, actions.as_slice()))
+        self.0
+            .iter()
+            .map(|(repository, actions)| (repository, actions.as_slice()))
     }
 }
 
@@ -168,9 +174,12 @@ pub struct Admitted {
 impl Admitted {
     /// Whether the grants cover what the route needs.
     pub fn is_covered(&self) -> bool {
-        self.route.permissions().iter().all(|permission| {
-            permission.any_of.iter().any(|action| self.grants.allows(&permission.repository, *action))
-        })
+        let refused = |permission: &Permission| {
+            permission
+                .need
+                .refuses(|action| self.grants.allows(&permission.repository, action))
+        };
+        !self.route.permissions().iter().any(refused)
     }
 }
 

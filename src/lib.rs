@@ -3,4 +3,10 @@
 //! ARCHITECTURE.md is the map. Modules are listed in the order in which they may know each other: each may use the
 //! ones above it, none below (`tests/it/imports.rs` enforces it).
 
+pub mod oci;
+pub mod placement;
+pub mod clock;
+pub mod telemetry;
 pub mod storage;
+pub mod admission;
+pub mod ownership;

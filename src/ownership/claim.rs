@@ -6,7 +6,7 @@ use prost::Message as _;
 
 use super::{Hints, Liveness, View};
 use crate::{
-    oci::{Effect, RepoName, Route},
+    oci::{RepoName, Route},
     placement::{self, HashKey, MemberId, Ranked},
     storage::{MetaStore, StoreError, StoreErrorKind, keys, rows},
 };
@@ -43,7 +43,12 @@ pub struct Owners {
 impl Owners {
     /// Over the rows in `meta` and the members in `view`.
     pub fn new(view: Arc<dyn View>, hash_key: HashKey, meta: Arc<dyn MetaStore>, hints: Hints) -> Self {
-        Self { view, hash_key, meta, hints }
+        Self {
+            view,
+            hash_key,
+            meta,
+            hints,
+        }
     }
 
     /// The mesh as this member sees it.
@@ -67,7 +72,11 @@ impl Owners {
     pub fn candidates(&self, repository: &RepoName) -> Vec<MemberId> {
         let is_live = |member: &MemberId| self.view.liveness(member) == Liveness::Live;
         let hinted = self.hints.get(repository).filter(is_live);
-        let ranked = self.ranking(repository).into_iter().map(|ranked| ranked.member).filter(is_live);
+        let ranked = self
+            .ranking(repository)
+            .into_iter()
+            .map(|ranked| ranked.member)
+            .filter(is_live);
         let mut candidates: Vec<MemberId> = hinted.into_iter().collect();
         for member in ranked {
             if !candidates.contains(&member) {
@@ -88,11 +97,15 @@ impl Owners {
         front_found: Reachability,
         reaches: impl Fn(&MemberId) -> bool + Send,
     ) -> Result<Claim, StoreError> {
-        let Some(repository) = route.repository() else { return Ok(Claim::Mine) };
-        if route.effect() == Effect::Safe || !route.changes_names() {
+        let Some(repository) = route.repository() else {
+            return Ok(Claim::Mine);
+        };
+        if !changes_names(route) {
             return Ok(Claim::Mine);
         }
-        let Some((holder, held_since_ms)) = self.holder(repository).await? else { return Ok(Claim::Mine) };
+        let Some((holder, held_since_ms)) = self.holder(repository).await? else {
+            return Ok(Claim::Mine);
+        };
         let me = self.view.me();
         if holder == *me || self.view.liveness(&holder) != Liveness::Live {
             return Ok(Claim::Mine);
@@ -110,11 +123,40 @@ impl Owners {
 
     /// The member named in the repository's row and since when (milliseconds since the Unix epoch), if there is a row.
     pub async fn holder(&self, repository: &RepoName) -> Result<Option<(MemberId, u64)>, StoreError> {
-        let Some(row) = self.meta.get(&keys::repository(repository)).await? else { return Ok(None) };
-        let corrupt =
-            |source: Box<dyn std::error::Error + Send + Sync>| StoreError::with_source(StoreErrorKind::Corrupt, "read a repository's row", source);
+        let Some(row) = self.meta.get(&keys::repository(repository)).await? else {
+            return Ok(None);
+        };
+        let corrupt = |source: Box<dyn std::error::Error + Send + Sync>| {
+            StoreError::with_source(StoreErrorKind::Corrupt, "read a repository's row", source)
+        };
         let row = rows::Repository::decode(row.bytes).map_err(|error| corrupt(error.into()))?;
-        let holder = row.holder.parse().map_err(|error: placement::MemberIdError| corrupt(error.into()))?;
+        let holder = row
+            .holder
+            .parse()
+            .map_err(|error: placement::MemberIdError| corrupt(error.into()))?;
         Ok(Some((holder, row.held_since_ms)))
+    }
+}
+
+/// Whether the route changes what a name means. Everything else is a read, or adds content under its own digest, which is
+/// right wherever it is done.
+fn changes_names(route: &Route) -> bool {
+    match route {
+        Route::PutManifest { .. } | Route::DeleteManifest { .. } | Route::DeleteBlob { .. } => true,
+        Route::ApiVersion
+        | Route::Catalog { .. }
+        | Route::ListTags { .. }
+        | Route::GetManifest { .. }
+        | Route::HeadManifest { .. }
+        | Route::GetBlob { .. }
+        | Route::HeadBlob { .. }
+        | Route::StartUpload { .. }
+        | Route::PushBlob { .. }
+        | Route::MountBlob { .. }
+        | Route::UploadStatus { .. }
+        | Route::UploadChunk { .. }
+        | Route::FinishUpload { .. }
+        | Route::CancelUpload { .. }
+        | Route::Referrers { .. } => false,
     }
 }

@@ -23,7 +23,10 @@ struct Inner {
 impl Hints {
     /// Remembers at most `capacity` repositories.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, inner: Mutex::default() }
+        Self {
+            capacity,
+            inner: Mutex::default(),
+        }
     }
 
     /// The member that was last found to hold `repository`.

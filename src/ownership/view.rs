@@ -77,11 +77,19 @@ impl StaticView {
     pub fn new(me: MemberId, members: impl IntoIterator<Item = (MemberId, String)>) -> Self {
         let mut members: Vec<_> = members
             .into_iter()
-            .map(|(id, mesh_address)| MemberView { id, mesh_address, liveness: Liveness::Live })
+            .map(|(id, mesh_address)| MemberView {
+                id,
+                mesh_address,
+                liveness: Liveness::Live,
+            })
             .collect();
         members.sort_by(|a, b| a.id.cmp(&b.id));
         members.dedup_by(|a, b| a.id == b.id);
-        Self { me, incarnation: Incarnation::random(), members }
+        Self {
+            me,
+            incarnation: Incarnation::random(),
+            members,
+        }
     }
 }
 
@@ -99,6 +107,9 @@ impl View for StaticView {
     }
 
     fn liveness(&self, member: &MemberId) -> Liveness {
-        self.members.iter().find(|known| known.id == *member).map_or(Liveness::Stranger, |known| known.liveness)
+        self.members
+            .iter()
+            .find(|known| known.id == *member)
+            .map_or(Liveness::Stranger, |known| known.liveness)
     }
 }

@@ -38,7 +38,11 @@ pub const TAGS: &str = "t#";
 pub const DUE_PARTITIONS: u16 = 256;
 
 fn key(space: Space, partition: impl Into<String>, sort: impl Into<String>) -> Key {
-    Key { space, partition: partition.into(), sort: sort.into() }
+    Key {
+        space,
+        partition: partition.into(),
+        sort: sort.into(),
+    }
 }
 
 /// The repository's own row.
@@ -58,7 +62,11 @@ pub fn tag(repository: &RepoName, tag: &Tag) -> Key {
 
 /// A tag by the digest it names.
 pub fn tag_of(repository: &RepoName, digest: &Digest, tag: &Tag) -> Key {
-    key(Space::Repositories, repository.as_str(), format!("{}{tag}", tags_of(digest)))
+    key(
+        Space::Repositories,
+        repository.as_str(),
+        format!("{}{tag}", tags_of(digest)),
+    )
 }
 
 /// Prefix of the tags that name a digest.
@@ -78,7 +86,11 @@ pub fn manifest(repository: &RepoName, digest: &Digest) -> Key {
 
 /// That `parent` references `child`.
 pub fn reference(repository: &RepoName, child: &Digest, parent: &Digest) -> Key {
-    key(Space::Manifests, repository.as_str(), format!("{}{parent}", references_to(child)))
+    key(
+        Space::Manifests,
+        repository.as_str(),
+        format!("{}{parent}", references_to(child)),
+    )
 }
 
 /// Prefix of the manifests that reference `child`.
@@ -88,7 +100,11 @@ pub fn references_to(child: &Digest) -> String {
 
 /// A referrer of `subject`.
 pub fn referrer(repository: &RepoName, subject: &Digest, digest: &Digest) -> Key {
-    key(Space::Manifests, repository.as_str(), format!("{}{digest}", referrers_of(subject)))
+    key(
+        Space::Manifests,
+        repository.as_str(),
+        format!("{}{digest}", referrers_of(subject)),
+    )
 }
 
 /// Prefix of the referrers of `subject`.
@@ -116,7 +132,11 @@ pub const PARTS: &str = "p#";
 
 /// The parts of one acknowledged PATCH, whose first part has the number `first`.
 pub fn parts(id: &UploadId, first: u32, attempt: &str) -> Key {
-    key(Space::Uploads, id.as_str(), format!("{PARTS}{first:05}#{attempt}"))
+    key(
+        Space::Uploads,
+        id.as_str(),
+        format!("{PARTS}{first:05}#{attempt}"),
+    )
 }
 
 /// A member's lease.
@@ -138,8 +158,14 @@ pub fn due(due_ms: u64, kind: DueKind, subject: &str) -> Key {
         DueKind::Manifest => "manifest",
     };
     // FNV-1a: any spread will do, it only has to stay the same.
-    let spread = subject.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    key(Space::Blobs, due_partition((spread % u32::from(DUE_PARTITIONS)) as u16), format!("{due_ms:016x}#{kind}#{subject}"))
+    let spread = subject.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    key(
+        Space::Blobs,
+        due_partition((spread % u32::from(DUE_PARTITIONS)) as u16),
+        format!("{due_ms:016x}#{kind}#{subject}"),
+    )
 }
 
 /// Name of the `n`-th partition of due-rows.

@@ -9,6 +9,7 @@
 
 mod blob;
 mod error;
+pub mod keys;
 mod meta;
 
 /// Rows of the metadata store, as protobuf messages (`proto/portolan/store/v1`).

@@ -40,7 +40,9 @@ struct Latency;
 
 impl MetricConstructor<Histogram> for Latency {
     fn new_metric(&self) -> Histogram {
-        Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0])
+        Histogram::new([
+            0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0,
+        ])
     }
 }
 
@@ -155,7 +157,11 @@ impl Metrics {
             registry: Registry::default(),
         };
         let m = &metrics;
-        registry.register("requests", "Requests of clients, by route and status", m.requests.clone());
+        registry.register(
+            "requests",
+            "Requests of clients, by route and status",
+            m.requests.clone(),
+        );
         registry.register_with_unit(
             "request_duration",
             "Time until a client's response was complete",
@@ -173,7 +179,11 @@ impl Metrics {
             "Requests of clients being worked on",
             m.requests_in_flight.clone(),
         );
-        registry.register("forwards", "Requests offered to another member, by outcome", m.forwards.clone());
+        registry.register(
+            "forwards",
+            "Requests offered to another member, by outcome",
+            m.forwards.clone(),
+        );
         registry.register_with_unit(
             "forward_duration",
             "Time until a forwarded response's head arrived",
@@ -186,14 +196,26 @@ impl Metrics {
             Unit::Bytes,
             m.forward_bytes.clone(),
         );
-        registry.register("streams", "Forward streams open towards another member", m.streams.clone());
-        registry.register("replays", "Requests offered by another member, by outcome", m.replays.clone());
+        registry.register(
+            "streams",
+            "Forward streams open towards another member",
+            m.streams.clone(),
+        );
+        registry.register(
+            "replays",
+            "Requests offered by another member, by outcome",
+            m.replays.clone(),
+        );
         registry.register(
             "resumed_pulls",
             "Pulls whose owner's stream broke and that the front finished itself",
             m.resumed_pulls.clone(),
         );
-        registry.register("store_requests", "Requests to the stores", m.store_requests.clone());
+        registry.register(
+            "store_requests",
+            "Requests to the stores",
+            m.store_requests.clone(),
+        );
         registry.register_with_unit(
             "store_duration",
             "Time a request to a store took",
@@ -205,41 +227,66 @@ impl Metrics {
 
     /// A client's request was answered to the last byte, or broke off.
     pub fn request(&self, route: &'static str, status: u16, took: Duration) {
-        self.requests.get_or_create(&RequestLabels { route, status }).inc();
-        self.request_duration.get_or_create(&RouteLabels { route }).observe(took.as_secs_f64());
+        self.requests
+            .get_or_create(&RequestLabels { route, status })
+            .inc();
+        self.request_duration
+            .get_or_create(&RouteLabels { route })
+            .observe(took.as_secs_f64());
     }
 
     /// Bytes of a body were exchanged with a client.
     pub fn request_bytes(&self, direction: Direction, bytes: u64) {
-        self.request_bytes.get_or_create(&DirectionLabels { direction: direction.as_str() }).inc_by(bytes);
+        self.request_bytes
+            .get_or_create(&DirectionLabels {
+                direction: direction.as_str(),
+            })
+            .inc_by(bytes);
     }
 
     /// This member offered a request to `peer`.
     pub fn forward(&self, peer: &MemberId, outcome: ForwardOutcome) {
-        let labels = ForwardLabels { peer: peer.as_str().to_owned(), outcome: outcome.as_str() };
+        let labels = ForwardLabels {
+            peer: peer.as_str().to_owned(),
+            outcome: outcome.as_str(),
+        };
         self.forwards.get_or_create(&labels).inc();
     }
 
     /// `peer` answered with a head after that long.
     pub fn forward_took(&self, peer: &MemberId, took: Duration) {
-        let labels = PeerLabels { peer: peer.as_str().to_owned() };
-        self.forward_duration.get_or_create(&labels).observe(took.as_secs_f64());
+        let labels = PeerLabels {
+            peer: peer.as_str().to_owned(),
+        };
+        self.forward_duration
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
     }
 
     /// Bytes of a body were exchanged with `peer` as its front.
     pub fn forward_bytes(&self, peer: &MemberId, direction: Direction, bytes: u64) {
-        let labels = PeerDirectionLabels { peer: peer.as_str().to_owned(), direction: direction.as_str() };
+        let labels = PeerDirectionLabels {
+            peer: peer.as_str().to_owned(),
+            direction: direction.as_str(),
+        };
         self.forward_bytes.get_or_create(&labels).inc_by(bytes);
     }
 
     /// The number of streams open towards `peer`.
     pub fn streams(&self, peer: &MemberId) -> Gauge {
-        self.streams.get_or_create(&PeerLabels { peer: peer.as_str().to_owned() }).clone()
+        self.streams
+            .get_or_create(&PeerLabels {
+                peer: peer.as_str().to_owned(),
+            })
+            .clone()
     }
 
     /// `peer` offered a request to this member.
     pub fn replay(&self, peer: &MemberId, outcome: ForwardOutcome) {
-        let labels = ForwardLabels { peer: peer.as_str().to_owned(), outcome: outcome.as_str() };
+        let labels = ForwardLabels {
+            peer: peer.as_str().to_owned(),
+            outcome: outcome.as_str(),
+        };
         self.replays.get_or_create(&labels).inc();
     }
 
@@ -250,9 +297,15 @@ impl Metrics {
 
     /// A request to a store ended.
     pub fn store(&self, store: &'static str, operation: &'static str, outcome: &'static str, took: Duration) {
-        let labels = StoreLabels { store, operation, outcome };
+        let labels = StoreLabels {
+            store,
+            operation,
+            outcome,
+        };
         self.store_requests.get_or_create(&labels).inc();
-        self.store_duration.get_or_create(&labels).observe(took.as_secs_f64());
+        self.store_duration
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
     }
 
     /// All of them in the OpenMetrics text format.

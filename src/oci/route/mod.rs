@@ -1,0 +1,255 @@
+//! What a request asks for, as a value.
+//!
+//! A route drives dispatch, policy, placement and metric labels, so it is parsed once and holds everything the request
+//! line says. Deliberately absent: headers and bodies (a manifest's media type, a blob's range), and HTTP statuses.
+
+mod parse;
+mod query;
+
+use http::Method;
+
+use super::{Action, Algorithm, Digest, Need, Page, Permission, Reference, RepoName, Tag, UploadId};
+
+/// The most tags one manifest push may name in its query. The specification wants at least 10.
+pub const MAX_TAGS_PER_PUT: usize = 30;
+
+/// A request of the distribution API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "the fields are named after their types, which say what they are"
+)]
+pub enum Route {
+    /// `GET`, `HEAD /v2/`: is this a registry, and who am I?
+    ApiVersion,
+    /// `GET /v2/_catalog`
+    Catalog { page: Page },
+    /// `GET /v2/<name>/tags/list`
+    ListTags { repository: RepoName, page: Page },
+    /// `GET /v2/<name>/manifests/<reference>`
+    GetManifest {
+        repository: RepoName,
+        reference: Reference,
+    },
+    /// `HEAD /v2/<name>/manifests/<reference>`
+    HeadManifest {
+        repository: RepoName,
+        reference: Reference,
+    },
+    /// `PUT /v2/<name>/manifests/<reference>`. The tags are those of `?tag=`, each once, at most
+    /// [`MAX_TAGS_PER_PUT`], and there are none when the reference is itself a tag.
+    PutManifest {
+        repository: RepoName,
+        reference: Reference,
+        tags: Vec<Tag>,
+    },
+    /// `DELETE /v2/<name>/manifests/<reference>`
+    DeleteManifest {
+        repository: RepoName,
+        reference: Reference,
+    },
+    /// `GET /v2/<name>/blobs/<digest>`
+    GetBlob { repository: RepoName, digest: Digest },
+    /// `HEAD /v2/<name>/blobs/<digest>`
+    HeadBlob { repository: RepoName, digest: Digest },
+    /// `DELETE /v2/<name>/blobs/<digest>`
+    DeleteBlob { repository: RepoName, digest: Digest },
+    /// `POST /v2/<name>/blobs/uploads/`: a session. The algorithm is a promise about the digest that will end it; without
+    /// one the digest may still be of any registered algorithm.
+    StartUpload {
+        repository: RepoName,
+        algorithm: Option<Algorithm>,
+    },
+    /// `POST /v2/<name>/blobs/uploads/?digest=`: the whole blob in one request.
+    PushBlob { repository: RepoName, digest: Digest },
+    /// `POST /v2/<name>/blobs/uploads/?mount=&from=`. A mount that can't be done becomes a session, whose algorithm is
+    /// that of the digest.
+    MountBlob {
+        repository: RepoName,
+        digest: Digest,
+        from: Option<RepoName>,
+    },
+    /// `GET /v2/<name>/blobs/uploads/<id>`
+    UploadStatus { repository: RepoName, upload: UploadId },
+    /// `PATCH /v2/<name>/blobs/uploads/<id>`
+    UploadChunk { repository: RepoName, upload: UploadId },
+    /// `PUT /v2/<name>/blobs/uploads/<id>?digest=`
+    FinishUpload {
+        repository: RepoName,
+        upload: UploadId,
+        digest: Digest,
+    },
+    /// `DELETE /v2/<name>/blobs/uploads/<id>`
+    CancelUpload { repository: RepoName, upload: UploadId },
+    /// `GET /v2/<name>/referrers/<digest>`. Without artifact types there is no filter; with several, any may match.
+    Referrers {
+        repository: RepoName,
+        subject: Digest,
+        artifact_types: Vec<String>,
+        page: Page,
+    },
+}
+
+/// Whether a route may change anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It may be sent again and again.
+    Safe,
+    /// It may have changed something even if no answer came.
+    Unsafe,
+}
+
+/// Why a request line is no [`Route`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// There is nothing at this path.
+    #[error("there is no such endpoint")]
+    NotFound,
+    /// There is something, which the method doesn't fit.
+    #[error("the endpoint knows only {allow}")]
+    MethodNotAllowed {
+        /// The methods that fit, as the `Allow` header has them.
+        allow: &'static str,
+    },
+    /// The repository's name is malformed.
+    #[error("{}", super::NameError)]
+    NameInvalid,
+    /// A tag is malformed, in the path or in the query. No such tag exists.
+    #[error("{}", super::TagError)]
+    TagInvalid,
+    /// A digest is malformed, or missing where one is needed.
+    #[error("{}", super::DigestError::Malformed)]
+    DigestInvalid,
+    /// A digest, or `digest-algorithm`, is of an algorithm that isn't registered.
+    #[error("{}", super::DigestError::UnsupportedAlgorithm)]
+    AlgorithmUnsupported,
+    /// The path names an upload session that can't exist.
+    #[error("{}", super::UploadIdError)]
+    UploadUnknown,
+    /// `n` or `last` is malformed.
+    #[error("{}", super::PageError)]
+    PageInvalid,
+    /// A manifest push names more than [`MAX_TAGS_PER_PUT`] tags.
+    #[error("at most {MAX_TAGS_PER_PUT} different tags are expected with one manifest")]
+    TooManyTags,
+}
+
+impl Route {
+    /// Reads a request line. The query is what follows the `?`, without it.
+    ///
+    /// # Errors
+    /// [`RouteError`], the first thing that is wrong: the path's shape, the name, the method, then the rest.
+    pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, RouteError> {
+        parse::route(method, path, query)
+    }
+
+    /// A short name out of a fixed set, for logs and metric labels.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ApiVersion => "api_version",
+            Self::Catalog { .. } => "catalog",
+            Self::ListTags { .. } => "tags_list",
+            Self::GetManifest { .. } => "manifest_get",
+            Self::HeadManifest { .. } => "manifest_head",
+            Self::PutManifest { .. } => "manifest_put",
+            Self::DeleteManifest { .. } => "manifest_delete",
+            Self::GetBlob { .. } => "blob_get",
+            Self::HeadBlob { .. } => "blob_head",
+            Self::DeleteBlob { .. } => "blob_delete",
+            Self::StartUpload { .. } => "upload_start",
+            Self::PushBlob { .. } => "blob_push",
+            Self::MountBlob { .. } => "blob_mount",
+            Self::UploadStatus { .. } => "upload_status",
+            Self::UploadChunk { .. } => "upload_chunk",
+            Self::FinishUpload { .. } => "upload_finish",
+            Self::CancelUpload { .. } => "upload_cancel",
+            Self::Referrers { .. } => "referrers",
+        }
+    }
+
+    /// The repository whose owner serves the route; none for those that any member answers.
+    #[must_use]
+    pub fn repository(&self) -> Option<&RepoName> {
+        match self {
+            Self::ApiVersion | Self::Catalog { .. } => None,
+            Self::ListTags { repository, .. }
+            | Self::GetManifest { repository, .. }
+            | Self::HeadManifest { repository, .. }
+            | Self::PutManifest { repository, .. }
+            | Self::DeleteManifest { repository, .. }
+            | Self::GetBlob { repository, .. }
+            | Self::HeadBlob { repository, .. }
+            | Self::DeleteBlob { repository, .. }
+            | Self::StartUpload { repository, .. }
+            | Self::PushBlob { repository, .. }
+            | Self::MountBlob { repository, .. }
+            | Self::UploadStatus { repository, .. }
+            | Self::UploadChunk { repository, .. }
+            | Self::FinishUpload { repository, .. }
+            | Self::CancelUpload { repository, .. }
+            | Self::Referrers { repository, .. } => Some(repository),
+        }
+    }
+
+    /// Whether the route may change anything: only those asked for by `GET` and `HEAD` may not.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        match self {
+            Self::ApiVersion
+            | Self::Catalog { .. }
+            | Self::ListTags { .. }
+            | Self::GetManifest { .. }
+            | Self::HeadManifest { .. }
+            | Self::GetBlob { .. }
+            | Self::HeadBlob { .. }
+            | Self::UploadStatus { .. }
+            | Self::Referrers { .. } => Effect::Safe,
+            Self::PutManifest { .. }
+            | Self::DeleteManifest { .. }
+            | Self::DeleteBlob { .. }
+            | Self::StartUpload { .. }
+            | Self::PushBlob { .. }
+            | Self::MountBlob { .. }
+            | Self::UploadChunk { .. }
+            | Self::FinishUpload { .. }
+            | Self::CancelUpload { .. } => Effect::Unsafe,
+        }
+    }
+
+    /// What must have been granted. A session belongs to a push, so looking at it and giving it up need what starting
+    /// it needs. The catalogue needs nothing: what it lists is filtered.
+    #[must_use]
+    pub fn permissions(&self) -> Vec<Permission> {
+        let need = match self {
+            Self::ApiVersion | Self::Catalog { .. } => return Vec::new(),
+            Self::ListTags { .. }
+            | Self::GetManifest { .. }
+            | Self::HeadManifest { .. }
+            | Self::GetBlob { .. }
+            | Self::HeadBlob { .. }
+            | Self::Referrers { .. } => Need::Required(Action::Read),
+            Self::PutManifest { .. } => Need::AnyOf(&[Action::Create, Action::Update]),
+            Self::StartUpload { .. }
+            | Self::PushBlob { .. }
+            | Self::MountBlob { .. }
+            | Self::UploadStatus { .. }
+            | Self::UploadChunk { .. }
+            | Self::FinishUpload { .. }
+            | Self::CancelUpload { .. } => Need::Required(Action::Create),
+            Self::DeleteManifest { .. } | Self::DeleteBlob { .. } => Need::Required(Action::Delete),
+        };
+        let here = self.repository().map(|repository| Permission {
+            repository: repository.clone(),
+            need,
+        });
+        let source = match self {
+            Self::MountBlob { from: Some(from), .. } => Some(Permission {
+                repository: from.clone(),
+                need: Need::Optional(Action::Read),
+            }),
+            _ => None,
+        };
+        here.into_iter().chain(source).collect()
+    }
+}

@@ -1,0 +1,270 @@
+//! From method, path and query to a route, by hand.
+//!
+//! A name may have any depth, and components called `blobs`, `manifests` or `tags`: only the end of a path says what it
+//! is, and the end is unambiguous. Nothing in a path needs percent-encoding, so nothing is decoded there; a `%` is
+//! simply no character of any name.
+
+use http::Method;
+
+use super::{
+    super::{DigestError, ReferenceError},
+    MAX_TAGS_PER_PUT, Route, RouteError,
+    query::Query,
+};
+use crate::oci::{Algorithm, Digest, Page, Reference, RepoName, Tag, UploadId};
+
+/// What the end of a path names.
+enum Resource<'a> {
+    Tags,
+    Manifest(&'a str),
+    Blob(&'a str),
+    Uploads,
+    Upload(&'a str),
+    Referrers(&'a str),
+}
+
+pub(super) fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, RouteError> {
+    let query = Query(query.unwrap_or_default());
+    match path.strip_prefix("/v2").ok_or(RouteError::NotFound)? {
+        "" | "/" => match *method {
+            Method::GET | Method::HEAD => Ok(Route::ApiVersion),
+            _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD" }),
+        },
+        "/_catalog" => match *method {
+            Method::GET => Ok(Route::Catalog { page: page(query)? }),
+            _ => Err(RouteError::MethodNotAllowed { allow: "GET" }),
+        },
+        rest => {
+            let rest = rest.strip_prefix('/').ok_or(RouteError::NotFound)?;
+            let (name, resource) = split(rest).ok_or(RouteError::NotFound)?;
+            let repository = RepoName::parse(name).map_err(|_| RouteError::NameInvalid)?;
+            in_repository(method, repository, resource, query)
+        }
+    }
+}
+
+/// Splits `<name>/<resource>` at the place that the last two or three segments give away.
+fn split(rest: &str) -> Option<(&str, Resource<'_>)> {
+    let (head, last) = rest.rsplit_once('/')?;
+    let (name, kind) = head.rsplit_once('/')?;
+    match (kind, last) {
+        ("tags", "list") => Some((name, Resource::Tags)),
+        ("blobs", "uploads") => Some((name, Resource::Uploads)),
+        ("uploads", "") => Some((name.strip_suffix("/blobs")?, Resource::Uploads)),
+        (_, "") => None,
+        ("uploads", id) => Some((name.strip_suffix("/blobs")?, Resource::Upload(id))),
+        ("blobs", digest) => Some((name, Resource::Blob(digest))),
+        ("manifests", reference) => Some((name, Resource::Manifest(reference))),
+        ("referrers", digest) => Some((name, Resource::Referrers(digest))),
+        _ => None,
+    }
+}
+
+fn in_repository(
+    method: &Method,
+    repository: RepoName,
+    resource: Resource<'_>,
+    query: Query<'_>,
+) -> Result<Route, RouteError> {
+    match resource {
+        Resource::Tags => match *method {
+            Method::GET => Ok(Route::ListTags {
+                repository,
+                page: page(query)?,
+            }),
+            _ => Err(RouteError::MethodNotAllowed { allow: "GET" }),
+        },
+        Resource::Manifest(text) => manifest(method, repository, text, query),
+        Resource::Blob(text) => match *method {
+            Method::GET => Ok(Route::GetBlob {
+                repository,
+                digest: digest(text)?,
+            }),
+            Method::HEAD => Ok(Route::HeadBlob {
+                repository,
+                digest: digest(text)?,
+            }),
+            Method::DELETE => Ok(Route::DeleteBlob {
+                repository,
+                digest: digest(text)?,
+            }),
+            _ => Err(RouteError::MethodNotAllowed {
+                allow: "GET, HEAD, DELETE",
+            }),
+        },
+        Resource::Uploads => match *method {
+            Method::POST => post(repository, query),
+            _ => Err(RouteError::MethodNotAllowed { allow: "POST" }),
+        },
+        Resource::Upload(text) => upload(method, repository, text, query),
+        Resource::Referrers(text) => match *method {
+            Method::GET => Ok(Route::Referrers {
+                repository,
+                subject: digest(text)?,
+                artifact_types: artifact_types(query),
+                page: page(query)?,
+            }),
+            _ => Err(RouteError::MethodNotAllowed { allow: "GET" }),
+        },
+    }
+}
+
+fn manifest(
+    method: &Method,
+    repository: RepoName,
+    text: &str,
+    query: Query<'_>,
+) -> Result<Route, RouteError> {
+    let reference = || {
+        Reference::parse(text).map_err(|error| match error {
+            ReferenceError::Tag(_) => RouteError::TagInvalid,
+            ReferenceError::Digest(error) => digest_error(error),
+        })
+    };
+    match *method {
+        Method::GET => Ok(Route::GetManifest {
+            repository,
+            reference: reference()?,
+        }),
+        Method::HEAD => Ok(Route::HeadManifest {
+            repository,
+            reference: reference()?,
+        }),
+        Method::DELETE => Ok(Route::DeleteManifest {
+            repository,
+            reference: reference()?,
+        }),
+        Method::PUT => {
+            let reference = reference()?;
+            let tags = match reference {
+                Reference::Digest(_) => tags(query)?,
+                // The specification has `tag` only beside a digest. Ignored, it is missing from the answer's
+                // `OCI-Tag`, which tells the client.
+                Reference::Tag(_) => Vec::new(),
+            };
+            Ok(Route::PutManifest {
+                repository,
+                reference,
+                tags,
+            })
+        }
+        _ => Err(RouteError::MethodNotAllowed {
+            allow: "GET, HEAD, PUT, DELETE",
+        }),
+    }
+}
+
+fn upload(method: &Method, repository: RepoName, text: &str, query: Query<'_>) -> Result<Route, RouteError> {
+    let id = || UploadId::parse(text).map_err(|_| RouteError::UploadUnknown);
+    match *method {
+        Method::GET => Ok(Route::UploadStatus {
+            repository,
+            upload: id()?,
+        }),
+        Method::PATCH => Ok(Route::UploadChunk {
+            repository,
+            upload: id()?,
+        }),
+        Method::PUT => {
+            let upload = id()?;
+            let text = query.first("digest").ok_or(RouteError::DigestInvalid)?;
+            Ok(Route::FinishUpload {
+                repository,
+                upload,
+                digest: digest(&text)?,
+            })
+        }
+        Method::DELETE => Ok(Route::CancelUpload {
+            repository,
+            upload: id()?,
+        }),
+        _ => Err(RouteError::MethodNotAllowed {
+            allow: "GET, PATCH, PUT, DELETE",
+        }),
+    }
+}
+
+/// One endpoint, three requests: mount, push in one go, begin a session.
+fn post(repository: RepoName, query: Query<'_>) -> Result<Route, RouteError> {
+    let algorithm = match query.first("digest-algorithm") {
+        Some(text) => Some(text.parse::<Algorithm>().map_err(digest_error)?),
+        None => None,
+    };
+    if let Some(mount) = query.first("mount") {
+        return Ok(mount_or_session(repository, &mount, query, algorithm));
+    }
+    match query.first("digest") {
+        Some(text) => Ok(Route::PushBlob {
+            repository,
+            digest: digest(&text)?,
+        }),
+        None => Ok(Route::StartUpload {
+            repository,
+            algorithm,
+        }),
+    }
+}
+
+/// A mount that can't happen is a session, never an error: containerd gives up its push on any other answer. That holds
+/// for a malformed source or digest too.
+fn mount_or_session(
+    repository: RepoName,
+    mount: &str,
+    query: Query<'_>,
+    algorithm: Option<Algorithm>,
+) -> Route {
+    let Ok(digest) = Digest::parse(mount) else {
+        return Route::StartUpload {
+            repository,
+            algorithm,
+        };
+    };
+    match query.first("from").map(|text| RepoName::parse(&text)).transpose() {
+        Ok(from) => Route::MountBlob {
+            repository,
+            digest,
+            from,
+        },
+        Err(_) => Route::StartUpload {
+            repository,
+            algorithm: algorithm.or(Some(digest.algorithm())),
+        },
+    }
+}
+
+fn digest(text: &str) -> Result<Digest, RouteError> {
+    Digest::parse(text).map_err(digest_error)
+}
+
+fn digest_error(error: DigestError) -> RouteError {
+    match error {
+        DigestError::Malformed => RouteError::DigestInvalid,
+        DigestError::UnsupportedAlgorithm => RouteError::AlgorithmUnsupported,
+    }
+}
+
+fn page(query: Query<'_>) -> Result<Page, RouteError> {
+    Page::parse(query.first("n").as_deref(), query.first("last").as_deref())
+        .map_err(|_| RouteError::PageInvalid)
+}
+
+fn tags(query: Query<'_>) -> Result<Vec<Tag>, RouteError> {
+    let mut tags = Vec::new();
+    for text in query.all("tag") {
+        let tag = Tag::parse(&text).map_err(|_| RouteError::TagInvalid)?;
+        if tags.contains(&tag) {
+            continue;
+        }
+        if tags.len() == MAX_TAGS_PER_PUT {
+            return Err(RouteError::TooManyTags);
+        }
+        tags.push(tag);
+    }
+    Ok(tags)
+}
+
+/// An empty `artifactType=` filters nothing.
+fn artifact_types(query: Query<'_>) -> Vec<String> {
+    let types = query.all("artifactType").map(std::borrow::Cow::into_owned);
+    types.filter(|artifact_type| !artifact_type.is_empty()).collect()
+}
