@@ -8,7 +8,9 @@
 //! and listings of objects (nothing ever walks a bucket).
 
 mod blob;
+mod bounds;
 mod error;
+mod memory;
 mod meta;
 
 /// Rows of the metadata store, as protobuf messages (`proto/portolan/store/v1`).
@@ -22,6 +24,8 @@ pub mod rows {
 
 pub use self::{
     blob::{BlobStore, ByteStream, ObjectKey, Part, PartNumber, Payload},
+    bounds::{MAX_PAGE, MAX_ROW},
     error::{StoreError, StoreErrorKind},
+    memory::{MemoryBlobs, MemoryMeta},
     meta::{Effect, Entry, Expect, Key, MAX_OPS, MetaStore, Op, Outcome, Page, Row, Space, Version},
 };
