@@ -9,7 +9,10 @@
 
 mod blob;
 mod bounds;
+pub mod contract;
+mod dice;
 mod error;
+pub mod faulty;
 mod memory;
 mod meta;
 
@@ -24,7 +27,7 @@ pub mod rows {
 
 pub use self::{
     blob::{BlobStore, ByteStream, ObjectKey, Part, PartNumber, Payload},
-    bounds::{MAX_PAGE, MAX_ROW},
+    bounds::{MAX_PAGE, MAX_ROW, MAX_TRANSACTION},
     error::{StoreError, StoreErrorKind},
     memory::{MemoryBlobs, MemoryMeta},
     meta::{Effect, Entry, Expect, Key, MAX_OPS, MetaStore, Op, Outcome, Page, Row, Space, Version},
