@@ -15,6 +15,7 @@ mod error;
 pub mod faulty;
 mod memory;
 mod meta;
+mod redb;
 
 /// Rows of the metadata store, as protobuf messages (`proto/portolan/store/v1`).
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
@@ -31,4 +32,5 @@ pub use self::{
     error::{StoreError, StoreErrorKind},
     memory::{MemoryBlobs, MemoryMeta},
     meta::{Effect, Entry, Expect, Key, MAX_OPS, MetaStore, Op, Outcome, Page, Row, Space, Version},
+    redb::RedbMeta,
 };
