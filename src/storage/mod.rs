@@ -13,6 +13,7 @@ pub mod contract;
 mod dice;
 mod error;
 pub mod faulty;
+mod fs;
 mod memory;
 mod meta;
 mod redb;
@@ -30,6 +31,7 @@ pub use self::{
     blob::{BlobStore, ByteStream, ObjectKey, Part, PartNumber, Payload},
     bounds::{MAX_PAGE, MAX_ROW, MAX_TRANSACTION},
     error::{StoreError, StoreErrorKind},
+    fs::FsBlobs,
     memory::{MemoryBlobs, MemoryMeta},
     meta::{Effect, Entry, Expect, Key, MAX_OPS, MetaStore, Op, Outcome, Page, Row, Space, Version},
     redb::RedbMeta,
