@@ -9,6 +9,7 @@
 
 mod blob;
 mod bounds;
+mod coalesced;
 pub mod contract;
 mod dice;
 mod error;
@@ -30,6 +31,7 @@ pub mod rows {
 pub use self::{
     blob::{BlobStore, ByteStream, ObjectKey, Part, PartNumber, Payload},
     bounds::{MAX_PAGE, MAX_ROW, MAX_TRANSACTION},
+    coalesced::Coalesced,
     error::{StoreError, StoreErrorKind},
     fs::FsBlobs,
     memory::{MemoryBlobs, MemoryMeta},
