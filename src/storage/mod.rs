@@ -21,7 +21,7 @@ mod meta;
 mod redb;
 
 /// Rows of the metadata store, as protobuf messages (`proto/portolan/store/v1`).
-#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+#[allow(missing_docs, rustdoc::all, clippy::all, clippy::unwrap_used)]
 pub mod rows {
     tonic::include_proto!("portolan.store.v1");
 
