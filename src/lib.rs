@@ -5,6 +5,7 @@
 
 pub mod oci;
 pub mod placement;
+pub mod config;
 pub mod clock;
 pub mod telemetry;
 pub mod storage;
