@@ -1,0 +1,76 @@
+# shellcheck shell=bash
+# The programs the tests need that are not part of this repository: what is missing is installed, from Debian's packages
+# or as a Go module kept under target/tools. Sourced, never run. What can't be had is an error, never a skipped test.
+
+tools_bin=$target/tools/bin
+export PATH="$tools_bin:$PATH"
+# Go's own installer unpacks here, and not every shell looks there.
+[ ! -x /usr/local/go/bin/go ] || PATH="$PATH:/usr/local/go/bin"
+
+# need_deb COMMAND=PACKAGE...: installs, in one go, the packages whose commands are missing.
+need_deb() {
+  local pair missing=() begin=$SECONDS
+  for pair in "$@"; do
+    command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  say "tools: installing Debian packages: ${missing[*]}"
+  command -v apt-get >/dev/null || die "there is no apt-get here: install ${missing[*]} by hand"
+  apt_get update
+  apt_get install -y --no-install-recommends "${missing[@]}"
+  for pair in "$@"; do
+    command -v "${pair%%=*}" >/dev/null || die "package ${pair#*=} is installed and gives no ${pair%%=*} in PATH"
+  done
+  say "tools: Debian packages are there$(took "$begin")"
+}
+
+# apt-get as root, waiting for another one that is at work; silent unless it fails.
+apt_get() {
+  local as_root=() out
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || die "not root and no sudo: run as root: apt-get $*"
+    as_root=(sudo)
+  fi
+  out=$("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" 2>&1) ||
+    die "apt-get $* failed:"$'\n'"$(printf '%s\n' "$out" | tail -n 20)"
+}
+
+# need_go NAME PACKAGE@VERSION: builds NAME into target/tools unless that very version is there already.
+need_go() {
+  local name=$1 package=$2 begin=$SECONDS out
+  [ "$(go_tool_version "$name")" != "${package#*@}" ] || return 0
+  command -v go >/dev/null || die "no go in PATH: install Go 1.26.7 or later, or any from 1.21 that may fetch a newer one"
+  say "tools: building $name ${package#*@}"
+  mkdir -p "$tools_bin"
+  # Niced, for the compiler of what is tested may be at work beside it.
+  out=$(GOBIN=$tools_bin CGO_ENABLED=0 nice -n 5 go install -trimpath -ldflags="-s -w" "$package" 2>&1) ||
+    die "go install $package failed:"$'\n'"$(printf '%s\n' "$out" | tail -n 20)"
+  say "tools: $name is there$(took "$begin")"
+}
+
+# The version of the module a tool was built from, out of the binary itself; nothing when there is no such tool.
+go_tool_version() {
+  [ -x "$tools_bin/$1" ] || return 0
+  go version -m "$tools_bin/$1" 2>/dev/null | awk '$1 == "mod" { print $3 }'
+}
+
+need_conformance() {
+  need_deb curl=curl python3=python3
+  need_go conformance github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111
+  need_go grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+}
+
+need_clients() {
+  need_deb curl=curl python3=python3 skopeo=skopeo podman=podman buildah=buildah
+  need_go crane github.com/google/go-containerregistry/cmd/crane@v0.22.1
+  need_go oras oras.land/oras/cmd/oras@v1.3.6
+  need_go grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+}
+
+need_clients_extra() {
+  need_clients
+  need_deb dockerd=docker.io containerd=containerd busybox=busybox-static
+  need_go regctl github.com/regclient/regclient/cmd/regctl@v0.11.7
+  need_go helm helm.sh/helm/v3/cmd/helm@v3.22.0
+  need_go cosign github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5
+}
