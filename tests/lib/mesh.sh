@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # A mesh of three members to test against, and questions to it. Sourced, never run.
 
-portolan=$target/debug/portolan
+# The program under test: the one `cargo build` makes, unless another is named.
+portolan=${PORTOLAN:-$target/debug/portolan}
 
 # mesh_start: `portolan dev` on ports that are free, ready when it returns. Sets
 #   members   the members' names, host:port of their public ports

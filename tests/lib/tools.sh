@@ -3,9 +3,9 @@
 # or as a Go module kept under target/tools. Sourced, never run. What can't be had is an error, never a skipped test.
 
 tools_bin=$target/tools/bin
-export PATH="$tools_bin:$PATH"
-# Go's own installer unpacks here, and not every shell looks there.
-[ ! -x /usr/local/go/bin/go ] || PATH="$PATH:/usr/local/go/bin"
+# A Go of our own comes first, if one was needed. The last two are where the installers of Rust and Go put them, which
+# not every shell looks into.
+export PATH="$tools_bin:$target/tools/go/bin:$PATH:$HOME/.cargo/bin:/usr/local/go/bin"
 
 # need_deb COMMAND=PACKAGE...: installs, in one go, the packages whose commands are missing.
 need_deb() {
@@ -39,7 +39,7 @@ apt_get() {
 need_go() {
   local name=$1 package=$2 begin=$SECONDS out
   [ "$(go_tool_version "$name")" != "${package#*@}" ] || return 0
-  command -v go >/dev/null || die "no go in PATH: install Go 1.26.7 or later, or any from 1.21 that may fetch a newer one"
+  need_go_compiler
   say "tools: building $name ${package#*@}"
   mkdir -p "$tools_bin"
   # Niced, for the compiler of what is tested may be at work beside it.
@@ -52,6 +52,48 @@ need_go() {
 go_tool_version() {
   [ -x "$tools_bin/$1" ] || return 0
   go version -m "$tools_bin/$1" 2>/dev/null | awk '$1 == "mod" { print $3 }'
+}
+
+# What the tools of this file ask for (oras the most), and what is fetched where there is less.
+go_wanted=1.26.7
+go_fetched=1.26.8
+
+# need_go_compiler: a Go that is new enough or fetches what is. Debian's may be neither (Debian 12 has 1.19), but any can
+# download the toolchain, which Go publishes as a module; from 1.21 on it would unpack that by itself as is done here.
+need_go_compiler() {
+  ! go_is_enough || return 0
+  need_deb go=golang-go
+  ! go_is_enough || return 0
+  local module dir go_root=$target/tools/go begin=$SECONDS
+  module=golang.org/toolchain@v0.0.1-go$go_fetched.linux-$(dpkg --print-architecture)
+  say "tools: $(go env GOVERSION) is too old, fetching Go $go_fetched"
+  go mod download "$module" || die "no $module to be had: install Go $go_wanted or later by hand"
+  dir=$(go env GOMODCACHE)/$module
+  mkdir -p "$target/tools"
+  rm -rf "$go_root"
+  cp -r "$dir" "$go_root"
+  chmod -R u+w "$go_root"
+  chmod +x "$go_root"/bin/* "$go_root"/pkg/tool/*/*
+  # A module can't hold other modules, so theirs are renamed on the way.
+  find "$go_root" -name _go.mod -execdir mv {} go.mod \;
+  hash -r # bash remembers where it found the other one
+  go_is_enough || die "Go $go_fetched does not run from $go_root"
+  say "tools: Go $go_fetched is there$(took "$begin")"
+}
+
+go_is_enough() {
+  local have
+  command -v go >/dev/null || return 1
+  have=$(go env GOVERSION)
+  at_least "${have#go}" "$go_wanted" || { at_least "${have#go}" 1.21 && [ "$(go env GOTOOLCHAIN)" != local ]; }
+}
+
+# at_least VERSION WANTED
+at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
+
+need_rust() {
+  command -v cargo >/dev/null || die "no cargo in PATH: install Rust with rustup; rust-toolchain.toml names the version"
+  need_deb cc=build-essential make=build-essential # some crates bring C with them
 }
 
 need_conformance() {
