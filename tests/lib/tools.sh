@@ -16,6 +16,7 @@ need_deb() {
   [ ${#missing[@]} -gt 0 ] || return 0
   say "tools: installing Debian packages: ${missing[*]}"
   command -v apt-get >/dev/null || die "there is no apt-get here: install ${missing[*]} by hand"
+  [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null || die "not root and no sudo: install ${missing[*]} as root"
   apt_get update
   apt_get install -y --no-install-recommends "${missing[@]}"
   for pair in "$@"; do
@@ -27,10 +28,7 @@ need_deb() {
 # apt-get as root, waiting for another one that is at work; silent unless it fails.
 apt_get() {
   local as_root=() out
-  if [ "$(id -u)" -ne 0 ]; then
-    command -v sudo >/dev/null || die "not root and no sudo: run as root: apt-get $*"
-    as_root=(sudo)
-  fi
+  [ "$(id -u)" -eq 0 ] || as_root=(sudo)
   out=$("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" 2>&1) ||
     die "apt-get $* failed:"$'\n'"$(printf '%s\n' "$out" | tail -n 20)"
 }
