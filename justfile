@@ -6,7 +6,7 @@ default:
 
 # Three members on this machine, the way to try a change by hand
 dev *arguments:
-    cargo run -- dev {{arguments}}
+    cargo run -- dev {{ arguments }}
 
 # The quick round: formatting, lints and the Rust tests
 quick:
@@ -20,12 +20,12 @@ check:
 
 # All tests, or the stages named: rust, conformance, clients
 test *stages:
-    tests/run {{stages}}
+    tests/run {{ stages }}
 
 # The official suite, or a part of it: 1.1, dev, owner, non-owner, two-owners, alternating
 conformance *part:
     cargo build
-    tests/conformance.sh {{part}}
+    tests/conformance.sh {{ part }}
 
 # Format Rust
 fmt:
