@@ -10,3 +10,4 @@ pub mod telemetry;
 pub mod storage;
 pub mod admission;
 pub mod ownership;
+pub mod net;
