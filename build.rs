@@ -6,8 +6,13 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    println!("cargo:rerun-if-changed=.git/HEAD");
-    println!("cargo:rustc-env=PORTOLAN_COMMIT={}", commit());
+    // Every commit appends to this log.
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+        println!("cargo:rerun-if-changed={log}");
+    }
+    // For `--version`; a build outside a git checkout doesn't know it.
+    let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    println!("cargo:rustc-env=PORTOLAN_COMMIT={commit}");
 
     let files = ["portolan/mesh/v1/mesh.proto", "portolan/store/v1/store.proto"];
     let descriptors = protox::compile(files, ["proto"])?;
@@ -20,13 +25,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The commit this binary was built from, for `--version`; "unknown" outside a git checkout.
-fn commit() -> String {
-    Command::new("git")
-        .args(["rev-parse", "--short=12", "HEAD"])
+/// What git prints, if there is a git, a repository and an answer.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git")
+        .args(arguments)
         .output()
         .ok()
-        .filter(|output| output.status.success())
-        .and_then(|output| String::from_utf8(output.stdout).ok())
-        .map_or_else(|| "unknown".to_owned(), |commit| commit.trim().to_owned())
+        .filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }

@@ -160,3 +160,162 @@ fn changes_names(route: &Route) -> bool {
         | Route::Referrers { .. } => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ownership::{Incarnation, MemberView},
+        storage::{MemoryMeta, Version},
+    };
+
+    /// A view in which some members are gone.
+    struct Partial {
+        me: MemberId,
+        gone: Vec<MemberId>,
+    }
+
+    impl View for Partial {
+        fn me(&self) -> &MemberId {
+            &self.me
+        }
+
+        fn incarnation(&self) -> Incarnation {
+            Incarnation::random()
+        }
+
+        fn members(&self) -> Vec<MemberView> {
+            let view = |n| MemberView {
+                id: member(n),
+                mesh_address: format!("127.0.0.{n}:9443"),
+                liveness: self.liveness(&member(n)),
+            };
+            (1..=3).map(view).collect()
+        }
+
+        fn liveness(&self, member: &MemberId) -> Liveness {
+            if self.gone.contains(member) {
+                Liveness::Gone
+            } else {
+                Liveness::Live
+            }
+        }
+    }
+
+    fn member(n: u8) -> MemberId {
+        format!("127.0.0.{n}:5000").parse().unwrap()
+    }
+
+    fn repository() -> RepoName {
+        "library/alpine".parse().unwrap()
+    }
+
+    fn delete() -> Route {
+        Route::DeleteBlob {
+            repository: repository(),
+            digest: crate::oci::Digest::of(crate::oci::Algorithm::Sha256, b""),
+        }
+    }
+
+    /// What member `me` answers when it is offered a change of a repository that `holder` has held for `held`.
+    async fn claim(
+        me: MemberId,
+        gone: Vec<MemberId>,
+        holder: &MemberId,
+        held: Duration,
+        front: Reachability,
+    ) -> Claim {
+        let meta = MemoryMeta::default();
+        let row = rows::Repository {
+            holder: holder.as_str().to_owned(),
+            held_since_ms: crate::clock::now_ms() - held.as_millis() as u64,
+            ..Default::default()
+        };
+        let op = keys::repository(&repository()).put(crate::storage::Expect::Absent, row.encode_to_vec());
+        meta.transact(Version::random(), &[op]).await.unwrap();
+        let key = HashKey::new(*b"loremipsumdolors");
+        let owners = Owners::new(
+            Arc::new(Partial { me, gone }),
+            key,
+            Arc::new(meta),
+            Hints::new(10),
+        );
+        owners.claim(&delete(), front, |_| false).await.unwrap()
+    }
+
+    fn ranked() -> Vec<MemberId> {
+        let key = HashKey::new(*b"loremipsumdolors");
+        let members = [member(1), member(2), member(3)];
+        placement::rank(&key, &members, &repository())
+            .into_iter()
+            .map(|ranked| ranked.member)
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_live_holder_keeps_a_repository_from_everyone_else() {
+        let [first, second, _] = ranked().try_into().unwrap();
+        let just_now = Duration::from_secs(1);
+        let answer = claim(first, vec![], &second, just_now, Reachability::Unknown).await;
+        assert_eq!(answer, Claim::Held(second));
+    }
+
+    #[tokio::test]
+    async fn the_member_ranked_first_takes_over_when_the_hold_down_is_over() {
+        let [first, second, third] = ranked().try_into().unwrap();
+        let long = HOLD_DOWN + Duration::from_secs(1);
+        assert_eq!(
+            claim(first, vec![], &second, long, Reachability::Unknown).await,
+            Claim::Mine
+        );
+        assert_eq!(
+            claim(third, vec![], &second, long, Reachability::Unknown).await,
+            Claim::Held(second)
+        );
+    }
+
+    #[tokio::test]
+    async fn anyone_takes_over_from_a_holder_that_is_gone_or_unreachable() {
+        let [first, second, third] = ranked().try_into().unwrap();
+        let just_now = Duration::from_secs(1);
+        let gone = vec![first.clone()];
+        assert_eq!(
+            claim(third.clone(), gone, &first, just_now, Reachability::Unknown).await,
+            Claim::Mine
+        );
+        let unreachable = Reachability::UnreachableForFront;
+        assert_eq!(
+            claim(third, vec![], &second, just_now, unreachable).await,
+            Claim::Mine
+        );
+    }
+
+    #[tokio::test]
+    async fn a_repository_without_a_row_is_anyones() {
+        let key = HashKey::new(*b"loremipsumdolors");
+        let view = Arc::new(Partial {
+            me: member(3),
+            gone: vec![],
+        });
+        let owners = Owners::new(view, key, Arc::new(MemoryMeta::default()), Hints::new(10));
+        let answer = owners
+            .claim(&delete(), Reachability::Unknown, |_| true)
+            .await
+            .unwrap();
+        assert_eq!(answer, Claim::Mine);
+    }
+
+    #[test]
+    fn candidates_are_the_hint_and_then_the_live_members_by_rank() {
+        let [first, second, third] = ranked().try_into().unwrap();
+        let key = HashKey::new(*b"loremipsumdolors");
+        let view = Arc::new(Partial {
+            me: member(1),
+            gone: vec![first],
+        });
+        let owners = Owners::new(view, key, Arc::new(MemoryMeta::default()), Hints::new(10));
+        assert_eq!(owners.candidates(&repository()), [second.clone(), third.clone()]);
+        owners.hints().learn(&repository(), third.clone());
+        assert_eq!(owners.candidates(&repository()), [third, second]);
+    }
+}

@@ -8,8 +8,10 @@
 //! and listings of objects (nothing ever walks a bucket).
 
 mod blob;
+mod bounds;
 mod error;
 pub mod keys;
+mod memory;
 mod meta;
 
 /// Rows of the metadata store, as protobuf messages (`proto/portolan/store/v1`).
@@ -23,6 +25,8 @@ pub mod rows {
 
 pub use self::{
     blob::{BlobStore, ByteStream, ObjectKey, Part, PartNumber, Payload},
+    bounds::{MAX_PAGE, MAX_ROW},
     error::{StoreError, StoreErrorKind},
+    memory::{MemoryBlobs, MemoryMeta},
     meta::{Effect, Entry, Expect, Key, MAX_OPS, MetaStore, Op, Outcome, Page, Row, Space, Version},
 };

@@ -1,3 +1,9 @@
 //! Integration tests: one binary (each further one costs a minute of linking), one module a promise.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 mod imports;

@@ -253,3 +253,6 @@ impl Route {
         here.into_iter().chain(source).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,317 @@
+//! Both stores in memory, for tests and simulations: they obey the whole contract, and forget everything at the end.
+//!
+//! Absent on purpose: any bound on how much they hold, and faults (see [`faulty`](super::faulty)).
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Bound,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream;
+use parking_lot::Mutex;
+
+use super::{
+    BlobStore, ByteStream, Effect, Entry, Expect, Key, MetaStore, ObjectKey, Op, Outcome, Page, Part,
+    PartNumber, Payload, Row, Space, StoreError, StoreErrorKind, Version, bounds,
+};
+
+/// Rows in memory.
+#[derive(Debug, Default)]
+pub struct MemoryMeta {
+    rows: Mutex<BTreeMap<Key, Row>>,
+}
+
+impl MemoryMeta {
+    /// A store without rows.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many rows it holds, for tests that check what was left behind.
+    pub fn len(&self) -> usize {
+        self.rows.lock().len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Whether `expect` holds of `row`.
+pub(super) fn holds(expect: Expect, row: Option<&Row>) -> bool {
+    match expect {
+        Expect::Any => true,
+        Expect::Absent => row.is_none(),
+        Expect::Version(version) => row.is_some_and(|row| row.version == version),
+    }
+}
+
+#[async_trait]
+impl MetaStore for MemoryMeta {
+    async fn get(&self, key: &Key) -> Result<Option<Row>, StoreError> {
+        Ok(self.rows.lock().get(key).cloned())
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError> {
+        bounds::check_keys(keys)?;
+        let rows = self.rows.lock();
+        Ok(keys.iter().map(|key| rows.get(key).cloned()).collect())
+    }
+
+    async fn range(
+        &self,
+        space: Space,
+        partition: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        bounds::check_limit(limit)?;
+        let key = |sort: &str| Key {
+            space,
+            partition: partition.to_owned(),
+            sort: sort.to_owned(),
+        };
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(key(after)),
+            _ => Bound::Included(key(prefix)),
+        };
+        let rows = self.rows.lock();
+        let found = rows
+            .range((start, Bound::Unbounded))
+            .take_while(|(key, _)| key.space == space && key.partition == partition)
+            .take_while(|(key, _)| key.sort.starts_with(prefix));
+        let mut page = Page::default();
+        let mut size = 0;
+        for (key, row) in found {
+            if page.entries.len() == limit || size >= bounds::PAGE_BYTES {
+                page.more = true;
+                break;
+            }
+            size += row.bytes.len();
+            page.entries.push(Entry {
+                sort: key.sort.clone(),
+                row: row.clone(),
+            });
+        }
+        Ok(page)
+    }
+
+    async fn transact(&self, version: Version, ops: &[Op]) -> Result<Outcome, StoreError> {
+        bounds::check_transaction(ops)?;
+        let mut rows = self.rows.lock();
+        for (index, op) in ops.iter().enumerate() {
+            let current = rows.get(&op.key);
+            if !holds(op.expect, current) {
+                return Ok(Outcome::Refused {
+                    index,
+                    current: current.cloned(),
+                });
+            }
+        }
+        for op in ops {
+            match &op.effect {
+                Effect::Check => {}
+                Effect::Put(bytes) => {
+                    let row = Row {
+                        bytes: bytes.clone(),
+                        version,
+                    };
+                    rows.insert(op.key.clone(), row);
+                }
+                Effect::Delete => {
+                    rows.remove(&op.key);
+                }
+            }
+        }
+        Ok(Outcome::Committed)
+    }
+}
+
+/// Objects in memory.
+#[derive(Debug)]
+pub struct MemoryBlobs {
+    min_part: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    objects: BTreeMap<ObjectKey, Payload>,
+    uploads: HashMap<String, Upload>,
+}
+
+#[derive(Debug)]
+struct Upload {
+    key: ObjectKey,
+    parts: BTreeMap<PartNumber, (String, Payload)>,
+}
+
+impl MemoryBlobs {
+    /// A store without objects, whose parts may have any length but 0: a small [`BlobStore::min_part`] lets tests
+    /// make objects of many parts without many bytes.
+    pub fn new() -> Self {
+        Self::with_min_part(1)
+    }
+
+    /// A store without objects that has `min_part`.
+    pub fn with_min_part(min_part: u64) -> Self {
+        Self {
+            min_part,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The keys of its objects, for tests that check what was left behind.
+    pub fn objects(&self) -> Vec<ObjectKey> {
+        self.state.lock().objects.keys().cloned().collect()
+    }
+
+    /// The keys of its multipart uploads, for tests that check what was left behind.
+    pub fn uploads(&self) -> Vec<ObjectKey> {
+        let state = self.state.lock();
+        state.uploads.values().map(|upload| upload.key.clone()).collect()
+    }
+}
+
+impl Default for MemoryBlobs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl State {
+    fn upload(
+        &mut self,
+        operation: &'static str,
+        key: &ObjectKey,
+        id: &str,
+    ) -> Result<&mut Upload, StoreError> {
+        self.uploads
+            .get_mut(id)
+            .filter(|upload| upload.key == *key)
+            .ok_or(StoreError::new(StoreErrorKind::NotFound, operation))
+    }
+}
+
+/// The pieces of `payload` that hold the bytes from `first` on, `length` of them.
+fn slice(payload: &Payload, first: u64, length: u64) -> Option<Vec<Bytes>> {
+    let (mut skip, mut left) = (first, length);
+    let mut pieces = Vec::new();
+    for chunk in payload.chunks() {
+        let size = chunk.len() as u64;
+        if left == 0 {
+            break;
+        }
+        if skip >= size {
+            skip -= size;
+            continue;
+        }
+        let take = left.min(size - skip);
+        let begin = usize::try_from(skip).ok()?;
+        let end = usize::try_from(skip + take).ok()?;
+        pieces.push(chunk.slice(begin..end));
+        (skip, left) = (0, left - take);
+    }
+    (left == 0).then_some(pieces)
+}
+
+#[async_trait]
+impl BlobStore for MemoryBlobs {
+    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<(), StoreError> {
+        self.state.lock().objects.insert(key.clone(), payload);
+        Ok(())
+    }
+
+    async fn begin(&self, key: &ObjectKey) -> Result<String, StoreError> {
+        let id = bounds::random_name();
+        let upload = Upload {
+            key: key.clone(),
+            parts: BTreeMap::new(),
+        };
+        self.state.lock().uploads.insert(id.clone(), upload);
+        Ok(id)
+    }
+
+    async fn part(
+        &self,
+        key: &ObjectKey,
+        upload: &str,
+        number: PartNumber,
+        payload: Payload,
+    ) -> Result<String, StoreError> {
+        let etag = bounds::random_name();
+        let mut state = self.state.lock();
+        let upload = state.upload("part", key, upload)?;
+        upload.parts.insert(number, (etag.clone(), payload));
+        Ok(etag)
+    }
+
+    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<(), StoreError> {
+        bounds::check_parts(parts, self.min_part)?;
+        let mut state = self.state.lock();
+        let found = state.upload("complete", key, upload)?;
+        let mut object = Payload::default();
+        for part in parts {
+            let payload = found
+                .parts
+                .get(&part.number)
+                .filter(|(etag, payload)| *etag == part.etag && payload.len() == part.length)
+                .map(|(_, payload)| payload)
+                .ok_or(StoreError::new(StoreErrorKind::InvalidPart, "complete"))?;
+            for chunk in payload.chunks() {
+                object.push(chunk.clone());
+            }
+        }
+        state.uploads.remove(upload);
+        state.objects.insert(key.clone(), object);
+        Ok(())
+    }
+
+    async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        if state.upload("abort", key, upload).is_ok() {
+            state.uploads.remove(upload);
+        }
+        Ok(())
+    }
+
+    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<ByteStream, StoreError> {
+        bounds::check_range(first, last)?;
+        let state = self.state.lock();
+        let payload = state
+            .objects
+            .get(key)
+            .ok_or(StoreError::new(StoreErrorKind::NotFound, "get"))?;
+        if last >= payload.len() {
+            return Err(bounds::short_object("get"));
+        }
+        let pieces = slice(payload, first, last - first + 1).ok_or_else(|| bounds::short_object("get"))?;
+        Ok(Box::pin(stream::iter(pieces.into_iter().map(Ok))))
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError> {
+        Ok(self.state.lock().objects.get(key).map(Payload::len))
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        self.state.lock().objects.remove(key);
+        Ok(())
+    }
+
+    async fn sweep(&self, prefix: &str, keep: &[ObjectKey]) -> Result<(), StoreError> {
+        bounds::check_prefix(prefix)?;
+        let swept = |key: &ObjectKey| key.as_str().starts_with(prefix) && !keep.contains(key);
+        let mut state = self.state.lock();
+        state.objects.retain(|key, _| !swept(key));
+        state.uploads.retain(|_, upload| !swept(&upload.key));
+        Ok(())
+    }
+
+    fn min_part(&self) -> u64 {
+        self.min_part
+    }
+}
