@@ -11,3 +11,4 @@ pub mod storage;
 pub mod admission;
 pub mod ownership;
 pub mod net;
+pub mod mesh;
