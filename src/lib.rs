@@ -12,3 +12,5 @@ pub mod storage;
 pub mod admission;
 pub mod ownership;
 pub mod registry;
+pub mod net;
+pub mod mesh;
