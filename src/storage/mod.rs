@@ -13,6 +13,7 @@ mod error;
 pub mod keys;
 mod memory;
 mod meta;
+mod metered;
 
 /// Rows of the metadata store, as protobuf messages (`proto/portolan/store/v1`).
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
@@ -29,4 +30,5 @@ pub use self::{
     error::{StoreError, StoreErrorKind},
     memory::{MemoryBlobs, MemoryMeta},
     meta::{Effect, Entry, Expect, Key, MAX_OPS, MetaStore, Op, Outcome, Page, Row, Space, Version},
+    metered::{MeteredBlobs, MeteredMeta},
 };
