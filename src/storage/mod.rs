@@ -9,11 +9,17 @@
 
 mod blob;
 mod bounds;
+mod coalesced;
+pub mod contract;
+mod dice;
 mod error;
+pub mod faulty;
+mod fs;
 pub mod keys;
 mod memory;
 mod meta;
 mod metered;
+mod redb;
 
 /// Rows of the metadata store, as protobuf messages (`proto/portolan/store/v1`).
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
@@ -26,9 +32,12 @@ pub mod rows {
 
 pub use self::{
     blob::{BlobStore, ByteStream, ObjectKey, Part, PartNumber, Payload},
-    bounds::{MAX_PAGE, MAX_ROW},
+    bounds::{MAX_PAGE, MAX_ROW, MAX_TRANSACTION},
+    coalesced::Coalesced,
     error::{StoreError, StoreErrorKind},
+    fs::FsBlobs,
     memory::{MemoryBlobs, MemoryMeta},
     meta::{Effect, Entry, Expect, Key, MAX_OPS, MetaStore, Op, Outcome, Page, Row, Space, Version},
     metered::{MeteredBlobs, MeteredMeta},
+    redb::RedbMeta,
 };
