@@ -196,3 +196,30 @@ pub struct Served {
     /// Part of it spent waiting for the stores.
     pub store: Duration,
 }
+
+/// Extension of a response that no local service made: a request that was placed on another member came to nothing. The
+/// body is empty; the front renders it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The request was handed to its owner and may have been carried out; nobody can tell.
+    OutcomeUnknown,
+    /// The owner took it but gave no answer within the time anybody waits for one. It changes nothing.
+    HoldTimeUp,
+}
+
+impl Failure {
+    /// The status a client gets for it.
+    pub fn status(self) -> http::StatusCode {
+        match self {
+            Self::OutcomeUnknown | Self::HoldTimeUp => http::StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The response for the front to render.
+    pub fn into_response(self) -> http::Response<Body> {
+        let mut response = http::Response::new(empty());
+        *response.status_mut() = self.status();
+        response.extensions_mut().insert(self);
+        response
+    }
+}

@@ -15,3 +15,5 @@ pub mod registry;
 pub mod net;
 pub mod auth;
 pub mod http;
+pub mod app;
+pub mod cli;

@@ -14,7 +14,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
 use crate::{
-    admission::{self, Body, BodyError, RequestId},
+    admission::{self, Body, BodyError, Failure, RequestId},
     auth::AuthError,
     oci::{ErrorCode, ManifestError, MediaTypeError, RangeError, RepoName, RouteError, UploadId},
     registry::RegistryError,
@@ -237,7 +237,7 @@ pub(super) fn front(error: &FrontError, method: &Method) -> Answer {
             "too many requests at once; try again",
         )
         .with(header::RETRY_AFTER, HeaderValue::from_static("1")),
-        FrontError::Late(_) => unavailable("no answer in time; try again"),
+        FrontError::Late(_) => late(),
         FrontError::LateUnknown(_) => outcome_unknown(),
     }
 }
@@ -246,6 +246,18 @@ fn auth(error: &AuthError) -> Answer {
     match error {
         AuthError::Denied => Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, error.to_string()),
     }
+}
+
+/// A request that came to nothing between two members.
+pub(super) fn mesh(failure: Failure) -> Answer {
+    match failure {
+        Failure::OutcomeUnknown => outcome_unknown(),
+        Failure::HoldTimeUp => late(),
+    }
+}
+
+fn late() -> Answer {
+    unavailable("no answer in time; try again")
 }
 
 /// The decision that came with a request doesn't cover what it asks for.

@@ -51,7 +51,12 @@ impl Registry {
     }
 
     /// Makes the repository hold a blob that is in the store already.
-    pub async fn mount(&self, repository: &RepoName, digest: &Digest, from: MountSource<'_>) -> Result<Mounted> {
+    pub async fn mount(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        from: MountSource<'_>,
+    ) -> Result<Mounted> {
         let _ = (repository, digest, from);
         todo!()
     }

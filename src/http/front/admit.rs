@@ -14,7 +14,7 @@ use super::{
     step::{Next, Step},
 };
 use crate::{
-    admission::{Admitted, Body, RequestId},
+    admission::{Admitted, Body, Failure, RequestId},
     auth::Authority,
     http::error::{self, FrontError},
     net,
@@ -146,7 +146,7 @@ impl Step for Deadline {
             deadline,
         };
         let mut response = match timeout_at(deadline + GRACE, next.go(admitted)).await {
-            Ok(response) => response,
+            Ok(response) => rendered(response, &id),
             Err(_) => {
                 let error = match effect {
                     Effect::Safe => FrontError::Late(patience),
@@ -158,6 +158,16 @@ impl Step for Deadline {
         response.extensions_mut().insert(InMesh(started.elapsed()));
         response
     }
+}
+
+/// The mesh only says what became of a request; what the client reads is written here.
+fn rendered(mut response: Response<Body>, id: &RequestId) -> Response<Body> {
+    let Some(failure) = response.extensions_mut().remove::<Failure>() else {
+        return response;
+    };
+    let mut answer = error::mesh(failure).into_response(id);
+    *answer.extensions_mut() = std::mem::take(response.extensions_mut());
+    answer
 }
 
 /// Whether the answer may have to wait for a blob to arrive.

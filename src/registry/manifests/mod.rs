@@ -49,13 +49,21 @@ pub struct Pushed {
 
 impl Registry {
     /// What the reference names.
-    pub async fn describe_manifest(&self, repository: &RepoName, reference: &Reference) -> Result<Descriptor> {
+    pub async fn describe_manifest(
+        &self,
+        repository: &RepoName,
+        reference: &Reference,
+    ) -> Result<Descriptor> {
         let _ = (repository, reference);
         todo!()
     }
 
     /// What the reference names, and its document.
-    pub async fn manifest(&self, repository: &RepoName, reference: &Reference) -> Result<(Descriptor, Bytes)> {
+    pub async fn manifest(
+        &self,
+        repository: &RepoName,
+        reference: &Reference,
+    ) -> Result<(Descriptor, Bytes)> {
         let _ = (repository, reference);
         todo!()
     }
