@@ -19,17 +19,29 @@
 
 mod blobs;
 mod catalog;
+mod commit;
+mod due;
 mod error;
+mod fence;
+mod hash;
+mod links;
+mod listing;
 mod manifests;
+mod pause;
 mod referrers;
+mod row;
 mod tags;
+mod turns;
 mod uploads;
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 pub use self::{
     blobs::{Blob, MountSource, Mounted},
     error::{RegistryError, Result},
+    listing::Names,
     manifests::{MayPush, Pushed, PutManifest},
     referrers::{Referrer, Referrers},
     uploads::Upload,
@@ -99,21 +111,13 @@ impl Default for Settings {
     }
 }
 
-/// A piece of a listing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names {
-    /// In byte order.
-    pub names: Vec<String>,
-    /// There may be more: ask again after the last of them.
-    pub more: bool,
-}
-
 /// The registry over two stores. All members run one over the same stores.
 pub struct Registry {
     meta: Arc<dyn MetaStore>,
     blobs: Arc<dyn BlobStore>,
     holder: Holder,
     settings: Settings,
+    turns: turns::Turns,
 }
 
 impl Registry {
@@ -127,6 +131,12 @@ impl Registry {
             blobs,
             holder,
             settings,
+            turns: turns::Turns::default(),
         }
+    }
+
+    /// Until when a transaction is tried that has no deadline of its own.
+    fn commit_deadline(&self) -> Instant {
+        Instant::now() + self.settings.commit_within
     }
 }

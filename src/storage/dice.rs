@@ -31,10 +31,8 @@ impl Dice {
 
     /// From 0 to 1, 1 excluded.
     pub(super) fn unit(&mut self) -> f64 {
-        const STEPS: u32 = 1 << 31;
-        #[expect(clippy::cast_possible_truncation, reason = "below 2^31")]
-        let step = self.below(STEPS.into()) as u32;
-        f64::from(step) / f64::from(STEPS)
+        let step = u32::try_from(self.next() >> 32).unwrap_or(0);
+        f64::from(step) / (f64::from(u32::MAX) + 1.0)
     }
 
     /// `len` bytes.

@@ -13,16 +13,16 @@ mod coalesced;
 pub mod contract;
 mod dice;
 mod error;
+pub mod keys;
 pub mod faulty;
 mod fs;
-pub mod keys;
 mod memory;
 mod meta;
 mod metered;
 mod redb;
 
 /// Rows of the metadata store, as protobuf messages (`proto/portolan/store/v1`).
-#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+#[allow(missing_docs, rustdoc::all, clippy::all, clippy::unwrap_used)]
 pub mod rows {
     tonic::include_proto!("portolan.store.v1");
 

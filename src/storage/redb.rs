@@ -112,15 +112,12 @@ impl RedbMeta {
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let path = path.into();
         tokio::task::spawn_blocking(move || {
-            let missing = !path.exists();
-            let file = path.clone();
-            let store = Self::start(Box::new(move || {
-                ::redb::Builder::new().set_cache_size(CACHE).create(&path)
-            }))?;
-            if missing {
-                sync_parent(&file).map_err(|error| StoreError::io("open", error))?;
+            if !path.exists() {
+                create(&path)?;
             }
-            Ok(store)
+            // Always: the start that made the file may have died before it came here.
+            sync_parent(&path).map_err(|error| StoreError::io("open", error))?;
+            Self::start(Box::new(move || builder().open(&path)))
         })
         .await
         .map_err(|error| StoreError::with_source(StoreErrorKind::Unavailable, "open", error))?
@@ -321,6 +318,34 @@ fn kind(error: &::redb::Error) -> StoreErrorKind {
 fn failure(operation: &'static str, error: impl Into<::redb::Error>) -> StoreError {
     let error = error.into();
     StoreError::with_source(kind(&error), operation, error)
+}
+
+fn builder() -> ::redb::Builder {
+    let mut builder = ::redb::Builder::new();
+    builder.set_cache_size(CACHE);
+    builder
+}
+
+/// Makes the file, whole or not at all: redb refuses for ever what was left of one half-made.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let mut temporary = path.to_owned().into_os_string();
+    temporary.push(format!(".{}.new", bounds::random_name()));
+    let made = builder()
+        .create(&temporary)
+        .map_err(|error| failure("open", error))
+        .and_then(|database| create_tables(&database).map_err(|error| failure("open", error)))
+        .and_then(|()| {
+            // A link never replaces the file that another process has made meanwhile.
+            match std::fs::hard_link(&temporary, path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                Err(_) => std::fs::rename(&temporary, path),
+                Ok(()) => Ok(()),
+            }
+            .map_err(|error| StoreError::io("open", error))
+        });
+    // Gone already after a rename.
+    let _ = std::fs::remove_file(&temporary);
+    made
 }
 
 fn create_tables(database: &Database) -> Result<(), ::redb::Error> {

@@ -76,6 +76,18 @@ async fn rows_survive_without_a_close() {
 }
 
 #[tokio::test]
+async fn the_file_is_made_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("meta.redb");
+    // What a start that was killed while it made the file leaves.
+    std::fs::write(dir.path().join("meta.redb.0123.new"), [0; 4_096]).unwrap();
+    drop(RedbMeta::open(&path).await.unwrap());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    let missing = RedbMeta::open(dir.path().join("missing/meta.redb")).await;
+    assert!(missing.is_err_and(|error| error.kind() != StoreErrorKind::Corrupt));
+}
+
+#[tokio::test]
 async fn a_second_opening_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("meta.redb");
