@@ -15,5 +15,6 @@ pub mod registry;
 pub mod net;
 pub mod auth;
 pub mod http;
+pub mod mesh;
 pub mod app;
 pub mod cli;

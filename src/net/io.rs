@@ -22,10 +22,11 @@ use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Instant, Sleep, sleep},
 };
 use tokio_rustls::{client, server};
 use tokio_util::io::poll_read_buf;
+
+use super::Patience;
 
 /// Size of the first read of a connection.
 const SMALLEST_READ: usize = 16 * 1024;
@@ -64,7 +65,7 @@ pub struct Buffered {
     settings: IoSettings,
     buffer: BytesMut,
     next_read: usize,
-    stall: Stall,
+    stall: Patience,
 }
 
 impl Buffered {
@@ -76,7 +77,7 @@ impl Buffered {
             settings,
             buffer: BytesMut::new(),
             next_read: SMALLEST_READ.min(settings.read_buffer),
-            stall: Stall::new(settings.write_stall),
+            stall: Patience::new(settings.write_stall),
         }
     }
 
@@ -138,7 +139,7 @@ impl AsyncWrite for Buffered {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.inner).poll_write(cx, bytes);
-        this.stall.watch(cx, polled)
+        watch(&mut this.stall, cx, polled)
     }
 
     fn poll_write_vectored(
@@ -148,7 +149,7 @@ impl AsyncWrite for Buffered {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
-        this.stall.watch(cx, polled)
+        watch(&mut this.stall, cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -164,41 +165,22 @@ impl AsyncWrite for Buffered {
     }
 }
 
-/// Fails writes that wait too long.
-#[derive(Debug)]
-struct Stall {
-    patience: Duration,
-    // Made when a write first waits.
-    timer: Option<Pin<Box<Sleep>>>,
-    is_waiting: bool,
-}
-
-impl Stall {
-    fn new(patience: Duration) -> Self {
-        Self {
-            patience,
-            timer: None,
-            is_waiting: false,
-        }
+/// Fails a write that waits too long.
+fn watch(
+    patience: &mut Patience,
+    cx: &mut Context<'_>,
+    polled: Poll<io::Result<usize>>,
+) -> Poll<io::Result<usize>> {
+    if polled.is_ready() {
+        patience.progressed();
+        return polled;
     }
-
-    fn watch(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if polled.is_ready() {
-            self.is_waiting = false;
-            return polled;
-        }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.patience)));
-        if !self.is_waiting {
-            self.is_waiting = true;
-            timer.as_mut().reset(Instant::now() + self.patience);
-        }
-        ready!(timer.as_mut().poll(cx));
-        let seconds = self.patience.as_secs();
-        Poll::Ready(Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("the peer took nothing for {seconds} s"),
-        )))
-    }
+    ready!(patience.poll_over(cx));
+    let seconds = patience.duration().as_secs();
+    Poll::Ready(Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("the peer took nothing for {seconds} s"),
+    )))
 }
 
 /// A connection's byte stream.

@@ -19,7 +19,7 @@ pub use self::{
     io::{Buffered, Io, IoSettings},
     listener::{BindError, BindFault, Connection, Listener, ListenerSettings, PeerInfo, Slot},
     permits::{Held, hold},
-    stall::{Stalling, abort_when_stalled},
+    stall::{Patience, Stalling, abort_when_stalled},
     tls::{
         CertificateFiles, ClientCertificates, ClientSpec, ClientTls, ServerSpec, ServerTls, TlsError,
         TlsVersions,

@@ -15,16 +15,55 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::admission::BodyError;
 
+/// A timer that runs while someone waits and starts anew with every progress.
+#[derive(Debug)]
+pub struct Patience {
+    duration: Duration,
+    // Made when someone first waits; most never do.
+    timer: Option<Pin<Box<Sleep>>>,
+    is_waiting: bool,
+}
+
+impl Patience {
+    /// One that is over after `duration` without progress.
+    #[must_use]
+    pub fn new(duration: Duration) -> Self {
+        Self {
+            duration,
+            timer: None,
+            is_waiting: false,
+        }
+    }
+
+    /// There was progress: nobody waits.
+    pub fn progressed(&mut self) {
+        self.is_waiting = false;
+    }
+
+    /// Someone waits; ready when they have waited too long.
+    pub fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.duration)));
+        if !self.is_waiting {
+            self.is_waiting = true;
+            timer.as_mut().reset(Instant::now() + self.duration);
+        }
+        timer.as_mut().poll(cx)
+    }
+
+    /// How long it lasts.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        self.duration
+    }
+}
+
 pin_project_lite::pin_project! {
     /// See [`abort_when_stalled`].
     #[derive(Debug)]
     pub struct Stalling<B> {
         #[pin]
         body: B,
-        patience: Duration,
-        // Made when the body first keeps someone waiting; most never do.
-        timer: Option<Pin<Box<Sleep>>>,
-        is_waiting: bool,
+        patience: Patience,
         is_over: bool,
     }
 }
@@ -33,9 +72,7 @@ pin_project_lite::pin_project! {
 pub fn abort_when_stalled<B>(body: B, patience: Duration) -> Stalling<B> {
     Stalling {
         body,
-        patience,
-        timer: None,
-        is_waiting: false,
+        patience: Patience::new(patience),
         is_over: false,
     }
 }
@@ -53,18 +90,13 @@ impl<B: Body<Error = BodyError>> Body for Stalling<B> {
             return Poll::Ready(None);
         }
         if let Poll::Ready(frame) = this.body.poll_frame(cx) {
-            *this.is_waiting = false;
+            this.patience.progressed();
             *this.is_over = !matches!(frame, Some(Ok(_)));
             return Poll::Ready(frame);
         }
-        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(*this.patience)));
-        if !*this.is_waiting {
-            *this.is_waiting = true;
-            timer.as_mut().reset(Instant::now() + *this.patience);
-        }
-        timer.as_mut().poll(cx).map(|()| {
+        this.patience.poll_over(cx).map(|()| {
             *this.is_over = true;
-            Some(Err(BodyError::Stalled(*this.patience)))
+            Some(Err(BodyError::Stalled(this.patience.duration())))
         })
     }
 
