@@ -98,7 +98,7 @@ pub fn front(parts: FrontParts) -> Front {
         }),
         // What took how long, on every response.
         step(access::Timing),
-        // A response to HEAD has no body.
+        // A response to HEAD has no body; one that is empty is read to its end.
         step(responses::Bodiless),
         // A panic is one request's failure.
         step(responses::Contain),
