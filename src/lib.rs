@@ -5,10 +5,12 @@
 
 pub mod oci;
 pub mod placement;
+pub mod config;
 pub mod clock;
 pub mod telemetry;
 pub mod storage;
 pub mod admission;
 pub mod ownership;
+pub mod registry;
 pub mod net;
 pub mod mesh;

@@ -8,6 +8,9 @@ use super::{Effect, Key, MAX_OPS, Op, Part, StoreError, StoreErrorKind};
 /// Most bytes of one row.
 pub const MAX_ROW: usize = 350 << 10;
 
+/// Most bytes of all rows that one transaction puts. (DynamoDB takes 4 MB with keys and attribute names.)
+pub const MAX_TRANSACTION: usize = 3_500 << 10;
+
 /// Most rows of one page.
 pub const MAX_PAGE: usize = 1_000;
 
@@ -31,13 +34,21 @@ pub(super) fn check_transaction(ops: &[Op]) -> Result<(), StoreError> {
     if !distinct(ops.iter().map(|op| &op.key)) {
         return Err(misuse("transact", "two operations on one key"));
     }
-    if ops
-        .iter()
-        .any(|op| matches!(&op.effect, Effect::Put(bytes) if bytes.len() > MAX_ROW))
-    {
+    if ops.iter().any(|op| put_bytes(op) > MAX_ROW) {
         return Err(misuse("transact", "a row of more than 350 KiB"));
     }
+    if ops.iter().map(put_bytes).sum::<usize>() > MAX_TRANSACTION {
+        return Err(misuse("transact", "rows of more than 3,500 KiB"));
+    }
     Ok(())
+}
+
+/// Bytes of the row that `op` puts.
+pub(super) fn put_bytes(op: &Op) -> usize {
+    match &op.effect {
+        Effect::Put(bytes) => bytes.len(),
+        Effect::Check | Effect::Delete => 0,
+    }
 }
 
 pub(super) fn check_keys(keys: &[Key]) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! What a store can fail with.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, io};
 
 /// A call of a store failed, and (for a write) had no effect.
 ///
@@ -59,9 +59,26 @@ impl StoreError {
         }
     }
 
+    /// A failure of `operation` caused by the operating system.
+    pub(super) fn io(operation: &'static str, source: io::Error) -> Self {
+        Self::with_source(io_kind(&source), operation, source)
+    }
+
     /// What the caller can do about it.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
+    }
+}
+
+/// What an error of the operating system means to a caller of a store.
+pub(super) fn io_kind(error: &io::Error) -> StoreErrorKind {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            StoreErrorKind::Full
+        }
+        io::ErrorKind::NotFound => StoreErrorKind::NotFound,
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StoreErrorKind::Denied,
+        _ => StoreErrorKind::Unavailable,
     }
 }
 

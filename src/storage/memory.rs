@@ -315,3 +315,44 @@ impl BlobStore for MemoryBlobs {
         self.min_part
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::contract;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_rows_keep_the_contract() {
+        contract::run_meta(Arc::new(MemoryMeta::new())).await;
+    }
+
+    #[tokio::test]
+    async fn the_objects_keep_the_contract() {
+        contract::run_blobs(Arc::new(MemoryBlobs::new())).await;
+    }
+
+    #[tokio::test]
+    async fn a_small_part_in_the_middle_is_misuse() {
+        let store = MemoryBlobs::with_min_part(10);
+        let key = ObjectKey::parse("a").unwrap();
+        let id = store.begin(&key).await.unwrap();
+        let mut parts = Vec::new();
+        for n in 1..=2 {
+            let number = PartNumber::new(n).unwrap();
+            let payload = Payload::from(Bytes::from_static(b"123456789"));
+            let etag = store.part(&key, &id, number, payload).await.unwrap();
+            parts.push(Part {
+                number,
+                etag,
+                length: 9,
+            });
+        }
+        let error = store.complete(&key, &id, &parts).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Misuse);
+        assert_eq!(store.uploads(), std::slice::from_ref(&key));
+        store.complete(&key, &id, &parts[1..]).await.unwrap();
+        assert_eq!((store.objects(), store.uploads()), (vec![key], vec![]));
+    }
+}

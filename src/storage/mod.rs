@@ -9,13 +9,19 @@
 
 mod blob;
 mod bounds;
+mod coalesced;
+pub mod contract;
+mod dice;
 mod error;
 pub mod keys;
+pub mod faulty;
+mod fs;
 mod memory;
 mod meta;
+mod redb;
 
 /// Rows of the metadata store, as protobuf messages (`proto/portolan/store/v1`).
-#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+#[allow(missing_docs, rustdoc::all, clippy::all, clippy::unwrap_used)]
 pub mod rows {
     tonic::include_proto!("portolan.store.v1");
 
@@ -25,8 +31,11 @@ pub mod rows {
 
 pub use self::{
     blob::{BlobStore, ByteStream, ObjectKey, Part, PartNumber, Payload},
-    bounds::{MAX_PAGE, MAX_ROW},
+    bounds::{MAX_PAGE, MAX_ROW, MAX_TRANSACTION},
+    coalesced::Coalesced,
     error::{StoreError, StoreErrorKind},
+    fs::FsBlobs,
     memory::{MemoryBlobs, MemoryMeta},
     meta::{Effect, Entry, Expect, Key, MAX_OPS, MetaStore, Op, Outcome, Page, Row, Space, Version},
+    redb::RedbMeta,
 };

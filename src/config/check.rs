@@ -1,0 +1,455 @@
+//! The walk over a configuration, driven by the table of keys: every key is known, accepted and of the right type, or
+//! it is a fault. What comes out are settings that nothing has to check for their type again; whether they make sense
+//! together is `valid`'s question.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use super::{
+    duration,
+    fault::{Fault, FaultKind},
+    keys::{self, Key, Kind, Verdict},
+    tree::{Node, Value},
+};
+
+/// A value of the right type.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Setting {
+    /// An object that is there.
+    Present,
+    /// A string; of `Kind::OneOf`, in the table's spelling.
+    Text(String),
+    /// Strings with their lines.
+    Texts(Vec<(String, u32)>),
+    /// A boolean.
+    Bool(bool),
+    /// A number.
+    Int(i64),
+    /// A port.
+    Port(u16),
+    /// A duration; `None` is zot's "none" (zero and less).
+    Duration(Option<Duration>),
+}
+
+struct Found {
+    setting: Option<Setting>,
+    line: u32,
+}
+
+/// The settings of a file, by the path of their row, and what was said about them.
+#[derive(Default)]
+pub(crate) struct Checked {
+    found: BTreeMap<&'static str, Found>,
+    /// The faults so far.
+    pub(crate) faults: Vec<Fault>,
+    /// Remarks on what was accepted.
+    pub(crate) warnings: Vec<String>,
+    /// Rows without effect that were used, by the reason: one warning a reason.
+    unused: BTreeMap<&'static str, Vec<&'static str>>,
+}
+
+impl Checked {
+    /// Walks a whole file.
+    pub(crate) fn walk(root: &Node) -> Self {
+        let mut checked = Self::default();
+        match &root.value {
+            Value::Null => {}
+            Value::Object(members) => checked.object(members, Place::root(), Mode::Judge),
+            other => checked.faults.push(Fault::new(
+                FaultKind::Value,
+                "",
+                format!("a configuration is an object of keys, this is {}", other.kind()),
+            )),
+        }
+        for (why, keys) in std::mem::take(&mut checked.unused) {
+            checked.warnings.push(format!("{}: {why}", keys.join(", ")));
+        }
+        checked
+    }
+
+    fn object(&mut self, members: &[(String, Node)], place: Place<'_>, mode: Mode) {
+        let (driver, mode) = self.driver(members, &place, mode);
+        for (i, (name, node)) in members.iter().enumerate() {
+            let path = join(place.path, name);
+            let same = |(other, _): &&(String, Node)| other.eq_ignore_ascii_case(name);
+            if let Some((_, first)) = members.iter().take(i).find(same) {
+                let problem = format!("stands twice, first on line {}: keep one", first.line);
+                self.fault(FaultKind::Contradiction, &path, Some(node.line), problem);
+                continue;
+            }
+            match keys::find(place.pattern, name, driver) {
+                None => self.unknown(name, &path, &place, driver, node.line),
+                Some(key) => self.key(key, &path, node, mode),
+            }
+        }
+    }
+
+    /// The driver that an object names, where its rows depend on one; a driver that is refused is one fault here, not
+    /// one at each of its keys.
+    fn driver<'a>(
+        &mut self,
+        members: &'a [(String, Node)],
+        place: &Place<'_>,
+        mode: Mode,
+    ) -> (Option<&'a str>, Mode) {
+        let known = match place.pattern {
+            "storage.storageDriver" => ["s3", "gcs", "azure"],
+            "storage.cacheDriver" => ["dynamodb", "redis", "boltdb"],
+            _ => return (None, mode),
+        };
+        let path = join(place.path, "name");
+        let Some((_, node)) = members.iter().find(|(name, _)| name.eq_ignore_ascii_case("name")) else {
+            self.fault(
+                FaultKind::Missing,
+                &path,
+                None,
+                format!("is required: one of {}", known.join(", ")),
+            );
+            return (None, Mode::Quiet);
+        };
+        let Value::Str(name) = &node.value else {
+            return (None, Mode::Quiet);
+        };
+        if !known.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            let problem = format!("expected one of {}, got {name:?}", known.join(", "));
+            self.fault(FaultKind::Value, &path, Some(node.line), problem);
+            return (None, Mode::Quiet);
+        }
+        let own = keys::children(place.pattern, Some(name)).find(|key| key.driver.is_some());
+        match own.map(|key| key.verdict) {
+            Some(Verdict::Refused(why)) => {
+                self.fault(FaultKind::Unsupported, &path, Some(node.line), why.to_owned());
+                (Some(name), Mode::Quiet)
+            }
+            _ => (Some(name), mode),
+        }
+    }
+
+    fn unknown(&mut self, name: &str, path: &str, place: &Place<'_>, driver: Option<&str>, line: u32) {
+        let problem = match keys::nearest(place.pattern, name, driver) {
+            Some(near) => format!("unknown key: did you mean {near}?"),
+            None => "unknown key: remove it (docs/configuration.md lists all)".to_owned(),
+        };
+        self.fault(FaultKind::UnknownKey, path, Some(line), problem);
+    }
+
+    fn key(&mut self, key: &'static Key, path: &str, node: &Node, mode: Mode) {
+        // zot takes null for "not said".
+        if node.value == Value::Null {
+            return;
+        }
+        let mut mode = mode;
+        if mode == Mode::Judge {
+            match key.verdict {
+                Verdict::Same | Verdict::Mapped(_) | Verdict::Own(_) => {}
+                Verdict::NoEffect(why) => self.unused.entry(why).or_default().push(key.path),
+                Verdict::Later(_) | Verdict::Refused(_) if is_off(key, node) => mode = Mode::Quiet,
+                Verdict::Later(why) | Verdict::Refused(why) => {
+                    self.fault(FaultKind::Unsupported, path, Some(node.line), why.to_owned());
+                    mode = Mode::Quiet;
+                }
+            }
+        }
+        let setting = match (key.kind, &node.value) {
+            (Kind::Any, _) => return,
+            (Kind::Object | Kind::Section | Kind::Map, Value::Object(members)) => {
+                self.object(
+                    members,
+                    Place {
+                        pattern: key.path,
+                        path,
+                    },
+                    mode,
+                );
+                Ok(Setting::Present)
+            }
+            (Kind::List, Value::List(elements)) => return self.list(key, path, elements, mode),
+            (kind, value) => read(kind, value),
+        };
+        if mode == Mode::Quiet {
+            return;
+        }
+        let setting = setting
+            .map_err(|problem| self.fault(FaultKind::Value, path, Some(node.line), problem))
+            .ok();
+        self.found.insert(
+            key.path,
+            Found {
+                setting,
+                line: node.line,
+            },
+        );
+    }
+
+    fn list(&mut self, key: &'static Key, path: &str, elements: &[Node], mode: Mode) {
+        let pattern = format!("{}[]", key.path);
+        for (i, element) in elements.iter().enumerate() {
+            let path = format!("{path}[{i}]");
+            match &element.value {
+                Value::Object(members) => self.object(
+                    members,
+                    Place {
+                        pattern: &pattern,
+                        path: &path,
+                    },
+                    mode,
+                ),
+                _ if mode == Mode::Quiet => {}
+                other => {
+                    let problem = format!("expected an object, got {}", other.kind());
+                    self.fault(FaultKind::Value, &path, Some(element.line), problem);
+                }
+            }
+        }
+    }
+
+    fn fault(&mut self, kind: FaultKind, path: &str, line: Option<u32>, problem: String) {
+        self.faults.push(Fault::new(kind, path, problem).at(line));
+    }
+
+    // --- What `valid` asks ---
+
+    /// Whether the key stands in the file, right or wrong.
+    pub(crate) fn has(&self, path: &'static str) -> bool {
+        self.found(path).is_some()
+    }
+
+    fn found(&self, path: &'static str) -> Option<&Found> {
+        debug_assert!(
+            keys::all().any(|key| key.path == path),
+            "{path} is not in the table"
+        );
+        self.found.get(path)
+    }
+
+    fn setting(&self, path: &'static str) -> Option<&Setting> {
+        self.found(path).and_then(|found| found.setting.as_ref())
+    }
+
+    /// A string that isn't empty; an empty one is zot's "not said".
+    pub(crate) fn text(&self, path: &'static str) -> Option<String> {
+        match self.setting(path) {
+            Some(Setting::Text(text)) if !text.is_empty() => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    /// Strings with their lines.
+    pub(crate) fn texts(&self, path: &'static str) -> Option<Vec<(String, u32)>> {
+        let found = self.found(path)?;
+        match &found.setting {
+            Some(Setting::Texts(texts)) => {
+                let lined = |(text, line): &(String, u32)| {
+                    (text.clone(), if *line == 0 { found.line } else { *line })
+                };
+                Some(texts.iter().map(lined).collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// A boolean.
+    pub(crate) fn bool(&self, path: &'static str) -> Option<bool> {
+        match self.setting(path) {
+            Some(Setting::Bool(bool)) => Some(*bool),
+            _ => None,
+        }
+    }
+
+    /// A number.
+    pub(crate) fn int(&self, path: &'static str) -> Option<i64> {
+        match self.setting(path) {
+            Some(Setting::Int(int)) => Some(*int),
+            _ => None,
+        }
+    }
+
+    /// A port.
+    pub(crate) fn port(&self, path: &'static str) -> Option<u16> {
+        match self.setting(path) {
+            Some(Setting::Port(port)) => Some(*port),
+            _ => None,
+        }
+    }
+
+    /// A duration; `Some(None)` is zot's "none".
+    pub(crate) fn duration(&self, path: &'static str) -> Option<Option<Duration>> {
+        match self.setting(path) {
+            Some(Setting::Duration(duration)) => Some(*duration),
+            _ => None,
+        }
+    }
+
+    /// A string that must be there; that it isn't is a fault, unless the key already has one.
+    pub(crate) fn required(&mut self, path: &'static str, why: &str) -> Option<String> {
+        let text = self.text(path);
+        let empty = matches!(self.setting(path), Some(Setting::Text(text)) if text.is_empty());
+        if empty || !self.has(path) {
+            self.refuse(FaultKind::Missing, path, format!("is required: {why}"));
+        }
+        text
+    }
+
+    /// A fault of a key, at its line when it stands in the file.
+    pub(crate) fn refuse(&mut self, kind: FaultKind, path: &'static str, problem: impl Into<String>) {
+        let line = self.found(path).map(|found| found.line);
+        self.fault(kind, path, line, problem.into());
+    }
+
+    /// A fault at one element of a list.
+    pub(crate) fn refuse_element(
+        &mut self,
+        kind: FaultKind,
+        path: &str,
+        index: usize,
+        line: u32,
+        problem: String,
+    ) {
+        self.fault(kind, &format!("{path}[{index}]"), Some(line), problem);
+    }
+
+    /// A remark.
+    pub(crate) fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+}
+
+/// Whether verdicts and types are judged, or only names: inside what was already refused as a whole, or is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Judge,
+    Quiet,
+}
+
+/// Where an object stands: the pattern of its row and its path in the file.
+struct Place<'a> {
+    pattern: &'a str,
+    path: &'a str,
+}
+
+impl Place<'static> {
+    fn root() -> Self {
+        Self {
+            pattern: "",
+            path: "",
+        }
+    }
+}
+
+/// The path of a member, its name quoted where a dot in it could mislead.
+fn join(path: &str, name: &str) -> String {
+    let plain = !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let dot = if path.is_empty() { "" } else { "." };
+    match plain {
+        true => format!("{path}{dot}{name}"),
+        false => format!("{path}{dot}{name:?}"),
+    }
+}
+
+/// Whether a key asks for nothing: then it may stand here, even where what it belongs to isn't served.
+fn is_off(key: &Key, node: &Node) -> bool {
+    match (key.kind, &node.value) {
+        (Kind::Section, Value::Object(members)) => members.iter().any(|(name, node)| {
+            name.eq_ignore_ascii_case("enable") && read(Kind::Bool, &node.value) == Ok(Setting::Bool(false))
+        }),
+        (Kind::Object | Kind::Map, Value::Object(members)) => members
+            .iter()
+            .all(|(name, node)| keys::find(key.path, name, None).is_some_and(|key| is_off(key, node))),
+        (Kind::Bool, value) => read(Kind::Bool, value) == Ok(Setting::Bool(false)),
+        (_, Value::Null | Value::Int(0)) => true,
+        (_, Value::Str(text)) => text.is_empty(),
+        (_, Value::List(list)) => list.is_empty(),
+        (Kind::Any, Value::Object(members)) => members.is_empty(),
+        (_, Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Object(_)) => false,
+    }
+}
+
+/// Reads a value as the kind its row wants. Like zot, takes `"true"` for a boolean and `"9000"` for a number.
+fn read(kind: Kind, value: &Value) -> Result<Setting, String> {
+    let setting = match (kind, value) {
+        (Kind::Text | Kind::Secret, Value::Str(text)) => Some(Setting::Text(text.clone())),
+        (Kind::OneOf(names), Value::Str(text))
+            if text.is_empty() || names.iter().any(|name| name.eq_ignore_ascii_case(text)) =>
+        {
+            let name = names.iter().find(|name| name.eq_ignore_ascii_case(text)).copied();
+            Some(Setting::Text(name.unwrap_or_default().to_owned()))
+        }
+        (Kind::Texts, Value::List(elements)) => texts(elements).map(Setting::Texts),
+        (Kind::Texts, Value::Str(text)) => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            Some(Setting::Texts(parts.map(|part| (part.to_owned(), 0)).collect()))
+        }
+        (Kind::Bool, Value::Bool(bool)) => Some(Setting::Bool(*bool)),
+        (Kind::Bool, Value::Str(text)) => text.to_ascii_lowercase().parse().ok().map(Setting::Bool),
+        (Kind::Number, Value::Float(_)) => Some(Setting::Present),
+        (Kind::Int | Kind::Number, Value::Int(int)) => Some(Setting::Int(*int)),
+        (Kind::Int | Kind::Number, Value::Str(text)) => text.parse().ok().map(Setting::Int),
+        (Kind::Port, Value::Int(int)) => u16::try_from(*int).ok().map(Setting::Port),
+        (Kind::Port, Value::Str(text)) => text.parse().ok().map(Setting::Port),
+        (Kind::Duration, Value::Str(text)) => duration::parse(text).map(Setting::Duration),
+        (Kind::Duration, Value::Int(nanos)) => duration::from_nanos(*nanos).map(Setting::Duration),
+        _ => None,
+    };
+    setting.ok_or_else(|| {
+        let quotes = match (kind, value) {
+            (Kind::Text | Kind::Secret, Value::Bool(_) | Value::Int(_) | Value::Float(_)) => {
+                "; put it in quotes"
+            }
+            _ => "",
+        };
+        format!("expected {}, got {}{quotes}", Expected(kind), Got(kind, value))
+    })
+}
+
+fn texts(elements: &[Node]) -> Option<Vec<(String, u32)>> {
+    let text = |node: &Node| match &node.value {
+        Value::Str(text) => Some((text.clone(), node.line)),
+        _ => None,
+    };
+    elements.iter().map(text).collect()
+}
+
+struct Expected(Kind);
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Kind::Object | Kind::Section | Kind::Map => "an object",
+            Kind::List => "a list of objects",
+            Kind::Any => "anything",
+            Kind::Text | Kind::Secret => "a string",
+            Kind::Texts => "a list of strings",
+            Kind::Bool => "true or false",
+            Kind::Int => "a whole number",
+            Kind::Number => "a number",
+            Kind::Port => "a port from 0 to 65535",
+            Kind::Duration => "a duration such as \"90s\" or \"1h30m\"",
+            Kind::OneOf(names) => return write!(f, "one of {}", names.join(", ")),
+        })
+    }
+}
+
+/// What was there instead: short, and without the value where it may be a secret.
+struct Got<'a>(Kind, &'a Value);
+
+impl fmt::Display for Got<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(kind, value) = self;
+        match value {
+            _ if *kind == Kind::Secret => f.write_str(value.kind()),
+            Value::Bool(bool) => write!(f, "{bool}"),
+            Value::Int(int) => write!(f, "{int}"),
+            Value::Float(float) => write!(f, "{float}"),
+            Value::Str(text) if text.len() <= 40 => write!(f, "{text:?}"),
+            Value::List(list) if *kind == Kind::Texts => {
+                match list.iter().find(|node| !matches!(node.value, Value::Str(_))) {
+                    Some(other) => write!(f, "a list with {}", other.value.kind()),
+                    None => f.write_str("a list"),
+                }
+            }
+            Value::Null | Value::Str(_) | Value::List(_) | Value::Object(_) => f.write_str(value.kind()),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Rows of `log` and `cluster`.
+
+use super::{
+    Key,
+    Kind::{Object, OneOf, Port, Secret, Text, Texts},
+    Verdict::{Later, Mapped, Own, Same},
+    key,
+};
+
+const LEVELS: &[&str] = &[
+    "trace", "debug", "info", "warn", "warning", "error", "fatal", "panic", "disabled",
+];
+
+pub(super) const LOG: &[Key] = &[
+    key(
+        "log.level",
+        OneOf(LEVELS),
+        Mapped("info by default (zot: debug); fatal and panic mean error"),
+    ),
+    key(
+        "log.output",
+        Text,
+        Mapped("a file to append to; standard output by default, also /dev/stdout and /dev/stderr"),
+    ),
+    key(
+        "log.audit",
+        Text,
+        Later("the audit log comes with the front-door release: leave it out"),
+    ),
+];
+
+pub(super) const CLUSTER: &[Key] = &[
+    key(
+        "cluster.members",
+        Texts,
+        Mapped(
+            "host:port of each member's public port, in any order; left out, membership is the lease table and cluster.tls.memberSan is required",
+        ),
+    ),
+    key(
+        "cluster.hashKey",
+        Secret,
+        Mapped("exactly 16 bytes; keys rendezvous hashing, not a modulo"),
+    ),
+    key(
+        "cluster.meshPort",
+        Port,
+        Own("the port of the mesh on every member; 9443 by default"),
+    ),
+    key(
+        "cluster.meshAddress",
+        Text,
+        Own("the address the mesh listens on; http.address by default"),
+    ),
+    key("cluster.tls", Object, Same),
+    key(
+        "cluster.tls.cacert",
+        Text,
+        Mapped("required: the CA that members' certificates chain to"),
+    ),
+    key(
+        "cluster.tls.cert",
+        Text,
+        Mapped(
+            "this member's certificate, for both directions; without it, the pair of http.tls, which then needs the clientAuth usage too",
+        ),
+    ),
+    key("cluster.tls.key", Text, Same),
+    key(
+        "cluster.tls.operators",
+        Texts,
+        Own("SANs of certificates that may read diagnostics, and nothing else"),
+    ),
+    key(
+        "cluster.tls.memberSan",
+        Text,
+        Own(
+            "without members: the SAN that makes a certificate a member's; a first label `*` stands for any one",
+        ),
+    ),
+];

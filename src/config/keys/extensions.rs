@@ -1,0 +1,235 @@
+//! Rows of `extensions`. A section that is switched off is accepted, whatever else it says.
+
+use super::{
+    Key,
+    Kind::{Any, Bool, Duration, Int, List, Map, Number, Object, OneOf, Secret, Section, Text, Texts},
+    Verdict::{self, Later, Mapped, NoEffect, Same},
+    key,
+};
+
+const SEARCH_LATER: Verdict = Later("search comes with a later release: leave it out or say enable: false");
+const UI_LATER: Verdict = Later("there is no user interface yet: leave it out or say enable: false");
+const SCRUB_LATER: Verdict = Later("scrubbing comes with a later release: leave it out or say enable: false");
+const LINT_LATER: Verdict = Later(
+    "linting comes with a later release: leave it out or say enable: false, and check annotations before the push",
+);
+const TRUST_LATER: Verdict = Later(
+    "signatures are stored and listed, not verified: leave it out or say enable: false, and verify where you deploy",
+);
+const SYNC_LATER: Verdict = Later(
+    "mirroring comes with a later release: leave it out or say enable: false, and run regsync or skopeo sync beside it",
+);
+const EVENTS_LATER: Verdict = Later("events come with a later release: leave it out or say enable: false");
+const LEGACY: Verdict = NoEffect("zot ignores it too");
+
+pub(super) const EXTENSIONS: &[Key] = &[
+    key(
+        "extensions.metrics",
+        Section,
+        Mapped("/metrics is always served, by every member for itself"),
+    ),
+    key(
+        "extensions.metrics.enable",
+        Bool,
+        Mapped("true; with false they are served all the same, with a warning"),
+    ),
+    key("extensions.metrics.prometheus", Object, Same),
+    key(
+        "extensions.metrics.prometheus.path",
+        OneOf(&["/metrics"]),
+        Mapped("/metrics only"),
+    ),
+    key("extensions.search", Section, SEARCH_LATER),
+    key("extensions.search.enable", Bool, SEARCH_LATER),
+    key("extensions.search.cve", Object, SEARCH_LATER),
+    key("extensions.search.cve.updateInterval", Duration, SEARCH_LATER),
+    key("extensions.search.cve.trivy", Object, SEARCH_LATER),
+    key("extensions.search.cve.trivy.dbRepository", Text, SEARCH_LATER),
+    key("extensions.search.cve.trivy.javaDBRepository", Text, SEARCH_LATER),
+    key(
+        "extensions.search.cve.trivy.vulnSeveritySources",
+        Texts,
+        SEARCH_LATER,
+    ),
+    key("extensions.search.cve.trivy.sbom", Section, SEARCH_LATER),
+    key("extensions.search.cve.trivy.sbom.enable", Bool, SEARCH_LATER),
+    key(
+        "extensions.search.cve.trivy.sbom.format",
+        OneOf(&["spdx-json", "cyclonedx"]),
+        SEARCH_LATER,
+    ),
+    key("extensions.ui", Section, UI_LATER),
+    key("extensions.ui.enable", Bool, UI_LATER),
+    key("extensions.scrub", Section, SCRUB_LATER),
+    key("extensions.scrub.enable", Bool, SCRUB_LATER),
+    key("extensions.scrub.interval", Duration, SCRUB_LATER),
+    key("extensions.lint", Section, LINT_LATER),
+    key("extensions.lint.enable", Bool, LINT_LATER),
+    key("extensions.lint.mandatoryAnnotations", Texts, LINT_LATER),
+    key("extensions.trust", Section, TRUST_LATER),
+    key("extensions.trust.enable", Bool, TRUST_LATER),
+    key("extensions.trust.cosign", Bool, TRUST_LATER),
+    key("extensions.trust.notation", Bool, TRUST_LATER),
+    key("extensions.mgmt", Any, LEGACY),
+    key("extensions.apikey", Any, LEGACY),
+];
+
+pub(super) const SYNC: &[Key] = &[
+    key("extensions.sync", Section, SYNC_LATER),
+    key("extensions.sync.enable", Bool, SYNC_LATER),
+    key("extensions.sync.credentialsFile", Text, SYNC_LATER),
+    key("extensions.sync.downloadDir", Text, SYNC_LATER),
+    key("extensions.sync.registries", List, SYNC_LATER),
+    key("extensions.sync.registries[].urls", Texts, SYNC_LATER),
+    key("extensions.sync.registries[].onDemand", Bool, SYNC_LATER),
+    key("extensions.sync.registries[].pollInterval", Duration, SYNC_LATER),
+    key(
+        "extensions.sync.registries[].manifestCheckInterval",
+        Duration,
+        SYNC_LATER,
+    ),
+    key("extensions.sync.registries[].tlsVerify", Bool, SYNC_LATER),
+    key("extensions.sync.registries[].certDir", Text, SYNC_LATER),
+    key("extensions.sync.registries[].maxRetries", Int, SYNC_LATER),
+    key("extensions.sync.registries[].retryDelay", Duration, SYNC_LATER),
+    key("extensions.sync.registries[].maxRetryDelay", Duration, SYNC_LATER),
+    key("extensions.sync.registries[].syncTimeout", Duration, SYNC_LATER),
+    key("extensions.sync.registries[].onlySigned", Bool, SYNC_LATER),
+    key(
+        "extensions.sync.registries[].syncLegacyCosignTags",
+        Bool,
+        SYNC_LATER,
+    ),
+    key("extensions.sync.registries[].preserveDigest", Bool, SYNC_LATER),
+    key("extensions.sync.registries[].reqConcurrent", Int, SYNC_LATER),
+    key("extensions.sync.registries[].reqPerSec", Number, SYNC_LATER),
+    key("extensions.sync.registries[].disableHTTP2", Bool, SYNC_LATER),
+    key(
+        "extensions.sync.registries[].maxIdleConnsPerHost",
+        Int,
+        SYNC_LATER,
+    ),
+    key("extensions.sync.registries[].credentialHelper", Text, SYNC_LATER),
+    key(
+        "extensions.sync.registries[].oauth2CredentialHelper",
+        Object,
+        SYNC_LATER,
+    ),
+    key(
+        "extensions.sync.registries[].oauth2CredentialHelper.tokenURL",
+        Text,
+        SYNC_LATER,
+    ),
+    key(
+        "extensions.sync.registries[].oauth2CredentialHelper.assertionFile",
+        Text,
+        SYNC_LATER,
+    ),
+    key(
+        "extensions.sync.registries[].oauth2CredentialHelper.signingFile",
+        Text,
+        SYNC_LATER,
+    ),
+    key(
+        "extensions.sync.registries[].oauth2CredentialHelper.grantType",
+        Text,
+        SYNC_LATER,
+    ),
+    key(
+        "extensions.sync.registries[].oauth2CredentialHelper.clientID",
+        Text,
+        SYNC_LATER,
+    ),
+    key(
+        "extensions.sync.registries[].oauth2CredentialHelper.clientSecretFile",
+        Text,
+        SYNC_LATER,
+    ),
+    key(
+        "extensions.sync.registries[].oauth2CredentialHelper.scopes",
+        Texts,
+        SYNC_LATER,
+    ),
+    key(
+        "extensions.sync.registries[].oauth2CredentialHelper.username",
+        Text,
+        SYNC_LATER,
+    ),
+    key(
+        "extensions.sync.registries[].oauth2CredentialHelper.audience",
+        Text,
+        SYNC_LATER,
+    ),
+    key(
+        "extensions.sync.registries[].oauth2CredentialHelper.subjectTokenType",
+        Text,
+        SYNC_LATER,
+    ),
+    key(
+        "extensions.sync.registries[].oauth2CredentialHelper.requestedTokenType",
+        Text,
+        SYNC_LATER,
+    ),
+    key("extensions.sync.registries[].content", List, SYNC_LATER),
+    key("extensions.sync.registries[].content[].prefix", Text, SYNC_LATER),
+    key(
+        "extensions.sync.registries[].content[].destination",
+        Text,
+        SYNC_LATER,
+    ),
+    key(
+        "extensions.sync.registries[].content[].stripPrefix",
+        Bool,
+        SYNC_LATER,
+    ),
+    key("extensions.sync.registries[].content[].tags", Object, SYNC_LATER),
+    key(
+        "extensions.sync.registries[].content[].tags.regex",
+        Text,
+        SYNC_LATER,
+    ),
+    key(
+        "extensions.sync.registries[].content[].tags.excludeRegex",
+        Text,
+        SYNC_LATER,
+    ),
+    key(
+        "extensions.sync.registries[].content[].tags.semver",
+        Bool,
+        SYNC_LATER,
+    ),
+];
+
+pub(super) const EVENTS: &[Key] = &[
+    key("extensions.events", Section, EVENTS_LATER),
+    key("extensions.events.enable", Bool, EVENTS_LATER),
+    key("extensions.events.source", Text, EVENTS_LATER),
+    key("extensions.events.typePrefix", Text, EVENTS_LATER),
+    key("extensions.events.sinks", List, EVENTS_LATER),
+    key("extensions.events.sinks[].type", Text, EVENTS_LATER),
+    key("extensions.events.sinks[].address", Text, EVENTS_LATER),
+    key("extensions.events.sinks[].channel", Text, EVENTS_LATER),
+    key("extensions.events.sinks[].timeout", Duration, EVENTS_LATER),
+    key("extensions.events.sinks[].proxy", Text, EVENTS_LATER),
+    key("extensions.events.sinks[].headers", Map, EVENTS_LATER),
+    key("extensions.events.sinks[].headers.*", Secret, EVENTS_LATER),
+    key("extensions.events.sinks[].credentials", Object, EVENTS_LATER),
+    key(
+        "extensions.events.sinks[].credentials.username",
+        Text,
+        EVENTS_LATER,
+    ),
+    key(
+        "extensions.events.sinks[].credentials.password",
+        Secret,
+        EVENTS_LATER,
+    ),
+    key(
+        "extensions.events.sinks[].credentials.token",
+        Secret,
+        EVENTS_LATER,
+    ),
+    key("extensions.events.sinks[].credentials.file", Text, EVENTS_LATER),
+    key("extensions.events.sinks[].tls", Any, EVENTS_LATER),
+    key("extensions.events.sinks[].tlsConfig", Any, EVENTS_LATER),
+];

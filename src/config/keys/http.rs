@@ -1,0 +1,65 @@
+//! Rows of `http`, but for who may do what (`auth`).
+
+use super::{
+    Key,
+    Kind::{Duration, Int, List, Object, Port, Text, Texts},
+    Verdict::{Later, Mapped, NoEffect, Same},
+    key,
+};
+
+const RATE: &str =
+    "rate limits come with the front-door release: leave it out, and limit in a proxy in front";
+const CORS: &str =
+    "CORS comes with the front-door release: leave it out, or answer preflights in a proxy in front";
+
+pub(super) const HTTP: &[Key] = &[
+    key(
+        "http.address",
+        Text,
+        Mapped("one address or name to listen on, or 0.0.0.0 or ::; 127.0.0.1 by default"),
+    ),
+    key(
+        "http.port",
+        Port,
+        Mapped("8080 by default; 0 takes a free one, not in a cluster"),
+    ),
+    key(
+        "http.externalUrl",
+        Text,
+        NoEffect("no address is ever put into an answer: Location is a path"),
+    ),
+    key(
+        "http.realm",
+        Text,
+        NoEffect("there is no login in this release that would show it"),
+    ),
+    key("http.allowOrigin", Text, Later(CORS)),
+    key(
+        "http.readTimeout",
+        Duration,
+        Mapped(
+            "how long a request's head may take (zot: the whole request); 0 means our default, never none",
+        ),
+    ),
+    key(
+        "http.writeTimeout",
+        Duration,
+        Mapped(
+            "how long a transfer may make no progress (zot: the whole request); 0 means our default, never none",
+        ),
+    ),
+    key(
+        "http.compat",
+        Texts,
+        Mapped("`docker2s2`: docker schema 2 is always accepted"),
+    ),
+    key("http.tls", Object, Same),
+    key("http.tls.cert", Text, Same),
+    key("http.tls.key", Text, Same),
+    key("http.tls.cacert", Text, Same),
+    key("http.ratelimit", Object, Later(RATE)),
+    key("http.ratelimit.rate", Int, Later(RATE)),
+    key("http.ratelimit.methods", List, Later(RATE)),
+    key("http.ratelimit.methods[].method", Text, Later(RATE)),
+    key("http.ratelimit.methods[].rate", Int, Later(RATE)),
+];

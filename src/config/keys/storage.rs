@@ -1,0 +1,387 @@
+//! Rows of the top level and of `storage`, its drivers included.
+
+use super::{
+    Key,
+    Kind::{Any, Bool, Duration, Int, List, Object, OneOf, Secret, Text, Texts},
+    Verdict::{Later, Mapped, NoEffect, Own, Refused, Same},
+    key,
+};
+
+const RETENTION: &str =
+    "comes with the retention release: leave it out; until then no tag is deleted by itself";
+const GC: &str = "collection comes with a later release; until then nothing is collected";
+const NO_COPY: &str = "nothing is ever copied inside the bucket";
+
+pub(super) const TOP: &[Key] = &[
+    key(
+        "distSpecVersion",
+        Text,
+        Mapped("the specification served is 1.1; another version is accepted with a warning"),
+    ),
+    key("storage", Object, Same),
+    key("http", Object, Same),
+    key("log", Object, Same),
+    key("cluster", Object, Same),
+    key("extensions", Object, Same),
+    key("scheduler", Object, Same),
+    key(
+        "scheduler.numWorkers",
+        Int,
+        NoEffect("there is no scheduler to size; background work has its own bounds"),
+    ),
+];
+
+pub(super) const STORAGE: &[Key] = &[
+    key(
+        "storage.rootDirectory",
+        Text,
+        Mapped(
+            "without storageDriver, required: the embedded store (blobs and `meta.redb`); with one, optional: nothing has to be kept on a replica",
+        ),
+    ),
+    key(
+        "storage.dedupe",
+        Bool,
+        Mapped("content is always stored once per cluster, whatever this says"),
+    ),
+    key(
+        "storage.remoteCache",
+        Bool,
+        Mapped(
+            "follows storageDriver: with one, metadata is always in cacheDriver, so `false` is a contradiction",
+        ),
+    ),
+    key(
+        "storage.redirectBlobURL",
+        Bool,
+        Later(
+            "presigned redirects come with a later release: leave it out or say false; blobs are streamed through the mesh",
+        ),
+    ),
+    key(
+        "storage.commit",
+        Bool,
+        Mapped("always on: what was acknowledged survives power loss"),
+    ),
+    key("storage.gc", Bool, NoEffect(GC)),
+    key("storage.gcDelay", Duration, NoEffect(GC)),
+    key("storage.gcInterval", Duration, NoEffect(GC)),
+    key("storage.gcTimeWindow", Text, NoEffect(GC)),
+    key(
+        "storage.fastRestart",
+        Bool,
+        Mapped("always on: a start walks nothing"),
+    ),
+    key(
+        "storage.maxRepos",
+        Int,
+        Later("quotas come with the front-door release: leave it out or say 0"),
+    ),
+    key(
+        "storage.subPaths",
+        Any,
+        Refused(
+            "a cluster has one store for all repositories: leave it out, or run a second cluster for the other store",
+        ),
+    ),
+    key("storage.retention", Object, Later(RETENTION)),
+    key("storage.retention.dryRun", Bool, Later(RETENTION)),
+    key("storage.retention.delay", Duration, Later(RETENTION)),
+    key("storage.retention.policies", List, Later(RETENTION)),
+    key(
+        "storage.retention.policies[].repositories",
+        Texts,
+        Later(RETENTION),
+    ),
+    key(
+        "storage.retention.policies[].deleteReferrers",
+        Bool,
+        Later(RETENTION),
+    ),
+    key(
+        "storage.retention.policies[].deleteUntagged",
+        Bool,
+        Later(RETENTION),
+    ),
+    key("storage.retention.policies[].keepTags", List, Later(RETENTION)),
+    key(
+        "storage.retention.policies[].keepTags[].patterns",
+        Texts,
+        Later(RETENTION),
+    ),
+    key(
+        "storage.retention.policies[].keepTags[].mostRecentlyPushedCount",
+        Int,
+        Later(RETENTION),
+    ),
+    key(
+        "storage.retention.policies[].keepTags[].mostRecentlyPulledCount",
+        Int,
+        Later(RETENTION),
+    ),
+    key(
+        "storage.retention.policies[].keepTags[].pulledWithin",
+        Duration,
+        Later(RETENTION),
+    ),
+    key(
+        "storage.retention.policies[].keepTags[].pushedWithin",
+        Duration,
+        Later(RETENTION),
+    ),
+    key(
+        "storage.retention.policies[].keepUntagged",
+        Object,
+        Later(RETENTION),
+    ),
+    key(
+        "storage.retention.policies[].keepUntagged.mostRecentlyPushedCount",
+        Int,
+        Later(RETENTION),
+    ),
+    key(
+        "storage.retention.policies[].keepUntagged.mostRecentlyPulledCount",
+        Int,
+        Later(RETENTION),
+    ),
+    key(
+        "storage.retention.policies[].keepUntagged.pulledWithin",
+        Duration,
+        Later(RETENTION),
+    ),
+    key(
+        "storage.retention.policies[].keepUntagged.pushedWithin",
+        Duration,
+        Later(RETENTION),
+    ),
+    key("storage.storageDriver", Object, Same),
+    key(
+        "storage.storageDriver.name",
+        Text,
+        Mapped("`s3`; `gcs` and `azure` are refused"),
+    ),
+    key("storage.cacheDriver", Object, Same),
+    key(
+        "storage.cacheDriver.name",
+        Text,
+        Mapped("`dynamodb`; `boltdb` means the embedded store; `redis` is refused"),
+    ),
+];
+
+const STORAGE_CLASSES: &[&str] = &[
+    "NONE",
+    "STANDARD",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "OUTPOSTS",
+    "GLACIER_IR",
+];
+const ACLS: &[&str] = &[
+    "private",
+    "public-read",
+    "public-read-write",
+    "authenticated-read",
+    "aws-exec-read",
+    "bucket-owner-read",
+    "bucket-owner-full-control",
+];
+
+pub(super) const S3: &[Key] = &[
+    key("storage.storageDriver.bucket", Text, Same).of("s3"),
+    key("storage.storageDriver.region", Text, Mapped("required without regionendpoint; with it, us-east-1 unless given")).of("s3"),
+    key("storage.storageDriver.regionendpoint", Text, Mapped("with or without a scheme; without one, `secure` decides")).of("s3"),
+    key("storage.storageDriver.rootdirectory", Text, Mapped("the prefix of every key, used once (zot prefixes twice)")).of("s3"),
+    key("storage.storageDriver.accesskey", Text, Mapped("with secretkey; without both, the AWS chain (environment, profile, web identity, instance)")).of("s3"),
+    key("storage.storageDriver.secretkey", Secret, Same).of("s3"),
+    key("storage.storageDriver.sessiontoken", Secret, Same).of("s3"),
+    key("storage.storageDriver.forcepathstyle", Bool, Mapped("true when regionendpoint is given, unless said otherwise")).of("s3"),
+    key("storage.storageDriver.secure", Bool, Mapped("true by default; the scheme of a regionendpoint that has none")).of("s3"),
+    key("storage.storageDriver.skipverify", Bool, Same).of("s3"),
+    key("storage.storageDriver.encrypt", Bool, Same).of("s3"),
+    key("storage.storageDriver.keyid", Secret, Mapped("the KMS key; needs encrypt")).of("s3"),
+    key("storage.storageDriver.chunksize", Int, Mapped("bytes of a part: 5 MiB to 5 GiB, 8 MiB by default (zot: 10 MiB); a transfer holds a few parts in memory")).of("s3"),
+    key("storage.storageDriver.storageclass", OneOf(STORAGE_CLASSES), Same).of("s3"),
+    key("storage.storageDriver.objectacl", OneOf(ACLS), Same).of("s3"),
+    key("storage.storageDriver.usedualstack", Bool, Same).of("s3"),
+    key("storage.storageDriver.usefipsendpoint", Bool, Same).of("s3"),
+    key("storage.storageDriver.accelerate", Bool, Same).of("s3"),
+    key("storage.storageDriver.useragent", Text, Mapped("added to our own")).of("s3"),
+    key("storage.storageDriver.createbucket", Bool, Own("create the bucket when it is missing; false by default, a missing bucket refuses the start")).of("s3"),
+    key("storage.storageDriver.v4auth", Bool, Mapped("true; signature version 2 (`false`) is refused")).of("s3"),
+    key("storage.storageDriver.multipartcopychunksize", Int, NoEffect(NO_COPY)).of("s3"),
+    key("storage.storageDriver.multipartcopymaxconcurrency", Int, NoEffect(NO_COPY)).of("s3"),
+    key("storage.storageDriver.multipartcopythresholdsize", Int, NoEffect(NO_COPY)).of("s3"),
+    key("storage.storageDriver.loglevel", Text, NoEffect("log.level decides for the whole program")).of("s3"),
+    key(
+        "storage.storageDriver.redirectendpoint",
+        Text,
+        Later("presigned redirects come with a later release: leave it out"),
+    )
+    .of("s3"),
+];
+
+const NOT_GCS: &str = "Google Cloud Storage is not supported: use its S3 interoperability (name: s3, regionendpoint: storage.googleapis.com, HMAC keys) at your own risk, or another S3 store";
+const NOT_AZURE: &str = "Azure Blob Storage is not supported: use an S3 store";
+
+pub(super) const GCS: &[Key] = &[
+    key("storage.storageDriver.bucket", Text, Refused(NOT_GCS)).of("gcs"),
+    key("storage.storageDriver.keyfile", Text, Refused(NOT_GCS)).of("gcs"),
+    key("storage.storageDriver.credentials", Any, Refused(NOT_GCS)).of("gcs"),
+    key("storage.storageDriver.rootdirectory", Text, Refused(NOT_GCS)).of("gcs"),
+    key("storage.storageDriver.chunksize", Int, Refused(NOT_GCS)).of("gcs"),
+    key("storage.storageDriver.maxconcurrency", Int, Refused(NOT_GCS)).of("gcs"),
+    key("storage.storageDriver.useragent", Text, Refused(NOT_GCS)).of("gcs"),
+];
+
+pub(super) const AZURE: &[Key] = &[
+    key("storage.storageDriver.accountname", Text, Refused(NOT_AZURE)).of("azure"),
+    key("storage.storageDriver.accountkey", Secret, Refused(NOT_AZURE)).of("azure"),
+    key("storage.storageDriver.container", Text, Refused(NOT_AZURE)).of("azure"),
+    key("storage.storageDriver.credentials", Any, Refused(NOT_AZURE)).of("azure"),
+    key("storage.storageDriver.realm", Text, Refused(NOT_AZURE)).of("azure"),
+    key("storage.storageDriver.serviceurl", Text, Refused(NOT_AZURE)).of("azure"),
+    key("storage.storageDriver.rootdirectory", Text, Refused(NOT_AZURE)).of("azure"),
+    key("storage.storageDriver.max_retries", Int, Refused(NOT_AZURE)).of("azure"),
+    key("storage.storageDriver.retry_delay", Duration, Refused(NOT_AZURE)).of("azure"),
+    key(
+        "storage.storageDriver.copy_status_poll_max_retry",
+        Int,
+        Refused(NOT_AZURE),
+    )
+    .of("azure"),
+    key(
+        "storage.storageDriver.copy_status_poll_delay",
+        Duration,
+        Refused(NOT_AZURE),
+    )
+    .of("azure"),
+];
+
+pub(super) const DYNAMODB: &[Key] = &[
+    key("storage.cacheDriver.region", Text, Same).of("dynamodb"),
+    key("storage.cacheDriver.endpoint", Text, Same).of("dynamodb"),
+    key(
+        "storage.cacheDriver.cacheTablename",
+        Text,
+        Mapped("blobs by digest, and work by due time; our own schema"),
+    )
+    .of("dynamodb"),
+    key(
+        "storage.cacheDriver.repoMetaTablename",
+        Text,
+        Mapped("repositories and their tags; our own schema"),
+    )
+    .of("dynamodb"),
+    key(
+        "storage.cacheDriver.imageMetaTablename",
+        Text,
+        Mapped("manifests and referrers; our own schema"),
+    )
+    .of("dynamodb"),
+    key(
+        "storage.cacheDriver.repoBlobsInfoTablename",
+        Text,
+        Mapped("which repository holds which blob; our own schema"),
+    )
+    .of("dynamodb"),
+    key(
+        "storage.cacheDriver.userDataTablename",
+        Text,
+        Mapped("preferences and groups; our own schema"),
+    )
+    .of("dynamodb"),
+    key(
+        "storage.cacheDriver.apiKeyTablename",
+        Text,
+        Mapped("API keys; our own schema"),
+    )
+    .of("dynamodb"),
+    key(
+        "storage.cacheDriver.versionTablename",
+        Text,
+        Mapped("the schema's number; our own schema"),
+    )
+    .of("dynamodb"),
+    key(
+        "storage.cacheDriver.uploadsTablename",
+        Text,
+        Own("upload sessions; `<versionTablename>-uploads` by default"),
+    )
+    .of("dynamodb"),
+    key(
+        "storage.cacheDriver.membersTablename",
+        Text,
+        Own("leases of members; `<versionTablename>-members` by default"),
+    )
+    .of("dynamodb"),
+];
+
+const NOT_REDIS: &str = "Redis is not supported as a metadata store: it can't give the strongly consistent transactions that the mesh stands on; use name: dynamodb";
+
+pub(super) const REDIS: &[Key] = &[
+    key("storage.cacheDriver.url", Secret, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.keyprefix", Text, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.addr", Texts, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.client_name", Text, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.db", Int, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.protocol", Int, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.username", Text, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.password", Secret, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.sentinel_username", Text, Refused(NOT_REDIS)).of("redis"),
+    key(
+        "storage.cacheDriver.sentinel_password",
+        Secret,
+        Refused(NOT_REDIS),
+    )
+    .of("redis"),
+    key("storage.cacheDriver.master_name", Text, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.max_retries", Int, Refused(NOT_REDIS)).of("redis"),
+    key(
+        "storage.cacheDriver.min_retry_backoff",
+        Duration,
+        Refused(NOT_REDIS),
+    )
+    .of("redis"),
+    key(
+        "storage.cacheDriver.max_retry_backoff",
+        Duration,
+        Refused(NOT_REDIS),
+    )
+    .of("redis"),
+    key("storage.cacheDriver.dial_timeout", Duration, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.read_timeout", Duration, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.write_timeout", Duration, Refused(NOT_REDIS)).of("redis"),
+    key(
+        "storage.cacheDriver.context_timeout_enabled",
+        Bool,
+        Refused(NOT_REDIS),
+    )
+    .of("redis"),
+    key("storage.cacheDriver.pool_fifo", Bool, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.pool_size", Int, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.pool_timeout", Duration, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.min_idle_conns", Int, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.max_idle_conns", Int, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.max_active_conns", Int, Refused(NOT_REDIS)).of("redis"),
+    key(
+        "storage.cacheDriver.conn_max_idle_time",
+        Duration,
+        Refused(NOT_REDIS),
+    )
+    .of("redis"),
+    key(
+        "storage.cacheDriver.conn_max_lifetime",
+        Duration,
+        Refused(NOT_REDIS),
+    )
+    .of("redis"),
+    key("storage.cacheDriver.max_redirects", Int, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.read_only", Bool, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.route_by_latency", Bool, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.route_randomly", Bool, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.disable_identity", Bool, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.identity_suffix", Text, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.unstable_resp3", Bool, Refused(NOT_REDIS)).of("redis"),
+];

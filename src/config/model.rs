@@ -1,0 +1,366 @@
+//! What a valid configuration is. Nothing here can be wrong by itself; what only the machine can tell (a certificate
+//! that isn't there, a bucket that doesn't answer) is for `verify` and the start.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::{limits::Limits, secret::Secret};
+use crate::placement::{HashKey, MemberId};
+
+/// The whole configuration of one member.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it was read from; `None` without one.
+    pub source: Option<PathBuf>,
+    /// Where the public listener listens.
+    pub listen: Listen,
+    /// The certificate of the public listener, and the CA of its clients.
+    pub public_tls: Option<TlsFiles>,
+    /// Where content and metadata are.
+    pub storage: Storage,
+    /// Time-outs of the public listener.
+    pub timeouts: Timeouts,
+    /// What is logged, and whereto.
+    pub log: Log,
+    /// The mesh; `None` is one member by itself.
+    pub cluster: Option<Cluster>,
+    /// Remarks on what was accepted; the start logs them, `verify` prints them.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// The configuration without a file: one member by itself on 127.0.0.1:5000, its store under `root`.
+    #[must_use]
+    pub fn single(root: PathBuf) -> Self {
+        Self {
+            source: None,
+            listen: Listen {
+                address: ListenAddress::Ip(Ipv4Addr::LOCALHOST.into()),
+                port: 5000,
+            },
+            public_tls: None,
+            storage: Storage::Embedded { root },
+            timeouts: Timeouts::default(),
+            log: Log::default(),
+            cluster: None,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// An address to listen on and its port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The address.
+    pub address: ListenAddress,
+    /// The port; 0 takes a free one.
+    pub port: u16,
+}
+
+/// One address, all of them (`0.0.0.0`, `::`), or a name that stands for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An address.
+    Ip(IpAddr),
+    /// A name, in lower case; resolved at the start.
+    Name(String),
+}
+
+impl ListenAddress {
+    /// Whether it stands for all addresses of the machine.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        matches!(self, Self::Ip(ip) if ip.is_unspecified())
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            ListenAddress::Ip(ip) => SocketAddr::new(*ip, self.port).fmt(f),
+            ListenAddress::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
+}
+
+/// PEM files of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The CA that clients' certificates chain to.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Where content and metadata are.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
+pub enum Storage {
+    /// A directory of this machine, for one process.
+    Embedded {
+        /// The directory.
+        root: PathBuf,
+    },
+    /// Services that all members share.
+    Shared {
+        /// The blob store.
+        blobs: S3Config,
+        /// The metadata store.
+        meta: DynamoConfig,
+        /// A directory of this machine; nothing in it has to be kept.
+        root: Option<PathBuf>,
+    },
+}
+
+/// An S3 bucket and how to reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Config {
+    /// The bucket.
+    pub bucket: String,
+    /// The region.
+    pub region: String,
+    /// The endpoint with its scheme, `http://host:port`, no slash at the end; `None` is AWS.
+    pub endpoint: Option<String>,
+    /// The bucket is in the path, not in the host name.
+    pub path_style: bool,
+    /// The server's certificate is checked.
+    pub verify_certificate: bool,
+    /// The prefix of every key, without slashes at its ends; may be empty.
+    pub prefix: String,
+    /// Fixed credentials; `None` is the AWS chain.
+    pub credentials: Option<S3Credentials>,
+    /// Server-side encryption.
+    pub encryption: Option<S3Encryption>,
+    /// The storage class of new objects.
+    pub storage_class: Option<String>,
+    /// The canned ACL of new objects.
+    pub acl: Option<String>,
+    /// Bytes of a part; `None` is `Limits::upload_part_bytes`.
+    pub part_bytes: Option<u64>,
+    /// Dual-stack endpoints of AWS.
+    pub dual_stack: bool,
+    /// FIPS endpoints of AWS.
+    pub fips: bool,
+    /// Transfer acceleration of AWS.
+    pub accelerate: bool,
+    /// Added to our user agent.
+    pub user_agent: Option<String>,
+    /// Create the bucket when it is missing.
+    pub create_bucket: bool,
+}
+
+/// Fixed credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Credentials {
+    /// The access key's id.
+    pub access_key: String,
+    /// The secret.
+    pub secret_key: Secret,
+    /// The token of a session.
+    pub session_token: Option<Secret>,
+}
+
+/// Server-side encryption.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum S3Encryption {
+    /// With keys that S3 manages (AES256).
+    Managed,
+    /// With this KMS key.
+    Kms(Secret),
+}
+
+/// DynamoDB and our tables in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DynamoConfig {
+    /// The region.
+    pub region: String,
+    /// The endpoint with its scheme; `None` is AWS.
+    pub endpoint: Option<String>,
+    /// The tables.
+    pub tables: DynamoTables,
+}
+
+/// The names of our tables, all different.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DynamoTables {
+    /// Blobs by digest and work by due time (`cacheTablename`).
+    pub cache: String,
+    /// Repositories and their tags.
+    pub repo_meta: String,
+    /// Manifests and referrers.
+    pub image_meta: String,
+    /// Which repository holds which blob.
+    pub repo_blobs_info: String,
+    /// Preferences and groups.
+    pub user_data: String,
+    /// API keys.
+    pub api_key: String,
+    /// The schema's number.
+    pub version: String,
+    /// Upload sessions.
+    pub uploads: String,
+    /// Leases of members.
+    pub members: String,
+}
+
+impl DynamoTables {
+    /// All of them, by the configuration key that names each.
+    #[must_use]
+    pub fn by_key(&self) -> [(&'static str, &str); 9] {
+        [
+            ("cacheTablename", &self.cache),
+            ("repoMetaTablename", &self.repo_meta),
+            ("imageMetaTablename", &self.image_meta),
+            ("repoBlobsInfoTablename", &self.repo_blobs_info),
+            ("userDataTablename", &self.user_data),
+            ("apiKeyTablename", &self.api_key),
+            ("versionTablename", &self.version),
+            ("uploadsTablename", &self.uploads),
+            ("membersTablename", &self.members),
+        ]
+    }
+}
+
+/// Time-outs of the public listener; there is no way to have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a request's head to arrive.
+    pub head: Duration,
+    /// For a transfer to make some progress.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            head: limits.request_head_timeout,
+            idle: limits.no_progress_timeout,
+        }
+    }
+}
+
+/// What is logged, and whereto.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Log {
+    /// How much.
+    pub level: LogLevel,
+    /// Whereto.
+    pub output: LogOutput,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What failed here.
+    Error,
+    /// What deserves a look.
+    Warn,
+    /// A line a request.
+    #[default]
+    Info,
+    /// What it takes to follow one request.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The name that filters of `tracing` know.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// Whereto the log goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum LogOutput {
+    /// Standard output.
+    #[default]
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// The mesh as this member sees it.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// The members, no two of one host; `None` is dynamic membership, by leases and `tls.member_san`.
+    pub members: Option<Vec<MemberId>>,
+    /// The key of placement.
+    pub hash_key: HashKey,
+    /// The port of the mesh, the same on every member.
+    pub mesh_port: u16,
+    /// Where the mesh listens; `None` is the public listener's address.
+    pub mesh_address: Option<ListenAddress>,
+    /// Its certificates.
+    pub tls: MeshTls,
+}
+
+impl Cluster {
+    /// Where the mesh listener listens, beside the public one.
+    #[must_use]
+    pub fn mesh_listen(&self, public: &Listen) -> Listen {
+        let address = self
+            .mesh_address
+            .clone()
+            .unwrap_or_else(|| public.address.clone());
+        Listen {
+            address,
+            port: self.mesh_port,
+        }
+    }
+}
+
+/// Certificates of the mesh, and who is who by them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeshTls {
+    /// The CA that members' and operators' certificates chain to.
+    pub ca: PathBuf,
+    /// This member's certificate chain, for both directions.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Whose pair that is.
+    pub pair: PairSource,
+    /// SANs of certificates that may read diagnostics, and nothing else.
+    pub operators: Vec<String>,
+    /// Without `members`: the SAN that makes a certificate a member's; `*.` in front stands for one label.
+    pub member_san: Option<String>,
+}
+
+/// Where the mesh's certificate was configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PairSource {
+    /// `cluster.tls.cert` and `.key`.
+    Cluster,
+    /// `http.tls`, for want of the former: it needs the clientAuth usage too.
+    Public,
+}

@@ -1,0 +1,300 @@
+//! Whole files: the samples, what zot's users have, and one wrong file for each sort of fault.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+
+use super::*;
+
+mod shared;
+
+/// The sample cluster configuration that has to work as it stands, with our own names.
+const CLUSTER: &str = include_str!("../../../deploy/cluster.json");
+
+fn yaml(text: &str) -> Result<Config, ConfigErrors> {
+    parse(Path::new("c.yaml"), text)
+}
+
+/// The faults of a wrong file as `line key: problem`.
+fn faults(text: &str) -> Vec<String> {
+    let errors = yaml(text).expect_err("faults");
+    let line = |fault: &Fault| fault.line.map_or("-".to_owned(), |line| line.to_string());
+    errors
+        .faults
+        .iter()
+        .map(|fault| format!("{} {}: {}", line(fault), fault.key, fault.problem))
+        .collect()
+}
+
+/// Asserts that a wrong file has exactly these faults, each recognised by how it begins.
+#[track_caller]
+fn refused(text: &str, expected: &[&str]) {
+    let found = faults(text);
+    let same = found.len() == expected.len()
+        && found
+            .iter()
+            .zip(expected)
+            .all(|(found, expected)| found.starts_with(expected));
+    assert!(same, "expected {expected:#?}\nfound {found:#?}");
+}
+
+#[test]
+fn every_sample_in_deploy_loads() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let mut loaded = 0;
+    for entry in std::fs::read_dir(deploy).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json" || extension == "yaml")
+        {
+            let config = load(&path).unwrap_or_else(|errors| panic!("{errors}"));
+            assert_eq!(config.source.as_deref(), Some(path.as_path()));
+            loaded += 1;
+        }
+    }
+    assert!(loaded >= 3, "{loaded} samples");
+}
+
+#[test]
+fn the_unit_waits_longer_than_the_drain_takes() {
+    let unit = include_str!("../../../deploy/portolan.service");
+    let stop = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("TimeoutStopSec="))
+        .unwrap();
+    let stop = duration::parse(stop).unwrap().unwrap();
+    assert!(stop > Limits::default().drain_time + Duration::from_secs(5));
+}
+
+#[test]
+fn the_sample_cluster_is_understood_key_by_key() {
+    let config = parse(Path::new("cluster.json"), CLUSTER).unwrap();
+    assert_eq!(config.listen.to_string(), "0.0.0.0:9000");
+    assert_eq!(config.log.level, LogLevel::Debug);
+    let Storage::Shared { blobs, meta, root } = &config.storage else {
+        panic!("{:?}", config.storage)
+    };
+    assert!(root.is_some());
+    assert_eq!(
+        (blobs.bucket.as_str(), blobs.region.as_str()),
+        ("portolan", "us-east-1")
+    );
+    assert_eq!(blobs.endpoint.as_deref(), Some("http://localhost:4566"));
+    assert_eq!(blobs.prefix, "portolan");
+    assert!(blobs.path_style && blobs.verify_certificate && !blobs.create_bucket);
+    assert_eq!(meta.endpoint.as_deref(), Some("http://localhost:4566"));
+    assert_eq!(meta.tables.uploads, format!("{}-uploads", meta.tables.version));
+    assert_eq!(meta.tables.members, format!("{}-members", meta.tables.version));
+    let cluster = config.cluster.as_ref().unwrap();
+    let members: Vec<&str> = cluster
+        .members
+        .iter()
+        .flatten()
+        .map(|member| member.as_str())
+        .collect();
+    assert_eq!(members, ["portolan-1:9000", "portolan-2:9000", "portolan-3:9000"]);
+    assert_eq!((cluster.mesh_port, cluster.tls.pair), (9443, PairSource::Public));
+    assert_eq!(cluster.mesh_listen(&config.listen).to_string(), "0.0.0.0:9443");
+    assert_eq!(cluster.tls.cert, config.public_tls.as_ref().unwrap().cert);
+    assert!(
+        config
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("clientAuth")),
+        "{:?}",
+        config.warnings
+    );
+}
+
+#[test]
+fn zots_own_sample_loads_as_it_stands() {
+    let path = Path::new("seed.json");
+    let names = [
+        ("portolan-", "zot-server"),
+        ("\"/portolan\"", "\"/zot\""),
+        ("Portolan", "Zot"),
+        ("deploy/tls", "test/data"),
+    ];
+    let text = names.iter().fold(CLUSTER.to_owned(), |text, (ours, theirs)| {
+        text.replace(ours, theirs)
+    });
+    assert!(parse(path, &text).is_ok());
+    let lower = text
+        .replace("rootDirectory", "ROOTDIRECTORY")
+        .replace("cacheTablename", "cachetablename");
+    assert!(parse(path, &lower).is_ok(), "keys are known in any case");
+}
+
+#[test]
+fn a_file_with_nothing_but_a_root_has_zots_defaults() {
+    let config = yaml("storage: {rootDirectory: /data}").unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert!(matches!(&config.storage, Storage::Embedded { root } if root == Path::new("/data")));
+    assert_eq!(config.timeouts, Timeouts::default());
+    assert_eq!(config.log, Log::default());
+    assert!(config.cluster.is_none() && config.public_tls.is_none() && config.warnings.is_empty());
+    assert_eq!(
+        Config::single(PathBuf::from("d")).listen.to_string(),
+        "127.0.0.1:5000"
+    );
+}
+
+#[test]
+fn all_faults_are_reported_at_once_in_the_order_of_the_file() {
+    refused(
+        "distSpecVersion: 1.1\nstorage:\n  dedup: true\n  gc: maybe\nhttp:\n  port: 70000\n  tls:\n    cert: a.crt\n  auth:\n    htpasswd: {path: /x}\nlog: {level: loud}\nbananas: 1\n",
+        &[
+            "1 distSpecVersion: expected a string, got 1.1; put it in quotes",
+            "3 storage.dedup: unknown key: did you mean dedupe?",
+            "4 storage.gc: expected true or false, got \"maybe\"",
+            "6 http.port: expected a port from 0 to 65535, got 70000",
+            "9 http.auth: logins come with the front-door release",
+            "11 log.level: expected one of trace, debug",
+            "12 bananas: unknown key",
+            "- http.tls.key: is required",
+            "- storage.rootDirectory: is required",
+        ],
+    );
+}
+
+#[test]
+fn paths_of_faults_name_elements_and_quote_names() {
+    refused(
+        "storage: {rootDirectory: /d}\nhttp:\n  accessControl:\n    repositories:\n      team/**:\n        policies:\n        - {users: [a], actoins: [read]}\n",
+        &[
+            "3 http.accessControl: access control comes with the front-door release",
+            "7 http.accessControl.repositories.\"team/**\".policies[0].actoins: unknown key: did you mean actions?",
+        ],
+    );
+}
+
+#[test]
+fn what_is_switched_off_is_accepted_and_what_is_on_is_refused() {
+    let off = "storage: {rootDirectory: /d, redirectBlobURL: false, maxRepos: 0, retention: {dryRun: false, policies: []}}\nhttp: {auth: {apikey: false, htpasswd: {path: ''}, failDelay: 0}, ratelimit: {}}\nextensions:\n  search: {enable: false, cve: {updateInterval: 2h}}\n  ui: {enable: \"false\"}\n  scrub:\n  mgmt: {enable: true}\n  metrics: {enable: true, prometheus: {path: /metrics}}\n";
+    yaml(off).unwrap();
+    refused(
+        "storage: {rootDirectory: /d}\nextensions:\n  search: {}\n  ui: {enable: true}\n  sync:\n    registries: [{urls: [x]}]\n  metrics: {prometheus: {path: /m}}\n",
+        &[
+            "3 extensions.search: search comes",
+            "4 extensions.ui: there is no user interface",
+            "5 extensions.sync: mirroring comes",
+            "7 extensions.metrics.prometheus.path: expected one of /metrics",
+        ],
+    );
+    for on in [
+        "auth: {ldap: {}}",
+        "auth: {mtls: {}}",
+        "accessControl: {}",
+        "auth: {apikey: true}",
+        "ratelimit: {rate: 5}",
+    ] {
+        assert_eq!(
+            faults(&format!("storage: {{rootDirectory: /d}}\nhttp: {{{on}}}")).len(),
+            1,
+            "{on}"
+        );
+    }
+}
+
+#[test]
+fn keys_without_effect_are_warnings_one_for_each_reason() {
+    let config = yaml("distSpecVersion: 1.0.1\nstorage: {rootDirectory: /d, dedupe: false, gc: true, gcDelay: 1h, gcInterval: 24h}\nhttp: {realm: zot, writeTimeout: 0}\nscheduler: {numWorkers: 4}").unwrap();
+    let all = config.warnings.join("\n");
+    for part in [
+        "1.0.1",
+        "storage.dedupe",
+        "storage.gc, storage.gcDelay, storage.gcInterval: collection",
+        "http.realm",
+        "scheduler.numWorkers",
+        "http.writeTimeout",
+    ] {
+        assert!(all.contains(part), "{part} is missing in\n{all}");
+    }
+    assert_eq!(config.warnings.len(), 6, "{all}");
+}
+
+#[test]
+fn values_are_read_as_leniently_as_zot_reads_them() {
+    let config = yaml("storage: {rootDirectory: /d, dedupe: \"true\"}\nHTTP: {Port: \"0\", readTimeout: 10s, writeTimeout: 120000000000, compat: docker2s2, address: '[::1]', tls: }\nlog: {level: WARN, output: /dev/stderr}").unwrap();
+    assert_eq!(config.listen.to_string(), "[::1]:0");
+    assert_eq!(
+        config.timeouts,
+        Timeouts {
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(120)
+        }
+    );
+    assert_eq!(
+        config.log,
+        Log {
+            level: LogLevel::Warn,
+            output: LogOutput::Stderr
+        }
+    );
+    refused(
+        "storage: {rootDirectory: /d}\nhttp: {port: 1.5, readTimeout: 60, compat: [docker2s1], address: 'h:80'}",
+        &[
+            "2 http.port: expected a port",
+            "2 http.readTimeout: expected a duration such as \"90s\"",
+            "2 http.address: expected an address or a host name, got \"h:80\"; the port belongs into http.port",
+            "2 http.compat[0]: expected docker2s2",
+        ],
+    );
+}
+
+#[test]
+fn a_key_that_stands_twice_is_refused() {
+    refused(
+        "storage: {rootDirectory: /d}\nhttp:\n  port: 1\n  Port: 2\n",
+        &["4 http.Port: stands twice, first on line 3"],
+    );
+}
+
+#[test]
+fn an_unreadable_or_malformed_file_is_one_fault() {
+    let errors = load(Path::new("/no/such/file.json")).unwrap_err();
+    assert_eq!(errors.faults[0].kind, FaultKind::Unreadable);
+    let errors = parse(Path::new("x.json"), "{\n\"a\": }").unwrap_err();
+    assert_eq!(
+        (errors.faults[0].kind, errors.faults[0].line),
+        (FaultKind::Syntax, Some(2))
+    );
+    assert!(
+        errors
+            .to_string()
+            .starts_with("x.json has a fault:\n  x.json:2: not JSON: "),
+        "{errors}"
+    );
+    assert_eq!(
+        parse(Path::new("x.json"), "[]").unwrap_err().faults[0].kind,
+        FaultKind::Value
+    );
+    refused("", &["- storage.rootDirectory: is required"]);
+}
+
+#[test]
+fn secrets_never_show_in_faults() {
+    let text = "storage:\n  storageDriver: {name: s3, secretkey: [hunter2]}\ncluster: {hashKey: hunter2hunter2x}\nhttp: {auth: {ldap: {bindPassword: hunter2}}}\n";
+    let errors = yaml(text).unwrap_err();
+    assert!(!errors.to_string().contains("hunter2"), "{errors}");
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_without_a_panic(text in "[a-z:{}\\[\\]\", \\n*&!|>-]{0,200}") {
+        let _ = parse(Path::new("x.yaml"), &text);
+        let _ = parse(Path::new("x.json"), &text);
+    }
+
+    #[test]
+    fn a_broken_sample_is_read_without_a_panic(at in 0..CLUSTER.len(), insert in "[\\PC]{0,3}", cut in 0..20usize) {
+        let (head, tail) = CLUSTER.split_at(at);
+        let text = format!("{head}{insert}{}", tail.get(cut..).unwrap_or_default());
+        let _ = parse(Path::new("x.json"), &text);
+        let _ = parse(Path::new("x.yaml"), &text);
+    }
+}

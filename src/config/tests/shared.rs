@@ -1,0 +1,295 @@
+//! Storage and cluster: what members share, and how they know each other.
+
+use super::*;
+
+const TLS: &str = "tls: {cacert: ca.crt, cert: m.crt, key: m.key}";
+
+fn clustered(storage: &str, cluster: &str) -> String {
+    format!(
+        "storage: {{{storage}}}\nhttp: {{port: 9000}}\ncluster:\n  hashKey: loremipsumdolors\n  {cluster}\n"
+    )
+}
+
+const EMBEDDED: &str = "rootDirectory: /data";
+const SHARED: &str = "storageDriver: {name: s3, bucket: reg, region: eu-1}, cacheDriver: {name: dynamodb, region: eu-1, cacheTablename: aaa, repoMetaTablename: bbb, imageMetaTablename: ccc, repoBlobsInfoTablename: ddd, userDataTablename: eee, apiKeyTablename: fff, versionTablename: ggg}";
+
+#[test]
+fn drivers_that_are_not_ours_are_refused_by_name_once() {
+    refused(
+        "storage:\n  storageDriver: {name: gcs, bucket: b, keyfile: k}\n  cacheDriver: {name: redis, url: 'redis://x'}\n",
+        &[
+            "2 storage.storageDriver.name: Google Cloud Storage",
+            "3 storage.cacheDriver.name: Redis",
+        ],
+    );
+    refused(
+        "storage:\n  storageDriver: {name: azure, accountname: b, bucket: k}\n",
+        &[
+            "2 storage.storageDriver.name: Azure",
+            "2 storage.storageDriver.bucket: unknown key",
+            "- storage.cacheDriver: is required",
+        ],
+    );
+    refused(
+        "storage:\n  rootDirectory: /d\n  storageDriver: {name: s4, bucket: b}\n",
+        &[
+            "3 storage.storageDriver.name: expected one of s3, gcs, azure, got \"s4\"",
+            "- storage.cacheDriver: is required",
+        ],
+    );
+    refused(
+        "storage:\n  storageDriver: {bucket: b}\n",
+        &[
+            "- storage.storageDriver.name: is required",
+            "- storage.cacheDriver: is required",
+        ],
+    );
+}
+
+#[test]
+fn half_a_shared_storage_is_refused() {
+    let shared = SHARED.split(", cacheDriver").next().unwrap();
+    refused(
+        &format!("storage: {{{shared}}}"),
+        &["- storage.cacheDriver: is required with storageDriver"],
+    );
+    let meta = SHARED.split("}, ").nth(1).unwrap();
+    refused(
+        &format!("storage: {{{meta}}}"),
+        &["- storage.storageDriver: is required with cacheDriver"],
+    );
+    refused(
+        &format!("storage: {{{SHARED}, remoteCache: false}}"),
+        &["1 storage.remoteCache: contradicts storageDriver"],
+    );
+}
+
+#[test]
+fn s3_is_validated_in_full() {
+    let with = |more: &str| {
+        format!(
+            "storage: {{{}}}",
+            SHARED.replace("bucket: reg", &format!("bucket: reg, {more}"))
+        )
+    };
+    let config = yaml(&with("accesskey: AK, secretkey: SK, encrypt: true, keyid: arn, chunksize: 16777216, storageclass: standard_ia, secure: true, rootdirectory: /a/b/, createbucket: true")).unwrap();
+    let Storage::Shared { blobs, .. } = &config.storage else {
+        panic!()
+    };
+    assert_eq!(
+        (
+            blobs.prefix.as_str(),
+            blobs.part_bytes,
+            blobs.endpoint.as_deref(),
+            blobs.path_style
+        ),
+        ("a/b", Some(16 << 20), None, false)
+    );
+    assert_eq!(blobs.encryption, Some(S3Encryption::Kms(Secret::new("arn"))));
+    assert_eq!(
+        (blobs.storage_class.as_deref(), blobs.create_bucket),
+        (Some("STANDARD_IA"), true)
+    );
+    let debug = format!("{config:?}");
+    assert!(!debug.contains("\"SK\"") && !debug.contains("\"arn\""), "{debug}");
+    for (more, fault) in [
+        ("accesskey: AK", "- storage.storageDriver.secretkey: is required"),
+        (
+            "sessiontoken: T",
+            "1 storage.storageDriver.sessiontoken: belongs to",
+        ),
+        ("keyid: K", "1 storage.storageDriver.keyid: needs encrypt"),
+        (
+            "chunksize: 1024",
+            "1 storage.storageDriver.chunksize: expected 5242880",
+        ),
+        (
+            "secure: false",
+            "1 storage.storageDriver.secure: plain HTTP needs",
+        ),
+        (
+            "regionendpoint: 'ftp://x'",
+            "1 storage.storageDriver.regionendpoint: expected host:port",
+        ),
+        (
+            "rootdirectory: /a/../b",
+            "1 storage.storageDriver.rootdirectory: expected a plain prefix",
+        ),
+        (
+            "v4auth: false",
+            "1 storage.storageDriver.v4auth: signature version 2",
+        ),
+        (
+            "storageclass: TAPE",
+            "1 storage.storageDriver.storageclass: expected one of NONE",
+        ),
+        (
+            "redirectendpoint: x",
+            "1 storage.storageDriver.redirectendpoint: presigned",
+        ),
+        (
+            "secretkey: 5, accesskey: A",
+            "1 storage.storageDriver.secretkey: expected a string, got a number; put it in quotes",
+        ),
+    ] {
+        refused(&with(more), &[fault]);
+    }
+}
+
+#[test]
+fn dynamodb_tables_are_named_and_different() {
+    refused(
+        &format!(
+            "storage: {{{}}}",
+            SHARED.replace("cacheTablename: aaa, ", "").replace("ggg", "g g")
+        ),
+        &["- storage.cacheDriver.cacheTablename: is required"],
+    );
+    refused(
+        &format!(
+            "storage: {{{}}}",
+            SHARED.replace("bbb", "aaa").replace("ggg", "g g")
+        ),
+        &[
+            "1 storage.cacheDriver.repoMetaTablename: \"aaa\" is cacheTablename already",
+            "1 storage.cacheDriver.versionTablename: expected 3 to 255",
+            "- storage.cacheDriver.uploadsTablename: expected",
+            "- storage.cacheDriver.membersTablename: expected",
+        ],
+    );
+}
+
+#[test]
+fn a_cluster_without_a_way_to_tell_members_is_refused() {
+    refused(
+        &clustered(SHARED, TLS),
+        &["- cluster.members: neither this nor cluster.tls.memberSan is given: any certificate"],
+    );
+    refused(
+        &clustered(SHARED, "members: [a:9000, b:9000]"),
+        &[
+            "- cluster.tls.cacert: is required: the mesh speaks mutual TLS only",
+            "- cluster.tls.cert: is required",
+        ],
+    );
+    refused(
+        &clustered(SHARED, "members: []\n  tls: {cacert: a, cert: b, key: c}"),
+        &["5 cluster.members: is empty"],
+    );
+    let dynamic = yaml(&clustered(
+        SHARED,
+        "tls: {cacert: a, cert: b, key: c, memberSan: '*.Reg.internal', operators: [op]}",
+    ))
+    .unwrap();
+    let cluster = dynamic.cluster.unwrap();
+    assert_eq!(
+        (cluster.members.is_none(), cluster.tls.member_san.as_deref()),
+        (true, Some("*.reg.internal"))
+    );
+    for san in ["'*.internal'", "'*'", "'a b'", "'a.*.b'"] {
+        assert_eq!(
+            faults(&clustered(
+                SHARED,
+                &format!("tls: {{cacert: a, cert: b, key: c, memberSan: {san}}}")
+            ))
+            .len(),
+            1,
+            "{san}"
+        );
+    }
+}
+
+#[test]
+fn members_are_named_once_and_one_of_them_can_be_this_one() {
+    refused(
+        &clustered(
+            SHARED,
+            &format!(
+                "members:\n    - a:9000\n    - a:9001\n    - nope\n    - '[::1]:9000'\n    - 'A:9000'\n  {TLS}"
+            ),
+        ),
+        &[
+            "7 cluster.members[1]: a:9001 and a:9000 have one host",
+            "8 cluster.members[2]: expected host:port, got \"nope\"",
+            "10 cluster.members[4]: a:9000 and a:9000 have one host",
+        ],
+    );
+    refused(
+        &clustered(SHARED, &format!("members: [a:1, b:1]\n  {TLS}")),
+        &["2 http.port: is 9000, and no entry"],
+    );
+    refused(
+        &clustered(SHARED, &format!("members: [a:9000]\n  {TLS}")).replace("9000}", "0}"),
+        &["2 http.port: 0 takes any port"],
+    );
+    let capitals = yaml(&clustered(
+        SHARED,
+        &format!("members: [Zot-1:9000, b:9000]\n  {TLS}"),
+    ))
+    .unwrap();
+    assert_eq!(
+        capitals.cluster.unwrap().members.unwrap()[0].as_str(),
+        "zot-1:9000"
+    );
+}
+
+#[test]
+fn members_that_share_no_store_are_refused() {
+    yaml(&clustered(EMBEDDED, &format!("members: [a:9000]\n  {TLS}"))).unwrap();
+    refused(
+        &clustered(EMBEDDED, &format!("members: [a:9000, b:9000]\n  {TLS}")),
+        &["3 cluster: 2 members share their storage"],
+    );
+    refused(
+        &clustered(EMBEDDED, "tls: {cacert: a, cert: b, key: c, memberSan: m.x}"),
+        &["3 cluster: members that come and go"],
+    );
+    let alone = yaml(&format!("storage: {{{SHARED}}}")).unwrap();
+    assert!(alone.warnings[0].starts_with("cluster: "), "{:?}", alone.warnings);
+}
+
+#[test]
+fn the_rest_of_a_cluster_is_checked() {
+    let with = |more: &str, tls: &str| {
+        clustered(
+            SHARED,
+            &format!("members: [a:9000, b:9000]\n  {more}\n  tls: {{cacert: a, cert: b, key: c{tls}}}"),
+        )
+    };
+    refused(
+        &with("meshPort: 9000", ""),
+        &["6 cluster.meshPort: the public port and the mesh port are both 9000"],
+    );
+    refused(
+        &with("meshPort: 0", ""),
+        &["6 cluster.meshPort: 0 takes any port"],
+    );
+    yaml(&with("meshPort: 9000\n  meshAddress: 10.0.0.1", "")).unwrap();
+    refused(
+        &with("meshAddress: 10.0.0.1:5", ""),
+        &[
+            "6 cluster.meshAddress: expected an address or a host name, got \"10.0.0.1:5\"; the port belongs into cluster.meshPort",
+        ],
+    );
+    refused(
+        &with("", ", operators: [op, B, '*.x']"),
+        &[
+            "7 cluster.tls.operators[2]: expected one SAN",
+            "7 cluster.tls.operators[1]: \"B\" is a member's name (b:9000)",
+        ],
+    );
+    refused(
+        &with("", "").replace("key: c", ""),
+        &["- cluster.tls.key: is required: cluster.tls.cert and cluster.tls.key go together"],
+    );
+    refused(
+        &with("", "").replace("loremipsumdolors", "short"),
+        &["4 cluster.hashKey: expected exactly 16 bytes, got 5"],
+    );
+    let warned = yaml(&with("", ", memberSan: m.x")).unwrap();
+    assert!(
+        warned.warnings[0].starts_with("cluster.tls.memberSan: has no effect"),
+        "{:?}",
+        warned.warnings
+    );
+}

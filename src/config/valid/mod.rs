@@ -1,0 +1,150 @@
+//! From settings of the right types to a configuration that makes sense: defaults, contradictions, what is missing.
+//!
+//! Each part adds its faults and goes on, so that one run names them all.
+
+mod cluster;
+mod storage;
+mod values;
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    check::Checked,
+    fault::{ConfigErrors, Fault, FaultKind},
+    model::{Config, Listen, ListenAddress, Log, LogLevel, LogOutput, Timeouts, TlsFiles},
+    tree::Node,
+};
+
+/// zot's default when there is a file.
+const DEFAULT_PORT: u16 = 8080;
+
+/// Checks and validates a whole file.
+pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors> {
+    let mut c = Checked::walk(root);
+    spec_version(&mut c);
+    let listen = listen(&mut c);
+    let public_tls = public_tls(&mut c);
+    let timeouts = timeouts(&mut c);
+    let log = log(&mut c);
+    compat(&mut c);
+    metrics(&mut c);
+    let storage = storage::storage(&mut c);
+    let cluster = cluster::cluster(&mut c, listen.as_ref(), public_tls.as_ref(), storage.as_ref());
+    match (listen, storage) {
+        (Some(listen), Some(storage)) if c.faults.is_empty() => Ok(Config {
+            source: Some(source.to_owned()),
+            listen,
+            public_tls,
+            storage,
+            timeouts,
+            log,
+            cluster,
+            warnings: c.warnings,
+        }),
+        _ => Err(ConfigErrors::new(source.to_owned(), faults(c))),
+    }
+}
+
+/// Never empty, so that a part that gave nothing and said nothing can't look like success.
+fn faults(c: Checked) -> Vec<Fault> {
+    match c.faults.is_empty() {
+        true => vec![Fault::new(
+            FaultKind::Missing,
+            "",
+            "is incomplete, and we can't say where: please report this",
+        )],
+        false => c.faults,
+    }
+}
+
+fn spec_version(c: &mut Checked) {
+    if let Some(version) = c.text("distSpecVersion")
+        && version != "1.1"
+        && !version.starts_with("1.1.")
+    {
+        c.warn(format!(
+            "distSpecVersion: {version:?} is asked for, 1.1 is served"
+        ));
+    }
+}
+
+fn listen(c: &mut Checked) -> Option<Listen> {
+    let port = c.port("http.port").unwrap_or(DEFAULT_PORT);
+    let address = match c.text("http.address") {
+        Some(text) => values::listen_address(c, "http.address", &text)?,
+        None if c.has("http.address") => {
+            c.refuse(
+                FaultKind::Value,
+                "http.address",
+                "expected an address, got nothing: say 0.0.0.0 or :: for all",
+            );
+            return None;
+        }
+        None => ListenAddress::Ip(std::net::Ipv4Addr::LOCALHOST.into()),
+    };
+    Some(Listen { address, port })
+}
+
+fn public_tls(c: &mut Checked) -> Option<TlsFiles> {
+    if !c.has("http.tls") {
+        return None;
+    }
+    let cert = c.required("http.tls.cert", "http.tls has a certificate and its key");
+    let key = c.required("http.tls.key", "http.tls has a certificate and its key");
+    let client_ca = c.text("http.tls.cacert").map(PathBuf::from);
+    Some(TlsFiles {
+        cert: cert?.into(),
+        key: key?.into(),
+        client_ca,
+    })
+}
+
+fn timeouts(c: &mut Checked) -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    for (key, timeout) in [
+        ("http.readTimeout", &mut timeouts.head),
+        ("http.writeTimeout", &mut timeouts.idle),
+    ] {
+        match c.duration(key) {
+            None => {}
+            Some(Some(wanted)) => *timeout = wanted,
+            Some(None) => c.warn(format!(
+                "{key}: there is no way to have none, {} s it is",
+                timeout.as_secs()
+            )),
+        }
+    }
+    timeouts
+}
+
+fn log(c: &mut Checked) -> Log {
+    let level = match c.text("log.level").as_deref() {
+        Some("trace") => LogLevel::Trace,
+        Some("debug") => LogLevel::Debug,
+        Some("warn" | "warning") => LogLevel::Warn,
+        Some("error" | "fatal" | "panic") => LogLevel::Error,
+        Some("disabled") => LogLevel::Off,
+        Some(_) | None => LogLevel::default(),
+    };
+    let output = match c.text("log.output").as_deref() {
+        None | Some("/dev/stdout") => LogOutput::Stdout,
+        Some("/dev/stderr") => LogOutput::Stderr,
+        Some(file) => LogOutput::File(file.into()),
+    };
+    Log { level, output }
+}
+
+fn compat(c: &mut Checked) {
+    for (i, (name, line)) in c.texts("http.compat").unwrap_or_default().into_iter().enumerate() {
+        if name != "docker2s2" {
+            let problem = format!("expected docker2s2, the only one there is, got {name:?}");
+            c.refuse_element(FaultKind::Value, "http.compat", i, line, problem);
+        }
+    }
+}
+
+fn metrics(c: &mut Checked) {
+    if c.bool("extensions.metrics.enable") == Some(false) {
+        c.warn("extensions.metrics.enable: /metrics is served all the same");
+    }
+}

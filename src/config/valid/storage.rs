@@ -1,0 +1,352 @@
+//! `storage`: embedded, or shared on S3 and DynamoDB.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::values;
+use crate::config::{
+    check::Checked,
+    fault::FaultKind,
+    model::{DynamoConfig, DynamoTables, S3Config, S3Credentials, S3Encryption, Storage},
+    secret::Secret,
+};
+
+const MIB: u64 = 1024 * 1024;
+/// What S3 takes as a part that isn't the last.
+const PART_BYTES: std::ops::RangeInclusive<u64> = 5 * MIB..=5 * 1024 * MIB;
+/// Above this, a transfer's few parts in flight are worth a remark.
+const LARGE_PART_BYTES: u64 = 64 * MIB;
+
+pub(super) fn storage(c: &mut Checked) -> Option<Storage> {
+    remarks(c);
+    let root = c.text("storage.rootDirectory").map(PathBuf::from);
+    let embedded_meta = c
+        .text("storage.cacheDriver.name")
+        .is_some_and(|name| name.eq_ignore_ascii_case("boltdb"));
+    match (
+        c.has("storage.storageDriver"),
+        c.has("storage.cacheDriver") && !embedded_meta,
+    ) {
+        (false, false) => {
+            if embedded_meta {
+                c.warn("storage.cacheDriver: the embedded store keeps metadata in storage.rootDirectory, whatever boltdb says");
+            }
+            let root = c.required(
+                "storage.rootDirectory",
+                "without storageDriver, everything is kept there",
+            )?;
+            Some(Storage::Embedded { root: root.into() })
+        }
+        (true, true) => {
+            let (blobs, meta) = (s3(c), dynamo(c));
+            Some(Storage::Shared {
+                blobs: blobs?,
+                meta: meta?,
+                root,
+            })
+        }
+        (true, false) => {
+            s3(c);
+            let problem = "is required with storageDriver: shared content needs shared metadata; set name: dynamodb, a region and the tables";
+            match embedded_meta {
+                true => c.refuse(
+                    FaultKind::Contradiction,
+                    "storage.cacheDriver.name",
+                    format!("boltdb is one machine's; a cacheDriver of all members {problem}"),
+                ),
+                false => c.refuse(FaultKind::Missing, "storage.cacheDriver", problem),
+            }
+            None
+        }
+        (false, true) => {
+            dynamo(c);
+            let problem = "is required with cacheDriver: shared metadata needs shared content; set name: s3 and a bucket, or leave out cacheDriver for the embedded store";
+            c.refuse(FaultKind::Missing, "storage.storageDriver", problem);
+            None
+        }
+    }
+}
+
+fn remarks(c: &mut Checked) {
+    if c.bool("storage.dedupe") == Some(false) {
+        c.warn("storage.dedupe: content is stored once per cluster all the same, without a cost in copying");
+    }
+    if c.bool("storage.commit") == Some(false) {
+        c.warn("storage.commit: what is acknowledged is always on disk");
+    }
+    match (c.bool("storage.remoteCache"), c.has("storage.storageDriver")) {
+        (Some(false), true) => {
+            let problem = "contradicts storageDriver: content that all members share needs metadata that they share; say true or leave it out";
+            c.refuse(FaultKind::Contradiction, "storage.remoteCache", problem);
+        }
+        (Some(true), false) => c.warn("storage.remoteCache: without storageDriver there is nothing remote"),
+        (Some(_) | None, _) => {}
+    }
+}
+
+fn s3(c: &mut Checked) -> Option<S3Config> {
+    if !c.text("storage.storageDriver.name")?.eq_ignore_ascii_case("s3") {
+        return None;
+    }
+    let bucket = bucket(c);
+    let (endpoint, region) = s3_place(c);
+    let prefix = prefix(c);
+    let credentials = credentials(c);
+    let encryption = encryption(c);
+    let part_bytes = part_bytes(c);
+    if c.bool("storage.storageDriver.v4auth") == Some(false) {
+        let problem = "signature version 2 is not spoken: say true or leave it out";
+        c.refuse(FaultKind::Unsupported, "storage.storageDriver.v4auth", problem);
+    }
+    let flag = |path, default| c.bool(path).unwrap_or(default);
+    Some(S3Config {
+        bucket: bucket?,
+        region: region?,
+        path_style: flag("storage.storageDriver.forcepathstyle", endpoint.is_some()),
+        endpoint,
+        verify_certificate: !flag("storage.storageDriver.skipverify", false),
+        prefix: prefix?,
+        credentials,
+        encryption,
+        storage_class: c
+            .text("storage.storageDriver.storageclass")
+            .filter(|class| class != "NONE"),
+        acl: c.text("storage.storageDriver.objectacl"),
+        part_bytes,
+        dual_stack: flag("storage.storageDriver.usedualstack", false),
+        fips: flag("storage.storageDriver.usefipsendpoint", false),
+        accelerate: flag("storage.storageDriver.accelerate", false),
+        user_agent: c.text("storage.storageDriver.useragent"),
+        create_bucket: flag("storage.storageDriver.createbucket", false),
+    })
+}
+
+fn bucket(c: &mut Checked) -> Option<String> {
+    const PATH: &str = "storage.storageDriver.bucket";
+    let bucket = c.required(PATH, "the bucket that all members share")?;
+    let letters = bucket
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.' || b == b'_');
+    if letters && (3..=63).contains(&bucket.len()) {
+        return Some(bucket);
+    }
+    let problem = format!("expected 3 to 63 lower-case letters, digits, dots and hyphens, got {bucket:?}");
+    c.refuse(FaultKind::Value, PATH, problem);
+    None
+}
+
+/// Endpoint and region; a region goes without saying only where an endpoint says who is meant.
+fn s3_place(c: &mut Checked) -> (Option<String>, Option<String>) {
+    const ENDPOINT: &str = "storage.storageDriver.regionendpoint";
+    let secure = c.bool("storage.storageDriver.secure");
+    let skip_verify = c.bool("storage.storageDriver.skipverify") == Some(true);
+    if skip_verify {
+        c.warn("storage.storageDriver.skipverify: the store's certificate is not checked");
+    }
+    let Some(text) = c.text(ENDPOINT) else {
+        if secure == Some(false) {
+            let problem = "plain HTTP needs a regionendpoint: AWS is spoken to over TLS only";
+            c.refuse(FaultKind::Contradiction, "storage.storageDriver.secure", problem);
+        }
+        return (
+            None,
+            c.required(
+                "storage.storageDriver.region",
+                "without a regionendpoint, it says where the bucket is",
+            ),
+        );
+    };
+    match (text.split_once("://"), secure) {
+        (Some(("https", _)), Some(false)) => {
+            c.warn("storage.storageDriver.secure: regionendpoint says https, and counts")
+        }
+        (Some(("http", _)), Some(true)) => {
+            c.warn("storage.storageDriver.secure: regionendpoint says http, and counts")
+        }
+        _ => {}
+    }
+    let endpoint = values::endpoint(c, ENDPOINT, &text, secure.unwrap_or(true));
+    let region = c
+        .text("storage.storageDriver.region")
+        .unwrap_or_else(|| "us-east-1".to_owned());
+    (endpoint, Some(region))
+}
+
+fn prefix(c: &mut Checked) -> Option<String> {
+    const PATH: &str = "storage.storageDriver.rootdirectory";
+    let text = c.text(PATH).unwrap_or_default();
+    let prefix = text.trim_matches('/');
+    if prefix.len() > 256
+        || prefix
+            .split('/')
+            .any(|part| matches!(part, "." | "..") || (part.is_empty() && !prefix.is_empty()))
+    {
+        c.refuse(
+            FaultKind::Value,
+            PATH,
+            format!("expected a plain prefix of at most 256 bytes, such as /registry, got {text:?}"),
+        );
+        return None;
+    }
+    Some(prefix.to_owned())
+}
+
+fn credentials(c: &mut Checked) -> Option<S3Credentials> {
+    const ACCESS: &str = "storage.storageDriver.accesskey";
+    const SECRET: &str = "storage.storageDriver.secretkey";
+    const TOKEN: &str = "storage.storageDriver.sessiontoken";
+    let token = c.text(TOKEN).map(Secret::new);
+    match (c.text(ACCESS), c.text(SECRET)) {
+        (Some(access_key), Some(secret)) => Some(S3Credentials {
+            access_key,
+            secret_key: Secret::new(secret),
+            session_token: token,
+        }),
+        (Some(_), None) => {
+            c.required(SECRET, "accesskey and secretkey go together");
+            None
+        }
+        (None, Some(_)) => {
+            c.required(ACCESS, "accesskey and secretkey go together");
+            None
+        }
+        (None, None) => {
+            if token.is_some() {
+                c.refuse(
+                    FaultKind::Contradiction,
+                    TOKEN,
+                    "belongs to an accesskey and a secretkey: add them or leave it out",
+                );
+            }
+            None
+        }
+    }
+}
+
+fn encryption(c: &mut Checked) -> Option<S3Encryption> {
+    const KEY: &str = "storage.storageDriver.keyid";
+    let key = c.text(KEY).map(Secret::new);
+    match (c.bool("storage.storageDriver.encrypt").unwrap_or(false), key) {
+        (true, Some(key)) => Some(S3Encryption::Kms(key)),
+        (true, None) => Some(S3Encryption::Managed),
+        (false, Some(_)) => {
+            c.refuse(
+                FaultKind::Contradiction,
+                KEY,
+                "needs encrypt: true; without it nothing would be encrypted",
+            );
+            None
+        }
+        (false, None) => None,
+    }
+}
+
+fn part_bytes(c: &mut Checked) -> Option<u64> {
+    const PATH: &str = "storage.storageDriver.chunksize";
+    let wanted = c.int(PATH)?;
+    match u64::try_from(wanted)
+        .ok()
+        .filter(|bytes| PART_BYTES.contains(bytes))
+    {
+        Some(bytes) => {
+            if bytes > LARGE_PART_BYTES {
+                c.warn(format!(
+                    "{PATH}: each transfer holds a few parts of {} MiB in memory",
+                    bytes / MIB
+                ));
+            }
+            Some(bytes)
+        }
+        None => {
+            c.refuse(
+                FaultKind::Value,
+                PATH,
+                format!("expected 5242880 (5 MiB) to 5368709120 (5 GiB) bytes, got {wanted}"),
+            );
+            None
+        }
+    }
+}
+
+fn dynamo(c: &mut Checked) -> Option<DynamoConfig> {
+    if !c
+        .text("storage.cacheDriver.name")?
+        .eq_ignore_ascii_case("dynamodb")
+    {
+        return None;
+    }
+    const ENDPOINT: &str = "storage.cacheDriver.endpoint";
+    let region = c.required("storage.cacheDriver.region", "it says where the tables are");
+    let endpoint = c
+        .text(ENDPOINT)
+        .map(|text| values::endpoint(c, ENDPOINT, &text, true));
+    let tables = tables(c);
+    let endpoint = match endpoint {
+        Some(read) => Some(read?),
+        None => None,
+    };
+    Some(DynamoConfig {
+        region: region?,
+        endpoint,
+        tables: tables?,
+    })
+}
+
+fn tables(c: &mut Checked) -> Option<DynamoTables> {
+    let mut table = |path| c.required(path, "each table has its name");
+    let cache = table("storage.cacheDriver.cacheTablename");
+    let repo_meta = table("storage.cacheDriver.repoMetaTablename");
+    let image_meta = table("storage.cacheDriver.imageMetaTablename");
+    let repo_blobs_info = table("storage.cacheDriver.repoBlobsInfoTablename");
+    let user_data = table("storage.cacheDriver.userDataTablename");
+    let api_key = table("storage.cacheDriver.apiKeyTablename");
+    let version = table("storage.cacheDriver.versionTablename");
+    let own = |path, suffix| {
+        c.text(path)
+            .or_else(|| version.as_ref().map(|version| format!("{version}-{suffix}")))
+    };
+    let uploads = own("storage.cacheDriver.uploadsTablename", "uploads");
+    let members = own("storage.cacheDriver.membersTablename", "members");
+    let tables = DynamoTables {
+        cache: cache?,
+        repo_meta: repo_meta?,
+        image_meta: image_meta?,
+        repo_blobs_info: repo_blobs_info?,
+        user_data: user_data?,
+        api_key: api_key?,
+        version: version?,
+        uploads: uploads?,
+        members: members?,
+    };
+    let mut keys = BTreeMap::new();
+    let mut sound = true;
+    for (key, name) in tables.by_key() {
+        let path = table_path(key);
+        let letters = name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+        if !letters || !(3..=255).contains(&name.len()) {
+            c.refuse(
+                FaultKind::Value,
+                path,
+                format!("expected 3 to 255 letters, digits, dots, hyphens and underscores, got {name:?}"),
+            );
+            sound = false;
+        }
+        if let Some(other) = keys.insert(name, key) {
+            c.refuse(
+                FaultKind::Contradiction,
+                path,
+                format!("{name:?} is {other} already: each table has its own name"),
+            );
+            sound = false;
+        }
+    }
+    sound.then(|| tables.clone())
+}
+
+/// The row of a table's key.
+fn table_path(key: &str) -> &'static str {
+    let row =
+        crate::config::keys::children("storage.cacheDriver", Some("dynamodb")).find(|row| row.name() == key);
+    row.map_or("storage.cacheDriver", |row| row.path)
+}

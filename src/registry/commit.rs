@@ -1,0 +1,172 @@
+//! The one place where it changes what names mean (rules R1 to R4).
+//!
+//! A [`Change`] is planned against the repository's row as it is read, first of all and strongly. Whatever the plan
+//! reads and validates after that still holds when its transaction commits, for the transaction expects the row's version
+//! and everything that could have made the validation wrong would have changed it. Refused, the change is planned anew.
+//!
+//! That this member holds the repository is not asked here: a transaction makes it the holder.
+
+use std::future::Future;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Registry, RegistryError, Result, due,
+    fence::{self, Fenced},
+    pause::Pause,
+    row,
+};
+use crate::{
+    clock,
+    oci::RepoName,
+    storage::{Expect, Op, StoreErrorKind, Version, keys, rows},
+};
+
+/// The repository as a change finds it.
+#[derive(Debug)]
+pub(super) struct Current {
+    expect: Expect,
+    row: rows::Repository,
+}
+
+impl Current {
+    /// How many manifests it has.
+    pub(super) fn manifests(&self) -> u64 {
+        self.row.manifests
+    }
+}
+
+/// What a change comes to.
+#[derive(Debug)]
+pub(super) enum Plan<T> {
+    /// These operations, in one transaction with the repository's row.
+    Apply {
+        /// Distinct keys, the repository's row not among them, at most [`MAX_PLANNED`].
+        ops: Vec<Op>,
+        /// How many manifests the repository has then.
+        manifests: u64,
+        /// What the caller gets when it is committed.
+        outcome: T,
+    },
+    /// Nothing has to change.
+    Done(T),
+}
+
+/// Most operations in a plan: the row, its due-row and its catalogue entry complete the transaction.
+pub(super) const MAX_PLANNED: usize = crate::storage::MAX_OPS - 3;
+
+/// A change of what names in a repository mean.
+pub(super) trait Change: Send {
+    /// What it gives when it is done.
+    type Outcome: Send;
+
+    /// Validates the change by reads that begin now, and says what to write. It is called again whenever others came
+    /// first, and must not have any effect that a repetition, or giving up afterwards, would make wrong.
+    fn plan(&mut self, current: &Current) -> impl Future<Output = Result<Plan<Self::Outcome>>> + Send;
+}
+
+impl Registry {
+    /// Makes `change` in `repository`. An error means that it wasn't made, but for
+    /// [`RegistryError::OutcomeUnknown`]; it is made at most once.
+    pub(super) async fn commit<C: Change>(
+        &self,
+        repository: &RepoName,
+        deadline: Instant,
+        mut change: C,
+    ) -> Result<C::Outcome> {
+        let turn = timeout_at(deadline, self.turns.take(repository)).await;
+        let _turn = turn.map_err(|_| RegistryError::Deadline)?;
+        let mut pause = Pause::new();
+        for attempt in 0..self.settings.attempts {
+            if attempt > 0 {
+                pause.wait(deadline).await;
+            }
+            let planned = timeout_at(deadline, self.plan(repository, &mut change)).await;
+            let (ops, outcome) = match planned.map_err(|_| RegistryError::Deadline)?? {
+                (ops, outcome) if ops.is_empty() => return Ok(outcome),
+                planned => planned,
+            };
+            match fence::transact(&*self.meta, Version::random(), &ops, deadline).await {
+                Ok(Fenced::Committed) => return Ok(outcome),
+                Ok(Fenced::Refused { index, .. }) => {
+                    tracing::debug!(%repository, attempt, index, "another change came first");
+                }
+                // Not applied, as a refusal.
+                Err(RegistryError::Store(error)) if error.kind() == StoreErrorKind::Contended => {
+                    tracing::debug!(%repository, attempt, "contended");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(RegistryError::Contended)
+    }
+
+    /// The whole transaction, the repository's row first; none if nothing has to change.
+    async fn plan<C: Change>(&self, repository: &RepoName, change: &mut C) -> Result<(Vec<Op>, C::Outcome)> {
+        let current = self.current(repository).await?;
+        match change.plan(&current).await? {
+            Plan::Done(outcome) => Ok((Vec::new(), outcome)),
+            Plan::Apply {
+                ops,
+                manifests,
+                outcome,
+            } => {
+                debug_assert!(ops.len() <= MAX_PLANNED, "the change has to be split");
+                let mut all = self.replaced(repository, &current, manifests);
+                all.extend(ops);
+                Ok((all, outcome))
+            }
+        }
+    }
+
+    async fn current(&self, repository: &RepoName) -> Result<Current> {
+        let found = self.meta.get(&keys::repository(repository)).await?;
+        let expect = Expect::unchanged(found.as_ref());
+        let row = found
+            .as_ref()
+            .map(row::read_to_rewrite)
+            .transpose()?
+            .unwrap_or_default();
+        Ok(Current { expect, row })
+    }
+
+    /// The operations that replace the repository's row, with what depends on its number of manifests.
+    fn replaced(&self, repository: &RepoName, current: &Current, manifests: u64) -> Vec<Op> {
+        let now_ms = clock::now_ms();
+        let mut row = current.row.clone();
+        row.min_reader = rows::SCHEMA;
+        if row.holder != self.holder.member.as_str() {
+            row.holder = self.holder.member.as_str().to_owned();
+            row.held_since_ms = now_ms;
+        }
+        row.incarnation = self.holder.incarnation.to_bytes().to_vec().into();
+        let (existed, exists) = (row.manifests > 0, manifests > 0);
+        if exists && !existed {
+            row.created_ms = now_ms;
+        }
+        row.manifests = manifests;
+        row.ends_ms = if exists {
+            0
+        } else {
+            due::after(self.settings.tombstone)
+        };
+
+        let mut ops = vec![keys::repository(repository).put(current.expect, row::bytes(&row))];
+        let entry = keys::catalog_entry(repository);
+        match (existed, exists) {
+            (false, true) => {
+                let listed = rows::CatalogEntry {
+                    min_reader: rows::SCHEMA,
+                };
+                ops.push(entry.put(Expect::Any, row::bytes(&listed)));
+            }
+            (true, false) => ops.push(entry.delete(Expect::Any)),
+            (true, true) | (false, false) => {}
+        }
+        if !exists {
+            // The due-row of an earlier end, if there is one, will find the row with a later one.
+            ops.push(due::tombstone(row.ends_ms, repository));
+        }
+        ops
+    }
+}

@@ -1,0 +1,119 @@
+//! What can go wrong, one variant per condition. What a client sees of it is one table in `http`.
+
+use crate::{
+    admission::BodyError,
+    oci::{Digest, ManifestError},
+    storage::StoreError,
+};
+
+/// Result of the registry's operations.
+pub type Result<T> = std::result::Result<T, RegistryError>;
+
+/// Why the registry didn't do what it was asked to.
+///
+/// Nothing was changed, unless a variant says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The repository has no manifest, so it doesn't exist.
+    #[error("the repository is not known")]
+    NameUnknown,
+    /// The repository has no such manifest or tag.
+    #[error("the manifest is not known")]
+    ManifestUnknown,
+    /// The repository doesn't hold the blob.
+    #[error("the blob is not known to the repository")]
+    BlobUnknown,
+    /// There is no such upload session in the repository: it never was, or it is closed, expired, or broken by a
+    /// member that died while finishing it. The client starts again.
+    #[error("the upload is not known")]
+    UploadUnknown,
+    /// The blob store has lost parts of the upload, or can't put them together. The session is over; the client starts
+    /// again.
+    #[error("the upload can't be completed any more")]
+    UploadLost,
+    /// The content isn't what its digest says. An upload that ends so is closed.
+    #[error("the content has the digest {actual}, not {expected}")]
+    DigestMismatch {
+        /// As the client said.
+        expected: Digest,
+        /// Of what came.
+        actual: Digest,
+    },
+    /// The chunk doesn't begin where the upload stands, or another request carried the upload on meanwhile.
+    #[error("the upload stands at {offset} bytes")]
+    RangeMismatch {
+        /// How many bytes are acknowledged.
+        offset: u64,
+    },
+    /// The body has another length than was announced.
+    #[error("{received} bytes came where {announced} were announced")]
+    SizeMismatch {
+        /// As a header said.
+        announced: u64,
+        /// What came; when more came than was announced, what came until that was seen.
+        received: u64,
+    },
+    /// The blob is longer than the blob store can hold in one object.
+    #[error("a blob has at most {limit} bytes")]
+    BlobTooLarge {
+        /// The longest that fits, about.
+        limit: u64,
+    },
+    /// The manifest is longer than [`MAX_MANIFEST_BYTES`](crate::oci::MAX_MANIFEST_BYTES).
+    #[error("the manifest is too large")]
+    ManifestTooLarge,
+    /// The manifest isn't one.
+    #[error("the manifest is invalid")]
+    ManifestInvalid(#[source] ManifestError),
+    /// The manifest refers to a blob or a manifest that the repository doesn't hold.
+    #[error("the manifest refers to {digest}, which the repository doesn't hold")]
+    ManifestBlobUnknown {
+        /// The first that is missing.
+        digest: Digest,
+    },
+    /// One push names more tags than [`MAX_TAGS_PER_PUT`](crate::oci::MAX_TAGS_PER_PUT), and one.
+    #[error("too many tags in one push")]
+    TooManyTags,
+    /// The blob can't be deleted while a manifest of the repository refers to it.
+    #[error("manifest {manifest} refers to the blob")]
+    Referenced {
+        /// One that does.
+        manifest: Digest,
+    },
+    /// The push would create or overwrite what the caller may not.
+    #[error("the caller may not create or overwrite this")]
+    Denied,
+    /// Others changed the repository, or the blob's record, at the same time, again and again.
+    #[error("too many changes at once: not applied, try again")]
+    Contended,
+    /// The deadline passed before anything was changed.
+    #[error("the deadline has passed: not applied")]
+    Deadline,
+    /// The change was applied, or will be, or never: it isn't known. It is applied at most once.
+    #[error("it is not known whether the change was applied")]
+    OutcomeUnknown,
+    /// The row was written by a newer release, which forbids this one to rewrite it.
+    #[error(
+        "the row is of schema {min_reader}, this release knows {}",
+        crate::storage::rows::SCHEMA
+    )]
+    NewerSchema {
+        /// The oldest schema that may rewrite it.
+        min_reader: u32,
+    },
+    /// The request's body broke off.
+    #[error("the body broke off")]
+    Body(#[source] BodyError),
+    /// A store failed.
+    #[error("a store failed")]
+    Store(#[from] StoreError),
+}
+
+impl From<ManifestError> for RegistryError {
+    fn from(error: ManifestError) -> Self {
+        match error {
+            ManifestError::TooLarge => Self::ManifestTooLarge,
+            other => Self::ManifestInvalid(other),
+        }
+    }
+}

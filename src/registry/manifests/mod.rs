@@ -1,0 +1,208 @@
+//! Manifests and the tags that name them.
+//!
+//! A manifest is kept byte for byte. Deleted, its row stays, marked, until a collector has removed its references, and
+//! counts as absent everywhere; pushed again, it lives again.
+
+mod delete;
+mod push;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use self::{
+    delete::{DeleteManifest, DeleteTag, Deleted},
+    push::Push,
+};
+use super::{Registry, RegistryError, Result, row};
+use crate::{
+    oci::{
+        Algorithm, Digest, MAX_MANIFEST_BYTES, MAX_TAGS_PER_PUT, Manifest, MediaType, Reference, RepoName,
+        Tag,
+    },
+    storage::{Key, MAX_OPS, Row, rows},
+};
+
+/// A manifest to be pushed.
+#[derive(Clone, Debug)]
+pub struct PutManifest<'a> {
+    /// Where.
+    pub repository: &'a RepoName,
+    /// Under which tag or digest.
+    pub reference: &'a Reference,
+    /// Further tags that shall name it.
+    pub tags: &'a [Tag],
+    /// As what, if the client says.
+    pub media_type: Option<MediaType>,
+    /// The document.
+    pub body: Bytes,
+    /// Who pushes, for people to read.
+    pub pushed_by: &'a str,
+    /// What the caller may.
+    pub may: MayPush,
+    /// When nobody waits for the answer any more.
+    pub deadline: Instant,
+}
+
+/// What the caller of a push may do. Which of them it takes is only known inside the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MayPush {
+    /// Push what is new.
+    pub create: bool,
+    /// Let a tag name something else than before.
+    pub update: bool,
+}
+
+/// A manifest that was pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// Its digest.
+    pub digest: Digest,
+    /// What it refers to.
+    pub subject: Option<Digest>,
+    /// The further tags ([`PutManifest::tags`]) that name it now, each once.
+    pub tags: Vec<Tag>,
+}
+
+impl Registry {
+    /// Stores a manifest, and lets its tags name it.
+    pub async fn put_manifest(&self, push: PutManifest<'_>) -> Result<Pushed> {
+        let PutManifest {
+            repository,
+            reference,
+            tags,
+            media_type,
+            body,
+            pushed_by,
+            may,
+            deadline,
+        } = push;
+        if body.len() > MAX_MANIFEST_BYTES {
+            return Err(RegistryError::ManifestTooLarge);
+        }
+        let algorithm = match reference {
+            Reference::Tag(_) => Algorithm::Sha256,
+            Reference::Digest(digest) => digest.algorithm(),
+        };
+        let (manifest, digest) = understand(media_type, body.clone(), algorithm).await?;
+        if let Reference::Digest(expected) = reference
+            && *expected != digest
+        {
+            return Err(RegistryError::DigestMismatch {
+                expected: expected.clone(),
+                actual: digest,
+            });
+        }
+        let mut further: Vec<Tag> = Vec::new();
+        for tag in tags {
+            if !further.contains(tag) {
+                further.push(tag.clone());
+            }
+        }
+        let mut all = further.clone();
+        if let Reference::Tag(tag) = reference
+            && !all.contains(tag)
+        {
+            all.push(tag.clone());
+        }
+        if all.len() > MAX_TAGS_PER_PUT + 1 {
+            return Err(RegistryError::TooManyTags);
+        }
+        let pushed = Pushed {
+            digest: digest.clone(),
+            subject: manifest.subject.as_ref().map(|subject| subject.digest.clone()),
+            tags: further,
+        };
+        let push = Push {
+            registry: self,
+            repository,
+            digest,
+            manifest,
+            body,
+            tags: all,
+            pushed_by,
+            may,
+            stored: None,
+        };
+        self.commit(repository, deadline, push).await?;
+        Ok(pushed)
+    }
+
+    /// Deletes the tag, or the manifest with all its tags.
+    pub async fn delete_manifest(
+        &self,
+        repository: &RepoName,
+        reference: &Reference,
+        deadline: Instant,
+    ) -> Result<()> {
+        let digest = match reference {
+            Reference::Tag(tag) => {
+                return self
+                    .commit(
+                        repository,
+                        deadline,
+                        DeleteTag {
+                            meta: &*self.meta,
+                            repository,
+                            tag,
+                        },
+                    )
+                    .await;
+            }
+            Reference::Digest(digest) => digest,
+        };
+        let grace = self.settings.link_grace;
+        let mut is_begun = false;
+        loop {
+            let change = DeleteManifest {
+                meta: &*self.meta,
+                repository,
+                digest,
+                grace,
+            };
+            match self.commit(repository, deadline, change).await {
+                Ok(Deleted::Whole) => return Ok(()),
+                Ok(Deleted::SomeTags) => is_begun = true,
+                // Someone else brought it to its end.
+                Err(RegistryError::ManifestUnknown) if is_begun => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The rows at `keys`, however many these are.
+    async fn get_all(&self, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(MAX_OPS) {
+            found.extend(self.meta.get_many(keys).await?);
+        }
+        Ok(found)
+    }
+}
+
+/// Parses and hashes a document; a large one where that delays nobody.
+async fn understand(
+    media_type: Option<MediaType>,
+    body: Bytes,
+    algorithm: Algorithm,
+) -> Result<(Manifest, Digest)> {
+    const LARGE: usize = 64 << 10;
+    let is_large = body.len() > LARGE;
+    let work = move || -> Result<(Manifest, Digest)> {
+        let manifest = Manifest::parse(media_type.as_ref(), &body)?;
+        Ok((manifest, Digest::of(algorithm, &body)))
+    };
+    if !is_large {
+        return work();
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| row::corrupt("parse a manifest", error))?
+}
+
+/// The manifest, unless it is absent or deleted.
+pub(super) fn live(found: Option<&Row>) -> Result<Option<rows::Manifest>> {
+    let manifest: Option<rows::Manifest> = found.map(row::read).transpose()?;
+    Ok(manifest.filter(|manifest| manifest.deleted_ms == 0))
+}

@@ -1,0 +1,261 @@
+//! Pushing a manifest: what it refers to is there, then manifest, tags and referrer appear in one transaction.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{
+    super::{
+        Registry, RegistryError, Result,
+        commit::{Change, Current, Plan},
+        due, row,
+    },
+    MayPush, live,
+};
+use crate::{
+    clock,
+    oci::{Descriptor, Digest, Manifest, RepoName, Tag},
+    storage::{
+        Expect, MAX_OPS, ObjectKey, Op, Outcome, Row, StoreError, StoreErrorKind, Version, keys, rows,
+        rows::manifest::Body,
+    },
+};
+
+/// The longest annotations, as JSON, that lie in the referrer's row.
+const INLINE_ANNOTATIONS: usize = 8 << 10;
+
+/// A manifest on its way into a repository.
+pub(super) struct Push<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) repository: &'a RepoName,
+    pub(super) digest: Digest,
+    pub(super) manifest: Manifest,
+    pub(super) body: Bytes,
+    pub(super) tags: Vec<Tag>,
+    pub(super) pushed_by: &'a str,
+    pub(super) may: MayPush,
+    /// The object with the body, once it was written, and the time in its due-row.
+    pub(super) stored: Option<(ObjectKey, u64)>,
+}
+
+/// What of a push is in the repository already.
+struct Found {
+    /// The manifest's row, deleted or not.
+    manifest: Option<Row>,
+    /// The tags that name something else, with what that is, if anything.
+    tags: Vec<(Tag, Option<Digest>)>,
+}
+
+impl Change for Push<'_> {
+    type Outcome = ();
+
+    async fn plan(&mut self, current: &Current) -> Result<Plan<()>> {
+        let found = self.find().await?;
+        let is_new = live(found.manifest.as_ref())?.is_none();
+        self.check_rights(&found, is_new)?;
+        if !is_new && found.tags.is_empty() {
+            return Ok(Plan::Done(()));
+        }
+        let mut ops = Vec::new();
+        if is_new {
+            // Before the transaction, for there may be hundreds; alone they mean nothing. A collector that removes those
+            // of a former life replaces the repository's row, and so refuses this transaction.
+            self.write_references().await?;
+            ops.extend(self.manifest_ops(found.manifest.as_ref()).await?);
+        }
+        ops.extend(self.tag_ops(&found));
+        let manifests = current.manifests() + u64::from(is_new);
+        Ok(Plan::Apply {
+            ops,
+            manifests,
+            outcome: (),
+        })
+    }
+}
+
+impl Push<'_> {
+    /// Reads what is there of the manifest, its tags, and what it refers to; the latter must be.
+    async fn find(&self) -> Result<Found> {
+        let (blobs, children) = (&self.manifest.blobs, &self.manifest.children);
+        let mut wanted = vec![keys::manifest(self.repository, &self.digest)];
+        wanted.extend(self.tags.iter().map(|tag| keys::tag(self.repository, tag)));
+        wanted.extend(blobs.iter().map(|blob| keys::link(&blob.digest, self.repository)));
+        wanted.extend(
+            children
+                .iter()
+                .map(|child| keys::manifest(self.repository, &child.digest)),
+        );
+        let mut found = self.registry.get_all(&wanted).await?.into_iter();
+
+        let manifest = found.next().flatten();
+        let mut tags = Vec::new();
+        for tag in &self.tags {
+            let named: Option<rows::Tag> = found
+                .next()
+                .flatten()
+                .as_ref()
+                .map(row::read_to_rewrite)
+                .transpose()?;
+            let named = named.map(|named| row::digest(&named.digest)).transpose()?;
+            if named.as_ref() != Some(&self.digest) {
+                tags.push((tag.clone(), named));
+            }
+        }
+        let missing = |missing: &Descriptor| RegistryError::ManifestBlobUnknown {
+            digest: missing.digest.clone(),
+        };
+        for blob in blobs {
+            found.next().flatten().ok_or_else(|| missing(blob))?;
+        }
+        for child in children {
+            live(found.next().flatten().as_ref())?.ok_or_else(|| missing(child))?;
+        }
+        Ok(Found { manifest, tags })
+    }
+
+    fn check_rights(&self, found: &Found, is_new: bool) -> Result<()> {
+        let creates = found.tags.iter().any(|(_, named)| named.is_none()) || (is_new && self.tags.is_empty());
+        let updates = found.tags.iter().any(|(_, named)| named.is_some());
+        if (creates && !self.may.create) || (updates && !self.may.update) {
+            return Err(RegistryError::Denied);
+        }
+        Ok(())
+    }
+
+    /// The rows that keep from collection what the manifest refers to, also what needn't be here.
+    async fn write_references(&self) -> Result<()> {
+        let Manifest {
+            blobs,
+            optional_blobs,
+            children,
+            ..
+        } = &self.manifest;
+        let mark = row::bytes(&rows::Mark {
+            min_reader: rows::SCHEMA,
+        });
+        let referenced = blobs.iter().chain(optional_blobs).chain(children);
+        let ops: Vec<_> = referenced
+            .map(|to| {
+                keys::reference(self.repository, &to.digest, &self.digest).put(Expect::Any, mark.clone())
+            })
+            .collect();
+        for ops in ops.chunks(MAX_OPS) {
+            self.registry.write(ops).await?;
+        }
+        Ok(())
+    }
+
+    /// The manifest's row and its entry in its subject's list.
+    async fn manifest_ops(&mut self, former: Option<&Row>) -> Result<Vec<Op>> {
+        let former: Option<rows::Manifest> = former.map(row::read_to_rewrite).transpose()?;
+        let mut ops = Vec::new();
+        // A deleted manifest's body is still there, and the same.
+        let body = match former.and_then(|former| former.body) {
+            Some(body) => body,
+            None if self.body.len() <= self.registry.settings.inline_manifest => {
+                Body::Inline(self.body.clone())
+            }
+            None => {
+                let (key, due_ms) = self.store_body().await?;
+                ops.push(due::manifest_body_key(due_ms, &key).delete(Expect::Any));
+                Body::ObjectKey(key.as_str().to_owned())
+            }
+        };
+        let subject = self.manifest.subject.as_ref().map(|subject| &subject.digest);
+        let manifest = rows::Manifest {
+            min_reader: rows::SCHEMA,
+            media_type: self.manifest.media_type.as_str().to_owned(),
+            size: self.body.len() as u64,
+            subject: subject
+                .map(|subject| subject.as_str().to_owned())
+                .unwrap_or_default(),
+            pushed_ms: clock::now_ms(),
+            body: Some(body),
+            deleted_ms: 0,
+        };
+        ops.push(keys::manifest(self.repository, &self.digest).put(Expect::Any, row::bytes(&manifest)));
+        if let Some(subject) = subject {
+            let entry = keys::referrer(self.repository, subject, &self.digest);
+            ops.push(entry.put(Expect::Any, row::bytes(&self.referrer())));
+        }
+        Ok(ops)
+    }
+
+    /// Writes the body as an object, once, whatever happens to the push.
+    async fn store_body(&mut self) -> Result<(ObjectKey, u64)> {
+        if let Some(stored) = &self.stored {
+            return Ok(stored.clone());
+        }
+        let key = row::object_key(&format!(
+            "manifests/{}",
+            hex::encode(Version::random().to_bytes())
+        ))?;
+        let due_ms = due::after(self.registry.settings.trash_delay);
+        self.registry
+            .write(&[due::manifest_body(due_ms, self.repository, &key)])
+            .await?;
+        self.registry.blobs.put(&key, self.body.clone().into()).await?;
+        Ok(self.stored.insert((key, due_ms)).clone())
+    }
+
+    fn referrer(&self) -> rows::Referrer {
+        let annotations: &BTreeMap<String, String> = &self.manifest.annotations;
+        let length: usize = annotations
+            .iter()
+            .map(|(key, value)| key.len() + value.len() + 6)
+            .sum();
+        let is_short = length <= INLINE_ANNOTATIONS;
+        rows::Referrer {
+            min_reader: rows::SCHEMA,
+            media_type: self.manifest.media_type.as_str().to_owned(),
+            size: self.body.len() as u64,
+            artifact_type: self.manifest.artifact_type.clone().unwrap_or_default(),
+            annotations: if is_short {
+                annotations.clone().into_iter().collect()
+            } else {
+                Default::default()
+            },
+            annotations_in_manifest: !is_short,
+        }
+    }
+
+    /// The tags that don't name the manifest yet.
+    fn tag_ops(&self, found: &Found) -> Vec<Op> {
+        let row = rows::Tag {
+            min_reader: rows::SCHEMA,
+            digest: self.digest.as_str().to_owned(),
+            media_type: self.manifest.media_type.as_str().to_owned(),
+            size: self.body.len() as u64,
+            pushed_ms: clock::now_ms(),
+            pushed_by: self.pushed_by.to_owned(),
+        };
+        let (row, mark) = (
+            row::bytes(&row),
+            row::bytes(&rows::Mark {
+                min_reader: rows::SCHEMA,
+            }),
+        );
+        let mut ops = Vec::new();
+        for (tag, named) in &found.tags {
+            ops.push(keys::tag(self.repository, tag).put(Expect::Any, row.clone()));
+            ops.push(keys::tag_of(self.repository, &self.digest, tag).put(Expect::Any, mark.clone()));
+            if let Some(former) = named {
+                ops.push(keys::tag_of(self.repository, former, tag).delete(Expect::Any));
+            }
+        }
+        ops
+    }
+}
+
+impl Registry {
+    /// Writes rows that mean nothing by themselves, and may be written twice.
+    async fn write(&self, ops: &[Op]) -> Result<()> {
+        for _ in 0..self.settings.attempts {
+            match self.meta.transact(Version::random(), ops).await? {
+                Outcome::Committed => return Ok(()),
+                Outcome::Refused { .. } | Outcome::Unknown => {}
+            }
+        }
+        Err(StoreError::new(StoreErrorKind::Unavailable, "write rows").into())
+    }
+}

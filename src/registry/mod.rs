@@ -1,0 +1,142 @@
+//! What pushing, pulling and deleting mean: the domain, above the two stores and below both doors.
+//!
+//! Invariants:
+//! - What a name means (a manifest, a tag, that a blob belongs to the repository no more) changes only in [`commit`]: one
+//!   transaction that replaces the repository's row, if the row still has the version that was read before anything was
+//!   validated.
+//! - What only adds content by its digest (a link to a blob, an upload session) is fenced by a record of its own: the
+//!   session's row, the blob's record. Every such transaction replaces the row that fences it, so it can win once.
+//! - An object is written once, under a key that was drawn for that one attempt, below a prefix that a row (session or
+//!   due-row) named before. It becomes visible through a row, after its digest was verified, or never.
+//! - A link means that the object is whole. Its key doesn't change while the link exists.
+//! - A transaction whose outcome is unknown is resolved by a strong read of the row that fences it; what can't be
+//!   resolved is reported as such and never sent anew under another version.
+//! - Nothing here relies on being run to its end: a future may be dropped at any await.
+//!
+//! Absent on purpose: HTTP and gRPC, who may do what (but for creating against overwriting, which only the transaction
+//! knows), which member should serve a repository, caches, and collection. Due-rows are written for the collector; it
+//! must remove references and links in transactions of [`commit`]'s kind, or they could vanish under a push.
+
+mod blobs;
+mod catalog;
+mod commit;
+mod due;
+mod error;
+mod fence;
+mod hash;
+mod links;
+mod listing;
+mod manifests;
+mod pause;
+mod referrers;
+mod row;
+mod tags;
+mod turns;
+mod uploads;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+pub use self::{
+    blobs::{Blob, MountSource, Mounted},
+    error::{RegistryError, Result},
+    listing::Names,
+    manifests::{MayPush, Pushed, PutManifest},
+    referrers::{Referrer, Referrers},
+    uploads::Upload,
+};
+use crate::{
+    ownership::Incarnation,
+    placement::MemberId,
+    storage::{BlobStore, MetaStore},
+};
+
+/// The two stores that all members share.
+#[derive(Clone)]
+pub struct Stores {
+    /// Rows.
+    pub meta: Arc<dyn MetaStore>,
+    /// Objects.
+    pub blobs: Arc<dyn BlobStore>,
+}
+
+/// In whose name repositories are changed.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    /// This member.
+    pub member: MemberId,
+    /// This start of it.
+    pub incarnation: Incarnation,
+}
+
+/// Bounds and times. The defaults are those of the program.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Length of a part of a large blob in bytes, raised to the blob store's least. A blob of at most this length is one
+    /// object, written at once.
+    pub part_size: u64,
+    /// How many parts of one upload are sent at the same time. An upload holds one part more than these in memory.
+    pub parts_in_flight: usize,
+    /// How long an upload session lives after its last acknowledged change.
+    pub session_ttl: Duration,
+    /// How long a link needs no manifest.
+    pub link_grace: Duration,
+    /// How long trash lies: longer than any request or presigned URL.
+    pub trash_delay: Duration,
+    /// How long the row of a deleted repository is kept.
+    pub tombstone: Duration,
+    /// The longest manifest, in bytes, that lies in its row.
+    pub inline_manifest: usize,
+    /// How often a change is planned anew when others came first.
+    pub attempts: u32,
+    /// Bound on a transaction of an upload, which has no deadline of its own.
+    pub commit_within: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        const HOUR: Duration = Duration::from_secs(60 * 60);
+        Self {
+            part_size: 8 << 20,
+            parts_in_flight: 2,
+            session_ttl: 24 * HOUR,
+            link_grace: 24 * HOUR,
+            trash_delay: 2 * HOUR,
+            tombstone: 7 * 24 * HOUR,
+            inline_manifest: 32 << 10,
+            attempts: 5,
+            commit_within: Duration::from_secs(15),
+        }
+    }
+}
+
+/// The registry over two stores. All members run one over the same stores.
+pub struct Registry {
+    meta: Arc<dyn MetaStore>,
+    blobs: Arc<dyn BlobStore>,
+    holder: Holder,
+    settings: Settings,
+    turns: turns::Turns,
+}
+
+impl Registry {
+    /// Over `stores`, changing repositories in the name of `holder`.
+    pub fn new(stores: Stores, holder: Holder, mut settings: Settings) -> Self {
+        let Stores { meta, blobs } = stores;
+        settings.part_size = settings.part_size.max(blobs.min_part()).max(1);
+        settings.parts_in_flight = settings.parts_in_flight.max(1);
+        Self {
+            meta,
+            blobs,
+            holder,
+            settings,
+            turns: turns::Turns::default(),
+        }
+    }
+
+    /// Until when a transaction is tried that has no deadline of its own.
+    fn commit_deadline(&self) -> Instant {
+        Instant::now() + self.settings.commit_within
+    }
+}

@@ -1,0 +1,290 @@
+//! The end of an upload: its digest is verified, then it becomes a blob of the repository, or nothing.
+
+use futures_util::StreamExt as _;
+
+use super::{
+    super::{
+        Registry, RegistryError, Result,
+        hash::{Hasher, Hashing},
+        links::Linked,
+        pause::Pause,
+        row,
+    },
+    announced,
+    receive::{Body, Intake},
+    saved_hasher,
+    session::{Session, lost},
+};
+use crate::{
+    oci::{Algorithm, ChunkRange, Digest, RepoName},
+    storage::{
+        Expect, ObjectKey, Part, PartNumber, Payload, Space, StoreErrorKind, keys, rows, rows::SessionState,
+    },
+};
+
+impl Registry {
+    pub(super) async fn finish_with(
+        &self,
+        session: Session,
+        repository: &RepoName,
+        digest: &Digest,
+        range: Option<ChunkRange>,
+        length: Option<u64>,
+        body: Body<'_>,
+    ) -> Result<()> {
+        let announced = announced(&session, range, length)?;
+        let hasher = match session.row.offset {
+            // Nothing was hashed yet: the digest decides with what.
+            0 => Hasher::new(digest.algorithm()),
+            _ => saved_hasher(&session)?,
+        };
+        let mut intake = Intake::new(self, session, hasher);
+        if let Err(error) = intake.receive(body, announced).await {
+            intake.abandon().await;
+            return Err(error);
+        }
+        if intake.session.is_multipart() {
+            self.finish_large(intake, repository, digest).await
+        } else {
+            self.finish_small(intake, repository, digest).await
+        }
+    }
+
+    /// All bytes fit into one part: they are in the buffer, or they are the session's tail.
+    async fn finish_small(
+        &self,
+        mut intake: Intake<'_>,
+        repository: &RepoName,
+        digest: &Digest,
+    ) -> Result<()> {
+        let size = intake.session.row.offset + intake.received;
+        let stored = if intake.received == 0 {
+            intake.session.tail_key()?
+        } else {
+            None
+        };
+        let superseded = if stored.is_none() {
+            intake.session.tail_key()?
+        } else {
+            None
+        };
+        let rest = intake.take_rest();
+        let received = intake.finish().await?;
+        let (mut session, hasher) = (received.session, received.hasher);
+
+        let actual = if hasher.algorithm() == digest.algorithm() {
+            hasher.digest()?
+        } else {
+            let read = match &stored {
+                Some(key) => self.collect(key, size).await?,
+                None => rest.clone(),
+            };
+            digest_of(digest.algorithm(), &read).await?
+        };
+        if actual != *digest {
+            return Err(self.refused(&mut session, digest, actual).await);
+        }
+        if let Some(key) = stored {
+            return self.publish(&session, repository, digest, &key, size).await;
+        }
+        let key = session.fresh_key()?;
+        self.blobs.put(&key, rest).await?;
+        match self.publish(&session, repository, digest, &key, size).await {
+            Ok(()) => {
+                if let Some(superseded) = superseded {
+                    self.discard(&superseded).await;
+                }
+                Ok(())
+            }
+            // It may have been published.
+            Err(RegistryError::OutcomeUnknown) => Err(RegistryError::OutcomeUnknown),
+            Err(error) => {
+                self.discard(&key).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The bytes are parts of a multipart upload, and perhaps a last part that is yet to be sent.
+    async fn finish_large(
+        &self,
+        mut intake: Intake<'_>,
+        repository: &RepoName,
+        digest: &Digest,
+    ) -> Result<()> {
+        let size = intake.session.row.offset + intake.received;
+        let sent = async {
+            intake.load_tail().await?;
+            if intake.buffered() > 0 {
+                intake.send().await?;
+            }
+            Ok(())
+        };
+        if let Err(error) = sent.await {
+            intake.abandon().await;
+            return Err(error);
+        }
+        let received = intake.finish().await?;
+        let (mut session, hasher) = (received.session, received.hasher);
+
+        let is_hashed = hasher.algorithm() == digest.algorithm();
+        if is_hashed {
+            let actual = hasher.digest()?;
+            if actual != *digest {
+                return Err(self.refused(&mut session, digest, actual).await);
+            }
+        }
+        let mut parts = self.acknowledged_parts(&session).await?;
+        parts.extend(received.parts);
+        if parts.iter().map(|part| part.length).sum::<u64>() != size {
+            return Err(row::corrupt(
+                "put an upload together",
+                "its parts don't add up to its length",
+            ));
+        }
+
+        // From here on nobody else may: the object that appears under the key is made of these parts, or there is none.
+        let fixed = rows::Session {
+            state: SessionState::Finishing.into(),
+            ..session.row.clone()
+        };
+        self.replace_session(&mut session, fixed, Vec::new()).await?;
+        let key = row::object_key(&session.row.object_key)?;
+        if let Err(error) = self.complete(&session, &key, &parts, size).await {
+            if matches!(error, RegistryError::UploadLost) {
+                self.close_session(&mut session).await?;
+            }
+            return Err(error);
+        }
+        if !is_hashed {
+            let actual = self.digest_of_object(digest.algorithm(), &key, size).await?;
+            if actual != *digest {
+                return Err(self.refused(&mut session, digest, actual).await);
+            }
+        }
+        self.publish(&session, repository, digest, &key, size).await
+    }
+
+    /// The content isn't what its digest says: the session ends, and what it left goes.
+    async fn refused(&self, session: &mut Session, expected: &Digest, actual: Digest) -> RegistryError {
+        let is_complete = session.row.state() == SessionState::Finishing;
+        let object = row::object_key(&session.row.object_key).ok();
+        match self.close_session(session).await {
+            Ok(()) => {
+                if let Some(key) = object.filter(|_| is_complete) {
+                    self.discard(&key).await;
+                }
+            }
+            // It expires; nothing of it is visible.
+            Err(error) => tracing::debug!(upload = %session.id, ?error, "a refused upload is left to expire"),
+        }
+        RegistryError::DigestMismatch {
+            expected: expected.clone(),
+            actual,
+        }
+    }
+
+    /// The parts that the session's row stands for. It knows how many rows of them there are.
+    async fn acknowledged_parts(&self, session: &Session) -> Result<Vec<Part>> {
+        let (mut parts, mut found, mut after) = (Vec::new(), 0, None::<String>);
+        while found < session.row.part_rows {
+            let (space, id) = (Space::Uploads, session.id.as_str());
+            let page = self
+                .meta
+                .range(space, id, keys::PARTS, after.as_deref(), 100)
+                .await?;
+            for entry in &page.entries {
+                for part in row::read::<rows::Parts>(&entry.row)?.parts {
+                    let number = PartNumber::new(part.number)
+                        .ok_or_else(|| row::corrupt("read an upload's parts", "a number out of range"))?;
+                    parts.push(Part {
+                        number,
+                        etag: part.etag,
+                        length: part.length,
+                    });
+                }
+                found += 1;
+            }
+            after = page.entries.last().map(|entry| entry.sort.clone());
+            if after.is_none() {
+                return Err(row::corrupt("read an upload's parts", "rows are missing"));
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Makes the object. What a failure means is asked of the object itself: only this request can have made it.
+    async fn complete(&self, session: &Session, key: &ObjectKey, parts: &[Part], size: u64) -> Result<()> {
+        let (deadline, mut pause) = (self.commit_deadline(), Pause::new());
+        let mut attempt = 1;
+        loop {
+            let Err(error) = self.blobs.complete(key, &session.row.multipart_id, parts).await else {
+                return Ok(());
+            };
+            tracing::debug!(%key, attempt, ?error, "completing an upload failed");
+            match self.blobs.head(key).await {
+                Ok(Some(length)) if length == size => return Ok(()),
+                Ok(Some(_)) => {
+                    return Err(row::corrupt(
+                        "complete an upload",
+                        "the object has another length",
+                    ));
+                }
+                Ok(None) if error.kind() == StoreErrorKind::InvalidPart => {
+                    return Err(RegistryError::UploadLost);
+                }
+                Ok(None) | Err(_) => {}
+            }
+            if attempt == self.settings.attempts {
+                return Err(match error.kind() {
+                    StoreErrorKind::NotFound => RegistryError::UploadLost,
+                    _ => error.into(),
+                });
+            }
+            attempt += 1;
+            pause.wait(deadline).await;
+        }
+    }
+
+    /// The digest of a stored object, read again.
+    async fn digest_of_object(&self, algorithm: Algorithm, key: &ObjectKey, size: u64) -> Result<Digest> {
+        let mut hashing = Hashing::new(Hasher::new(algorithm));
+        if let Some(last) = size.checked_sub(1) {
+            let mut stream = self.blobs.get(key, 0, last).await?;
+            while let Some(chunk) = stream.next().await {
+                hashing.update(chunk?).await?;
+            }
+        }
+        hashing.finish().await?.digest()
+    }
+}
+
+/// The digest of bytes in memory.
+async fn digest_of(algorithm: Algorithm, payload: &Payload) -> Result<Digest> {
+    let mut hashing = Hashing::new(Hasher::new(algorithm));
+    for chunk in payload.chunks() {
+        hashing.update(chunk.clone()).await?;
+    }
+    hashing.finish().await?.digest()
+}
+
+impl Registry {
+    /// Closes the session and makes the repository hold what it brought (rule G1).
+    async fn publish(
+        &self,
+        session: &Session,
+        repository: &RepoName,
+        digest: &Digest,
+        key: &ObjectKey,
+        size: u64,
+    ) -> Result<()> {
+        let close = |kept: Option<&ObjectKey>| {
+            let row = row::bytes(&session.closed(kept));
+            keys::session(&session.id).put(Expect::Version(session.version), row)
+        };
+        match self.link_upload(repository, digest, key, size, close).await? {
+            Linked::Committed => Ok(()),
+            Linked::SessionLost(current) => Err(lost(current.as_ref())),
+        }
+    }
+}

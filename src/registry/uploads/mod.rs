@@ -1,0 +1,252 @@
+//! Uploads: sessions that any member can carry on, one request at a time.
+//!
+//! A session's row says what is acknowledged: so many bytes, the state of their digest, the parts and the tail that hold
+//! them. A request reads the row, receives, and replaces it if it still has the version that was read; so of requests at
+//! work on one session one is acknowledged, and the others find that the upload moved on. Until then a request only
+//! reserves part numbers, and leaves objects under keys that nobody else knows.
+//!
+//! Up to one part's length a blob is one object, put by the request that ends the session or, when bytes were
+//! acknowledged before, the *tail* that this request left. Longer blobs are multipart uploads: full parts, and again a tail
+//! for what comes after them, since an object store gives no part back.
+//!
+//! What is left behind lies under `uploads/<id>/` and is swept when the session's due-row is: a closed session's row
+//! names the one object there that is to be kept.
+
+mod finish;
+mod receive;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use futures_util::Stream;
+
+use self::{
+    receive::{Body, Intake, Received},
+    session::Session,
+};
+use super::{Registry, RegistryError, Result, hash::Hasher, row};
+use crate::{
+    admission::BodyError,
+    oci::{Algorithm, ChunkRange, Digest, RepoName, UploadId},
+    storage::{Expect, ObjectKey, Op, Part, Payload, Version, keys, rows},
+};
+
+/// Parts in one row. A part takes about 50 bytes there.
+const PARTS_PER_ROW: usize = 2000;
+
+/// An upload session as its client knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// Its name.
+    pub id: UploadId,
+    /// Bytes acknowledged.
+    pub offset: u64,
+}
+
+impl Registry {
+    /// Begins an upload. Its digest runs with `algorithm` (SHA-256 without); the digest that ends it may still be of
+    /// another, at the price of reading everything again.
+    pub async fn start_upload(&self, repository: &RepoName, algorithm: Option<Algorithm>) -> Result<Upload> {
+        let session = self
+            .open_session(repository, algorithm.unwrap_or(Algorithm::Sha256))
+            .await?;
+        Ok(Upload {
+            id: session.id,
+            offset: 0,
+        })
+    }
+
+    /// How far an upload got.
+    pub async fn upload(&self, repository: &RepoName, id: &UploadId) -> Result<Upload> {
+        let session = self.session(repository, id).await?;
+        Ok(Upload {
+            id: session.id,
+            offset: session.row.offset,
+        })
+    }
+
+    /// Adds the body to the upload: all of it, or nothing.
+    pub async fn append<B>(
+        &self,
+        repository: &RepoName,
+        id: &UploadId,
+        range: Option<ChunkRange>,
+        length: Option<u64>,
+        mut body: B,
+    ) -> Result<Upload>
+    where
+        B: Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
+    {
+        let session = self.session(repository, id).await?;
+        self.append_to(session, range, length, &mut body).await
+    }
+
+    /// Adds the body, and makes the repository hold the blob if it all has `digest`.
+    pub async fn finish<B>(
+        &self,
+        repository: &RepoName,
+        id: &UploadId,
+        digest: &Digest,
+        range: Option<ChunkRange>,
+        length: Option<u64>,
+        mut body: B,
+    ) -> Result<()>
+    where
+        B: Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
+    {
+        let session = self.session(repository, id).await?;
+        self.finish_with(session, repository, digest, range, length, &mut body)
+            .await
+    }
+
+    /// Ends the upload and throws away what came.
+    pub async fn cancel(&self, repository: &RepoName, id: &UploadId) -> Result<()> {
+        let mut session = self.session(repository, id).await?;
+        self.close_session(&mut session).await
+    }
+
+    /// Takes a whole blob in one request.
+    pub async fn push_blob<B>(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        length: Option<u64>,
+        mut body: B,
+    ) -> Result<()>
+    where
+        B: Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
+    {
+        // The session's row must be there before the first byte, so that a crash leaves nothing unknown.
+        let session = self.open_session(repository, digest.algorithm()).await?;
+        self.finish_with(session, repository, digest, None, length, &mut body)
+            .await
+    }
+
+    async fn append_to(
+        &self,
+        session: Session,
+        range: Option<ChunkRange>,
+        length: Option<u64>,
+        body: Body<'_>,
+    ) -> Result<Upload> {
+        let announced = announced(&session, range, length)?;
+        let hasher = saved_hasher(&session)?;
+        let mut intake = Intake::new(self, session, hasher);
+        if let Err(error) = intake.receive(body, announced).await {
+            intake.abandon().await;
+            return Err(error);
+        }
+        let received = intake.received;
+        if received == 0 {
+            return Ok(Upload {
+                offset: intake.session.row.offset,
+                id: intake.session.id,
+            });
+        }
+        // The parts' last milliseconds and the tail's go by at the same time.
+        let rest = intake.take_rest();
+        let tail_key = if rest.is_empty() {
+            None
+        } else {
+            Some(intake.session.fresh_key()?)
+        };
+        let (tail, finished) = tokio::join!(self.put_tail(tail_key.as_ref(), rest), intake.finish());
+        let mut brought = finished?;
+        let acknowledged = match tail {
+            Ok(length) => {
+                self.acknowledge(&mut brought, received, tail_key.as_ref(), length)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = acknowledged {
+            // What became of the row isn't known: it may name the tail.
+            if !matches!(error, RegistryError::OutcomeUnknown) {
+                self.give_back(&mut brought.session, brought.reserved_from).await;
+                if let Some(key) = &tail_key {
+                    self.discard(key).await;
+                }
+            }
+            return Err(error);
+        }
+        Ok(Upload {
+            offset: brought.session.row.offset,
+            id: brought.session.id,
+        })
+    }
+
+    async fn put_tail(&self, key: Option<&ObjectKey>, rest: Payload) -> Result<u64> {
+        let length = rest.len();
+        if let Some(key) = key {
+            self.blobs.put(key, rest).await?;
+        }
+        Ok(length)
+    }
+
+    /// Replaces the session's row by one that has what a request brought.
+    async fn acknowledge(
+        &self,
+        brought: &mut Received,
+        received: u64,
+        tail: Option<&ObjectKey>,
+        tail_length: u64,
+    ) -> Result<()> {
+        let part_rows = part_rows(&brought.session, &brought.parts);
+        let mut row = brought.session.row.clone();
+        row.offset += received;
+        row.hash = Some(brought.hasher.save());
+        row.tail_key = tail.map(|key| key.as_str().to_owned()).unwrap_or_default();
+        row.tail_length = tail_length;
+        row.next_part = brought.next_part();
+        row.part_rows += u32::try_from(part_rows.len()).unwrap_or(u32::MAX);
+        let former_tail = brought.session.tail_key()?;
+        self.replace_session(&mut brought.session, row, part_rows).await?;
+        if let Some(former) = former_tail {
+            self.discard(&former).await;
+        }
+        Ok(())
+    }
+}
+
+/// The digest's state at the session's offset.
+fn saved_hasher(session: &Session) -> Result<Hasher> {
+    let state = session.row.hash.as_ref();
+    Hasher::restore(state.ok_or_else(|| row::corrupt("read a session", "no digest's state"))?)
+}
+
+/// How many bytes the body must have, if that is known. It must begin where the session stands.
+fn announced(session: &Session, range: Option<ChunkRange>, length: Option<u64>) -> Result<Option<u64>> {
+    let Some(range) = range else { return Ok(length) };
+    if range.first != session.row.offset {
+        return Err(RegistryError::RangeMismatch {
+            offset: session.row.offset,
+        });
+    }
+    match length {
+        Some(received) if received != range.len() => Err(RegistryError::SizeMismatch {
+            announced: range.len(),
+            received,
+        }),
+        _ => Ok(Some(range.len())),
+    }
+}
+
+/// The rows that keep `parts`.
+fn part_rows(session: &Session, parts: &[Part]) -> Vec<Op> {
+    let attempt = hex::encode(Version::random().to_bytes());
+    let rows = parts.chunks(PARTS_PER_ROW).map(|parts| {
+        let first = parts.first().map_or(0, |part| part.number.get());
+        let parts = parts.iter().map(|part| rows::Part {
+            number: part.number.get(),
+            etag: part.etag.clone(),
+            length: part.length,
+        });
+        let row = rows::Parts {
+            min_reader: rows::SCHEMA,
+            parts: parts.collect(),
+        };
+        keys::parts(&session.id, first, &attempt).put(Expect::Absent, row::bytes(&row))
+    });
+    rows.collect()
+}

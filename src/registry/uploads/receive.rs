@@ -1,0 +1,365 @@
+//! From a body to parts: receives, hashes and sends at the same time, in bounded memory.
+//!
+//! At most `parts_in_flight` parts are on their way while the next one fills; then the body has to wait. Nothing that
+//! happens here is visible, or changes what a later request finds, but for reserved part numbers.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+
+use super::{
+    super::{
+        Registry, RegistryError, Result,
+        hash::{Hasher, Hashing},
+        row,
+    },
+    session::Session,
+};
+use crate::{
+    admission::BodyError,
+    storage::{ObjectKey, Part, PartNumber, Payload, StoreError, StoreErrorKind, rows},
+};
+
+/// A body, whatever it comes from.
+pub(super) type Body<'a> = &'a mut (dyn Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin);
+
+/// How many part numbers are reserved at once: a write to the session's row for every so many parts.
+const BLOCK: u32 = 64;
+/// Pieces shorter than this are copied together: each kept piece costs memory of its own.
+const SMALL: usize = 8 << 10;
+/// How much is copied together.
+const TOGETHER: usize = 64 << 10;
+
+/// A request's bytes on their way into a session.
+pub(super) struct Intake<'a> {
+    registry: &'a Registry,
+    pub(super) session: Session,
+    /// Bytes of this request.
+    pub(super) received: u64,
+    hashing: Hashing,
+    // The bytes after the last full part, first the session's tail; `small` is the end of them.
+    buffer: Payload,
+    small: BytesMut,
+    tail: Tail,
+    sending: FuturesUnordered<BoxFuture<'static, std::result::Result<Part, StoreError>>>,
+    parts: Vec<Part>,
+    numbers: Range<u32>,
+    // The first number that this request reserved.
+    reserved_from: Option<u32>,
+    // A part failed and may still arrive.
+    may_still_arrive: bool,
+}
+
+/// Whether the buffer begins with the session's tail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    Stored,
+    Buffered,
+}
+
+impl<'a> Intake<'a> {
+    /// Goes on where `session` stands, its digest with `hasher`.
+    pub(super) fn new(registry: &'a Registry, session: Session, hasher: Hasher) -> Self {
+        let tail = if session.row.tail_length == 0 {
+            Tail::Buffered
+        } else {
+            Tail::Stored
+        };
+        Self {
+            registry,
+            session,
+            received: 0,
+            hashing: Hashing::new(hasher),
+            buffer: Payload::default(),
+            small: BytesMut::new(),
+            tail,
+            sending: FuturesUnordered::new(),
+            parts: Vec::new(),
+            numbers: 0..0,
+            reserved_from: None,
+            may_still_arrive: false,
+        }
+    }
+
+    /// Takes the whole body, which has `announced` bytes if that is known.
+    pub(super) async fn receive(&mut self, body: Body<'_>, announced: Option<u64>) -> Result<()> {
+        loop {
+            let next = tokio::select! {
+                biased;
+                Some(sent) = self.sending.next() => {
+                    self.sent(sent)?;
+                    continue;
+                }
+                next = body.next() => next,
+            };
+            let Some(chunk) = next else { break };
+            let chunk = chunk.map_err(RegistryError::Body)?;
+            self.received += chunk.len() as u64;
+            if let Some(announced) = announced.filter(|announced| self.received > *announced) {
+                return Err(RegistryError::SizeMismatch {
+                    announced,
+                    received: self.received,
+                });
+            }
+            if !chunk.is_empty() {
+                self.load_tail().await?;
+                self.keep(chunk).await?;
+            }
+        }
+        self.gather().await?;
+        match announced {
+            Some(announced) if announced != self.received => Err(RegistryError::SizeMismatch {
+                announced,
+                received: self.received,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the session's tail back into the buffer. Its digest is in the session's state already.
+    pub(super) async fn load_tail(&mut self) -> Result<()> {
+        if self.tail == Tail::Buffered {
+            return Ok(());
+        }
+        let Some(key) = self.session.tail_key()? else {
+            return Ok(());
+        };
+        let length = self.session.row.tail_length;
+        match self.registry.collect(&key, length).await {
+            Ok(tail) => self.buffer = tail,
+            // Who carries the upload on deletes the tail that was carried on from.
+            Err(RegistryError::Store(error)) if error.kind() == StoreErrorKind::NotFound => {
+                let loss = self.registry.loss_of(&self.session).await?;
+                return Err(loss.unwrap_or(error.into()));
+            }
+            Err(error) => return Err(error),
+        }
+        self.tail = Tail::Buffered;
+        Ok(())
+    }
+
+    /// Bytes in the buffer.
+    pub(super) fn buffered(&self) -> u64 {
+        self.buffer.len() + self.small.len() as u64
+    }
+
+    async fn keep(&mut self, mut chunk: Bytes) -> Result<()> {
+        let part_size = self.registry.settings.part_size;
+        while !chunk.is_empty() {
+            // Only now is it certain that the blob is longer than one part.
+            if self.buffered() >= part_size {
+                self.send().await?;
+            }
+            let room = part_size - self.buffered();
+            let length = usize::try_from(room).map_or(chunk.len(), |room| room.min(chunk.len()));
+            let piece = chunk.split_to(length);
+            if piece.len() < SMALL {
+                self.small.extend_from_slice(&piece);
+                if self.small.len() >= TOGETHER {
+                    self.gather().await?;
+                }
+            } else {
+                self.gather().await?;
+                self.append(piece).await?;
+            }
+            // Once there is a multipart upload, a full part needn't wait for the byte after it.
+            if self.buffered() >= part_size && self.session.is_multipart() {
+                self.send().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the small pieces to the others.
+    async fn gather(&mut self) -> Result<()> {
+        if self.small.is_empty() {
+            return Ok(());
+        }
+        let together = std::mem::take(&mut self.small).freeze();
+        self.append(together).await
+    }
+
+    async fn append(&mut self, piece: Bytes) -> Result<()> {
+        self.buffer.push(piece.clone());
+        self.hashing.update(piece).await
+    }
+
+    /// Sends the buffer as a part, when there is room for one more on its way.
+    pub(super) async fn send(&mut self) -> Result<()> {
+        self.gather().await?;
+        while self.sending.len() >= self.registry.settings.parts_in_flight {
+            if let Some(sent) = self.sending.next().await {
+                self.sent(sent)?;
+            }
+        }
+        let number = self.number().await?;
+        let key = row::object_key(&self.session.row.object_key)?;
+        let (blobs, upload) = (self.registry.blobs.clone(), self.session.row.multipart_id.clone());
+        let payload = std::mem::take(&mut self.buffer);
+        let length = payload.len();
+        self.sending.push(Box::pin(async move {
+            let etag = blobs.part(&key, &upload, number, payload).await?;
+            Ok(Part { number, etag, length })
+        }));
+        Ok(())
+    }
+
+    fn sent(&mut self, sent: std::result::Result<Part, StoreError>) -> Result<()> {
+        match sent {
+            Ok(part) => self.parts.push(part),
+            Err(error) => {
+                self.may_still_arrive = true;
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn number(&mut self) -> Result<PartNumber> {
+        if self.numbers.is_empty() {
+            self.reserve().await?;
+        }
+        self.numbers
+            .next()
+            .and_then(PartNumber::new)
+            .ok_or_else(|| self.too_large())
+    }
+
+    /// Reserves part numbers, and begins the multipart upload if there is none. That takes the session from every other
+    /// request that holds it.
+    async fn reserve(&mut self) -> Result<()> {
+        let mut row = self.session.row.clone();
+        let first = row.next_part.max(1);
+        let end = (first + BLOCK).min(PartNumber::MAX + 1);
+        if first >= end {
+            return Err(self.too_large());
+        }
+        row.next_part = end;
+        let begun = if self.session.is_multipart() {
+            None
+        } else {
+            let key = self.session.fresh_key()?;
+            let id = self.registry.blobs.begin(&key).await?;
+            (row.object_key, row.multipart_id) = (key.as_str().to_owned(), id.clone());
+            Some((key, id))
+        };
+        let replaced = self
+            .registry
+            .replace_session(&mut self.session, row, Vec::new())
+            .await;
+        if let (Err(error), Some((key, id))) = (&replaced, &begun)
+            && !matches!(error, RegistryError::OutcomeUnknown)
+        {
+            self.registry.abort(key, id).await;
+        }
+        replaced?;
+        self.numbers = first..end;
+        self.reserved_from.get_or_insert(first);
+        Ok(())
+    }
+
+    fn too_large(&self) -> RegistryError {
+        let limit = self
+            .registry
+            .settings
+            .part_size
+            .saturating_mul(PartNumber::MAX.into());
+        RegistryError::BlobTooLarge { limit }
+    }
+
+    /// Waits until every part has arrived.
+    async fn settle(&mut self) -> Result<()> {
+        while let Some(sent) = self.sending.next().await {
+            self.sent(sent)?;
+        }
+        self.parts.sort_by_key(|part| part.number);
+        Ok(())
+    }
+
+    /// The bytes after the last part. Nothing can be added any more.
+    pub(super) fn take_rest(&mut self) -> Payload {
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// What came of it, once every part has arrived.
+    pub(super) async fn finish(mut self) -> Result<Received> {
+        self.settle().await?;
+        let hasher = self.hashing.finish().await?;
+        Ok(Received {
+            session: self.session,
+            hasher,
+            parts: self.parts,
+            reserved_from: self.reserved_from,
+        })
+    }
+
+    /// After a failure: gives the reserved numbers back once nothing of this request is on its way any more.
+    pub(super) async fn abandon(mut self) {
+        if self.reserved_from.is_none() || self.may_still_arrive {
+            return;
+        }
+        let arrived = async {
+            let mut all = true;
+            while let Some(sent) = self.sending.next().await {
+                all &= sent.is_ok();
+            }
+            all
+        };
+        if let Ok(true) = tokio::time::timeout(self.registry.settings.commit_within, arrived).await {
+            self.registry
+                .give_back(&mut self.session, self.reserved_from)
+                .await;
+        }
+    }
+}
+
+/// What a request brought, all of it hashed, all its parts stored.
+pub(super) struct Received {
+    pub(super) session: Session,
+    pub(super) hasher: Hasher,
+    /// In the order of their numbers.
+    pub(super) parts: Vec<Part>,
+    /// The first part number that this request reserved.
+    pub(super) reserved_from: Option<u32>,
+}
+
+impl Received {
+    /// The first part number that the next request may use.
+    pub(super) fn next_part(&self) -> u32 {
+        let after_last = self.parts.last().map(|part| part.number.get() + 1);
+        after_last
+            .or(self.reserved_from)
+            .unwrap_or(self.session.row.next_part)
+    }
+}
+
+impl Registry {
+    /// Gives part numbers back, so that the next request writes over their parts: Ceph's gateway completes no upload
+    /// that has parts which nobody names.
+    pub(super) async fn give_back(&self, session: &mut Session, reserved_from: Option<u32>) {
+        let Some(first) = reserved_from else { return };
+        let row = rows::Session {
+            next_part: first,
+            ..session.row.clone()
+        };
+        if let Err(error) = self.replace_session(session, row, Vec::new()).await {
+            tracing::debug!(upload = %session.id, ?error, "part numbers are not given back");
+        }
+    }
+
+    /// A whole object of at most a part's length.
+    pub(super) async fn collect(&self, key: &ObjectKey, length: u64) -> Result<Payload> {
+        let mut payload = Payload::default();
+        if let Some(last) = length.checked_sub(1) {
+            let mut stream = self.blobs.get(key, 0, last).await?;
+            while let Some(chunk) = stream.next().await {
+                payload.push(chunk?);
+            }
+        }
+        match payload.len() {
+            read if read == length => Ok(payload),
+            _ => Err(row::corrupt("read an upload's tail", "its length is wrong")),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! A session's row: read, replaced, closed. Its version is the fence of everything that happens to the upload.
+
+use super::super::{
+    Registry, RegistryError, Result, due,
+    fence::{self, Fenced},
+    hash::Hasher,
+    row,
+};
+use crate::{
+    clock,
+    oci::{Algorithm, RepoName, UploadId},
+    storage::{Expect, ObjectKey, Op, Row, StoreErrorKind, Version, keys, rows, rows::SessionState},
+};
+
+/// A session as a request found it, and as it replaced it since.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub(super) id: UploadId,
+    pub(super) row: rows::Session,
+    pub(super) version: Version,
+}
+
+impl Session {
+    /// What all its objects' keys begin with. The row is there before the first of them.
+    fn prefix(&self) -> String {
+        format!("uploads/{}/", self.id)
+    }
+
+    /// A key that no attempt ever used.
+    pub(super) fn fresh_key(&self) -> Result<ObjectKey> {
+        row::object_key(&format!(
+            "{}{}",
+            self.prefix(),
+            hex::encode(Version::random().to_bytes())
+        ))
+    }
+
+    /// Whether a multipart upload was begun.
+    pub(super) fn is_multipart(&self) -> bool {
+        !self.row.multipart_id.is_empty()
+    }
+
+    /// The object with the acknowledged bytes after the last full part.
+    pub(super) fn tail_key(&self) -> Result<Option<ObjectKey>> {
+        match self.row.tail_length {
+            0 => Ok(None),
+            _ => row::object_key(&self.row.tail_key).map(Some),
+        }
+    }
+
+    /// The row of the session when it is over, with the object that it became, if it became one.
+    pub(super) fn closed(&self, published: Option<&ObjectKey>) -> rows::Session {
+        rows::Session {
+            min_reader: rows::SCHEMA,
+            repository: self.row.repository.clone(),
+            state: SessionState::Closed.into(),
+            offset: self.row.offset,
+            // What a sweep of the session's prefix has to keep.
+            object_key: published.map(|key| key.as_str().to_owned()).unwrap_or_default(),
+            expires_ms: self.row.expires_ms,
+            due_ms: self.row.due_ms,
+            part_rows: self.row.part_rows,
+            ..rows::Session::default()
+        }
+    }
+}
+
+impl Registry {
+    /// Writes a new session, with the due-row that ends it.
+    pub(super) async fn open_session(&self, repository: &RepoName, algorithm: Algorithm) -> Result<Session> {
+        let (id, version) = (UploadId::random(), Version::random());
+        let expires_ms = due::after(self.settings.session_ttl);
+        let row = rows::Session {
+            min_reader: rows::SCHEMA,
+            repository: repository.as_str().to_owned(),
+            state: SessionState::Open.into(),
+            hash: Some(Hasher::new(algorithm).save()),
+            next_part: 1,
+            expires_ms,
+            due_ms: expires_ms,
+            ..rows::Session::default()
+        };
+        let ops = [
+            keys::session(&id).put(Expect::Absent, row::bytes(&row)),
+            due::session(expires_ms, &id),
+        ];
+        match fence::transact(&*self.meta, version, &ops, self.commit_deadline()).await? {
+            Fenced::Committed => Ok(Session { id, row, version }),
+            // 128 random bits, drawn twice.
+            Fenced::Refused { .. } => Err(RegistryError::Contended),
+        }
+    }
+
+    /// Reads the session, which must be open and of this repository.
+    pub(super) async fn session(&self, repository: &RepoName, id: &UploadId) -> Result<Session> {
+        let found = self
+            .meta
+            .get(&keys::session(id))
+            .await?
+            .ok_or(RegistryError::UploadUnknown)?;
+        let row: rows::Session = row::read_to_rewrite(&found)?;
+        let is_open = row.state() == SessionState::Open && row.expires_ms > clock::now_ms();
+        if row.repository != repository.as_str() || !is_open {
+            return Err(RegistryError::UploadUnknown);
+        }
+        Ok(Session {
+            id: id.clone(),
+            row,
+            version: found.version,
+        })
+    }
+
+    /// Replaces the session's row, if nobody else did, with `others` in the same transaction.
+    pub(super) async fn replace_session(
+        &self,
+        session: &mut Session,
+        mut row: rows::Session,
+        others: Vec<Op>,
+    ) -> Result<()> {
+        row.expires_ms = due::after(self.settings.session_ttl);
+        let version = Version::random();
+        let replaced = keys::session(&session.id).put(Expect::Version(session.version), row::bytes(&row));
+        let ops: Vec<_> = std::iter::once(replaced).chain(others).collect();
+        match fence::transact(&*self.meta, version, &ops, self.commit_deadline()).await {
+            Ok(Fenced::Committed) => {
+                (session.row, session.version) = (row, version);
+                Ok(())
+            }
+            Ok(Fenced::Refused { current, .. }) => Err(lost(current.as_ref())),
+            Err(RegistryError::Store(error)) if error.kind() == StoreErrorKind::Contended => {
+                Err(RegistryError::Contended)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends the session without a blob. What it left in the blob store goes to the trash, and at once where that is easy.
+    pub(super) async fn close_session(&self, session: &mut Session) -> Result<()> {
+        let row = session.closed(None);
+        let trash = due::trash(due::after(self.settings.trash_delay), &session.prefix(), None);
+        let former = session.clone();
+        self.replace_session(session, row, vec![trash]).await?;
+        if let Some(tail) = former.tail_key()? {
+            self.discard(&tail).await;
+        }
+        if former.is_multipart() {
+            let key = row::object_key(&former.row.object_key)?;
+            self.abort(&key, &former.row.multipart_id).await;
+        }
+        Ok(())
+    }
+
+    /// Why a request that held `session` has lost it, if it has.
+    pub(super) async fn loss_of(&self, session: &Session) -> Result<Option<RegistryError>> {
+        let current = self.meta.get(&keys::session(&session.id)).await?;
+        let is_ours = current.as_ref().is_some_and(|row| row.version == session.version);
+        Ok((!is_ours).then(|| lost(current.as_ref())))
+    }
+
+    /// Deletes an object that no row names, or will. A failure leaves it to the session's due-row.
+    pub(super) async fn discard(&self, key: &ObjectKey) {
+        if let Err(error) = self.blobs.delete(key).await {
+            tracing::debug!(%key, ?error, "an object is left to the sweep");
+        }
+    }
+
+    /// Drops a multipart upload that no row names, or will. A failure leaves it to the session's due-row.
+    pub(super) async fn abort(&self, key: &ObjectKey, multipart_id: &str) {
+        if let Err(error) = self.blobs.abort(key, multipart_id).await {
+            tracing::debug!(%key, ?error, "a multipart upload is left to the sweep");
+        }
+    }
+}
+
+/// Another request replaced the session's row: what that means to this one.
+pub(super) fn lost(current: Option<&Row>) -> RegistryError {
+    let Some(current) = current else {
+        return RegistryError::UploadUnknown;
+    };
+    match row::read::<rows::Session>(current) {
+        Ok(row) if row.state() == SessionState::Open => RegistryError::RangeMismatch { offset: row.offset },
+        Ok(_) => RegistryError::UploadUnknown,
+        Err(error) => error,
+    }
+}
