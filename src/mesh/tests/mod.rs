@@ -2,7 +2,7 @@
 
 mod forwarding;
 mod harness;
-//mod hostile;
-//mod load;
-//mod pulls;
-//mod rights;
+mod hostile;
+mod load;
+mod pulls;
+mod rights;
