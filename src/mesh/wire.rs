@@ -424,10 +424,10 @@ mod tests {
 
     use super::*;
 
-    type Source = tokio_stream::Iter<std::vec::IntoIter<Result<Item<pb::Response>, Infallible>>>;
+    type Source = futures_util::stream::Iter<std::vec::IntoIter<Result<Item<pb::Response>, Infallible>>>;
 
     fn writer(messages: Vec<pb::Response>) -> Writer<Source> {
-        Writer::response(tokio_stream::iter(
+        Writer::response(futures_util::stream::iter(
             messages
                 .into_iter()
                 .map(|message| Ok(Item::Message(message)))
@@ -455,7 +455,8 @@ mod tests {
             .chunks(chunk)
             .map(|chunk| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(chunk))))
             .collect();
-        let mut reader = Reader::<_, pb::Response>::new(StreamBody::new(tokio_stream::iter(chunks)), 1000);
+        let mut reader =
+            Reader::<_, pb::Response>::new(StreamBody::new(futures_util::stream::iter(chunks)), 1000);
         let mut messages = Vec::<pb::Response>::new();
         while let Some(message) = futures_util::FutureExt::now_or_never(reader.next()).unwrap()? {
             let joined = messages
@@ -509,7 +510,7 @@ mod tests {
             vec![pb::Response::default()],
         ] {
             let mut expected = vec![0];
-            expected.put_u32(messages[0].encoded_len() as u32);
+            expected.put_u32(prost::Message::encoded_len(&messages[0]) as u32);
             expected.extend(prost::Message::encode_to_vec(&messages[0]));
             assert_eq!(written(messages), expected);
         }

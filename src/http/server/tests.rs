@@ -37,7 +37,11 @@ where
     let settings = ListenerSettings {
         connections: 16,
         handshake: Duration::from_secs(1),
-        io: IoSettings::PUBLIC,
+        io: IoSettings {
+            read_buffer: 64 * 1024,
+            write_buffer: 64 * 1024,
+            write_stall: std::time::Duration::from_secs(60),
+        },
     };
     let listener = Listener::bind("public", "127.0.0.1:0".parse().unwrap(), None, settings)
         .await
