@@ -138,7 +138,11 @@ impl Registry {
                 return Err(self.refused(&mut session, digest, actual).await);
             }
         }
-        self.publish(&session, repository, digest, &key, size).await
+        self.publish(&session, repository, digest, &key, size).await?;
+        if let Some(superseded) = session.tail_key()? {
+            self.discard(&superseded).await;
+        }
+        Ok(())
     }
 
     /// The content isn't what its digest says: the session ends, and what it left goes.
