@@ -32,13 +32,16 @@ use crate::{
 /// Parts are tiny, so that a few bytes make many.
 pub(super) const PART: u64 = 100;
 
+/// Two stores that fail by one plan.
+type Faulty = (Arc<FaultyMeta<Polite>>, Arc<FaultyBlobs<Polite>>);
+
 /// Two stores in memory, and what came by.
 pub(super) struct World {
     pub(super) meta: Arc<MemoryMeta>,
     pub(super) blobs: Arc<MemoryBlobs>,
     pub(super) calls: Arc<Calls>,
     pub(super) settings: Settings,
-    faulty: Option<(Arc<FaultyMeta<Polite>>, Arc<FaultyBlobs<Polite>>)>,
+    faulty: Option<Faulty>,
     pub(super) faults: Option<FaultPlan>,
 }
 

@@ -256,6 +256,21 @@ async fn a_blob_goes_when_no_manifest_refers_to_it() {
 }
 
 #[tokio::test]
+async fn a_blob_goes_from_a_repository_that_never_had_a_manifest() {
+    let world = World::new();
+    let (one, name) = (world.member(1), repo("a"));
+    let digest = push(&one, &name, b"n").await;
+    one.delete_blob(&name, &digest, soon()).await.unwrap();
+    assert!(matches!(one.blob(&name, &digest).await, Err(RegistryError::BlobUnknown)));
+    // The row that fences it doesn't make the repository exist.
+    assert_eq!(repository_row(&world, &name).await.unwrap().manifests, 0);
+    assert!(matches!(one.tags(&name, &Page::default()).await, Err(RegistryError::NameUnknown)));
+    let body = pushed_image(&one, &name, "n").await;
+    one.put_manifest(put(&name, &by_tag("t"), &body)).await.unwrap();
+    assert_eq!(catalog(&one).await, ["a"]);
+}
+
+#[tokio::test]
 async fn a_mount_takes_what_the_source_holds() {
     let world = World::new();
     let (one, digest) = (world.member(1), sha256(b"content"));

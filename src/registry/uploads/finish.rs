@@ -78,9 +78,7 @@ impl Registry {
         self.blobs.put(&key, rest).await?;
         match self.publish(&session, repository, digest, &key, size).await {
             Ok(()) => {
-                if let Some(superseded) = superseded {
-                    self.discard(&superseded).await;
-                }
+                self.discard_some(superseded.as_ref()).await;
                 Ok(())
             }
             // It may have been published.
@@ -139,9 +137,7 @@ impl Registry {
             }
         }
         self.publish(&session, repository, digest, &key, size).await?;
-        if let Some(superseded) = session.tail_key()? {
-            self.discard(&superseded).await;
-        }
+        self.discard_some(session.tail_key()?.as_ref()).await;
         Ok(())
     }
 
