@@ -14,7 +14,8 @@ use super::{
 use crate::{
     oci::{Digest, RepoName, ResolvedRange},
     storage::{
-        ByteStream, Expect, MAX_OPS, MetaStore, ObjectKey, Outcome, Space, StoreErrorKind, Version, keys, rows,
+        ByteStream, Expect, MAX_OPS, MetaStore, ObjectKey, Outcome, Space, StoreErrorKind, Version, keys,
+        rows,
     },
 };
 
@@ -53,7 +54,11 @@ impl Registry {
         let found = self.meta.get(&keys::link(digest, repository)).await?;
         let link: rows::Link = row::read(&found.ok_or(RegistryError::BlobUnknown)?)?;
         let object_key = row::object_key(&link.object_key)?;
-        Ok(Blob { digest: digest.clone(), size: link.size, object_key })
+        Ok(Blob {
+            digest: digest.clone(),
+            size: link.size,
+            object_key,
+        })
     }
 
     /// The bytes of `blob` in `range`; of an empty blob none, whatever the range.
@@ -81,7 +86,9 @@ impl Registry {
         let (deadline, mut pause) = (self.commit_deadline(), Pause::new());
         for _ in 0..self.settings.attempts {
             let found = self.meta.get_many(&wanted).await?;
-            let [held, Some(record), rest @ ..] = found.as_slice() else { return Ok(Mounted::NotHere) };
+            let [held, Some(record), rest @ ..] = found.as_slice() else {
+                return Ok(Mounted::NotHere);
+            };
             let source = match from {
                 MountSource::Repository(source) if source == repository => held.as_ref(),
                 MountSource::Repository(_) => rest.first().and_then(Option::as_ref),
@@ -100,9 +107,17 @@ impl Registry {
                 Ok(Outcome::Refused { .. }) => {}
                 // No row fences a mount, so it is not sent again: if it isn't there, the client sends the blob.
                 Ok(Outcome::Unknown) => {
-                    let now = self.meta.get(&target).await.map_err(|_| RegistryError::OutcomeUnknown)?;
+                    let now = self
+                        .meta
+                        .get(&target)
+                        .await
+                        .map_err(|_| RegistryError::OutcomeUnknown)?;
                     let is_ours = now.is_some_and(|row| row.version == version);
-                    return Ok(if is_ours { Mounted::Linked } else { Mounted::NotHere });
+                    return Ok(if is_ours {
+                        Mounted::Linked
+                    } else {
+                        Mounted::NotHere
+                    });
                 }
                 Err(error) if error.kind() == StoreErrorKind::Contended => {}
                 Err(error) => return Err(error.into()),
@@ -113,14 +128,19 @@ impl Registry {
     }
 
     /// Lets the blob go from the repository, if no manifest there refers to it.
-    pub async fn delete_blob(
-        &self,
-        repository: &RepoName,
-        digest: &Digest,
-        deadline: Instant,
-    ) -> Result<()> {
+    pub async fn delete_blob(&self, repository: &RepoName, digest: &Digest, deadline: Instant) -> Result<()> {
         let due_ms = due::after(self.settings.link_grace);
-        self.commit(repository, deadline, Unlink { meta: &*self.meta, repository, digest, due_ms }).await
+        self.commit(
+            repository,
+            deadline,
+            Unlink {
+                meta: &*self.meta,
+                repository,
+                digest,
+                due_ms,
+            },
+        )
+        .await
     }
 }
 
@@ -147,7 +167,11 @@ impl Change for Unlink<'_> {
             keys::linked_blob(self.repository, self.digest).delete(Expect::Any),
             due::digest(self.due_ms, self.digest),
         ];
-        Ok(Plan::Apply { ops, manifests: current.manifests(), outcome: () })
+        Ok(Plan::Apply {
+            ops,
+            manifests: current.manifests(),
+            outcome: (),
+        })
     }
 }
 
@@ -158,10 +182,19 @@ impl Unlink<'_> {
         let mut after: Option<String> = None;
         loop {
             let (space, partition) = (Space::Manifests, self.repository.as_str());
-            let page = self.meta.range(space, partition, &prefix, after.as_deref(), MAX_OPS).await?;
-            let parents = page.entries.iter().map(|entry| row::digest(&entry.sort[prefix.len()..]));
+            let page = self
+                .meta
+                .range(space, partition, &prefix, after.as_deref(), MAX_OPS)
+                .await?;
+            let parents = page
+                .entries
+                .iter()
+                .map(|entry| row::digest(&entry.sort[prefix.len()..]));
             let parents = parents.collect::<Result<Vec<_>>>()?;
-            let wanted: Vec<_> = parents.iter().map(|parent| keys::manifest(self.repository, parent)).collect();
+            let wanted: Vec<_> = parents
+                .iter()
+                .map(|parent| keys::manifest(self.repository, parent))
+                .collect();
             if !wanted.is_empty() {
                 let found = self.meta.get_many(&wanted).await?;
                 for (parent, found) in parents.into_iter().zip(found) {

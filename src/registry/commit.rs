@@ -102,15 +102,15 @@ impl Registry {
     }
 
     /// The whole transaction, the repository's row first; none if nothing has to change.
-    async fn plan<C: Change>(
-        &self,
-        repository: &RepoName,
-        change: &mut C,
-    ) -> Result<(Vec<Op>, C::Outcome)> {
+    async fn plan<C: Change>(&self, repository: &RepoName, change: &mut C) -> Result<(Vec<Op>, C::Outcome)> {
         let current = self.current(repository).await?;
         match change.plan(&current).await? {
             Plan::Done(outcome) => Ok((Vec::new(), outcome)),
-            Plan::Apply { ops, manifests, outcome } => {
+            Plan::Apply {
+                ops,
+                manifests,
+                outcome,
+            } => {
                 debug_assert!(ops.len() <= MAX_PLANNED, "the change has to be split");
                 let mut all = self.replaced(repository, &current, manifests);
                 all.extend(ops);
@@ -122,7 +122,11 @@ impl Registry {
     async fn current(&self, repository: &RepoName) -> Result<Current> {
         let found = self.meta.get(&keys::repository(repository)).await?;
         let expect = Expect::unchanged(found.as_ref());
-        let row = found.as_ref().map(row::read_to_rewrite).transpose()?.unwrap_or_default();
+        let row = found
+            .as_ref()
+            .map(row::read_to_rewrite)
+            .transpose()?
+            .unwrap_or_default();
         Ok(Current { expect, row })
     }
 
@@ -141,13 +145,19 @@ impl Registry {
             row.created_ms = now_ms;
         }
         row.manifests = manifests;
-        row.ends_ms = if exists { 0 } else { due::after(self.settings.tombstone) };
+        row.ends_ms = if exists {
+            0
+        } else {
+            due::after(self.settings.tombstone)
+        };
 
         let mut ops = vec![keys::repository(repository).put(current.expect, row::bytes(&row))];
         let entry = keys::catalog_entry(repository);
         match (existed, exists) {
             (false, true) => {
-                let listed = rows::CatalogEntry { min_reader: rows::SCHEMA };
+                let listed = rows::CatalogEntry {
+                    min_reader: rows::SCHEMA,
+                };
                 ops.push(entry.put(Expect::Any, row::bytes(&listed)));
             }
             (true, false) => ops.push(entry.delete(Expect::Any)),

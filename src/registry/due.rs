@@ -23,28 +23,51 @@ pub(super) fn session(at_ms: u64, id: &UploadId) -> Op {
 /// No manifest of the repository may reference the blob.
 pub(super) fn link(at_ms: u64, repository: &RepoName, digest: &Digest) -> Op {
     let subject = in_repository(repository, digest);
-    put(at_ms, &subject, row_of(DueKind::Link, digest.as_str(), Some(repository)))
+    put(
+        at_ms,
+        &subject,
+        row_of(DueKind::Link, digest.as_str(), Some(repository)),
+    )
 }
 
 /// No repository may hold the blob.
 pub(super) fn digest(at_ms: u64, digest: &Digest) -> Op {
-    put(at_ms, digest.as_str(), row_of(DueKind::Digest, digest.as_str(), None))
+    put(
+        at_ms,
+        digest.as_str(),
+        row_of(DueKind::Digest, digest.as_str(), None),
+    )
 }
 
 /// Everything under `prefix` is to be deleted, but for `keep`.
 pub(super) fn trash(at_ms: u64, prefix: &str, keep: Option<&ObjectKey>) -> Op {
     let keep = keep.iter().map(|key| key.as_str().to_owned()).collect();
-    put(at_ms, prefix, rows::Due { keep, ..row_of(DueKind::Trash, prefix, None) })
+    put(
+        at_ms,
+        prefix,
+        rows::Due {
+            keep,
+            ..row_of(DueKind::Trash, prefix, None)
+        },
+    )
 }
 
 /// A deleted repository's row may be removed.
 pub(super) fn tombstone(at_ms: u64, repository: &RepoName) -> Op {
-    put(at_ms, repository.as_str(), row_of(DueKind::Tombstone, repository.as_str(), Some(repository)))
+    put(
+        at_ms,
+        repository.as_str(),
+        row_of(DueKind::Tombstone, repository.as_str(), Some(repository)),
+    )
 }
 
 /// An object may have been written for a manifest that was never stored. Deleted with [`manifest_body_key`].
 pub(super) fn manifest_body(at_ms: u64, repository: &RepoName, object: &ObjectKey) -> Op {
-    put(at_ms, object.as_str(), row_of(DueKind::ManifestBody, object.as_str(), Some(repository)))
+    put(
+        at_ms,
+        object.as_str(),
+        row_of(DueKind::ManifestBody, object.as_str(), Some(repository)),
+    )
 }
 
 /// The key of [`manifest_body`]'s row.
@@ -55,7 +78,11 @@ pub(super) fn manifest_body_key(at_ms: u64, object: &ObjectKey) -> Key {
 /// A manifest was deleted: its references, its row and its object can be removed.
 pub(super) fn manifest(at_ms: u64, repository: &RepoName, digest: &Digest) -> Op {
     let subject = in_repository(repository, digest);
-    put(at_ms, &subject, row_of(DueKind::Manifest, digest.as_str(), Some(repository)))
+    put(
+        at_ms,
+        &subject,
+        row_of(DueKind::Manifest, digest.as_str(), Some(repository)),
+    )
 }
 
 /// Tells one repository's work on a digest from another's.
@@ -68,7 +95,9 @@ fn row_of(kind: DueKind, key: &str, repository: Option<&RepoName>) -> rows::Due 
         min_reader: rows::SCHEMA,
         kind: kind.into(),
         key: key.to_owned(),
-        repository: repository.map(|repository| repository.as_str().to_owned()).unwrap_or_default(),
+        repository: repository
+            .map(|repository| repository.as_str().to_owned())
+            .unwrap_or_default(),
         keep: Vec::new(),
         passes: 0,
     }

@@ -93,7 +93,10 @@ pub enum RegistryError {
     #[error("it is not known whether the change was applied")]
     OutcomeUnknown,
     /// The row was written by a newer release, which forbids this one to rewrite it.
-    #[error("the row is of schema {min_reader}, this release knows {}", crate::storage::rows::SCHEMA)]
+    #[error(
+        "the row is of schema {min_reader}, this release knows {}",
+        crate::storage::rows::SCHEMA
+    )]
     NewerSchema {
         /// The oldest schema that may rewrite it.
         min_reader: u32,

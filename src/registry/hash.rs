@@ -86,7 +86,12 @@ impl Hasher {
 }
 
 fn state(algorithm: DigestAlgorithm, words: Vec<u64>, compressed: u64, rest: Vec<u8>) -> rows::HashState {
-    rows::HashState { algorithm: algorithm.into(), words, compressed, rest: rest.into() }
+    rows::HashState {
+        algorithm: algorithm.into(),
+        words,
+        compressed,
+        rest: rest.into(),
+    }
 }
 
 // What sha2 0.11 serialises: eight words of WORD bytes, the number of compressed blocks in `counter` bytes, how many
@@ -97,8 +102,16 @@ fn take_apart<const WORD: usize>(serialized: &[u8], counter: usize) -> (Vec<u64>
     let (words, serialized) = serialized.split_at(8 * WORD);
     let (blocks, serialized) = serialized.split_at(counter);
     let (waiting, rest) = serialized.split_at(1);
-    let rest = waiting.iter().flat_map(|waiting| rest.iter().take(usize::from(*waiting))).copied().collect();
-    (words.chunks_exact(WORD).map(little_endian).collect(), little_endian(blocks), rest)
+    let rest = waiting
+        .iter()
+        .flat_map(|waiting| rest.iter().take(usize::from(*waiting)))
+        .copied()
+        .collect();
+    (
+        words.chunks_exact(WORD).map(little_endian).collect(),
+        little_endian(blocks),
+        rest,
+    )
 }
 
 fn put_together<const WORD: usize, H: SerializableState>(
@@ -128,7 +141,11 @@ fn put_together<const WORD: usize, H: SerializableState>(
 
 /// The number whose little-endian bytes these are; what lies beyond 64 bits is zero in any real state.
 fn little_endian(bytes: &[u8]) -> u64 {
-    bytes.iter().take(8).rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    bytes
+        .iter()
+        .take(8)
+        .rev()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// Hashes beside the I/O: in batches on a thread that may block, one after the other, while more is received.
@@ -149,7 +166,12 @@ impl Hashing {
 
     /// Goes on with `hasher`.
     pub(super) fn new(hasher: Hasher) -> Self {
-        Self { hasher: Some(hasher), at_work: None, waiting: Vec::new(), waiting_bytes: 0 }
+        Self {
+            hasher: Some(hasher),
+            at_work: None,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+        }
     }
 
     /// Adds bytes. Waits only when a whole batch waits behind the one that is hashed.
@@ -209,7 +231,14 @@ mod tests {
     fn the_words_of_an_empty_state_are_the_standards() {
         let state = Hasher::new(Algorithm::Sha256).save();
         let initial = [
-            0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
+            0x6a09_e667,
+            0xbb67_ae85,
+            0x3c6e_f372,
+            0xa54f_f53a,
+            0x510e_527f,
+            0x9b05_688c,
+            0x1f83_d9ab,
+            0x5be0_cd19,
         ];
         assert_eq!(state.words, initial);
         assert_eq!((state.compressed, state.rest.len()), (0, 0));
@@ -226,7 +255,10 @@ mod tests {
         block.push(24);
         let state = hashed(Algorithm::Sha256, &block).save();
         let words: String = state.words.iter().map(|word| format!("{word:08x}")).collect();
-        assert_eq!(words, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            words,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
         assert_eq!((state.compressed, state.rest.len()), (64, 0));
 
         let mut block = b"abc\x80".to_vec();
@@ -247,12 +279,30 @@ mod tests {
     fn a_state_that_is_none_is_corruption() {
         let whole = hashed(Algorithm::Sha256, &[7; 100]).save();
         let broken = [
-            rows::HashState { words: vec![0; 7], ..whole.clone() },
-            rows::HashState { words: vec![u64::MAX; 8], ..whole.clone() },
-            rows::HashState { rest: vec![0; 64].into(), ..whole.clone() },
-            rows::HashState { compressed: 63, ..whole.clone() },
-            rows::HashState { algorithm: 0, ..whole.clone() },
-            rows::HashState { algorithm: 9, ..whole.clone() },
+            rows::HashState {
+                words: vec![0; 7],
+                ..whole.clone()
+            },
+            rows::HashState {
+                words: vec![u64::MAX; 8],
+                ..whole.clone()
+            },
+            rows::HashState {
+                rest: vec![0; 64].into(),
+                ..whole.clone()
+            },
+            rows::HashState {
+                compressed: 63,
+                ..whole.clone()
+            },
+            rows::HashState {
+                algorithm: 0,
+                ..whole.clone()
+            },
+            rows::HashState {
+                algorithm: 9,
+                ..whole.clone()
+            },
         ];
         assert!(Hasher::restore(&whole).is_ok());
         assert!(broken.iter().all(|state| Hasher::restore(state).is_err()));
@@ -261,7 +311,14 @@ mod tests {
     #[tokio::test]
     async fn batches_give_the_same_digest() {
         let content: Vec<u8> = (0..5_000_000_u32).map(|n| (n % 251) as u8).collect();
-        for length in [0, 1, Hashing::FEW, Hashing::FEW + 1, Hashing::BATCH, content.len()] {
+        for length in [
+            0,
+            1,
+            Hashing::FEW,
+            Hashing::FEW + 1,
+            Hashing::BATCH,
+            content.len(),
+        ] {
             let mut hashing = Hashing::new(Hasher::new(Algorithm::Sha256));
             for chunk in content[..length].chunks(300_001) {
                 hashing.update(Bytes::copy_from_slice(chunk)).await.unwrap();

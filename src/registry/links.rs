@@ -12,9 +12,7 @@ use super::{
 use crate::{
     clock,
     oci::{Digest, RepoName},
-    storage::{
-        Expect, ObjectKey, Op, Row, StoreErrorKind, Version, keys, rows, rows::BlobState,
-    },
+    storage::{Expect, ObjectKey, Op, Row, StoreErrorKind, Version, keys, rows, rows::BlobState},
 };
 
 /// The operation on a blob's record that a link takes, and the object it links to.
@@ -34,7 +32,11 @@ impl Recorded {
             size,
         };
         let op = keys::blob(digest).put(Expect::Absent, row::bytes(&record));
-        Self { op, object_key: object_key.clone(), size }
+        Self {
+            op,
+            object_key: object_key.clone(),
+            size,
+        }
     }
 
     /// There is this record: live, it has to stay as it is; condemned, it lives again.
@@ -45,7 +47,10 @@ impl Recorded {
         let op = match record.state() {
             BlobState::Live => key.check(expect),
             BlobState::Condemned => {
-                let revived = rows::Blob { state: BlobState::Live.into(), ..record };
+                let revived = rows::Blob {
+                    state: BlobState::Live.into(),
+                    ..record
+                };
                 key.put(expect, row::bytes(&revived))
             }
             BlobState::Unspecified => return Err(row::corrupt("read a blob's record", "no state")),
@@ -67,8 +72,12 @@ impl Registry {
 
     /// What goes with a link: its reverse, and the time to look whether a manifest came to use it.
     pub(super) fn beside_link(&self, repository: &RepoName, digest: &Digest, to: &Recorded) -> [Op; 2] {
-        let reverse =
-            rows::LinkedBlob { min_reader: rows::SCHEMA, linked_ms: clock::now_ms(), size: to.size, rearmed_ms: 0 };
+        let reverse = rows::LinkedBlob {
+            min_reader: rows::SCHEMA,
+            linked_ms: clock::now_ms(),
+            size: to.size,
+            rearmed_ms: 0,
+        };
         [
             keys::linked_blob(repository, digest).put(Expect::Any, row::bytes(&reverse)),
             due::link(due::after(self.settings.link_grace), repository, digest),
@@ -103,7 +112,11 @@ impl Registry {
             ops.extend(self.beside_link(repository, digest, &to));
             if !is_kept {
                 // Others had the same content first.
-                ops.push(due::trash(due::after(self.settings.trash_delay), object.as_str(), None));
+                ops.push(due::trash(
+                    due::after(self.settings.trash_delay),
+                    object.as_str(),
+                    None,
+                ));
             }
             ops.insert(1, to.op);
             match fence::transact(&*self.meta, Version::random(), &ops, deadline).await {

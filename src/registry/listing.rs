@@ -20,10 +20,17 @@ impl Registry {
         // A store that bounds its answers by size gives a page in several.
         while let wanted @ 1.. = page.limit.saturating_sub(found.names.len()) {
             let wanted = wanted.min(crate::storage::MAX_PAGE);
-            let rows = self.meta.range(Space::Repositories, partition, prefix, after.as_deref(), wanted).await?;
+            let rows = self
+                .meta
+                .range(Space::Repositories, partition, prefix, after.as_deref(), wanted)
+                .await?;
             found.more = rows.more;
             after = rows.entries.last().map(|entry| entry.sort.clone());
-            found.names.extend(rows.entries.iter().map(|entry| entry.sort[prefix.len()..].to_owned()));
+            found.names.extend(
+                rows.entries
+                    .iter()
+                    .map(|entry| entry.sort[prefix.len()..].to_owned()),
+            );
             if !rows.more || after.is_none() {
                 break;
             }

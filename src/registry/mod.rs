@@ -128,7 +128,13 @@ impl Registry {
         let Stores { meta, blobs } = stores;
         settings.part_size = settings.part_size.max(blobs.min_part()).max(1);
         settings.parts_in_flight = settings.parts_in_flight.max(1);
-        Self { meta, blobs, holder, settings, turns: turns::Turns::default() }
+        Self {
+            meta,
+            blobs,
+            holder,
+            settings,
+            turns: turns::Turns::default(),
+        }
     }
 
     /// Until when a transaction is tried that has no deadline of its own.

@@ -51,7 +51,10 @@ impl Registry {
         loop {
             let from = after.as_ref().map(|last| format!("{prefix}{last}"));
             let (space, partition) = (Space::Manifests, repository.as_str());
-            let listed = self.meta.range(space, partition, &prefix, from.as_deref(), MAX_PAGE).await?;
+            let listed = self
+                .meta
+                .range(space, partition, &prefix, from.as_deref(), MAX_PAGE)
+                .await?;
             let count = listed.entries.len();
             for (n, entry) in listed.entries.into_iter().enumerate() {
                 let digest = row::digest(&entry.sort[prefix.len()..])?;
@@ -126,10 +129,15 @@ impl Registry {
 /// At least as many bytes as the descriptor has as JSON.
 fn json_length(referrer: &Referrer) -> usize {
     const NAMES_AND_NUMBERS: usize = 128;
-    let Descriptor { media_type, digest, .. } = &referrer.descriptor;
+    let Descriptor {
+        media_type, digest, ..
+    } = &referrer.descriptor;
     let artifact_type = referrer.artifact_type.as_deref().map_or(0, json_string);
-    let annotations: usize =
-        referrer.annotations.iter().map(|(key, value)| json_string(key) + json_string(value) + 2).sum();
+    let annotations: usize = referrer
+        .annotations
+        .iter()
+        .map(|(key, value)| json_string(key) + json_string(value) + 2)
+        .sum();
     NAMES_AND_NUMBERS + media_type.as_str().len() + digest.as_str().len() + artifact_type + annotations
 }
 

@@ -25,7 +25,9 @@ macro_rules! stored {
     };
 }
 
-stored!(Blob, Link, Manifest, Mark, Parts, Referrer, Repository, Session, Tag);
+stored!(
+    Blob, Link, Manifest, Mark, Parts, Referrer, Repository, Session, Tag
+);
 
 /// The row's message, to look at.
 pub(super) fn read<M: Stored>(row: &Row) -> Result<M> {

@@ -29,7 +29,12 @@ impl Turns {
     pub(super) async fn take<'a>(&'a self, repository: &'a RepoName) -> Turn<'a> {
         let lock = Arc::clone(self.locks.lock().entry(repository.clone()).or_default());
         // Made before the wait, so that a waiter that is dropped cleans up as well.
-        let mut turn = Turn { turns: self, repository, lock: Some(Arc::clone(&lock)), guard: None };
+        let mut turn = Turn {
+            turns: self,
+            repository,
+            lock: Some(Arc::clone(&lock)),
+            guard: None,
+        };
         turn.guard = Some(lock.lock_owned().await);
         turn
     }
@@ -41,7 +46,10 @@ impl Drop for Turn<'_> {
         let mut locks = self.turns.locks.lock();
         self.lock = None;
         // Clones are made under the same lock: with the map's alone left, nobody has or awaits the turn.
-        if locks.get(self.repository).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+        if locks
+            .get(self.repository)
+            .is_some_and(|lock| Arc::strong_count(lock) == 1)
+        {
             locks.remove(self.repository);
         }
     }

@@ -30,7 +30,11 @@ impl Change for DeleteTag<'_> {
         let found = self.meta.get(&keys::tag(self.repository, self.tag)).await?;
         let named: rows::Tag = row::read(&found.ok_or(RegistryError::ManifestUnknown)?)?;
         let ops = untag(self.repository, &row::digest(&named.digest)?, self.tag).into();
-        Ok(Plan::Apply { ops, manifests: current.manifests(), outcome: () })
+        Ok(Plan::Apply {
+            ops,
+            manifests: current.manifests(),
+            outcome: (),
+        })
     }
 }
 
@@ -63,9 +67,16 @@ impl Change for DeleteManifest<'_> {
             return Err(RegistryError::ManifestUnknown);
         }
         let (tags, more) = self.tags().await?;
-        let mut ops: Vec<Op> = tags.iter().flat_map(|tag| untag(self.repository, self.digest, tag)).collect();
+        let mut ops: Vec<Op> = tags
+            .iter()
+            .flat_map(|tag| untag(self.repository, self.digest, tag))
+            .collect();
         if more {
-            return Ok(Plan::Apply { ops, manifests: current.manifests(), outcome: Deleted::SomeTags });
+            return Ok(Plan::Apply {
+                ops,
+                manifests: current.manifests(),
+                outcome: Deleted::SomeTags,
+            });
         }
         if !manifest.subject.is_empty() {
             let subject = row::digest(&manifest.subject)?;
@@ -73,9 +84,17 @@ impl Change for DeleteManifest<'_> {
         }
         manifest.deleted_ms = clock::now_ms();
         ops.push(key.put(Expect::Any, row::bytes(&manifest)));
-        ops.push(due::manifest(due::after(self.grace), self.repository, self.digest));
+        ops.push(due::manifest(
+            due::after(self.grace),
+            self.repository,
+            self.digest,
+        ));
         let manifests = current.manifests().saturating_sub(1);
-        Ok(Plan::Apply { ops, manifests, outcome: Deleted::Whole })
+        Ok(Plan::Apply {
+            ops,
+            manifests,
+            outcome: Deleted::Whole,
+        })
     }
 }
 
@@ -84,14 +103,26 @@ impl DeleteManifest<'_> {
     async fn tags(&self) -> Result<(Vec<Tag>, bool)> {
         let prefix = keys::tags_of(self.digest);
         let (space, partition) = (Space::Repositories, self.repository.as_str());
-        let page = self.meta.range(space, partition, &prefix, None, TAGS_AT_ONCE).await?;
-        let tags = page.entries.iter().map(|entry| Tag::parse(&entry.sort[prefix.len()..]));
+        let page = self
+            .meta
+            .range(space, partition, &prefix, None, TAGS_AT_ONCE)
+            .await?;
+        let tags = page
+            .entries
+            .iter()
+            .map(|entry| Tag::parse(&entry.sort[prefix.len()..]));
         let tags = tags.collect::<std::result::Result<_, _>>();
-        Ok((tags.map_err(|error| row::corrupt("read a manifest's tags", error))?, page.more))
+        Ok((
+            tags.map_err(|error| row::corrupt("read a manifest's tags", error))?,
+            page.more,
+        ))
     }
 }
 
 /// The tag names nothing any more.
 fn untag(repository: &RepoName, digest: &Digest, tag: &Tag) -> [Op; 2] {
-    [keys::tag(repository, tag).delete(Expect::Any), keys::tag_of(repository, digest, tag).delete(Expect::Any)]
+    [
+        keys::tag(repository, tag).delete(Expect::Any),
+        keys::tag_of(repository, digest, tag).delete(Expect::Any),
+    ]
 }

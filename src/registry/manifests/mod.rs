@@ -12,10 +12,16 @@ mod tests;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use self::{delete::{DeleteManifest, DeleteTag, Deleted}, push::Push};
+use self::{
+    delete::{DeleteManifest, DeleteTag, Deleted},
+    push::Push,
+};
 use super::{Registry, RegistryError, Result, row};
 use crate::{
-    oci::{Algorithm, Digest, MAX_MANIFEST_BYTES, MAX_TAGS_PER_PUT, Manifest, MediaType, Reference, RepoName, Tag},
+    oci::{
+        Algorithm, Digest, MAX_MANIFEST_BYTES, MAX_TAGS_PER_PUT, Manifest, MediaType, Reference, RepoName,
+        Tag,
+    },
     storage::{Key, MAX_OPS, Row, rows},
 };
 
@@ -63,7 +69,16 @@ pub struct Pushed {
 impl Registry {
     /// Stores a manifest, and lets its tags name it.
     pub async fn put_manifest(&self, push: PutManifest<'_>) -> Result<Pushed> {
-        let PutManifest { repository, reference, tags, media_type, body, pushed_by, may, deadline } = push;
+        let PutManifest {
+            repository,
+            reference,
+            tags,
+            media_type,
+            body,
+            pushed_by,
+            may,
+            deadline,
+        } = push;
         if body.len() > MAX_MANIFEST_BYTES {
             return Err(RegistryError::ManifestTooLarge);
         }
@@ -75,7 +90,10 @@ impl Registry {
         if let Reference::Digest(expected) = reference
             && *expected != digest
         {
-            return Err(RegistryError::DigestMismatch { expected: expected.clone(), actual: digest });
+            return Err(RegistryError::DigestMismatch {
+                expected: expected.clone(),
+                actual: digest,
+            });
         }
         let mut further: Vec<Tag> = Vec::new();
         for tag in tags {
@@ -97,7 +115,17 @@ impl Registry {
             subject: manifest.subject.as_ref().map(|subject| subject.digest.clone()),
             tags: further,
         };
-        let push = Push { registry: self, repository, digest, manifest, body, tags: all, pushed_by, may, stored: None };
+        let push = Push {
+            registry: self,
+            repository,
+            digest,
+            manifest,
+            body,
+            tags: all,
+            pushed_by,
+            may,
+            stored: None,
+        };
         self.commit(repository, deadline, push).await?;
         Ok(pushed)
     }
@@ -111,14 +139,29 @@ impl Registry {
     ) -> Result<()> {
         let digest = match reference {
             Reference::Tag(tag) => {
-                return self.commit(repository, deadline, DeleteTag { meta: &*self.meta, repository, tag }).await;
+                return self
+                    .commit(
+                        repository,
+                        deadline,
+                        DeleteTag {
+                            meta: &*self.meta,
+                            repository,
+                            tag,
+                        },
+                    )
+                    .await;
             }
             Reference::Digest(digest) => digest,
         };
         let grace = self.settings.link_grace;
         let mut is_begun = false;
         loop {
-            let change = DeleteManifest { meta: &*self.meta, repository, digest, grace };
+            let change = DeleteManifest {
+                meta: &*self.meta,
+                repository,
+                digest,
+                grace,
+            };
             match self.commit(repository, deadline, change).await {
                 Ok(Deleted::Whole) => return Ok(()),
                 Ok(Deleted::SomeTags) => is_begun = true,

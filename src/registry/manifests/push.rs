@@ -15,7 +15,10 @@ use super::{
 use crate::{
     clock,
     oci::{Descriptor, Digest, Manifest, RepoName, Tag},
-    storage::{Expect, MAX_OPS, ObjectKey, Op, Outcome, Row, StoreError, StoreErrorKind, Version, keys, rows, rows::manifest::Body},
+    storage::{
+        Expect, MAX_OPS, ObjectKey, Op, Outcome, Row, StoreError, StoreErrorKind, Version, keys, rows,
+        rows::manifest::Body,
+    },
 };
 
 /// The longest annotations, as JSON, that lie in the referrer's row.
@@ -62,7 +65,11 @@ impl Change for Push<'_> {
         }
         ops.extend(self.tag_ops(&found));
         let manifests = current.manifests() + u64::from(is_new);
-        Ok(Plan::Apply { ops, manifests, outcome: () })
+        Ok(Plan::Apply {
+            ops,
+            manifests,
+            outcome: (),
+        })
     }
 }
 
@@ -73,19 +80,30 @@ impl Push<'_> {
         let mut wanted = vec![keys::manifest(self.repository, &self.digest)];
         wanted.extend(self.tags.iter().map(|tag| keys::tag(self.repository, tag)));
         wanted.extend(blobs.iter().map(|blob| keys::link(&blob.digest, self.repository)));
-        wanted.extend(children.iter().map(|child| keys::manifest(self.repository, &child.digest)));
+        wanted.extend(
+            children
+                .iter()
+                .map(|child| keys::manifest(self.repository, &child.digest)),
+        );
         let mut found = self.registry.get_all(&wanted).await?.into_iter();
 
         let manifest = found.next().flatten();
         let mut tags = Vec::new();
         for tag in &self.tags {
-            let named: Option<rows::Tag> = found.next().flatten().as_ref().map(row::read_to_rewrite).transpose()?;
+            let named: Option<rows::Tag> = found
+                .next()
+                .flatten()
+                .as_ref()
+                .map(row::read_to_rewrite)
+                .transpose()?;
             let named = named.map(|named| row::digest(&named.digest)).transpose()?;
             if named.as_ref() != Some(&self.digest) {
                 tags.push((tag.clone(), named));
             }
         }
-        let missing = |missing: &Descriptor| RegistryError::ManifestBlobUnknown { digest: missing.digest.clone() };
+        let missing = |missing: &Descriptor| RegistryError::ManifestBlobUnknown {
+            digest: missing.digest.clone(),
+        };
         for blob in blobs {
             found.next().flatten().ok_or_else(|| missing(blob))?;
         }
@@ -106,11 +124,20 @@ impl Push<'_> {
 
     /// The rows that keep from collection what the manifest refers to, also what needn't be here.
     async fn write_references(&self) -> Result<()> {
-        let Manifest { blobs, optional_blobs, children, .. } = &self.manifest;
-        let mark = row::bytes(&rows::Mark { min_reader: rows::SCHEMA });
+        let Manifest {
+            blobs,
+            optional_blobs,
+            children,
+            ..
+        } = &self.manifest;
+        let mark = row::bytes(&rows::Mark {
+            min_reader: rows::SCHEMA,
+        });
         let referenced = blobs.iter().chain(optional_blobs).chain(children);
         let ops: Vec<_> = referenced
-            .map(|to| keys::reference(self.repository, &to.digest, &self.digest).put(Expect::Any, mark.clone()))
+            .map(|to| {
+                keys::reference(self.repository, &to.digest, &self.digest).put(Expect::Any, mark.clone())
+            })
             .collect();
         for ops in ops.chunks(MAX_OPS) {
             self.registry.write(ops).await?;
@@ -125,7 +152,9 @@ impl Push<'_> {
         // A deleted manifest's body is still there, and the same.
         let body = match former.and_then(|former| former.body) {
             Some(body) => body,
-            None if self.body.len() <= self.registry.settings.inline_manifest => Body::Inline(self.body.clone()),
+            None if self.body.len() <= self.registry.settings.inline_manifest => {
+                Body::Inline(self.body.clone())
+            }
             None => {
                 let (key, due_ms) = self.store_body().await?;
                 ops.push(due::manifest_body_key(due_ms, &key).delete(Expect::Any));
@@ -137,7 +166,9 @@ impl Push<'_> {
             min_reader: rows::SCHEMA,
             media_type: self.manifest.media_type.as_str().to_owned(),
             size: self.body.len() as u64,
-            subject: subject.map(|subject| subject.as_str().to_owned()).unwrap_or_default(),
+            subject: subject
+                .map(|subject| subject.as_str().to_owned())
+                .unwrap_or_default(),
             pushed_ms: clock::now_ms(),
             body: Some(body),
             deleted_ms: 0,
@@ -155,23 +186,35 @@ impl Push<'_> {
         if let Some(stored) = &self.stored {
             return Ok(stored.clone());
         }
-        let key = row::object_key(&format!("manifests/{}", hex::encode(Version::random().to_bytes())))?;
+        let key = row::object_key(&format!(
+            "manifests/{}",
+            hex::encode(Version::random().to_bytes())
+        ))?;
         let due_ms = due::after(self.registry.settings.trash_delay);
-        self.registry.write(&[due::manifest_body(due_ms, self.repository, &key)]).await?;
+        self.registry
+            .write(&[due::manifest_body(due_ms, self.repository, &key)])
+            .await?;
         self.registry.blobs.put(&key, self.body.clone().into()).await?;
         Ok(self.stored.insert((key, due_ms)).clone())
     }
 
     fn referrer(&self) -> rows::Referrer {
         let annotations: &BTreeMap<String, String> = &self.manifest.annotations;
-        let length: usize = annotations.iter().map(|(key, value)| key.len() + value.len() + 6).sum();
+        let length: usize = annotations
+            .iter()
+            .map(|(key, value)| key.len() + value.len() + 6)
+            .sum();
         let is_short = length <= INLINE_ANNOTATIONS;
         rows::Referrer {
             min_reader: rows::SCHEMA,
             media_type: self.manifest.media_type.as_str().to_owned(),
             size: self.body.len() as u64,
             artifact_type: self.manifest.artifact_type.clone().unwrap_or_default(),
-            annotations: if is_short { annotations.clone().into_iter().collect() } else { Default::default() },
+            annotations: if is_short {
+                annotations.clone().into_iter().collect()
+            } else {
+                Default::default()
+            },
             annotations_in_manifest: !is_short,
         }
     }
@@ -186,7 +229,12 @@ impl Push<'_> {
             pushed_ms: clock::now_ms(),
             pushed_by: self.pushed_by.to_owned(),
         };
-        let (row, mark) = (row::bytes(&row), row::bytes(&rows::Mark { min_reader: rows::SCHEMA }));
+        let (row, mark) = (
+            row::bytes(&row),
+            row::bytes(&rows::Mark {
+                min_reader: rows::SCHEMA,
+            }),
+        );
         let mut ops = Vec::new();
         for (tag, named) in &found.tags {
             ops.push(keys::tag(self.repository, tag).put(Expect::Any, row.clone()));

@@ -15,7 +15,11 @@ const REREADS: usize = 3;
 
 impl Registry {
     /// What the reference names: one read.
-    pub async fn describe_manifest(&self, repository: &RepoName, reference: &Reference) -> Result<Descriptor> {
+    pub async fn describe_manifest(
+        &self,
+        repository: &RepoName,
+        reference: &Reference,
+    ) -> Result<Descriptor> {
         match reference {
             Reference::Tag(tag) => self.tagged(repository, tag).await,
             Reference::Digest(digest) => {
@@ -26,7 +30,11 @@ impl Registry {
     }
 
     /// What the reference names, and its document.
-    pub async fn manifest(&self, repository: &RepoName, reference: &Reference) -> Result<(Descriptor, Bytes)> {
+    pub async fn manifest(
+        &self,
+        repository: &RepoName,
+        reference: &Reference,
+    ) -> Result<(Descriptor, Bytes)> {
         let (digest, manifest) = match reference {
             Reference::Tag(tag) => self.follow(repository, tag).await?,
             Reference::Digest(digest) => (digest.clone(), self.live_manifest(repository, digest).await?),
@@ -85,7 +93,9 @@ impl Registry {
     }
 
     async fn object(&self, key: &str, size: u64) -> Result<Bytes> {
-        let Some(last) = size.checked_sub(1) else { return Ok(Bytes::new()) };
+        let Some(last) = size.checked_sub(1) else {
+            return Ok(Bytes::new());
+        };
         let mut stream = self.blobs.get(&row::object_key(key)?, 0, last).await?;
         let mut document = BytesMut::new();
         while let Some(chunk) = stream.next().await {
@@ -97,5 +107,9 @@ impl Registry {
 
 fn describe(digest: &Digest, manifest: &rows::Manifest) -> Result<Descriptor> {
     let media_type = row::media_type(&manifest.media_type)?;
-    Ok(Descriptor { media_type, digest: digest.clone(), size: manifest.size })
+    Ok(Descriptor {
+        media_type,
+        digest: digest.clone(),
+        size: manifest.size,
+    })
 }

@@ -51,10 +51,23 @@ impl Registry {
     }
 
     /// All bytes fit into one part: they are in the buffer, or they are the session's tail.
-    async fn finish_small(&self, mut intake: Intake<'_>, repository: &RepoName, digest: &Digest) -> Result<()> {
+    async fn finish_small(
+        &self,
+        mut intake: Intake<'_>,
+        repository: &RepoName,
+        digest: &Digest,
+    ) -> Result<()> {
         let size = intake.session.row.offset + intake.received;
-        let stored = if intake.received == 0 { intake.session.tail_key()? } else { None };
-        let superseded = if stored.is_none() { intake.session.tail_key()? } else { None };
+        let stored = if intake.received == 0 {
+            intake.session.tail_key()?
+        } else {
+            None
+        };
+        let superseded = if stored.is_none() {
+            intake.session.tail_key()?
+        } else {
+            None
+        };
         let rest = intake.take_rest();
         let received = intake.finish().await?;
         let (mut session, hasher) = (received.session, received.hasher);
@@ -91,7 +104,12 @@ impl Registry {
     }
 
     /// The bytes are parts of a multipart upload, and perhaps a last part that is yet to be sent.
-    async fn finish_large(&self, mut intake: Intake<'_>, repository: &RepoName, digest: &Digest) -> Result<()> {
+    async fn finish_large(
+        &self,
+        mut intake: Intake<'_>,
+        repository: &RepoName,
+        digest: &Digest,
+    ) -> Result<()> {
         let size = intake.session.row.offset + intake.received;
         let sent = async {
             intake.load_tail().await?;
@@ -117,11 +135,17 @@ impl Registry {
         let mut parts = self.acknowledged_parts(&session).await?;
         parts.extend(received.parts);
         if parts.iter().map(|part| part.length).sum::<u64>() != size {
-            return Err(row::corrupt("put an upload together", "its parts don't add up to its length"));
+            return Err(row::corrupt(
+                "put an upload together",
+                "its parts don't add up to its length",
+            ));
         }
 
         // From here on nobody else may: the object that appears under the key is made of these parts, or there is none.
-        let fixed = rows::Session { state: SessionState::Finishing.into(), ..session.row.clone() };
+        let fixed = rows::Session {
+            state: SessionState::Finishing.into(),
+            ..session.row.clone()
+        };
         self.replace_session(&mut session, fixed, Vec::new()).await?;
         let key = row::object_key(&session.row.object_key)?;
         if let Err(error) = self.complete(&session, &key, &parts, size).await {
@@ -154,7 +178,10 @@ impl Registry {
             // It expires; nothing of it is visible.
             Err(error) => tracing::debug!(upload = %session.id, ?error, "a refused upload is left to expire"),
         }
-        RegistryError::DigestMismatch { expected: expected.clone(), actual }
+        RegistryError::DigestMismatch {
+            expected: expected.clone(),
+            actual,
+        }
     }
 
     /// The parts that the session's row stands for. It knows how many rows of them there are.
@@ -162,12 +189,19 @@ impl Registry {
         let (mut parts, mut found, mut after) = (Vec::new(), 0, None::<String>);
         while found < session.row.part_rows {
             let (space, id) = (Space::Uploads, session.id.as_str());
-            let page = self.meta.range(space, id, keys::PARTS, after.as_deref(), 100).await?;
+            let page = self
+                .meta
+                .range(space, id, keys::PARTS, after.as_deref(), 100)
+                .await?;
             for entry in &page.entries {
                 for part in row::read::<rows::Parts>(&entry.row)?.parts {
                     let number = PartNumber::new(part.number)
                         .ok_or_else(|| row::corrupt("read an upload's parts", "a number out of range"))?;
-                    parts.push(Part { number, etag: part.etag, length: part.length });
+                    parts.push(Part {
+                        number,
+                        etag: part.etag,
+                        length: part.length,
+                    });
                 }
                 found += 1;
             }
@@ -184,12 +218,21 @@ impl Registry {
         let (deadline, mut pause) = (self.commit_deadline(), Pause::new());
         let mut attempt = 1;
         loop {
-            let Err(error) = self.blobs.complete(key, &session.row.multipart_id, parts).await else { return Ok(()) };
+            let Err(error) = self.blobs.complete(key, &session.row.multipart_id, parts).await else {
+                return Ok(());
+            };
             tracing::debug!(%key, attempt, ?error, "completing an upload failed");
             match self.blobs.head(key).await {
                 Ok(Some(length)) if length == size => return Ok(()),
-                Ok(Some(_)) => return Err(row::corrupt("complete an upload", "the object has another length")),
-                Ok(None) if error.kind() == StoreErrorKind::InvalidPart => return Err(RegistryError::UploadLost),
+                Ok(Some(_)) => {
+                    return Err(row::corrupt(
+                        "complete an upload",
+                        "the object has another length",
+                    ));
+                }
+                Ok(None) if error.kind() == StoreErrorKind::InvalidPart => {
+                    return Err(RegistryError::UploadLost);
+                }
                 Ok(None) | Err(_) => {}
             }
             if attempt == self.settings.attempts {

@@ -48,14 +48,22 @@ impl Registry {
     /// Begins an upload. Its digest runs with `algorithm` (SHA-256 without); the digest that ends it may still be of
     /// another, at the price of reading everything again.
     pub async fn start_upload(&self, repository: &RepoName, algorithm: Option<Algorithm>) -> Result<Upload> {
-        let session = self.open_session(repository, algorithm.unwrap_or(Algorithm::Sha256)).await?;
-        Ok(Upload { id: session.id, offset: 0 })
+        let session = self
+            .open_session(repository, algorithm.unwrap_or(Algorithm::Sha256))
+            .await?;
+        Ok(Upload {
+            id: session.id,
+            offset: 0,
+        })
     }
 
     /// How far an upload got.
     pub async fn upload(&self, repository: &RepoName, id: &UploadId) -> Result<Upload> {
         let session = self.session(repository, id).await?;
-        Ok(Upload { id: session.id, offset: session.row.offset })
+        Ok(Upload {
+            id: session.id,
+            offset: session.row.offset,
+        })
     }
 
     /// Adds the body to the upload: all of it, or nothing.
@@ -88,7 +96,8 @@ impl Registry {
         B: Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
     {
         let session = self.session(repository, id).await?;
-        self.finish_with(session, repository, digest, range, length, &mut body).await
+        self.finish_with(session, repository, digest, range, length, &mut body)
+            .await
     }
 
     /// Ends the upload and throws away what came.
@@ -110,7 +119,8 @@ impl Registry {
     {
         // The session's row must be there before the first byte, so that a crash leaves nothing unknown.
         let session = self.open_session(repository, digest.algorithm()).await?;
-        self.finish_with(session, repository, digest, None, length, &mut body).await
+        self.finish_with(session, repository, digest, None, length, &mut body)
+            .await
     }
 
     async fn append_to(
@@ -129,11 +139,18 @@ impl Registry {
         }
         let received = intake.received;
         if received == 0 {
-            return Ok(Upload { offset: intake.session.row.offset, id: intake.session.id });
+            return Ok(Upload {
+                offset: intake.session.row.offset,
+                id: intake.session.id,
+            });
         }
         // The parts' last milliseconds and the tail's go by at the same time.
         let rest = intake.take_rest();
-        let tail_key = if rest.is_empty() { None } else { Some(intake.session.fresh_key()?) };
+        let tail_key = if rest.is_empty() {
+            None
+        } else {
+            Some(intake.session.fresh_key()?)
+        };
         let (tail, finished) = tokio::join!(self.put_tail(tail_key.as_ref(), rest), intake.finish());
         let mut brought = match (finished, &tail_key) {
             (Ok(brought), _) => brought,
@@ -143,7 +160,10 @@ impl Registry {
             }
         };
         let acknowledged = match tail {
-            Ok(length) => self.acknowledge(&mut brought, received, tail_key.as_ref(), length).await,
+            Ok(length) => {
+                self.acknowledge(&mut brought, received, tail_key.as_ref(), length)
+                    .await
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = acknowledged {
@@ -154,7 +174,10 @@ impl Registry {
             }
             return Err(error);
         }
-        Ok(Upload { offset: brought.session.row.offset, id: brought.session.id })
+        Ok(Upload {
+            offset: brought.session.row.offset,
+            id: brought.session.id,
+        })
     }
 
     async fn discard_some(&self, key: Option<&ObjectKey>) {
@@ -206,12 +229,15 @@ fn saved_hasher(session: &Session) -> Result<Hasher> {
 fn announced(session: &Session, range: Option<ChunkRange>, length: Option<u64>) -> Result<Option<u64>> {
     let Some(range) = range else { return Ok(length) };
     if range.first != session.row.offset {
-        return Err(RegistryError::RangeMismatch { offset: session.row.offset });
+        return Err(RegistryError::RangeMismatch {
+            offset: session.row.offset,
+        });
     }
     match length {
-        Some(received) if received != range.len() => {
-            Err(RegistryError::SizeMismatch { announced: range.len(), received })
-        }
+        Some(received) if received != range.len() => Err(RegistryError::SizeMismatch {
+            announced: range.len(),
+            received,
+        }),
         _ => Ok(Some(range.len())),
     }
 }
@@ -226,7 +252,10 @@ fn part_rows(session: &Session, parts: &[Part]) -> Vec<Op> {
             etag: part.etag.clone(),
             length: part.length,
         });
-        let row = rows::Parts { min_reader: rows::SCHEMA, parts: parts.collect() };
+        let row = rows::Parts {
+            min_reader: rows::SCHEMA,
+            parts: parts.collect(),
+        };
         keys::parts(&session.id, first, &attempt).put(Expect::Absent, row::bytes(&row))
     });
     rows.collect()

@@ -61,7 +61,11 @@ enum Tail {
 impl<'a> Intake<'a> {
     /// Goes on where `session` stands, its digest with `hasher`.
     pub(super) fn new(registry: &'a Registry, session: Session, hasher: Hasher) -> Self {
-        let tail = if session.row.tail_length == 0 { Tail::Buffered } else { Tail::Stored };
+        let tail = if session.row.tail_length == 0 {
+            Tail::Buffered
+        } else {
+            Tail::Stored
+        };
         Self {
             registry,
             session,
@@ -93,7 +97,10 @@ impl<'a> Intake<'a> {
             let chunk = chunk.map_err(RegistryError::Body)?;
             self.received += chunk.len() as u64;
             if let Some(announced) = announced.filter(|announced| self.received > *announced) {
-                return Err(RegistryError::SizeMismatch { announced, received: self.received });
+                return Err(RegistryError::SizeMismatch {
+                    announced,
+                    received: self.received,
+                });
             }
             if !chunk.is_empty() {
                 self.load_tail().await?;
@@ -102,9 +109,10 @@ impl<'a> Intake<'a> {
         }
         self.gather().await?;
         match announced {
-            Some(announced) if announced != self.received => {
-                Err(RegistryError::SizeMismatch { announced, received: self.received })
-            }
+            Some(announced) if announced != self.received => Err(RegistryError::SizeMismatch {
+                announced,
+                received: self.received,
+            }),
             _ => Ok(()),
         }
     }
@@ -114,7 +122,9 @@ impl<'a> Intake<'a> {
         if self.tail == Tail::Buffered {
             return Ok(());
         }
-        let Some(key) = self.session.tail_key()? else { return Ok(()) };
+        let Some(key) = self.session.tail_key()? else {
+            return Ok(());
+        };
         let length = self.session.row.tail_length;
         match self.registry.collect(&key, length).await {
             Ok(tail) => self.buffer = tail,
@@ -210,7 +220,10 @@ impl<'a> Intake<'a> {
         if self.numbers.is_empty() {
             self.reserve().await?;
         }
-        self.numbers.next().and_then(PartNumber::new).ok_or_else(|| self.too_large())
+        self.numbers
+            .next()
+            .and_then(PartNumber::new)
+            .ok_or_else(|| self.too_large())
     }
 
     /// Reserves part numbers, and begins the multipart upload if there is none. That takes the session from every other
@@ -231,7 +244,10 @@ impl<'a> Intake<'a> {
             (row.object_key, row.multipart_id) = (key.as_str().to_owned(), id.clone());
             Some((key, id))
         };
-        let replaced = self.registry.replace_session(&mut self.session, row, Vec::new()).await;
+        let replaced = self
+            .registry
+            .replace_session(&mut self.session, row, Vec::new())
+            .await;
         if let (Err(error), Some((key, id))) = (&replaced, &begun)
             && !matches!(error, RegistryError::OutcomeUnknown)
         {
@@ -244,7 +260,11 @@ impl<'a> Intake<'a> {
     }
 
     fn too_large(&self) -> RegistryError {
-        let limit = self.registry.settings.part_size.saturating_mul(PartNumber::MAX.into());
+        let limit = self
+            .registry
+            .settings
+            .part_size
+            .saturating_mul(PartNumber::MAX.into());
         RegistryError::BlobTooLarge { limit }
     }
 
@@ -266,7 +286,12 @@ impl<'a> Intake<'a> {
     pub(super) async fn finish(mut self) -> Result<Received> {
         self.settle().await?;
         let hasher = self.hashing.finish().await?;
-        Ok(Received { session: self.session, hasher, parts: self.parts, reserved_from: self.reserved_from })
+        Ok(Received {
+            session: self.session,
+            hasher,
+            parts: self.parts,
+            reserved_from: self.reserved_from,
+        })
     }
 
     /// After a failure: gives the reserved numbers back once nothing of this request is on its way any more.
@@ -282,7 +307,9 @@ impl<'a> Intake<'a> {
             all
         };
         if let Ok(true) = tokio::time::timeout(self.registry.settings.commit_within, arrived).await {
-            self.registry.give_back(&mut self.session, self.reserved_from).await;
+            self.registry
+                .give_back(&mut self.session, self.reserved_from)
+                .await;
         }
     }
 }
@@ -301,7 +328,9 @@ impl Received {
     /// The first part number that the next request may use.
     pub(super) fn next_part(&self) -> u32 {
         let after_last = self.parts.last().map(|part| part.number.get() + 1);
-        after_last.or(self.reserved_from).unwrap_or(self.session.row.next_part)
+        after_last
+            .or(self.reserved_from)
+            .unwrap_or(self.session.row.next_part)
     }
 }
 
@@ -310,7 +339,10 @@ impl Registry {
     /// that has parts which nobody names.
     pub(super) async fn give_back(&self, session: &mut Session, reserved_from: Option<u32>) {
         let Some(first) = reserved_from else { return };
-        let row = rows::Session { next_part: first, ..session.row.clone() };
+        let row = rows::Session {
+            next_part: first,
+            ..session.row.clone()
+        };
         if let Err(error) = self.replace_session(session, row, Vec::new()).await {
             tracing::debug!(upload = %session.id, ?error, "part numbers are not given back");
         }

@@ -28,7 +28,11 @@ impl Session {
 
     /// A key that no attempt ever used.
     pub(super) fn fresh_key(&self) -> Result<ObjectKey> {
-        row::object_key(&format!("{}{}", self.prefix(), hex::encode(Version::random().to_bytes())))
+        row::object_key(&format!(
+            "{}{}",
+            self.prefix(),
+            hex::encode(Version::random().to_bytes())
+        ))
     }
 
     /// Whether a multipart upload was begun.
@@ -76,7 +80,10 @@ impl Registry {
             due_ms: expires_ms,
             ..rows::Session::default()
         };
-        let ops = [keys::session(&id).put(Expect::Absent, row::bytes(&row)), due::session(expires_ms, &id)];
+        let ops = [
+            keys::session(&id).put(Expect::Absent, row::bytes(&row)),
+            due::session(expires_ms, &id),
+        ];
         match fence::transact(&*self.meta, version, &ops, self.commit_deadline()).await? {
             Fenced::Committed => Ok(Session { id, row, version }),
             // 128 random bits, drawn twice.
@@ -86,13 +93,21 @@ impl Registry {
 
     /// Reads the session, which must be open and of this repository.
     pub(super) async fn session(&self, repository: &RepoName, id: &UploadId) -> Result<Session> {
-        let found = self.meta.get(&keys::session(id)).await?.ok_or(RegistryError::UploadUnknown)?;
+        let found = self
+            .meta
+            .get(&keys::session(id))
+            .await?
+            .ok_or(RegistryError::UploadUnknown)?;
         let row: rows::Session = row::read_to_rewrite(&found)?;
         let is_open = row.state() == SessionState::Open && row.expires_ms > clock::now_ms();
         if row.repository != repository.as_str() || !is_open {
             return Err(RegistryError::UploadUnknown);
         }
-        Ok(Session { id: id.clone(), row, version: found.version })
+        Ok(Session {
+            id: id.clone(),
+            row,
+            version: found.version,
+        })
     }
 
     /// Replaces the session's row, if nobody else did, with `others` in the same transaction.
@@ -159,7 +174,9 @@ impl Registry {
 
 /// Another request replaced the session's row: what that means to this one.
 pub(super) fn lost(current: Option<&Row>) -> RegistryError {
-    let Some(current) = current else { return RegistryError::UploadUnknown };
+    let Some(current) = current else {
+        return RegistryError::UploadUnknown;
+    };
     match row::read::<rows::Session>(current) {
         Ok(row) if row.state() == SessionState::Open => RegistryError::RangeMismatch { offset: row.offset },
         Ok(_) => RegistryError::UploadUnknown,

@@ -1,0 +1,131 @@
+//! Read-only answers to an operator's questions. They name no user.
+//!
+//! Deliberately absent: anything that changes something. An operator's certificate is for looking.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tonic::{Request, Response, Status};
+
+use super::{forward::Mesh, pb};
+use crate::{oci::RepoName, ownership::Liveness};
+
+/// The `Diagnostics` service.
+#[derive(Debug)]
+pub(super) struct Diagnostics(pub(super) Arc<Mesh>);
+
+#[async_trait::async_trait]
+impl pb::diagnostics_server::Diagnostics for Diagnostics {
+    async fn members(&self, _: Request<pb::MembersRequest>) -> Result<Response<pb::MembersResponse>, Status> {
+        let me = self.0.me();
+        let members = self.0.owners.view().members().into_iter().map(|member| {
+            let state = self.0.peers.state(&member.id);
+            let why = match member.liveness {
+                _ if member.id == *me => "it answers this",
+                Liveness::Live => "it is in the list of members, or its lease is fresh",
+                Liveness::Gone => "its lease has expired, or it left",
+                Liveness::Stranger => "it is no member",
+            };
+            pb::Member {
+                name: member.id.as_str().to_owned(),
+                mesh_address: member.mesh_address,
+                live: member.liveness == Liveness::Live,
+                why: why.to_owned(),
+                connections: state.connections,
+                last_error: state.last_error.unwrap_or_default(),
+            }
+        });
+        Ok(Response::new(pb::MembersResponse {
+            self_: me.as_str().to_owned(),
+            members: members.collect(),
+        }))
+    }
+
+    async fn locate(
+        &self,
+        request: Request<pb::LocateRequest>,
+    ) -> Result<Response<pb::LocateResponse>, Status> {
+        let repository = request.into_inner().repository;
+        let name: RepoName = repository
+            .parse()
+            .map_err(|error| Status::invalid_argument(format!("{error}")))?;
+        let owners = &self.0.owners;
+        let holder = owners
+            .holder(&name)
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?
+            .map(|(holder, _)| holder);
+        let is_live = |member: &_| owners.view().liveness(member) == Liveness::Live;
+        let ranking = owners.ranking(&name);
+        let first = ranking
+            .iter()
+            .map(|ranked| &ranked.member)
+            .find(|member| is_live(member));
+        let (owner, why) = match (&holder, first) {
+            (Some(holder), _) if is_live(holder) => (Some(holder), "it holds the repository's row"),
+            (Some(_), first) => (
+                first,
+                "it is ranked first among the live members; the row's holder is gone",
+            ),
+            (None, first) => (
+                first,
+                "it is ranked first among the live members; the repository has no row",
+            ),
+        };
+        Ok(Response::new(pb::LocateResponse {
+            owner: owner.map(ToString::to_string).unwrap_or_default(),
+            why: why.to_owned(),
+            holder: holder.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ranking: ranking
+                .iter()
+                .map(|ranked| pb::Rank {
+                    member: ranked.member.to_string(),
+                    score: ranked.score,
+                    live: is_live(&ranked.member),
+                })
+                .collect(),
+            repository,
+        }))
+    }
+
+    async fn forwards(
+        &self,
+        _: Request<pb::ForwardsRequest>,
+    ) -> Result<Response<pb::ForwardsResponse>, Status> {
+        Ok(Response::new(pb::ForwardsResponse {
+            forwards: self.0.in_flight.list(),
+        }))
+    }
+
+    async fn counters(
+        &self,
+        _: Request<pb::CountersRequest>,
+    ) -> Result<Response<pb::CountersResponse>, Status> {
+        Ok(Response::new(pb::CountersResponse {
+            counters: counters(&self.0.metrics.render()),
+        }))
+    }
+}
+
+/// The samples of a text in the OpenMetrics format, by name with labels.
+fn counters(text: &str) -> HashMap<String, f64> {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.rsplit_once(' '))
+        .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{ForwardOutcome, Metrics};
+
+    #[test]
+    fn counters_are_the_samples_of_the_metrics() {
+        let metrics = Metrics::new();
+        metrics.forward(&"a:1".parse().unwrap(), ForwardOutcome::Answered);
+        let counters = counters(&metrics.render());
+        let name = r#"portolan_forwards_total{peer="a:1",outcome="answered"}"#;
+        assert_eq!(counters.get(name), Some(&1.0), "{counters:?}");
+    }
+}

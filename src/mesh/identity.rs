@@ -1,0 +1,160 @@
+//! Who is at the other end of a mesh connection, by its certificate and nothing else.
+//!
+//! Every certificate here chains to the cluster's authority (TLS saw to that). The names in it decide the rest: one
+//! that equals the host of a member makes the peer that member, one that equals an operator's name makes it an
+//! operator. A certificate that is both counts as a member's.
+//!
+//! Deliberately absent: the common name, wildcards, and anything a peer says about itself.
+
+use std::net::IpAddr;
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::{
+    extensions::GeneralName,
+    prelude::{FromDer as _, X509Certificate},
+};
+
+use crate::{ownership::View, placement::MemberId};
+
+/// Most names of a certificate that count.
+const MAX_NAMES: usize = 256;
+
+/// The names a certificate vouches for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Names {
+    dns: Vec<String>,
+    addresses: Vec<IpAddr>,
+}
+
+impl Names {
+    /// Those of the first certificate of a verified chain. One that can't be read vouches for nobody.
+    pub(super) fn of(chain: Option<&[CertificateDer<'static>]>) -> Self {
+        let mut names = Self::default();
+        let Some(certificate) = chain.and_then(<[_]>::first) else {
+            return names;
+        };
+        let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+            return names;
+        };
+        let Ok(Some(alternatives)) = certificate.subject_alternative_name() else {
+            return names;
+        };
+        for name in alternatives.value.general_names.iter().take(MAX_NAMES) {
+            match name {
+                GeneralName::DNSName(name) => names.dns.push(name.to_ascii_lowercase()),
+                GeneralName::IPAddress(bytes) => names.addresses.extend(address(bytes)),
+                _ => {}
+            }
+        }
+        names
+    }
+
+    /// Whether the certificate vouches for `host`, a DNS name or an address.
+    pub(super) fn cover(&self, host: &str) -> bool {
+        match host.parse::<IpAddr>() {
+            Ok(address) => self.addresses.contains(&address),
+            Err(_) => self.dns.iter().any(|name| name.eq_ignore_ascii_case(host)),
+        }
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}
+
+/// What a peer may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Right {
+    /// Everything.
+    Member,
+    /// Ask for diagnostics.
+    Operator,
+    /// Nothing.
+    None,
+}
+
+/// Decides rights. Made anew from the view at each call, so that members may come and go.
+#[derive(Clone, Debug)]
+pub(super) struct Rights {
+    operators: Vec<String>,
+}
+
+impl Rights {
+    /// `operators` are the names of `cluster.tls.operators`.
+    pub(super) fn new(operators: Vec<String>) -> Self {
+        Self { operators }
+    }
+
+    /// What the holder of a certificate with `names` may do.
+    pub(super) fn of(&self, names: &Names, view: &dyn View) -> Right {
+        if view.members().iter().any(|member| names.cover(member.id.host())) {
+            Right::Member
+        } else if self.operators.iter().any(|operator| names.cover(operator)) {
+            Right::Operator
+        } else {
+            Right::None
+        }
+    }
+}
+
+/// Whether the holder of a certificate with `names` may call itself `sender`.
+pub(super) fn vouches(names: &Names, sender: &MemberId, view: &dyn View) -> bool {
+    names.cover(sender.host()) && view.members().iter().any(|member| member.id == *sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::pem::PemObject as _;
+
+    use super::*;
+    use crate::{net::test_certificates::Authority, ownership::StaticView};
+
+    fn names(sans: &[&str]) -> Names {
+        let files = Authority::new().issue("peer", sans);
+        Names::of(Some(&[CertificateDer::from_pem_slice(
+            &std::fs::read(files.certificate).unwrap(),
+        )
+        .unwrap()]))
+    }
+
+    fn view() -> StaticView {
+        let member = |name: &str| (name.parse::<MemberId>().unwrap(), String::new());
+        StaticView::new(
+            "127.0.0.1:5000".parse().unwrap(),
+            ["127.0.0.1:5000", "[::1]:5000", "a.example.org:5000"].map(member),
+        )
+    }
+
+    #[test]
+    fn a_certificate_gives_the_rights_of_its_names() {
+        let rights = Rights::new(vec!["operator".to_owned(), "10.0.0.9".to_owned()]);
+        for (sans, right) in [
+            (&["127.0.0.1"][..], Right::Member),
+            (&["::1"], Right::Member),
+            (&["A.example.org"], Right::Member),
+            (&["operator"], Right::Operator),
+            (&["10.0.0.9"], Right::Operator),
+            (&["operator", "a.example.org"], Right::Member),
+            (&["b.example.org"], Right::None),
+            (&["*.example.org"], Right::None),
+            (&["example.org"], Right::None),
+            (&["operator.example.org"], Right::None),
+            (&[], Right::None),
+        ] {
+            assert_eq!(rights.of(&names(sans), &view()), right, "{sans:?}");
+        }
+        assert_eq!(rights.of(&Names::of(None), &view()), Right::None);
+        let garbage = [CertificateDer::from(vec![1, 2, 3])];
+        assert_eq!(Names::of(Some(&garbage)), Names::default());
+    }
+
+    #[test]
+    fn a_peer_may_only_name_itself() {
+        let names = names(&["127.0.0.1"]);
+        let vouches = |sender: &str| vouches(&names, &sender.parse().unwrap(), &view());
+        assert!(vouches("127.0.0.1:5000"));
+        assert!(!vouches("127.0.0.1:5001"), "no member");
+        assert!(!vouches("a.example.org:5000"), "another member");
+    }
+}

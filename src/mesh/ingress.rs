@@ -1,0 +1,254 @@
+//! The owner's side of `Forward`, up to `accepted`.
+//!
+//! That the peer is a member was decided before any byte of the call was read ([`server`](super::server)). Here the
+//! head is read, within a time and a size, and everything it says is checked: that the sender is one its certificate
+//! vouches for, that this member is meant, that the grants cover the route. Then there must be room, at once: a member
+//! that let others wait for permits would wait for them in turn. Then the repository must be this member's to change.
+//!
+//! Deliberately absent: forwarding. A request that isn't for this member is answered with the one it is for.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures_util::Stream;
+use hyper::body::Incoming;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
+use tonic::Status;
+
+use super::{
+    forward::Mesh,
+    frames::{Offered, ProtocolError, read_request},
+    identity::{Names, vouches},
+    pb::{self, response::Kind},
+    replay::replay,
+    wire::{Item, Reader, Writer},
+};
+use crate::{
+    net::Drain,
+    ownership::{Claim, Reachability},
+    placement::MemberId,
+    telemetry::ForwardOutcome,
+};
+
+/// How long a head may take to arrive.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+
+/// The frames of a request.
+pub(super) type Frames = Reader<Incoming, pb::Request>;
+
+/// Serves requests that other members forward.
+#[derive(Debug)]
+pub(super) struct Ingress {
+    mesh: Arc<Mesh>,
+    permits: Arc<Semaphore>,
+    drain: Drain,
+}
+
+impl Ingress {
+    /// At most [`MeshSettings::replays`](super::MeshSettings::replays) at a time, as tasks of `drain`.
+    pub(super) fn new(mesh: Arc<Mesh>, drain: Drain) -> Self {
+        let permits = Arc::new(Semaphore::new(mesh.settings.replays));
+        Self { mesh, permits, drain }
+    }
+
+    /// One call of a member whose certificate has `names`.
+    pub(super) fn forward(
+        self: &Arc<Self>,
+        names: Arc<Names>,
+        request: http::Request<Incoming>,
+    ) -> http::Response<tonic::body::Body> {
+        let (answers, batches) = Answers::new(self.mesh.settings.stall);
+        let ingress = self.clone();
+        self.drain.spawn("replay", async move {
+            let gone = answers.sender.clone();
+            tokio::select! {
+                // The front gave the stream up: so does the local service.
+                () = gone.closed() => {}
+                () = ingress.serve(&names, request.into_body(), answers) => {}
+            }
+        });
+        let mut response = http::Response::new(tonic::body::Body::new(Writer::response(batches)));
+        let grpc = http::HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
+        response
+    }
+
+    async fn serve(&self, names: &Names, body: Incoming, mut answers: Answers) {
+        let mut frames = Frames::new(body, self.mesh.settings.head_bytes);
+        let offered = match self.offered(names, &mut frames).await {
+            Ok(offered) => offered,
+            Err(status) => {
+                tracing::warn!(?names, %status, "a forward was refused");
+                answers.refuse(status).await;
+                return;
+            }
+        };
+        let peer = offered.sender.clone();
+        let outcome = self.admitted(offered, frames, &mut answers).await;
+        self.mesh.metrics.replay(&peer, outcome);
+    }
+
+    /// Reads and checks the head.
+    async fn offered(&self, names: &Names, frames: &mut Frames) -> Result<Offered, Status> {
+        let head = timeout(HEAD_WITHIN, frames.next());
+        let head = head
+            .await
+            .map_err(|_| Status::deadline_exceeded("no head came"))?;
+        let head = head.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let offered = read_request(head).map_err(|error| match error {
+            ProtocolError::Version { .. } => Status::failed_precondition(error.to_string()),
+            ProtocolError::Frame { .. } | ProtocolError::Field { .. } => {
+                Status::invalid_argument(error.to_string())
+            }
+        })?;
+        let (sender, recipient) = (&offered.sender, &offered.recipient);
+        if !vouches(names, sender, self.mesh.owners.view().as_ref()) {
+            return Err(Status::permission_denied(format!(
+                "the certificate is not {sender}'s"
+            )));
+        }
+        let me = self.mesh.me();
+        if recipient != me {
+            return Err(Status::failed_precondition(format!(
+                "this is {me}, not {recipient}"
+            )));
+        }
+        if !offered.asked.is_covered() {
+            return Err(Status::permission_denied("the grants don't cover the request"));
+        }
+        Ok(offered)
+    }
+
+    /// Room, ownership, then the local service.
+    async fn admitted(&self, offered: Offered, frames: Frames, answers: &mut Answers) -> ForwardOutcome {
+        let Some(_permit) = self.permit() else {
+            answers.push(Kind::Busy(pb::Busy {
+                reason: "replays".to_owned(),
+            }));
+            answers.last().await;
+            return ForwardOutcome::Busy;
+        };
+        if let Some(holder) = self.holder(&offered).await {
+            answers.push(Kind::NotOwner(pb::NotOwner {
+                holder: holder.as_str().to_owned(),
+            }));
+            answers.last().await;
+            return ForwardOutcome::NotOwner;
+        }
+        replay(&self.mesh, offered, frames, answers).await
+    }
+
+    fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.permits.clone().try_acquire_owned().ok()
+    }
+
+    /// The member that should make the change instead of this one.
+    async fn holder(&self, offered: &Offered) -> Option<MemberId> {
+        let owners = &self.mesh.owners;
+        let route = &offered.asked.route;
+        let held = owners.claim(route, Reachability::Unknown, |_| true).await;
+        let holder = match held {
+            Ok(Claim::Held(holder)) => holder,
+            // Without the store nobody can make the change; the local service says so.
+            Ok(Claim::Mine) | Err(_) => return None,
+        };
+        if offered.holder == Reachability::Unknown {
+            return Some(holder);
+        }
+        // The front can't reach it. Whether this member can is found out now, not remembered.
+        let is_reached = self.mesh.peers.probe(&holder).await;
+        match owners.claim(route, offered.holder, |_| is_reached).await {
+            Ok(Claim::Held(holder)) => Some(holder),
+            Ok(Claim::Mine) | Err(_) => None,
+        }
+    }
+}
+
+/// The response's side of a stream: frames gather until they are flushed, and a front that doesn't take them is given
+/// up.
+#[derive(Debug)]
+pub(super) struct Answers {
+    sender: mpsc::Sender<Vec<Item<pb::Response>>>,
+    batch: Vec<Item<pb::Response>>,
+    stall: Duration,
+}
+
+/// The front is gone, or takes nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gone;
+
+impl Answers {
+    fn new(stall: Duration) -> (Self, Batches) {
+        let (sender, receiver) = mpsc::channel(1);
+        (
+            Self {
+                sender,
+                batch: Vec::new(),
+                stall,
+            },
+            Batches {
+                receiver,
+                ready: VecDeque::new(),
+            },
+        )
+    }
+
+    /// Adds a frame.
+    pub(super) fn push(&mut self, kind: Kind) {
+        self.batch.push(Item::Message(pb::Response { kind: Some(kind) }));
+    }
+
+    /// Hands over what has gathered, once there is room for it.
+    pub(super) async fn flush(&mut self) -> Result<(), Gone> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.batch);
+        match timeout(self.stall, self.sender.send(batch)).await {
+            Ok(sent) => sent.map_err(|_| Gone),
+            Err(_) => Err(Gone),
+        }
+    }
+
+    /// Hands over the last frames; it no longer matters whether they arrive.
+    async fn last(&mut self) {
+        let _ = self.flush().await;
+    }
+
+    async fn refuse(mut self, status: Status) {
+        self.batch.push(Item::Status(status));
+        self.last().await;
+    }
+}
+
+/// The frames of [`Answers`], for the connection.
+#[derive(Debug)]
+struct Batches {
+    receiver: mpsc::Receiver<Vec<Item<pb::Response>>>,
+    ready: VecDeque<Item<pb::Response>>,
+}
+
+impl Stream for Batches {
+    type Item = Result<Item<pb::Response>, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(item)));
+            }
+            match ready!(self.receiver.poll_recv(cx)) {
+                Some(batch) => self.ready = batch.into(),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! Connections to the other members.
+//!
+//! Each peer has two lanes: one for bodies of blobs, one for everything else, so that small requests never queue behind
+//! large ones. A lane is a few HTTP/2 connections, dialled when needed; a connection takes no more streams than its
+//! window can hold, so one that nobody reads never stops the others. A peer that can't be dialled, or that doesn't
+//! answer, is passed over at once for a while (a lane that waits for a dead member would make every client wait).
+//!
+//! Deliberately absent: retries (the caller knows what may be sent again and to whom), and HTTP/2's default bounds on
+//! reset streams: they protect against strangers, while here a thousand clients that go away in mid-pull would take
+//! the connection with them.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use rustls::pki_types::ServerName;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tokio_rustls::TlsConnector;
+
+use super::{
+    MeshSettings,
+    offering::Offering,
+    wire::{MAX_PIECE, Writer},
+};
+use crate::{
+    net::{Buffered, ClientTls, Drain, Io, IoSettings},
+    ownership::View,
+    placement::MemberId,
+};
+
+/// How long a peer that didn't answer is passed over.
+const SUSPICION: Duration = Duration::from_secs(2);
+
+/// The body of a request to a peer.
+pub(super) type RequestBody = Writer<Offering>;
+
+/// Which connection a request takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Bodies of blobs.
+    Bulk,
+    /// Everything else.
+    Control,
+}
+
+/// Why a request can't be sent to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unsent {
+    /// All its connections carry as many streams as they may.
+    #[error("all connections are full")]
+    Full,
+    /// It can't be reached.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+/// What is known of a peer, for diagnostics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PeerState {
+    /// Connections that are up.
+    pub(super) connections: u32,
+    /// Why it couldn't be reached, unless it could since.
+    pub(super) last_error: Option<String>,
+}
+
+/// The connections to all peers.
+pub struct Peers {
+    view: Arc<dyn View>,
+    tls: ClientTls,
+    settings: MeshSettings,
+    drain: Drain,
+    peers: Mutex<HashMap<MemberId, Arc<Peer>>>,
+}
+
+struct Peer {
+    id: MemberId,
+    bulk: Arc<Pool>,
+    control: Arc<Pool>,
+    connections: AtomicU32,
+    health: Mutex<Health>,
+}
+
+#[derive(Default)]
+struct Pool {
+    connections: Mutex<Vec<Connection>>,
+    // One dials at a time; the others wait and find the connection.
+    dialling: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Connection {
+    sender: SendRequest<RequestBody>,
+    streams: Arc<AtomicUsize>,
+}
+
+#[derive(Default)]
+struct Health {
+    last_error: Option<String>,
+    failures: u32,
+    // Not to be tried before.
+    passed_over_until: Option<Instant>,
+}
+
+/// A place for one stream on a connection, taken until it is dropped.
+pub(super) struct StreamSlot {
+    pub(super) sender: SendRequest<RequestBody>,
+    _place: Place,
+}
+
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for Peers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peers")
+            .field("peers", &self.peers.lock().keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Peers {
+    /// Dials nobody yet. The connections' tasks run on `drain`; once it begins they end with their last stream.
+    #[must_use]
+    pub fn new(view: Arc<dyn View>, tls: ClientTls, settings: MeshSettings, drain: Drain) -> Self {
+        Self {
+            view,
+            tls,
+            settings,
+            drain,
+            peers: Mutex::default(),
+        }
+    }
+
+    /// Whether nothing is known against reaching `member`.
+    #[must_use]
+    pub fn reaches(&self, member: &MemberId) -> bool {
+        member == self.view.me() || self.state(member).last_error.is_none()
+    }
+
+    /// What is known of `member`.
+    pub(super) fn state(&self, member: &MemberId) -> PeerState {
+        let Some(peer) = self.peers.lock().get(member).cloned() else {
+            return PeerState::default();
+        };
+        let last_error = peer.health.lock().last_error.clone();
+        PeerState {
+            connections: peer.connections.load(Ordering::Relaxed),
+            last_error,
+        }
+    }
+
+    /// Finds out whether `member` can be reached now.
+    pub(super) async fn probe(&self, member: &MemberId) -> bool {
+        member == self.view.me()
+            || !matches!(
+                self.slot(member, Lane::Control).await,
+                Err(Unsent::Unreachable(_))
+            )
+    }
+
+    /// `member` accepted a request: it is well.
+    pub(super) fn answered(&self, member: &MemberId) {
+        let peer = self.peer(member);
+        let mut health = peer.health.lock();
+        if health.last_error.is_some() {
+            *health = Health::default();
+        }
+    }
+
+    /// `member` didn't answer in time, or broke a stream.
+    pub(super) fn suspect(&self, member: &MemberId, reason: &str) {
+        let peer = self.peer(member);
+        let mut health = peer.health.lock();
+        health.last_error = Some(reason.to_owned());
+        health.passed_over_until = Some(Instant::now() + SUSPICION);
+    }
+
+    fn peer(&self, member: &MemberId) -> Arc<Peer> {
+        let mut peers = self.peers.lock();
+        if let Some(peer) = peers.get(member) {
+            return peer.clone();
+        }
+        let peer = Arc::new(Peer {
+            id: member.clone(),
+            bulk: Arc::default(),
+            control: Arc::default(),
+            connections: AtomicU32::new(0),
+            health: Mutex::default(),
+        });
+        peers.insert(member.clone(), peer.clone());
+        peer
+    }
+
+    /// A place for a stream to `member`, on a connection that is up.
+    pub(super) async fn slot(&self, member: &MemberId, lane: Lane) -> Result<StreamSlot, Unsent> {
+        let peer = self.peer(member);
+        let (pool, most) = match lane {
+            Lane::Bulk => (&peer.bulk, self.settings.bulk_connections),
+            Lane::Control => (&peer.control, self.settings.control_connections),
+        };
+        peer.is_passed_over()?;
+        if let Some(slot) = pool.pick(self.settings.streams) {
+            return Ok(slot);
+        }
+        let _dialling = pool.dialling.lock().await;
+        if let Some(slot) = pool.pick(self.settings.streams) {
+            return Ok(slot);
+        }
+        if pool.connections.lock().len() >= most {
+            return Err(Unsent::Full);
+        }
+        // The one who dialled before may have failed.
+        peer.is_passed_over()?;
+        match self.dial(&peer, pool).await {
+            Ok(connection) => Ok(connection.slot()),
+            Err(error) => {
+                let reason = error.to_string();
+                tracing::warn!(peer = %peer.id, error = reason, "a member can't be reached");
+                peer.failed(&reason);
+                Err(Unsent::Unreachable(reason))
+            }
+        }
+    }
+
+    async fn dial(&self, peer: &Arc<Peer>, pool: &Arc<Pool>) -> io::Result<Connection> {
+        let too_long = |_| io::Error::new(io::ErrorKind::TimedOut, "dialling took too long");
+        let io = timeout(self.settings.connect, self.connect(&peer.id))
+            .await
+            .map_err(too_long)??;
+        let window = self.settings.connection_window();
+        let (sender, connection) = http2::Builder::new(self.drain.executor())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(self.settings.stream_window)
+            .initial_connection_window_size(window)
+            .initial_max_send_streams(self.settings.streams as usize)
+            .max_frame_size(MAX_PIECE as u32)
+            .max_header_list_size(16 * 1024)
+            .max_concurrent_reset_streams(4096)
+            .max_local_error_reset_streams(None)
+            .keep_alive_interval(self.settings.ping_every)
+            .keep_alive_timeout(self.settings.ping_timeout)
+            .keep_alive_while_idle(true)
+            .handshake::<_, RequestBody>(TokioIo::new(io))
+            .await
+            .map_err(io::Error::other)?;
+        let connection_handle = Connection {
+            sender,
+            streams: Arc::default(),
+        };
+        // In a drain nothing is kept: the connection ends with the stream it was dialled for.
+        if !self.drain.is_begun() {
+            pool.connections.lock().push(connection_handle.clone());
+        }
+        peer.connections.fetch_add(1, Ordering::Relaxed);
+        let (peer, pool, drain) = (peer.clone(), pool.clone(), self.drain.clone());
+        self.drain
+            .spawn(format!("mesh connection to {}", peer.id), async move {
+                let mut connection = std::pin::pin!(connection);
+                let ended = tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = drain.begun() => {
+                        pool.connections.lock().clear();
+                        connection.await
+                    }
+                };
+                pool.connections
+                    .lock()
+                    .retain(|connection| !connection.sender.is_closed());
+                peer.connections.fetch_sub(1, Ordering::Relaxed);
+                match ended {
+                    Ok(()) => tracing::debug!(peer = %peer.id, "a connection to a member ended"),
+                    Err(error) => {
+                        let error = describe(&error);
+                        tracing::info!(peer = %peer.id, error, "a connection to a member broke");
+                        peer.health.lock().last_error = Some(error);
+                    }
+                }
+            });
+        Ok(connection_handle)
+    }
+
+    async fn connect(&self, member: &MemberId) -> io::Result<Io> {
+        let members = self.view.members();
+        let known = members.into_iter().find(|known| known.id == *member);
+        let known = known.ok_or_else(|| io::Error::other("it is no member of this mesh"))?;
+        let stream = TcpStream::connect(&known.mesh_address).await?;
+        stream.set_nodelay(true)?;
+        let stream = Buffered::new(stream, IoSettings::MESH);
+        // The certificate must be for the name in the list of members, wherever that name led.
+        let name = ServerName::try_from(member.host().to_owned()).map_err(io::Error::other)?;
+        let mut stream = TlsConnector::from(self.tls.config())
+            .connect(name, stream)
+            .await?;
+        stream
+            .get_mut()
+            .1
+            .set_buffer_limit(Some(IoSettings::MESH.write_buffer));
+        Ok(Io::TlsClient(Box::new(stream)))
+    }
+}
+
+impl Peer {
+    fn is_passed_over(&self) -> Result<(), Unsent> {
+        let health = self.health.lock();
+        match health.passed_over_until {
+            Some(until) if until > Instant::now() => {
+                Err(Unsent::Unreachable(health.last_error.clone().unwrap_or_default()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn failed(&self, reason: &str) {
+        let mut health = self.health.lock();
+        health.last_error = Some(reason.to_owned());
+        let pause = Duration::from_millis(100 << health.failures.min(5));
+        health.failures = health.failures.saturating_add(1);
+        health.passed_over_until = Some(Instant::now() + jittered(pause));
+    }
+}
+
+impl Pool {
+    /// A place on the connection that carries the fewest streams, if one has room.
+    fn pick(&self, streams: u32) -> Option<StreamSlot> {
+        let mut connections = self.connections.lock();
+        connections.retain(|connection| !connection.sender.is_closed());
+        let freest = connections
+            .iter()
+            .min_by_key(|connection| connection.streams.load(Ordering::Relaxed))?;
+        (freest.streams.load(Ordering::Relaxed) < streams as usize).then(|| freest.clone().slot())
+    }
+}
+
+impl Connection {
+    fn slot(self) -> StreamSlot {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        StreamSlot {
+            sender: self.sender,
+            _place: Place(self.streams),
+        }
+    }
+}
+
+/// `pause`, more or less: so that members which failed together don't come back together.
+pub(super) fn jittered(pause: Duration) -> Duration {
+    let mut random = [0; 1];
+    // Without random numbers there is no jitter.
+    let _ = getrandom::fill(&mut random);
+    pause.mul_f64(0.5 + f64::from(random[0]) / 256.0)
+}
+
+/// An error with its causes.
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Some errors print their causes themselves.
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

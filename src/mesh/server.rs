@@ -1,0 +1,195 @@
+//! The mesh listener: who may call what, and the services behind it.
+//!
+//! TLS lets nobody in without a certificate of the cluster's authority. What its holder may do is decided from the
+//! call's path and the certificate's names, before a message is read: members everything, operators everything but
+//! `Mesh`, others nothing. Reflection and the standard health service are among the services, so that `grpcurl` needs
+//! no proto file.
+//!
+//! hyper serves the connections, not tonic's `Server`: that one runs them on tasks nobody waits for.
+//!
+//! Deliberately absent: plain text, and a bound on calls beside the streams of a connection.
+
+use std::{convert::Infallible, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use hyper::{body::Incoming, server::conn::http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tonic::{Status, service::Routes};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tower::ServiceExt as _;
+
+use super::{
+    MeshSettings,
+    diagnostics::Diagnostics,
+    forward::Mesh,
+    identity::{Names, Right, Rights},
+    ingress::Ingress,
+    pb::{self, diagnostics_server::DiagnosticsServer},
+    peers::describe,
+    wire::MAX_PIECE,
+};
+use crate::net::{Connection, Drain, Listener};
+
+/// Paths of the service that only members may call.
+const MEMBERS_ONLY: &str = "/portolan.mesh.v1.Mesh/";
+const FORWARD: &str = "/portolan.mesh.v1.Mesh/Forward";
+
+/// Answers other members and operators.
+#[derive(Clone, Debug)]
+pub struct MeshServer {
+    door: Arc<Door>,
+    drain: Drain,
+}
+
+#[derive(Debug)]
+struct Door {
+    mesh: Arc<Mesh>,
+    ingress: Arc<Ingress>,
+    rights: Rights,
+    routes: Routes,
+}
+
+/// Says through the standard health service whether this member is ready.
+#[derive(Clone)]
+pub struct Readiness(HealthReporter);
+
+impl std::fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Readiness").finish_non_exhaustive()
+    }
+}
+
+impl Readiness {
+    /// It serves.
+    pub async fn ready(&self) {
+        self.set(ServingStatus::Serving).await;
+    }
+
+    /// It doesn't serve yet, or not any more.
+    pub async fn not_ready(&self) {
+        self.set(ServingStatus::NotServing).await;
+    }
+
+    async fn set(&self, status: ServingStatus) {
+        for service in ["", "portolan.mesh.v1.Mesh", "portolan.mesh.v1.Diagnostics"] {
+            self.0.set_service_status(service, status).await;
+        }
+    }
+}
+
+impl MeshServer {
+    /// `operators` are the names of `cluster.tls.operators`. Not ready until [`Readiness::ready`].
+    ///
+    /// # Errors
+    /// The descriptors that were compiled in are broken.
+    pub async fn new(
+        mesh: Arc<Mesh>,
+        operators: Vec<String>,
+        drain: Drain,
+    ) -> Result<(Self, Readiness), tonic_reflection::server::Error> {
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let readiness = Readiness(reporter);
+        readiness.not_ready().await;
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let routes = Routes::new(DiagnosticsServer::new(Diagnostics(mesh.clone())))
+            .add_service(health)
+            .add_service(reflection().build_v1()?)
+            // For older grpcurl.
+            .add_service(reflection().build_v1alpha()?)
+            .prepare();
+        let ingress = Arc::new(Ingress::new(mesh.clone(), drain.clone()));
+        let door = Arc::new(Door {
+            mesh,
+            ingress,
+            rights: Rights::new(operators),
+            routes,
+        });
+        Ok((Self { door, drain }, readiness))
+    }
+
+    /// Serves connections until the drain begins, whose tasks they are. The listener must require certificates.
+    pub async fn serve(&self, listener: Listener) {
+        let (door, drain) = (self.door.clone(), self.drain.clone());
+        listener
+            .serve(&self.drain, move |connection| {
+                serve_connection(door.clone(), drain.clone(), connection)
+            })
+            .await;
+    }
+}
+
+async fn serve_connection(door: Arc<Door>, drain: Drain, connection: Connection) {
+    let Connection {
+        io,
+        peer,
+        slot: _slot,
+    } = connection;
+    let names = Arc::new(Names::of(peer.certificates.as_deref()));
+    let builder = builder(&door.mesh.settings, &drain);
+    let service = hyper::service::service_fn(move |request| door.clone().call(names.clone(), request));
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = drain.begun() => {
+            // What is in flight ends; nothing new begins.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(peer = %peer.address, error = describe(&error), "a connection of a member broke");
+    }
+}
+
+fn builder(settings: &MeshSettings, drain: &Drain) -> http2::Builder<crate::net::TrackedExecutor> {
+    let mut builder = http2::Builder::new(drain.executor());
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(settings.stream_window)
+        .initial_connection_window_size(settings.connection_window())
+        .max_concurrent_streams(settings.streams)
+        .max_frame_size(MAX_PIECE as u32)
+        .max_send_buf_size(2 * MAX_PIECE)
+        .max_header_list_size(16 * 1024)
+        .keep_alive_interval(settings.ping_every)
+        .keep_alive_timeout(settings.ping_timeout)
+        // Against strangers; a member may have a thousand clients go away at once.
+        .max_pending_accept_reset_streams(4096)
+        .max_local_error_reset_streams(None);
+    builder
+}
+
+impl Door {
+    fn call(
+        self: Arc<Self>,
+        names: Arc<Names>,
+        request: http::Request<Incoming>,
+    ) -> BoxFuture<'static, Result<http::Response<tonic::body::Body>, Infallible>> {
+        let right = self.rights.of(&names, self.mesh.owners.view().as_ref());
+        let path = request.uri().path();
+        match right {
+            Right::Member if path == FORWARD => {
+                let response = self.ingress.forward(names, request);
+                Box::pin(std::future::ready(Ok(response)))
+            }
+            Right::Operator if path.starts_with(MEMBERS_ONLY) => {
+                denied(&names, "operators may look, not forward")
+            }
+            Right::Member | Right::Operator => Box::pin(self.routes.clone().oneshot(request)),
+            Right::None => denied(&names, "the certificate is neither a member's nor an operator's"),
+        }
+    }
+}
+
+fn denied(
+    names: &Names,
+    why: &'static str,
+) -> BoxFuture<'static, Result<http::Response<tonic::body::Body>, Infallible>> {
+    tracing::warn!(?names, why, "a call to the mesh port was refused");
+    let response = Status::permission_denied(why).into_http();
+    Box::pin(std::future::ready(Ok(response)))
+}

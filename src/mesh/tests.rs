@@ -1,0 +1,1 @@
+//! Members talking to each other over TCP and TLS, in one process.

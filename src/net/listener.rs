@@ -1,0 +1,372 @@
+//! A listening socket and the loop that accepts on it.
+//!
+//! Bounded by [`ListenerSettings::connections`]: at the bound nothing is accepted until a connection ends, so that
+//! clients wait in the kernel's queue instead of taking memory here.
+//!
+//! Deliberately absent: what is spoken on a connection. The handler that [`Listener::serve`] is given serves it to its
+//! end, closes it gracefully once the [`Drain`] begins, and gives it up after whatever idle time it likes.
+
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use rustls::pki_types::CertificateDer;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Buffered, Drain, Io, IoSettings, ServerTls};
+
+/// Bounds of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Most connections at a time.
+    pub connections: usize,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
+    /// Of each connection.
+    pub io: IoSettings,
+}
+
+/// A socket that listens, not yet accepting.
+#[derive(Debug)]
+pub struct Listener {
+    // For logs: "public", "mesh".
+    name: &'static str,
+    socket: TcpListener,
+    address: SocketAddr,
+    tls: Option<ServerTls>,
+    settings: ListenerSettings,
+}
+
+/// An address can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("can't listen on {address}: {fault}")]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What kind of fault, so that the caller can say what to do.
+    pub fault: BindFault,
+    /// What the operating system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Why an address can't be listened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindFault {
+    /// Another socket listens there.
+    InUse,
+    /// It is no address of this machine.
+    NotHere,
+    /// This user may not use the port.
+    Denied,
+    /// Anything else.
+    Other,
+}
+
+impl fmt::Display for BindFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InUse => "another process listens there",
+            Self::NotHere => "it is no address of this machine",
+            Self::Denied => "this user may not use that port",
+            Self::Other => "the operating system refuses it",
+        })
+    }
+}
+
+/// A connection whose handshake is over.
+#[derive(Debug)]
+pub struct Connection {
+    /// To speak on.
+    pub io: Io,
+    /// Who is at the other end.
+    pub peer: PeerInfo,
+    /// Its place among the listener's connections, given back when dropped. Keep it as long as the connection lives.
+    pub slot: Slot,
+}
+
+/// A place among a listener's connections.
+#[derive(Debug)]
+pub struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// What is known of the other end of a connection.
+#[derive(Clone, Debug)]
+pub struct PeerInfo {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The certificates it proved to hold, its own first.
+    pub certificates: Option<Arc<[CertificateDer<'static>]>>,
+}
+
+impl Listener {
+    /// Listens on `address`; connections wait in the kernel until [`serve`](Self::serve) is called.
+    ///
+    /// # Errors
+    /// [`BindError`] with the reason.
+    pub async fn bind(
+        name: &'static str,
+        address: SocketAddr,
+        tls: Option<ServerTls>,
+        settings: ListenerSettings,
+    ) -> Result<Self, BindError> {
+        let error = |source: io::Error| {
+            let fault = match source.kind() {
+                io::ErrorKind::AddrInUse => BindFault::InUse,
+                io::ErrorKind::AddrNotAvailable => BindFault::NotHere,
+                io::ErrorKind::PermissionDenied => BindFault::Denied,
+                _ => BindFault::Other,
+            };
+            BindError {
+                address,
+                fault,
+                source,
+            }
+        };
+        let socket = TcpListener::bind(address).await.map_err(error)?;
+        // Port 0 has become a real one.
+        let address = socket.local_addr().map_err(error)?;
+        Ok(Self {
+            name,
+            socket,
+            address,
+            tls,
+            settings,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether connections are encrypted.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Accepts connections until `drain` begins, and runs `handler` on each, as a task of `drain`. Returns when
+    /// nothing more is accepted; the connections go on.
+    pub async fn serve<H, F>(self, drain: &Drain, handler: H)
+    where
+        H: Fn(Connection) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let slots = Arc::new(Semaphore::new(self.settings.connections));
+        let token = drain.token();
+        // Ends with `None` when the drain begins.
+        while let Some(Some((stream, address, slot))) = token.run_until_cancelled(self.accept(&slots)).await {
+            let (tls, settings, name) = (self.tls.clone(), self.settings, self.name);
+            let handler = handler.clone();
+            drain.spawn(format!("{name} connection from {address}"), async move {
+                match handshake(stream, address, tls, settings, slot).await {
+                    Ok(connection) => handler(connection).await,
+                    // Port scanners and health checks do this all day.
+                    Err(error) => {
+                        tracing::debug!(listener = name, peer = %address, %error, "a connection came to nothing");
+                    }
+                }
+            });
+        }
+    }
+
+    /// The next connection, once there is room for it; `None` only when the semaphore is closed, which it never is.
+    async fn accept(&self, slots: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, Slot)> {
+        if slots.available_permits() == 0 {
+            let bound = self.settings.connections;
+            tracing::warn!(
+                listener = self.name,
+                bound,
+                "no room for another connection until one ends"
+            );
+        }
+        let slot = Slot(slots.clone().acquire_owned().await.ok()?);
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, address)) => return Some((stream, address, slot)),
+                Err(error) if is_of_one_connection(&error) => {
+                    tracing::debug!(listener = self.name, %error, "a connection went away before it was accepted");
+                }
+                // Out of file descriptors or memory: the connection stays in the queue, and so would the error.
+                Err(error) => {
+                    tracing::error!(listener = self.name, %error, "can't accept connections");
+                    sleep(Duration::from_millis(500)).await;
+                }
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+async fn handshake(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<ServerTls>,
+    settings: ListenerSettings,
+    slot: Slot,
+) -> io::Result<Connection> {
+    stream.set_nodelay(true)?;
+    let stream = Buffered::new(stream, settings.io);
+    let io = match tls {
+        None => Io::Plain(stream),
+        Some(tls) => {
+            let accept = TlsAcceptor::from(tls.config()).accept(stream);
+            let too_long = |_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long");
+            let mut stream = timeout(settings.handshake, accept).await.map_err(too_long)??;
+            stream
+                .get_mut()
+                .1
+                .set_buffer_limit(Some(settings.io.write_buffer));
+            Io::TlsServer(Box::new(stream))
+        }
+    };
+    let certificates = io.peer_certificates().map(Arc::from);
+    Ok(Connection {
+        io,
+        peer: PeerInfo {
+            address,
+            certificates,
+        },
+        slot,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+    use crate::net::{ClientTls, test_certificates::Authority};
+
+    const SETTINGS: ListenerSettings = ListenerSettings {
+        connections: 2,
+        handshake: Duration::from_millis(300),
+        io: IoSettings::PUBLIC,
+    };
+
+    async fn bind(tls: Option<ServerTls>) -> Listener {
+        Listener::bind("test", "127.0.0.1:0".parse().unwrap(), tls, SETTINGS)
+            .await
+            .unwrap()
+    }
+
+    async fn echo(mut connection: Connection) {
+        let mut byte = [0];
+        while connection.io.read_exact(&mut byte).await.is_ok() {
+            connection.io.write_all(&byte).await.unwrap();
+            connection.io.flush().await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_and_one_of_another_machine_are_told_apart() {
+        let first = bind(None).await;
+        let error = Listener::bind("test", first.address(), None, SETTINGS)
+            .await
+            .unwrap_err();
+        assert_eq!(error.fault, BindFault::InUse);
+        let elsewhere = "192.0.2.1:0".parse().unwrap();
+        let error = Listener::bind("test", elsewhere, None, SETTINGS)
+            .await
+            .unwrap_err();
+        assert_eq!(error.fault, BindFault::NotHere);
+        assert_eq!(
+            error.to_string(),
+            "can't listen on 192.0.2.1:0: it is no address of this machine"
+        );
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_bound_wait_for_one_to_end() {
+        let listener = bind(None).await;
+        let address = listener.address();
+        let drain = Drain::new();
+        let accepting = drain.clone();
+        drain.spawn("accept", async move { listener.serve(&accepting, echo).await });
+
+        let mut open = Vec::new();
+        for _ in 0..3 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"x").await.unwrap();
+            open.push(stream);
+        }
+        let mut third = open.pop().unwrap();
+        for stream in &mut open {
+            assert_eq!(stream.read_u8().await.unwrap(), b'x');
+        }
+        assert!(
+            timeout(Duration::from_millis(50), third.read_u8()).await.is_err(),
+            "there is no room"
+        );
+        open.pop();
+        assert_eq!(third.read_u8().await.unwrap(), b'x');
+        drop((open, third));
+        assert_eq!(drain.finish(Duration::from_secs(5)).await, vec![]);
+        assert!(
+            TcpStream::connect(address).await.is_err(),
+            "nothing listens any more"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_peers_certificate_is_known_and_without_one_there_is_no_connection() {
+        let authority = Authority::new();
+        let tls = ServerTls::load(authority.server(authority.issue("a", &["127.0.0.1"]))).unwrap();
+        let listener = bind(Some(tls)).await;
+        let address = listener.address();
+        let drain = Drain::new();
+        let accepting = drain.clone();
+        drain.spawn("accept", async move {
+            listener
+                .serve(&accepting, async |connection: Connection| {
+                    assert_eq!(
+                        connection.peer.certificates.as_ref().map(|chain| chain.len()),
+                        Some(1)
+                    );
+                    assert_eq!(connection.io.protocol(), Some(&b"h2"[..]));
+                    echo(connection).await;
+                })
+                .await;
+        });
+        let name = || "127.0.0.1".try_into().unwrap();
+
+        let config = ClientTls::load(authority.client(authority.issue("b", &["b"])))
+            .unwrap()
+            .config();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = TlsConnector::from(config.clone())
+            .connect(name(), stream)
+            .await
+            .unwrap();
+        stream.write_all(b"x").await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'x');
+
+        let stranger = Authority::new();
+        let files = stranger.issue("c", &["b"]);
+        let spec = crate::net::ClientSpec {
+            authority: authority.file(),
+            ..stranger.client(files)
+        };
+        let config = ClientTls::load(spec).unwrap().config();
+        let stream = TcpStream::connect(address).await.unwrap();
+        // With TLS 1.3 the dialler sees the refusal on its first read.
+        if let Ok(mut stream) = TlsConnector::from(config).connect(name(), stream).await {
+            assert!(stream.read_u8().await.is_err());
+        }
+
+        // One that says nothing is given up.
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        assert_eq!(silent.read(&mut [0; 16]).await.unwrap(), 0);
+    }
+}

@@ -1,0 +1,27 @@
+//! What both doors stand on: listeners, TLS, connection tracking, drain, and wrappers that give a body a bound.
+//!
+//! Everything here is about connections and bytes. Deliberately absent: HTTP and gRPC (who serves a [`Connection`]
+//! decides what is spoken on it), who a peer is (its verified certificates are handed on, `mesh::identity` and `auth`
+//! read them), and any task that nobody waits for: every one runs on a [`Drain`].
+
+mod drain;
+mod io;
+mod listener;
+mod permits;
+mod stall;
+mod tls;
+
+#[cfg(test)]
+pub(crate) mod test_certificates;
+
+pub use self::{
+    drain::{Drain, Remaining, TrackedExecutor},
+    io::{Buffered, Io, IoSettings},
+    listener::{BindError, BindFault, Connection, Listener, ListenerSettings, PeerInfo, Slot},
+    permits::{Held, hold},
+    stall::{Patience, Stalling, abort_when_stalled},
+    tls::{
+        CertificateFiles, ClientCertificates, ClientSpec, ClientTls, ServerSpec, ServerTls, TlsError,
+        TlsVersions,
+    },
+};

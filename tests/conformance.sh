@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# The official OCI conformance suite against a mesh of three members, entered in four ways under two versions of the
+# specification. An entry is where the suite's requests go in:
+#
+#   owner        by the member that owns both repositories: nothing is forwarded
+#   non-owner    by a member that owns neither: everything is forwarded
+#   two-owners   by the owner of the first repository, the second belonging to another member
+#   alternating  each request by the next member in turn, the two repositories belonging to different members
+#
+# usage: tests/conformance.sh [1.1|dev]... [owner|non-owner|two-owners|alternating]...    all of them when none is named
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tests/lib/report.sh
+. tests/lib/tools.sh
+. tests/lib/mesh.sh
+
+# What the best registry known reaches. A suite that skips what it can't do has no failure either, so passes are counted.
+declare -A floor=([1.1]=691 [dev]=791)
+
+versions=()
+entries=()
+for argument in "$@"; do
+  case $argument in
+    1.1 | dev) versions+=("$argument") ;;
+    owner | non-owner | two-owners | alternating) entries+=("$argument") ;;
+    *) die "no version and no entry: $argument (see the head of $0)" ;;
+  esac
+done
+[ ${#versions[@]} -gt 0 ] || versions=(1.1 dev)
+[ ${#entries[@]} -gt 0 ] || entries=(owner non-owner two-owners alternating)
+
+# run VERSION ENTRY
+run() {
+  local version=$1 entry=$2 name=$1-$2 before
+  choose "$entry" "conformance/$name"
+  say "conformance $version, $entry: entering by $door; $repo1 is $owner1's, $repo2 is $owner2's"
+  [ "$entry" != alternating ] || relay_start
+  before=$(forwards)
+  suite "$version" "$name"
+  check_forwards "$entry" $(($(forwards) - before))
+  [ "$entry" != alternating ] || relay_stop
+}
+
+# choose ENTRY PREFIX: two repositories, their owners, and the door the requests go in by.
+choose() {
+  owner1=${members[0]}
+  owner2=${members[0]}
+  door=${members[0]}
+  case $1 in
+    non-owner) door=${members[1]} ;;
+    two-owners) owner2=${members[1]} ;;
+    alternating) owner2=${members[1]} door=$relay ;;
+  esac
+  repo1=$(repository_owned_by "$owner1" "$2/first")
+  repo2=$(repository_owned_by "$owner2" "$2/second")
+}
+
+# suite VERSION NAME: one run. Its exit status only says that something failed; junit.xml says what.
+suite() {
+  local version=$1 results=$logs/$2 begin=$SECONDS run_passed=0 run_failed=0 run_skipped=0
+  mkdir "$results"
+  env -i PATH="$PATH" HOME="$results" \
+    OCI_REGISTRY="$door" OCI_TLS=disabled OCI_REPO1="$repo1" OCI_REPO2="$repo2" \
+    OCI_VERSION="$version" OCI_RESULTS_DIR="$results" \
+    timeout 900 conformance >"$results/output.txt" 2>&1 || true
+  if [ ! -s "$results/junit.xml" ]; then
+    fail "$2: the suite wrote no result"
+    excerpt <"$results/output.txt"
+    return
+  fi
+  python3 tests/lib/junit.py "$results/junit.xml" >"$results/failures.txt"
+  head -n -1 "$results/failures.txt"
+  read -r run_passed run_failed run_skipped < <(tail -n 1 "$results/failures.txt")
+  say "  $run_passed passed, $run_failed failed, $run_skipped skipped$(took "$begin")"
+  passed=$((passed + run_passed))
+  failed=$((failed + run_failed))
+  [ "$run_passed" -ge "${floor[$version]}" ] ||
+    fail "$2: $run_passed passes are fewer than the ${floor[$version]} it must have"
+}
+
+# Was the entry what it says? check_forwards ENTRY COUNT
+check_forwards() {
+  case $1 in
+    owner) equal "$1: nothing was forwarded" 0 "$2" ;;
+    *) check "$1: the members forwarded $2 requests" test "$2" -gt 0 ;;
+  esac
+}
+
+relay_start() {
+  process_start "$logs/relay.log" python3 tests/lib/relay.py "$relay" "${members[@]}"
+  relay_pid=$started_pid
+  wait_for 10 "$relay_pid" ask "http://$relay/readyz" || die "the relay did not start"
+}
+
+# On its way out the relay tells how many requests each member got.
+relay_stop() {
+  local member count
+  process_stop "$relay_pid" || die "the relay failed"
+  while read -r member count; do
+    check "alternating: $count requests went in by $member" test "$count" -gt 100
+  done < <(grep '^127\.' "$logs/relay.log")
+}
+
+report_begin conformance
+need_conformance
+mesh_start
+relay=127.0.0.1:$(python3 tests/lib/free_ports.py 127.0.0.1 | cut -d ' ' -f 1)
+for version in "${versions[@]}"; do
+  for entry in "${entries[@]}"; do run "$version" "$entry"; done
+done
+mesh_stop

@@ -1,0 +1,68 @@
+# shellcheck shell=bash
+# A mesh of three members to test against, and questions to it. Sourced, never run.
+
+# The program under test: the one `cargo build` makes, unless another is named.
+portolan=${PORTOLAN:-$target/debug/portolan}
+
+# mesh_start: `portolan dev` on ports that are free, ready when it returns. Sets
+#   members   the members' names, host:port of their public ports
+#   mesh_pid  the one process they live in
+mesh_start() {
+  [ -x "$portolan" ] || die "there is no $portolan: run cargo build first"
+  read -r port mesh_port < <(python3 tests/lib/free_ports.py 127.0.0.1 127.0.0.2 127.0.0.3)
+  members=("127.0.0.1:$port" "127.0.0.2:$port" "127.0.0.3:$port")
+  mesh_data=$scratch/mesh
+  process_start "$logs/mesh.log" \
+    "$portolan" dev --members 3 --port "$port" --mesh-port "$mesh_port" --data "$mesh_data"
+  mesh_pid=$started_pid
+  wait_for 60 "$mesh_pid" mesh_is_ready || die "the mesh did not become ready"
+  say "mesh: three members on port $port are ready"
+}
+
+mesh_is_ready() {
+  local member
+  for member in "${members[@]}"; do ask "http://$member/readyz" || return 1; done
+}
+
+# mesh_stop: one check, that the mesh drains on SIGTERM and says so with exit status 0.
+mesh_stop() {
+  local status=0
+  process_stop "$mesh_pid" || status=$?
+  equal "on SIGTERM the mesh drains and exits with 0" 0 "$status"
+}
+
+# curl without the user's proxy and settings, with a bound.
+ask() { curl -q --noproxy '*' -fsS --max-time 10 "$@"; }
+
+# diagnose MESH_HOST METHOD [REQUEST]: an operator's question to a member; the answer is JSON.
+diagnose() {
+  grpcurl -max-time 10 -cacert "$mesh_data/tls/ca.crt" \
+    -cert "$mesh_data/tls/operator.crt" -key "$mesh_data/tls/operator.key" \
+    -d "${3:-{\}}" "$1:$mesh_port" "portolan.mesh.v1.Diagnostics/$2"
+}
+
+owner_of() {
+  diagnose 127.0.0.1 Locate "{\"repository\": \"$1\"}" |
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["owner"])'
+}
+
+# repository_owned_by MEMBER PREFIX: the first of PREFIX-1, PREFIX-2, ... that the member owns.
+repository_owned_by() {
+  local n
+  for ((n = 1; n <= 100; n++)); do
+    [ "$(owner_of "$2-$n")" != "$1" ] || { echo "$2-$n" && return; }
+  done
+  die "of 100 repositories $2-N not one is owned by $1"
+}
+
+# The requests all members together have forwarded so far.
+forwards() {
+  local member total=0
+  for member in "${members[@]}"; do
+    total=$((total + $(diagnose "${member%:*}" Counters | python3 -c '
+import json, sys
+counters = json.load(sys.stdin).get("counters", {})
+print(int(sum(n for name, n in counters.items() if name.startswith("portolan_forwards_total"))))')))
+  done
+  echo "$total"
+}
