@@ -47,7 +47,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let settings = Settings { part_size: PART, inline_manifest: 2000, ..Settings::default() };
+        let settings = Settings {
+            part_size: PART,
+            inline_manifest: 2000,
+            ..Settings::default()
+        };
         Self {
             meta: Arc::default(),
             blobs: Arc::default(),
@@ -72,20 +76,33 @@ impl World {
     }
 
     fn polite(&self) -> Polite {
-        Polite { meta: self.meta.clone(), blobs: self.blobs.clone(), calls: self.calls.clone() }
+        Polite {
+            meta: self.meta.clone(),
+            blobs: self.blobs.clone(),
+            calls: self.calls.clone(),
+        }
     }
 
     /// The `n`-th member's registry.
     pub(super) fn member(&self, n: u8) -> Registry {
         let stores = match &self.faulty {
-            Some((meta, blobs)) => Stores { meta: meta.clone(), blobs: blobs.clone() },
+            Some((meta, blobs)) => Stores {
+                meta: meta.clone(),
+                blobs: blobs.clone(),
+            },
             None => {
                 let polite = Arc::new(self.polite());
-                Stores { meta: polite.clone(), blobs: polite }
+                Stores {
+                    meta: polite.clone(),
+                    blobs: polite,
+                }
             }
         };
         let member = format!("127.0.0.{n}:5000").parse().unwrap();
-        let holder = Holder { member, incarnation: Incarnation::random() };
+        let holder = Holder {
+            member,
+            incarnation: Incarnation::random(),
+        };
         Registry::new(stores, holder, self.settings.clone())
     }
 
@@ -95,8 +112,18 @@ impl World {
             meta.settle().await;
         }
         let polite = Arc::new(self.polite());
-        let holder = Holder { member: "a:1".parse().unwrap(), incarnation: Incarnation::random() };
-        Registry::new(Stores { meta: polite.clone(), blobs: polite }, holder, self.settings.clone())
+        let holder = Holder {
+            member: "a:1".parse().unwrap(),
+            incarnation: Incarnation::random(),
+        };
+        Registry::new(
+            Stores {
+                meta: polite.clone(),
+                blobs: polite,
+            },
+            holder,
+            self.settings.clone(),
+        )
     }
 }
 
@@ -111,7 +138,10 @@ impl Calls {
     /// The calls since the last time, as `name×count`.
     pub(super) fn take(&self) -> String {
         let counts = std::mem::take(&mut *self.counts.lock());
-        let counts: Vec<_> = counts.iter().map(|(name, count)| format!("{name}×{count}")).collect();
+        let counts: Vec<_> = counts
+            .iter()
+            .map(|(name, count)| format!("{name}×{count}"))
+            .collect();
         counts.join(" ")
     }
 
@@ -209,7 +239,12 @@ impl BlobStore for Polite {
         self.blobs.abort(key, upload).await
     }
 
-    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> std::result::Result<ByteStream, StoreError> {
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        first: u64,
+        last: u64,
+    ) -> std::result::Result<ByteStream, StoreError> {
         self.calls.note("read").await;
         self.blobs.get(key, first, last).await
     }
@@ -282,22 +317,26 @@ pub(super) fn soon() -> Instant {
 /// The whole blob, as the repository holds it.
 pub(super) async fn pull(registry: &Registry, repository: &RepoName, digest: &Digest) -> Result<Vec<u8>> {
     let blob = registry.blob(repository, digest).await?;
-    let range = ResolvedRange { first: 0, last: blob.size.saturating_sub(1) };
+    let range = ResolvedRange {
+        first: 0,
+        last: blob.size.saturating_sub(1),
+    };
     let pieces: Vec<Bytes> = registry.read(&blob, range).await?.try_collect().await.unwrap();
     Ok(pieces.concat())
 }
 
 pub(super) async fn push(registry: &Registry, repository: &RepoName, content: &[u8]) -> Digest {
     let digest = sha256(content);
-    registry.push_blob(repository, &digest, None, body(content, 64)).await.unwrap();
+    registry
+        .push_blob(repository, &digest, None, body(content, 64))
+        .await
+        .unwrap();
     digest
 }
 
 /// An image manifest of these blobs, the first of which is the config.
 pub(super) fn image(blobs: &[&Digest], note: &str) -> Bytes {
-    let descriptor = |digest: &Digest| {
-        serde_json::json!({ "mediaType": "application/vnd.test.v1+json", "digest": digest.as_str(), "size": 1 })
-    };
+    let descriptor = |digest: &Digest| serde_json::json!({ "mediaType": "application/vnd.test.v1+json", "digest": digest.as_str(), "size": 1 });
     let layers: Vec<_> = blobs[1..].iter().map(|digest| descriptor(digest)).collect();
     let document = serde_json::json!({
         "schemaVersion": 2,
@@ -318,7 +357,10 @@ pub(super) fn put<'a>(repository: &'a RepoName, reference: &'a Reference, body: 
         media_type: None,
         body: body.clone(),
         pushed_by: "test",
-        may: MayPush { create: true, update: true },
+        may: MayPush {
+            create: true,
+            update: true,
+        },
         deadline: soon(),
     }
 }

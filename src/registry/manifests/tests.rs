@@ -62,21 +62,46 @@ async fn a_manifest_is_there_by_tag_and_digest_from_any_member() {
     for note in ["small", &"large".repeat(1000)] {
         let body = pushed_image(&one, &name, note).await;
         let pushed = one.put_manifest(put(&name, &by_tag("t"), &body)).await.unwrap();
-        assert_eq!(pushed, Pushed { digest: sha256(&body), subject: None, tags: vec![] });
+        assert_eq!(
+            pushed,
+            Pushed {
+                digest: sha256(&body),
+                subject: None,
+                tags: vec![]
+            }
+        );
         for reference in [by_tag("t"), by_digest(&body)] {
             let (descriptor, read) = two.manifest(&name, &reference).await.unwrap();
-            assert_eq!((read, &descriptor.digest, descriptor.size), (body.clone(), &sha256(&body), body.len() as u64));
+            assert_eq!(
+                (read, &descriptor.digest, descriptor.size),
+                (body.clone(), &sha256(&body), body.len() as u64)
+            );
             assert_eq!(descriptor.media_type.as_str(), MediaType::IMAGE_MANIFEST);
-            assert_eq!(two.describe_manifest(&name, &reference).await.unwrap(), descriptor);
+            assert_eq!(
+                two.describe_manifest(&name, &reference).await.unwrap(),
+                descriptor
+            );
         }
     }
     assert_eq!(tags_of(&two, &name).await, ["t"]);
     assert_eq!(catalog(&two).await, ["a/b"]);
     assert_eq!(repository_row(&world, &name).await.unwrap().manifests, 2);
     // The object of the large one is named by its row, and no due-row is left for it.
-    let page = async |n| world.meta.range(Space::Blobs, &keys::due_partition(n), "", None, 1000).await.unwrap();
+    let page = async |n| {
+        world
+            .meta
+            .range(Space::Blobs, &keys::due_partition(n), "", None, 1000)
+            .await
+            .unwrap()
+    };
     for n in 0..keys::DUE_PARTITIONS {
-        assert!(page(n).await.entries.iter().all(|entry| !entry.sort.contains("#manifest-body#")));
+        assert!(
+            page(n)
+                .await
+                .entries
+                .iter()
+                .all(|entry| !entry.sort.contains("#manifest-body#"))
+        );
     }
 }
 
@@ -94,14 +119,26 @@ async fn what_a_manifest_refers_to_must_be_there() {
     let list = index(&[&body], None, "");
     let missing = one.put_manifest(put(&name, &by_tag("t"), &list)).await;
     assert!(matches!(missing, Err(RegistryError::ManifestBlobUnknown { digest }) if digest == sha256(&body)));
-    assert!(matches!(one.tags(&name, &Page::default()).await, Err(RegistryError::NameUnknown)));
+    assert!(matches!(
+        one.tags(&name, &Page::default()).await,
+        Err(RegistryError::NameUnknown)
+    ));
     assert_eq!(catalog(&one).await, [""; 0]);
 
-    assert_eq!(one.mount(&name, &layer, MountSource::Repository(&repo("elsewhere"))).await.unwrap(), Mounted::Linked);
-    one.put_manifest(put(&name, &by_digest(&body), &body)).await.unwrap();
+    assert_eq!(
+        one.mount(&name, &layer, MountSource::Repository(&repo("elsewhere")))
+            .await
+            .unwrap(),
+        Mounted::Linked
+    );
+    one.put_manifest(put(&name, &by_digest(&body), &body))
+        .await
+        .unwrap();
     one.put_manifest(put(&name, &by_tag("t"), &list)).await.unwrap();
     // A deleted child is absent.
-    one.delete_manifest(&name, &by_digest(&body), soon()).await.unwrap();
+    one.delete_manifest(&name, &by_digest(&body), soon())
+        .await
+        .unwrap();
     let list = index(&[&body], None, "another");
     let missing = one.put_manifest(put(&name, &by_tag("t"), &list)).await;
     assert!(matches!(missing, Err(RegistryError::ManifestBlobUnknown { .. })));
@@ -115,7 +152,9 @@ async fn an_index_of_hundreds_of_children_is_pushed_and_deleted() {
     let mut children = Vec::new();
     for n in 0..250 {
         let body = image(&[&config], &n.to_string());
-        one.put_manifest(put(&name, &by_digest(&body), &body)).await.unwrap();
+        one.put_manifest(put(&name, &by_digest(&body), &body))
+            .await
+            .unwrap();
         children.push(body);
     }
     let list = index(&children.iter().collect::<Vec<_>>(), None, "");
@@ -124,7 +163,9 @@ async fn an_index_of_hundreds_of_children_is_pushed_and_deleted() {
     // Row; 252 keys; due-row of the body, 250 references, the transaction itself.
     assert_eq!(world.calls.take(), "answered×5 get×1 get_many×3 put×1 transact×5");
     assert_eq!(one.manifest(&name, &by_tag("t")).await.unwrap().1, list);
-    one.delete_manifest(&name, &by_digest(&list), soon()).await.unwrap();
+    one.delete_manifest(&name, &by_digest(&list), soon())
+        .await
+        .unwrap();
     assert_eq!(repository_row(&world, &name).await.unwrap().manifests, 250);
 }
 
@@ -135,30 +176,57 @@ async fn wrong_documents_are_refused() {
     let body = pushed_image(&one, &name, "n").await;
     let refused = one.put_manifest(put(&name, &by_digest(b"other"), &body)).await;
     assert!(matches!(refused, Err(RegistryError::DigestMismatch { actual, .. }) if actual == sha256(&body)));
-    let refused = one.put_manifest(put(&name, &by_tag("t"), &Bytes::from_static(b"{"))).await;
+    let refused = one
+        .put_manifest(put(&name, &by_tag("t"), &Bytes::from_static(b"{")))
+        .await;
     assert!(matches!(refused, Err(RegistryError::ManifestInvalid(_))));
     let large = Bytes::from(vec![b' '; MAX_MANIFEST_BYTES + 1]);
     let refused = one.put_manifest(put(&name, &by_tag("t"), &large)).await;
     assert!(matches!(refused, Err(RegistryError::ManifestTooLarge)));
     let tags: Vec<_> = (0..32).map(|n| tag(&format!("t{n}"))).collect();
-    let refused = one.put_manifest(PutManifest { tags: &tags, ..put(&name, &by_digest(&body), &body) }).await;
+    let refused = one
+        .put_manifest(PutManifest {
+            tags: &tags,
+            ..put(&name, &by_digest(&body), &body)
+        })
+        .await;
     assert!(matches!(refused, Err(RegistryError::TooManyTags)));
     // Nothing of all this was stored, not even the repository.
     assert!(repository_row(&world, &name).await.is_none());
     let sha512 = Reference::Digest(Digest::of(Algorithm::Sha512, &body));
-    let pushed = one.put_manifest(PutManifest { tags: &tags[..30], ..put(&name, &sha512, &body) }).await.unwrap();
+    let pushed = one
+        .put_manifest(PutManifest {
+            tags: &tags[..30],
+            ..put(&name, &sha512, &body)
+        })
+        .await
+        .unwrap();
     assert_eq!(pushed.tags, tags[..30]);
-    assert_eq!(one.manifest(&name, &by_tag("t29")).await.unwrap().0.digest.algorithm(), Algorithm::Sha512);
+    assert_eq!(
+        one.manifest(&name, &by_tag("t29"))
+            .await
+            .unwrap()
+            .0
+            .digest
+            .algorithm(),
+        Algorithm::Sha512
+    );
 }
 
 #[tokio::test]
 async fn creating_and_overwriting_take_different_rights() {
     let world = World::new();
     let (one, name) = (world.member(1), repo("a"));
-    let (first, second) = (pushed_image(&one, &name, "1").await, pushed_image(&one, &name, "2").await);
+    let (first, second) = (
+        pushed_image(&one, &name, "1").await,
+        pushed_image(&one, &name, "2").await,
+    );
     let by = |reference, body, create, update| {
         let may = MayPush { create, update };
-        one.put_manifest(PutManifest { may, ..put(&name, reference, body) })
+        one.put_manifest(PutManifest {
+            may,
+            ..put(&name, reference, body)
+        })
     };
     let denied = |result: Result<Pushed>| assert!(matches!(result, Err(RegistryError::Denied)));
     let (t, u, digest) = (by_tag("t"), by_tag("u"), by_digest(&first));
@@ -177,12 +245,17 @@ async fn creating_and_overwriting_take_different_rights() {
 async fn a_tag_moves_and_goes_without_its_manifest() {
     let world = World::new();
     let (one, two, name) = (world.member(1), world.member(2), repo("a"));
-    let (first, second) = (pushed_image(&one, &name, "1").await, pushed_image(&one, &name, "2").await);
+    let (first, second) = (
+        pushed_image(&one, &name, "1").await,
+        pushed_image(&one, &name, "2").await,
+    );
     one.put_manifest(put(&name, &by_tag("t"), &first)).await.unwrap();
     two.put_manifest(put(&name, &by_tag("t"), &second)).await.unwrap();
     assert_eq!(one.manifest(&name, &by_tag("t")).await.unwrap().1, second);
     // The first one's tags are none now: it goes, and the tag stays.
-    two.delete_manifest(&name, &by_digest(&first), soon()).await.unwrap();
+    two.delete_manifest(&name, &by_digest(&first), soon())
+        .await
+        .unwrap();
     assert_eq!(tags_of(&one, &name).await, ["t"]);
     one.delete_manifest(&name, &by_tag("t"), soon()).await.unwrap();
     let gone = two.manifest(&name, &by_tag("t")).await;
@@ -202,12 +275,19 @@ async fn a_manifest_goes_with_all_its_tags_and_the_last_takes_the_repository() {
         let body = pushed_image(&one, &name, note).await;
         let tags: Vec<_> = (0..130).map(|n| tag(&format!("t{n}"))).collect();
         for tags in tags.chunks(30) {
-            one.put_manifest(PutManifest { tags, ..put(&name, &by_digest(&body), &body) }).await.unwrap();
+            one.put_manifest(PutManifest {
+                tags,
+                ..put(&name, &by_digest(&body), &body)
+            })
+            .await
+            .unwrap();
         }
         assert_eq!(tags_of(&one, &name).await.len(), 130);
         let born = repository_row(&world, &name).await.unwrap();
         world.calls.take();
-        one.delete_manifest(&name, &by_digest(&body), soon()).await.unwrap();
+        one.delete_manifest(&name, &by_digest(&body), soon())
+            .await
+            .unwrap();
         assert_eq!(world.calls.take(), "answered×4 get×8 range×4 transact×4");
         for result in [
             one.manifest(&name, &by_digest(&body)).await.map(drop),
@@ -217,20 +297,30 @@ async fn a_manifest_goes_with_all_its_tags_and_the_last_takes_the_repository() {
         ] {
             assert!(matches!(result, Err(RegistryError::ManifestUnknown)));
         }
-        assert!(matches!(one.tags(&name, &Page::default()).await, Err(RegistryError::NameUnknown)));
+        assert!(matches!(
+            one.tags(&name, &Page::default()).await,
+            Err(RegistryError::NameUnknown)
+        ));
         assert_eq!(catalog(&one).await, [""; 0]);
         let tombstone = repository_row(&world, &name).await.unwrap();
-        assert_eq!((tombstone.manifests, tombstone.ends_ms > born.created_ms), (0, true));
+        assert_eq!(
+            (tombstone.manifests, tombstone.ends_ms > born.created_ms),
+            (0, true)
+        );
 
         // Pushed again, it lives again, with the body that is still there.
         let objects = world.blobs.objects();
-        one.put_manifest(put(&name, &by_tag("again"), &body)).await.unwrap();
+        one.put_manifest(put(&name, &by_tag("again"), &body))
+            .await
+            .unwrap();
         assert_eq!(world.blobs.objects(), objects);
         assert_eq!(one.manifest(&name, &by_tag("again")).await.unwrap().1, body);
         assert_eq!(tags_of(&one, &name).await, ["again"]);
         let row = repository_row(&world, &name).await.unwrap();
         assert_eq!((row.manifests, row.ends_ms), (1, 0));
-        one.delete_manifest(&name, &by_digest(&body), soon()).await.unwrap();
+        one.delete_manifest(&name, &by_digest(&body), soon())
+            .await
+            .unwrap();
     }
 }
 
@@ -243,15 +333,23 @@ async fn a_blob_goes_when_no_manifest_refers_to_it() {
     one.put_manifest(put(&name, &by_tag("t"), &body)).await.unwrap();
     let kept = one.delete_blob(&name, &layer, soon()).await;
     assert!(matches!(kept, Err(RegistryError::Referenced { manifest }) if manifest == sha256(&body)));
-    one.delete_manifest(&name, &by_digest(&body), soon()).await.unwrap();
+    one.delete_manifest(&name, &by_digest(&body), soon())
+        .await
+        .unwrap();
     one.delete_blob(&name, &layer, soon()).await.unwrap();
-    for result in [one.blob(&name, &layer).await.map(drop), one.delete_blob(&name, &layer, soon()).await] {
+    for result in [
+        one.blob(&name, &layer).await.map(drop),
+        one.delete_blob(&name, &layer, soon()).await,
+    ] {
         assert!(matches!(result, Err(RegistryError::BlobUnknown)));
     }
     let missing = one.put_manifest(put(&name, &by_tag("t"), &body)).await;
     assert!(matches!(missing, Err(RegistryError::ManifestBlobUnknown { .. })));
     // It is still in the store, for those who push it again.
-    assert_eq!(one.mount(&name, &layer, MountSource::Anywhere).await.unwrap(), Mounted::Linked);
+    assert_eq!(
+        one.mount(&name, &layer, MountSource::Anywhere).await.unwrap(),
+        Mounted::Linked
+    );
     one.put_manifest(put(&name, &by_tag("t"), &body)).await.unwrap();
 }
 
@@ -261,10 +359,16 @@ async fn a_blob_goes_from_a_repository_that_never_had_a_manifest() {
     let (one, name) = (world.member(1), repo("a"));
     let digest = push(&one, &name, b"n").await;
     one.delete_blob(&name, &digest, soon()).await.unwrap();
-    assert!(matches!(one.blob(&name, &digest).await, Err(RegistryError::BlobUnknown)));
+    assert!(matches!(
+        one.blob(&name, &digest).await,
+        Err(RegistryError::BlobUnknown)
+    ));
     // The row that fences it doesn't make the repository exist.
     assert_eq!(repository_row(&world, &name).await.unwrap().manifests, 0);
-    assert!(matches!(one.tags(&name, &Page::default()).await, Err(RegistryError::NameUnknown)));
+    assert!(matches!(
+        one.tags(&name, &Page::default()).await,
+        Err(RegistryError::NameUnknown)
+    ));
     let body = pushed_image(&one, &name, "n").await;
     one.put_manifest(put(&name, &by_tag("t"), &body)).await.unwrap();
     assert_eq!(catalog(&one).await, ["a"]);
@@ -275,14 +379,33 @@ async fn a_mount_takes_what_the_source_holds() {
     let world = World::new();
     let (one, digest) = (world.member(1), sha256(b"content"));
     let (a, b, c) = (repo("a"), repo("b"), repo("c"));
-    assert_eq!(one.mount(&b, &digest, MountSource::Anywhere).await.unwrap(), Mounted::NotHere);
+    assert_eq!(
+        one.mount(&b, &digest, MountSource::Anywhere).await.unwrap(),
+        Mounted::NotHere
+    );
     push(&one, &a, b"content").await;
-    assert_eq!(one.mount(&b, &digest, MountSource::Repository(&c)).await.unwrap(), Mounted::NotHere);
-    assert_eq!(one.mount(&b, &digest, MountSource::Repository(&b)).await.unwrap(), Mounted::NotHere);
-    assert_eq!(one.mount(&b, &digest, MountSource::Repository(&a)).await.unwrap(), Mounted::Linked);
-    assert_eq!(one.mount(&b, &digest, MountSource::Repository(&b)).await.unwrap(), Mounted::Linked);
-    assert_eq!(one.mount(&c, &digest, MountSource::Anywhere).await.unwrap(), Mounted::Linked);
-    let blobs: Vec<Blob> = join_all([&a, &b, &c].map(async |name| one.blob(name, &digest).await.unwrap())).await;
+    assert_eq!(
+        one.mount(&b, &digest, MountSource::Repository(&c)).await.unwrap(),
+        Mounted::NotHere
+    );
+    assert_eq!(
+        one.mount(&b, &digest, MountSource::Repository(&b)).await.unwrap(),
+        Mounted::NotHere
+    );
+    assert_eq!(
+        one.mount(&b, &digest, MountSource::Repository(&a)).await.unwrap(),
+        Mounted::Linked
+    );
+    assert_eq!(
+        one.mount(&b, &digest, MountSource::Repository(&b)).await.unwrap(),
+        Mounted::Linked
+    );
+    assert_eq!(
+        one.mount(&c, &digest, MountSource::Anywhere).await.unwrap(),
+        Mounted::Linked
+    );
+    let blobs: Vec<Blob> =
+        join_all([&a, &b, &c].map(async |name| one.blob(name, &digest).await.unwrap())).await;
     assert!(blobs.windows(2).all(|pair| pair[0] == pair[1]));
     assert_eq!(pull(&one, &c, &digest).await.unwrap(), b"content");
 }
@@ -294,11 +417,19 @@ async fn listings_come_in_pages() {
     let body = pushed_image(&one, &name, "n").await;
     let expected: Vec<String> = ["0", "A", "_", "a", "a.b", "aa", "b"].map(str::to_owned).into();
     let tags: Vec<_> = expected.iter().rev().map(|name| tag(name)).collect();
-    one.put_manifest(PutManifest { tags: &tags, ..put(&name, &by_digest(&body), &body) }).await.unwrap();
+    one.put_manifest(PutManifest {
+        tags: &tags,
+        ..put(&name, &by_digest(&body), &body)
+    })
+    .await
+    .unwrap();
     for limit in 1..9 {
         let mut found: Vec<String> = Vec::new();
         loop {
-            let page = Page { limit, last: found.last().cloned() };
+            let page = Page {
+                limit,
+                last: found.last().cloned(),
+            };
             let Names { names, more } = one.tags(&name, &page).await.unwrap();
             assert!(names.len() == limit || !more);
             found.extend(names);
@@ -308,17 +439,31 @@ async fn listings_come_in_pages() {
         }
         assert_eq!(found, expected);
     }
-    let from = |last: &str, limit| Page { limit, last: Some(last.to_owned()) };
-    assert_eq!(one.tags(&name, &from("a-between", 2)).await.unwrap().names, ["a.b", "aa"]);
+    let from = |last: &str, limit| Page {
+        limit,
+        last: Some(last.to_owned()),
+    };
+    assert_eq!(
+        one.tags(&name, &from("a-between", 2)).await.unwrap().names,
+        ["a.b", "aa"]
+    );
     assert_eq!(one.tags(&name, &from("z", 2)).await.unwrap(), Names::default());
     assert_eq!(one.tags(&name, &from("", 0)).await.unwrap(), Names::default());
     for other in ["a", "z", "m/n"] {
         let body = pushed_image(&one, &repo(other), "n").await;
-        one.put_manifest(put(&repo(other), &by_tag("t"), &body)).await.unwrap();
+        one.put_manifest(put(&repo(other), &by_tag("t"), &body))
+            .await
+            .unwrap();
     }
     assert_eq!(catalog(&one).await, ["a", "m", "m/n", "z"]);
     let page = one.catalog(&from("a", 2)).await.unwrap();
-    assert_eq!(page, Names { names: vec!["m".into(), "m/n".into()], more: true });
+    assert_eq!(
+        page,
+        Names {
+            names: vec!["m".into(), "m/n".into()],
+            more: true
+        }
+    );
 }
 
 #[tokio::test]
@@ -328,29 +473,46 @@ async fn referrers_come_filtered_and_in_pages() {
     let subject = pushed_image(&one, &name, "n").await;
     let about = sha256(&subject);
     // The subject needn't be there.
-    assert_eq!(one.referrers(&repo("none"), &about, &[], &Page::default()).await.unwrap(), Default::default());
+    assert_eq!(
+        one.referrers(&repo("none"), &about, &[], &Page::default())
+            .await
+            .unwrap(),
+        Default::default()
+    );
     let mut expected = Vec::new();
     for n in 0..14 {
         // Some annotations are too long for the row.
         let note = "x".repeat(if n % 4 == 0 { 9000 + n } else { n });
         let body = index(&[], Some(&subject), &note);
-        let pushed = one.put_manifest(put(&name, &by_digest(&body), &body)).await.unwrap();
+        let pushed = one
+            .put_manifest(put(&name, &by_digest(&body), &body))
+            .await
+            .unwrap();
         assert_eq!(pushed.subject, Some(about.clone()));
         expected.push((pushed.digest, note));
     }
     expected.sort();
     for types in [vec![], vec!["application/vnd.test.1".to_owned()]] {
-        let wanted: Vec<_> =
-            expected.iter().filter(|(_, note)| types.is_empty() || note.len() % 3 == 1).cloned().collect();
+        let wanted: Vec<_> = expected
+            .iter()
+            .filter(|(_, note)| types.is_empty() || note.len() % 3 == 1)
+            .cloned()
+            .collect();
         for limit in [1, 3, 14, 1000] {
             let (mut found, mut last) = (Vec::new(), None);
             loop {
-                let page = one.referrers(&name, &about, &types, &Page { limit, last }).await.unwrap();
+                let page = one
+                    .referrers(&name, &about, &types, &Page { limit, last })
+                    .await
+                    .unwrap();
                 assert!(page.referrers.len() <= limit);
                 for mut referrer in page.referrers {
                     assert_eq!(referrer.descriptor.media_type.as_str(), MediaType::IMAGE_INDEX);
                     assert!(referrer.artifact_type.is_some());
-                    found.push((referrer.descriptor.digest, referrer.annotations.remove("note").unwrap()));
+                    found.push((
+                        referrer.descriptor.digest,
+                        referrer.annotations.remove("note").unwrap(),
+                    ));
                 }
                 last = page.next;
                 if last.is_none() {
@@ -361,9 +523,14 @@ async fn referrers_come_filtered_and_in_pages() {
         }
     }
     for (digest, _) in &expected {
-        one.delete_manifest(&name, &Reference::Digest(digest.clone()), soon()).await.unwrap();
+        one.delete_manifest(&name, &Reference::Digest(digest.clone()), soon())
+            .await
+            .unwrap();
     }
-    assert_eq!(one.referrers(&name, &about, &[], &Page::default()).await.unwrap(), Default::default());
+    assert_eq!(
+        one.referrers(&name, &about, &[], &Page::default()).await.unwrap(),
+        Default::default()
+    );
 }
 
 #[tokio::test]
@@ -373,13 +540,22 @@ async fn a_page_of_referrers_is_less_than_a_manifest() {
     let subject = pushed_image(&one, &name, "n").await;
     for n in 0..3 {
         let body = index(&[], Some(&subject), &"\"".repeat(900_000 + n));
-        one.put_manifest(put(&name, &by_digest(&body), &body)).await.unwrap();
+        one.put_manifest(put(&name, &by_digest(&body), &body))
+            .await
+            .unwrap();
     }
     let (mut count, mut last) = (0, None);
     for _ in 0..2 {
-        let page = one.referrers(&name, &sha256(&subject), &[], &Page { limit: 1000, last }).await.unwrap();
+        let page = one
+            .referrers(&name, &sha256(&subject), &[], &Page { limit: 1000, last })
+            .await
+            .unwrap();
         count += page.referrers.len();
-        let notes: Vec<_> = page.referrers.iter().map(|referrer| &referrer.annotations).collect();
+        let notes: Vec<_> = page
+            .referrers
+            .iter()
+            .map(|referrer| &referrer.annotations)
+            .collect();
         assert!(serde_json::to_string(&notes).unwrap().len() < MAX_MANIFEST_BYTES);
         last = page.next;
     }
@@ -393,7 +569,10 @@ async fn requests_are_counted() {
     let body = pushed_image(&one, &name, "n").await;
     let counted = |expected: &str| {
         let calls = world.calls.take();
-        let calls: Vec<_> = calls.split(' ').filter(|call| !call.starts_with("answered")).collect();
+        let calls: Vec<_> = calls
+            .split(' ')
+            .filter(|call| !call.starts_with("answered"))
+            .collect();
         assert_eq!(calls.join(" "), expected);
     };
     world.calls.take();
@@ -415,7 +594,9 @@ async fn requests_are_counted() {
     counted("range×1");
     one.delete_manifest(&name, &by_tag("u"), soon()).await.unwrap();
     counted("get×2 transact×1");
-    one.delete_manifest(&name, &by_digest(&body), soon()).await.unwrap();
+    one.delete_manifest(&name, &by_digest(&body), soon())
+        .await
+        .unwrap();
     counted("get×2 range×1 transact×1");
     one.delete_blob(&name, &sha256(b"n"), soon()).await.unwrap();
     counted("get×2 get_many×1 range×1 transact×1");
@@ -433,14 +614,23 @@ async fn the_row_names_who_changed_it_last_and_since_when() {
     assert_eq!(repository_row(&world, &name).await.unwrap(), first);
     two.put_manifest(put(&name, &by_tag("v"), &body)).await.unwrap();
     let taken = repository_row(&world, &name).await.unwrap();
-    assert_eq!((taken.holder.as_str(), taken.created_ms), ("127.0.0.2:5000", first.created_ms));
+    assert_eq!(
+        (taken.holder.as_str(), taken.created_ms),
+        ("127.0.0.2:5000", first.created_ms)
+    );
     assert!(taken.held_since_ms > first.held_since_ms && taken.incarnation != first.incarnation);
 
-    let newer = rows::Repository { min_reader: rows::SCHEMA + 1, ..taken };
+    let newer = rows::Repository {
+        min_reader: rows::SCHEMA + 1,
+        ..taken
+    };
     let op = keys::repository(&name).put(Expect::Any, row::bytes(&newer));
     world.meta.transact(Version::random(), &[op]).await.unwrap();
     let refused = one.put_manifest(put(&name, &by_tag("w"), &body)).await;
-    assert!(matches!(refused, Err(RegistryError::NewerSchema { min_reader: 2 })));
+    assert!(matches!(
+        refused,
+        Err(RegistryError::NewerSchema { min_reader: 2 })
+    ));
     assert_eq!(tags_of(&one, &name).await, ["t", "u", "v"]);
 }
 
@@ -450,12 +640,18 @@ async fn after_the_deadline_nothing_is_applied() {
     let (one, name) = (world.member(1), repo("a"));
     let body = pushed_image(&one, &name, "n").await;
     let reference = by_tag("t");
-    let late = PutManifest { deadline: Instant::now(), ..put(&name, &reference, &body) };
+    let late = PutManifest {
+        deadline: Instant::now(),
+        ..put(&name, &reference, &body)
+    };
     // The stores may answer at once, so it may also succeed; it must say which.
     match one.put_manifest(late).await {
         Ok(_) => assert_eq!(tags_of(&one, &name).await, ["t"]),
         Err(error) => {
-            assert!(matches!(error, RegistryError::Deadline | RegistryError::OutcomeUnknown), "{error:?}");
+            assert!(
+                matches!(error, RegistryError::Deadline | RegistryError::OutcomeUnknown),
+                "{error:?}"
+            );
         }
     }
 }
@@ -548,7 +744,9 @@ async fn check(world: &World, registry: &Registry, name: &RepoName, bodies: &[By
                 live += 1;
                 let manifest = Manifest::parse(None, body).unwrap();
                 for blob in manifest.blobs {
-                    pull(registry, name, &blob.digest).await.expect("a live manifest's blobs are there");
+                    pull(registry, name, &blob.digest)
+                        .await
+                        .expect("a live manifest's blobs are there");
                     let reference = keys::reference(name, &blob.digest, &sha256(body));
                     assert!(world.meta.get(&reference).await.unwrap().is_some());
                 }
@@ -558,14 +756,27 @@ async fn check(world: &World, registry: &Registry, name: &RepoName, bodies: &[By
     }
     let row = repository_row(world, name).await.unwrap_or_default();
     assert_eq!(row.manifests, live);
-    assert_eq!(catalog(registry).await, if live > 0 { vec![name.to_string()] } else { vec![] });
+    assert_eq!(
+        catalog(registry).await,
+        if live > 0 { vec![name.to_string()] } else { vec![] }
+    );
     let mut reverse = Vec::new();
     for body in bodies {
         let prefix = keys::tags_of(&sha256(body));
-        let page = world.meta.range(Space::Repositories, name.as_str(), &prefix, None, 1000).await.unwrap();
-        let names = page.entries.iter().map(|entry| entry.sort[prefix.len()..].to_owned());
+        let page = world
+            .meta
+            .range(Space::Repositories, name.as_str(), &prefix, None, 1000)
+            .await
+            .unwrap();
+        let names = page
+            .entries
+            .iter()
+            .map(|entry| entry.sort[prefix.len()..].to_owned());
         for name_of_tag in names {
-            let named = registry.describe_manifest(name, &by_tag(&name_of_tag)).await.unwrap();
+            let named = registry
+                .describe_manifest(name, &by_tag(&name_of_tag))
+                .await
+                .unwrap();
             assert_eq!(named.digest, sha256(body));
             reverse.push(name_of_tag);
         }
@@ -575,7 +786,10 @@ async fn check(world: &World, registry: &Registry, name: &RepoName, bodies: &[By
         Ok(listed) => {
             assert_eq!(listed.names, reverse);
             for listed in &listed.names {
-                registry.manifest(name, &by_tag(listed)).await.expect("a tag names a live manifest");
+                registry
+                    .manifest(name, &by_tag(listed))
+                    .await
+                    .expect("a tag names a live manifest");
             }
         }
         Err(error) => assert!(matches!(error, RegistryError::NameUnknown) && reverse.is_empty()),
@@ -630,7 +844,10 @@ async fn faults_lose_no_acknowledged_change_and_apply_none_twice() {
                 Err(RegistryError::ManifestUnknown) => None,
                 Err(error) => panic!("{error:?}"),
             };
-            assert!(possible.contains(&named), "{reference}: {named:?} of {possible:?} with seed {seed}");
+            assert!(
+                possible.contains(&named),
+                "{reference}: {named:?} of {possible:?} with seed {seed}"
+            );
         }
         check(&world, &calm, name, bodies).await;
     }

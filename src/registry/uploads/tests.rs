@@ -6,13 +6,25 @@ use super::{super::testing::*, *};
 use crate::storage::{MetaStore as _, Space, faulty::FaultRates, rows::SessionState};
 
 /// Sends `content` in chunks that end at `cuts`, the last of them with the request that ends the session.
-async fn chunked(registry: &Registry, repository: &RepoName, content: &[u8], cuts: &[usize], piece: usize) -> Digest {
+async fn chunked(
+    registry: &Registry,
+    repository: &RepoName,
+    content: &[u8],
+    cuts: &[usize],
+    piece: usize,
+) -> Digest {
     let upload = registry.start_upload(repository, None).await.unwrap();
     let mut done = 0;
     for cut in cuts {
-        let range = (done < *cut).then(|| ChunkRange { first: done as u64, last: *cut as u64 - 1 });
+        let range = (done < *cut).then(|| ChunkRange {
+            first: done as u64,
+            last: *cut as u64 - 1,
+        });
         let bytes = body(&content[done..*cut], piece);
-        let now = registry.append(repository, &upload.id, range, None, bytes).await.unwrap();
+        let now = registry
+            .append(repository, &upload.id, range, None, bytes)
+            .await
+            .unwrap();
         assert_eq!(now.offset, *cut as u64);
         assert_eq!(registry.upload(repository, &upload.id).await.unwrap(), now);
         done = *cut;
@@ -20,7 +32,10 @@ async fn chunked(registry: &Registry, repository: &RepoName, content: &[u8], cut
     let digest = sha256(content);
     let rest = &content[done..];
     let length = Some(rest.len() as u64);
-    registry.finish(repository, &upload.id, &digest, None, length, body(rest, piece)).await.unwrap();
+    registry
+        .finish(repository, &upload.id, &digest, None, length, body(rest, piece))
+        .await
+        .unwrap();
     digest
 }
 
@@ -31,14 +46,35 @@ async fn session_row(world: &World, id: &UploadId) -> rows::Session {
 #[tokio::test]
 async fn every_length_arrives_whole_however_it_is_cut() {
     let part = PART as usize;
-    for (n, length) in [0, 1, part - 1, part, part + 1, 2 * part, 2 * part + 1, 7 * part + 13].into_iter().enumerate() {
+    for (n, length) in [
+        0,
+        1,
+        part - 1,
+        part,
+        part + 1,
+        2 * part,
+        2 * part + 1,
+        7 * part + 13,
+    ]
+    .into_iter()
+    .enumerate()
+    {
         for (m, piece) in [1, 7, part, 1000].into_iter().enumerate() {
             let world = World::new();
             let (one, two, name) = (world.member(1), world.member(2), repo("a"));
             let mut pushed = Vec::new();
             let seed = |k: usize| (n * 1000 + m * 10 + k) as u64;
             let thirds = [length / 3, 2 * length / 3];
-            for (k, cuts) in [&[][..], &[length], &thirds, &[length / 2, length], &[0, length, length]].iter().enumerate() {
+            for (k, cuts) in [
+                &[][..],
+                &[length],
+                &thirds,
+                &[length / 2, length],
+                &[0, length, length],
+            ]
+            .iter()
+            .enumerate()
+            {
                 let content = content(seed(k), length);
                 pushed.push((chunked(&one, &name, &content, cuts, piece).await, content));
             }
@@ -46,7 +82,11 @@ async fn every_length_arrives_whole_however_it_is_cut() {
             pushed.push((push(&one, &name, &whole).await, whole));
             let mut digests: Vec<_> = pushed.iter().map(|(digest, _)| digest.clone()).collect();
             for (digest, content) in &pushed {
-                assert_eq!(pull(&two, &name, digest).await.unwrap(), *content, "{length} bytes, pieces of {piece}");
+                assert_eq!(
+                    pull(&two, &name, digest).await.unwrap(),
+                    *content,
+                    "{length} bytes, pieces of {piece}"
+                );
             }
             digests.sort();
             digests.dedup();
@@ -67,7 +107,9 @@ async fn ranges_of_a_blob_are_read() {
     let blob = one.blob(&name, &digest).await.unwrap();
     assert_eq!((blob.size, &blob.digest), (555, &digest));
     let range = crate::oci::ResolvedRange { first: 99, last: 200 };
-    let pieces: Vec<Bytes> = futures_util::TryStreamExt::try_collect(one.read(&blob, range).await.unwrap()).await.unwrap();
+    let pieces: Vec<Bytes> = futures_util::TryStreamExt::try_collect(one.read(&blob, range).await.unwrap())
+        .await
+        .unwrap();
     assert_eq!(pieces.concat(), content[99..=200]);
 }
 
@@ -81,9 +123,17 @@ async fn any_algorithm_ends_any_session() {
                     let (one, name, content) = (world.member(1), repo("a"), content(2, length));
                     let upload = one.start_upload(&name, running).await.unwrap();
                     let digest = Digest::of(ending, &content);
-                    let (chunk, rest) = if at_once { content.split_at(0) } else { content.split_at(length) };
-                    one.append(&name, &upload.id, None, None, body(chunk, 30)).await.unwrap();
-                    one.finish(&name, &upload.id, &digest, None, None, body(rest, 30)).await.unwrap();
+                    let (chunk, rest) = if at_once {
+                        content.split_at(0)
+                    } else {
+                        content.split_at(length)
+                    };
+                    one.append(&name, &upload.id, None, None, body(chunk, 30))
+                        .await
+                        .unwrap();
+                    one.finish(&name, &upload.id, &digest, None, None, body(rest, 30))
+                        .await
+                        .unwrap();
                     assert_eq!(pull(&one, &name, &digest).await.unwrap(), content);
                 }
             }
@@ -100,16 +150,29 @@ async fn a_wrong_digest_ends_the_session_and_leaves_nothing() {
                 let (one, name, content) = (world.member(1), repo("a"), content(3, length));
                 let upload = one.start_upload(&name, Some(Algorithm::Sha256)).await.unwrap();
                 let (chunk, rest) = content.split_at(acknowledged);
-                one.append(&name, &upload.id, None, None, body(chunk, 30)).await.unwrap();
+                one.append(&name, &upload.id, None, None, body(chunk, 30))
+                    .await
+                    .unwrap();
                 let wrong = Digest::of(algorithm, b"something else");
-                let ended = one.finish(&name, &upload.id, &wrong, None, None, body(rest, 30)).await;
+                let ended = one
+                    .finish(&name, &upload.id, &wrong, None, None, body(rest, 30))
+                    .await;
                 let right = Digest::of(algorithm, &content);
                 assert!(
                     matches!(ended, Err(RegistryError::DigestMismatch { expected, actual }) if expected == wrong && actual == right)
                 );
-                assert!(matches!(one.upload(&name, &upload.id).await, Err(RegistryError::UploadUnknown)));
-                assert!(matches!(one.blob(&name, &wrong).await, Err(RegistryError::BlobUnknown)));
-                assert!(matches!(one.blob(&name, &right).await, Err(RegistryError::BlobUnknown)));
+                assert!(matches!(
+                    one.upload(&name, &upload.id).await,
+                    Err(RegistryError::UploadUnknown)
+                ));
+                assert!(matches!(
+                    one.blob(&name, &wrong).await,
+                    Err(RegistryError::BlobUnknown)
+                ));
+                assert!(matches!(
+                    one.blob(&name, &right).await,
+                    Err(RegistryError::BlobUnknown)
+                ));
                 assert_eq!((world.blobs.objects(), world.blobs.uploads()), (vec![], vec![]));
             }
         }
@@ -122,37 +185,77 @@ async fn a_chunk_that_does_not_fit_changes_nothing() {
     let (one, name, content) = (world.member(1), repo("a"), content(4, 500));
     let upload = one.start_upload(&name, None).await.unwrap();
     let id = &upload.id;
-    one.append(&name, id, None, None, body(&content[..250], 90)).await.unwrap();
+    one.append(&name, id, None, None, body(&content[..250], 90))
+        .await
+        .unwrap();
     let before = session_row(&world, id).await;
     let rest = || body(&content[250..], 90);
 
     for first in [0, 249, 251, 1000] {
-        let range = Some(ChunkRange { first, last: first + 249 });
+        let range = Some(ChunkRange {
+            first,
+            last: first + 249,
+        });
         let refused = one.append(&name, id, range, None, rest()).await;
-        assert!(matches!(refused, Err(RegistryError::RangeMismatch { offset: 250 })));
-        let refused = one.finish(&name, id, &sha256(&content), range, None, rest()).await;
-        assert!(matches!(refused, Err(RegistryError::RangeMismatch { offset: 250 })));
+        assert!(matches!(
+            refused,
+            Err(RegistryError::RangeMismatch { offset: 250 })
+        ));
+        let refused = one
+            .finish(&name, id, &sha256(&content), range, None, rest())
+            .await;
+        assert!(matches!(
+            refused,
+            Err(RegistryError::RangeMismatch { offset: 250 })
+        ));
     }
     for (last, length) in [(498, None), (500, None), (499, Some(249)), (498, Some(249))] {
         let range = Some(ChunkRange { first: 250, last });
         let refused = one.append(&name, id, range, length, rest()).await;
-        assert!(matches!(refused, Err(RegistryError::SizeMismatch { .. })), "{last} {length:?}");
+        assert!(
+            matches!(refused, Err(RegistryError::SizeMismatch { .. })),
+            "{last} {length:?}"
+        );
     }
     for length in [0, 249, 251, 100_000] {
         let refused = one.append(&name, id, None, Some(length), rest()).await;
         assert!(matches!(refused, Err(RegistryError::SizeMismatch { .. })));
-        let refused = one.finish(&name, id, &sha256(&content), None, Some(length), rest()).await;
+        let refused = one
+            .finish(&name, id, &sha256(&content), None, Some(length), rest())
+            .await;
         assert!(matches!(refused, Err(RegistryError::SizeMismatch { .. })));
     }
-    let refused = one.append(&name, id, None, None, broken(&content[250..], 90)).await;
+    let refused = one
+        .append(&name, id, None, None, broken(&content[250..], 90))
+        .await;
     assert!(matches!(refused, Err(RegistryError::Body(_))));
-    let refused = one.finish(&name, id, &sha256(&content), None, None, broken(&content[250..], 90)).await;
+    let refused = one
+        .finish(
+            &name,
+            id,
+            &sha256(&content),
+            None,
+            None,
+            broken(&content[250..], 90),
+        )
+        .await;
     assert!(matches!(refused, Err(RegistryError::Body(_))));
 
     // Not even part numbers are lost.
     let after = session_row(&world, id).await;
-    assert_eq!(rows::Session { expires_ms: 0, ..after }, rows::Session { expires_ms: 0, ..before });
-    one.finish(&name, id, &sha256(&content), None, Some(250), rest()).await.unwrap();
+    assert_eq!(
+        rows::Session {
+            expires_ms: 0,
+            ..after
+        },
+        rows::Session {
+            expires_ms: 0,
+            ..before
+        }
+    );
+    one.finish(&name, id, &sha256(&content), None, Some(250), rest())
+        .await
+        .unwrap();
     assert_eq!(pull(&one, &name, &sha256(&content)).await.unwrap(), content);
 }
 
@@ -164,8 +267,17 @@ async fn an_unknown_closed_expired_or_foreign_session_is_unknown() {
     let is_unknown = async |registry: &Registry, name: &RepoName, id: &UploadId| {
         let unknown = |result: Result<()>| assert!(matches!(result, Err(RegistryError::UploadUnknown)));
         unknown(registry.upload(name, id).await.map(drop));
-        unknown(registry.append(name, id, None, None, body(&content, 9)).await.map(drop));
-        unknown(registry.finish(name, id, &digest, None, None, body(&content, 9)).await);
+        unknown(
+            registry
+                .append(name, id, None, None, body(&content, 9))
+                .await
+                .map(drop),
+        );
+        unknown(
+            registry
+                .finish(name, id, &digest, None, None, body(&content, 9))
+                .await,
+        );
         unknown(registry.cancel(name, id).await);
     };
     is_unknown(&one, &name, &UploadId::random()).await;
@@ -174,23 +286,35 @@ async fn an_unknown_closed_expired_or_foreign_session_is_unknown() {
     is_unknown(&one, &repo("b"), &open).await;
 
     let cancelled = one.start_upload(&name, None).await.unwrap().id;
-    one.append(&name, &cancelled, None, None, body(&[1; 450], 99)).await.unwrap();
+    one.append(&name, &cancelled, None, None, body(&[1; 450], 99))
+        .await
+        .unwrap();
     one.cancel(&name, &cancelled).await.unwrap();
     is_unknown(&one, &name, &cancelled).await;
     assert_eq!((world.blobs.objects(), world.blobs.uploads()), (vec![], vec![]));
 
     let finished = one.start_upload(&name, None).await.unwrap().id;
-    one.finish(&name, &finished, &digest, None, None, body(&content, 9)).await.unwrap();
+    one.finish(&name, &finished, &digest, None, None, body(&content, 9))
+        .await
+        .unwrap();
     is_unknown(&one, &name, &finished).await;
     let closed = session_row(&world, &finished).await;
     let kept: Vec<_> = world.blobs.objects().iter().map(ToString::to_string).collect();
-    assert_eq!((closed.state(), vec![closed.object_key]), (SessionState::Closed, kept));
+    assert_eq!(
+        (closed.state(), vec![closed.object_key]),
+        (SessionState::Closed, kept)
+    );
 
     // A member died while it was finishing.
     let broken = one.start_upload(&name, None).await.unwrap().id;
     let mut session = one.session(&name, &broken).await.unwrap();
-    let fixed = rows::Session { state: SessionState::Finishing.into(), ..session.row.clone() };
-    one.replace_session(&mut session, fixed, Vec::new()).await.unwrap();
+    let fixed = rows::Session {
+        state: SessionState::Finishing.into(),
+        ..session.row.clone()
+    };
+    one.replace_session(&mut session, fixed, Vec::new())
+        .await
+        .unwrap();
     is_unknown(&one, &name, &broken).await;
 
     world.settings.session_ttl = Duration::ZERO;
@@ -204,11 +328,17 @@ async fn a_newer_releases_row_is_not_rewritten() {
     let world = World::new();
     let (one, name) = (world.member(1), repo("a"));
     let id = one.start_upload(&name, None).await.unwrap().id;
-    let newer = rows::Session { min_reader: rows::SCHEMA + 1, ..session_row(&world, &id).await };
+    let newer = rows::Session {
+        min_reader: rows::SCHEMA + 1,
+        ..session_row(&world, &id).await
+    };
     let op = keys::session(&id).put(Expect::Any, row::bytes(&newer));
     world.meta.transact(Version::random(), &[op]).await.unwrap();
     let refused = one.append(&name, &id, None, None, body(b"x", 1)).await;
-    assert!(matches!(refused, Err(RegistryError::NewerSchema { min_reader: 2 })));
+    assert!(matches!(
+        refused,
+        Err(RegistryError::NewerSchema { min_reader: 2 })
+    ));
 }
 
 #[tokio::test]
@@ -228,9 +358,14 @@ async fn a_blob_longer_than_all_parts_is_refused() {
     let (one, name) = (world.member(1), repo("a"));
     let id = one.start_upload(&name, None).await.unwrap().id;
     let ended = one.append(&name, &id, None, None, body(&[0; 10_001], 5000)).await;
-    assert!(matches!(ended, Err(RegistryError::BlobTooLarge { limit: 10_000 })));
+    assert!(matches!(
+        ended,
+        Err(RegistryError::BlobTooLarge { limit: 10_000 })
+    ));
     let content = [0; 10_000];
-    one.finish(&name, &id, &sha256(&content), None, None, body(&content, 5000)).await.unwrap();
+    one.finish(&name, &id, &sha256(&content), None, None, body(&content, 5000))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -255,8 +390,16 @@ async fn equal_content_is_one_object_and_the_other_is_trash() {
 async fn due_keys(world: &World, kind: &str) -> Vec<String> {
     let mut found = Vec::new();
     for n in 0..keys::DUE_PARTITIONS {
-        let page = world.meta.range(Space::Blobs, &keys::due_partition(n), "", None, 1000).await.unwrap();
-        found.extend(page.entries.iter().filter_map(|entry| Some(entry.sort.split_once(kind)?.1.to_owned())));
+        let page = world
+            .meta
+            .range(Space::Blobs, &keys::due_partition(n), "", None, 1000)
+            .await
+            .unwrap();
+        found.extend(
+            page.entries
+                .iter()
+                .filter_map(|entry| Some(entry.sort.split_once(kind)?.1.to_owned())),
+        );
     }
     found
 }
@@ -282,7 +425,10 @@ async fn a_condemned_record_lives_again_with_its_object() {
         }
         let found = world.meta.get(&keys::blob(&digest)).await.unwrap().unwrap();
         let record: rows::Blob = row::read(&found).unwrap();
-        assert_eq!((record.state(), record.object_key.as_str()), (rows::BlobState::Live, key.as_str()));
+        assert_eq!(
+            (record.state(), record.object_key.as_str()),
+            (rows::BlobState::Live, key.as_str())
+        );
     }
 }
 
@@ -293,37 +439,54 @@ async fn requests_are_counted() {
     let small = content(9, 90);
     let counted = |expected: &str| {
         let calls = world.calls.take();
-        let calls: Vec<_> = calls.split(' ').filter(|call| !call.starts_with("answered") && !call.starts_with("stored")).collect();
+        let calls: Vec<_> = calls
+            .split(' ')
+            .filter(|call| !call.starts_with("answered") && !call.starts_with("stored"))
+            .collect();
         assert_eq!(calls.join(" "), expected);
     };
     assert!(one.blob(&name, &sha256(&small)).await.is_err());
     counted("get×1");
     let id = one.start_upload(&name, None).await.unwrap().id;
     counted("transact×1");
-    one.finish(&name, &id, &sha256(&small), None, None, body(&small, 50)).await.unwrap();
+    one.finish(&name, &id, &sha256(&small), None, None, body(&small, 50))
+        .await
+        .unwrap();
     counted("get×1 put×1 transact×1");
 
     let small = content(10, 90);
     let id = one.start_upload(&name, None).await.unwrap().id;
     world.calls.take();
-    one.append(&name, &id, None, None, body(&small, 50)).await.unwrap();
+    one.append(&name, &id, None, None, body(&small, 50))
+        .await
+        .unwrap();
     counted("get×1 put×1 transact×1");
-    one.finish(&name, &id, &sha256(&small), None, None, body(&[], 50)).await.unwrap();
+    one.finish(&name, &id, &sha256(&small), None, None, body(&[], 50))
+        .await
+        .unwrap();
     counted("get×1 transact×1");
 
     // Content that others have: their record is read out of the refusal.
-    one.push_blob(&repo("b"), &sha256(&small), None, body(&small, 50)).await.unwrap();
+    one.push_blob(&repo("b"), &sha256(&small), None, body(&small, 50))
+        .await
+        .unwrap();
     counted("put×1 transact×3");
 
     let large = content(11, 64 * PART as usize);
     let id = one.start_upload(&name, None).await.unwrap().id;
     world.calls.take();
-    one.append(&name, &id, None, None, body(&large, 50)).await.unwrap();
+    one.append(&name, &id, None, None, body(&large, 50))
+        .await
+        .unwrap();
     counted("begin×1 get×1 part×64 transact×2");
-    one.finish(&name, &id, &sha256(&large), None, None, body(&[], 50)).await.unwrap();
+    one.finish(&name, &id, &sha256(&large), None, None, body(&[], 50))
+        .await
+        .unwrap();
     counted("complete×1 get×1 range×1 transact×2");
     let other = content(12, 64 * PART as usize);
-    one.push_blob(&name, &sha256(&other), None, body(&other, 50)).await.unwrap();
+    one.push_blob(&name, &sha256(&other), None, body(&other, 50))
+        .await
+        .unwrap();
     counted("begin×1 complete×1 part×64 transact×4");
 
     let from = super::super::MountSource::Repository(&name);
@@ -339,7 +502,10 @@ async fn race<T>(racers: impl IntoIterator<Item = impl Future<Output = T>>) -> V
 fn one_wins<T: std::fmt::Debug>(results: &[Result<T>]) {
     let won = results.iter().filter(|result| result.is_ok()).count();
     let lost = |result: &Result<T>| {
-        matches!(result, Err(RegistryError::RangeMismatch { .. } | RegistryError::UploadUnknown))
+        matches!(
+            result,
+            Err(RegistryError::RangeMismatch { .. } | RegistryError::UploadUnknown)
+        )
     };
     let all = results.iter().all(|result| result.is_ok() || lost(result));
     assert!(won == 1 && all, "{results:?}");
@@ -368,7 +534,9 @@ async fn one_chunk_sent_twice_at_once_counts_once() {
             }
             assert_eq!(two.upload(&name, &id).await.unwrap().offset, last + 1);
         }
-        one.finish(&name, &id, &sha256(&content), None, None, body(&[], 1)).await.unwrap();
+        one.finish(&name, &id, &sha256(&content), None, None, body(&[], 1))
+            .await
+            .unwrap();
         assert_eq!(pull(&two, &name, &sha256(&content)).await.unwrap(), content);
     }
 }
@@ -385,7 +553,10 @@ async fn of_different_chunks_at_once_one_counts() {
             let chunks = lengths.map(|length| content((round * 10 + n) as u64 * 3 + length as u64, length));
             let first = acknowledged.len() as u64;
             let send = |registry, chunk: &[u8]| {
-                let range = Some(ChunkRange { first, last: first + chunk.len() as u64 - 1 });
+                let range = Some(ChunkRange {
+                    first,
+                    last: first + chunk.len() as u64 - 1,
+                });
                 Registry::append(registry, &name, &id, range, None, body(chunk, 33))
             };
             let sent = race([send(&one, &chunks[0]), send(&two, &chunks[1])]).await;
@@ -393,7 +564,9 @@ async fn of_different_chunks_at_once_one_counts() {
             acknowledged.extend_from_slice(&chunks[sent.iter().position(Result::is_ok).unwrap()]);
         }
         let digest = sha256(&acknowledged);
-        two.finish(&name, &id, &digest, None, None, body(&[], 1)).await.unwrap();
+        two.finish(&name, &id, &digest, None, None, body(&[], 1))
+            .await
+            .unwrap();
         assert_eq!(pull(&one, &name, &digest).await.unwrap(), acknowledged);
     }
 }
@@ -415,15 +588,22 @@ async fn of_requests_that_end_or_carry_on_one_session_at_once_one_counts() {
             one_wins(&race([finish(&one), finish(&two)]).await);
         } else {
             let append = async {
-                Registry::append(&two, &name, &id, None, None, body(&other, 33)).await.map(drop)
+                Registry::append(&two, &name, &id, None, None, body(&other, 33))
+                    .await
+                    .map(drop)
             };
             let (finished, appended) = tokio::join!(finish(&one), append);
             let is_finished = finished.is_ok();
             one_wins(&[finished, appended]);
             if !is_finished {
-                assert!(matches!(one.blob(&name, &digest).await, Err(RegistryError::BlobUnknown)));
+                assert!(matches!(
+                    one.blob(&name, &digest).await,
+                    Err(RegistryError::BlobUnknown)
+                ));
                 let all = [head, &other].concat();
-                one.finish(&name, &id, &sha256(&all), None, None, body(&[], 1)).await.unwrap();
+                one.finish(&name, &id, &sha256(&all), None, None, body(&[], 1))
+                    .await
+                    .unwrap();
                 assert_eq!(pull(&two, &name, &sha256(&all)).await.unwrap(), all);
                 continue;
             }
@@ -439,7 +619,10 @@ async fn equal_pushes_to_many_repositories_at_once_all_succeed() {
         let members = [world.member(1), world.member(2)];
         let content = content(round, if round % 2 == 0 { 30 } else { 430 });
         let names: Vec<_> = (0..6).map(|n| repo(&format!("r{}", n % 4))).collect();
-        let pushes = names.iter().enumerate().map(|(n, name)| push(&members[n % 2], name, &content));
+        let pushes = names
+            .iter()
+            .enumerate()
+            .map(|(n, name)| push(&members[n % 2], name, &content));
         for digest in race(pushes).await {
             for name in &names {
                 assert_eq!(pull(&members[0], name, &digest).await.unwrap(), content);
@@ -456,7 +639,10 @@ async fn equal_pushes_to_many_repositories_at_once_all_succeed() {
 
 #[tokio::test]
 async fn memory_is_bounded_by_the_parts_on_their_way() {
-    use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
 
     use futures_util::StreamExt as _;
 
@@ -523,7 +709,9 @@ async fn upload_with_retries(
     n: u64,
 ) -> bool {
     for start in 0..4_usize {
-        let Ok(upload) = members[start % 2].start_upload(name, None).await else { continue };
+        let Ok(upload) = members[start % 2].start_upload(name, None).await else {
+            continue;
+        };
         for step in 0..12_usize {
             let member = &members[(step + n as usize) % 2];
             let offset = match member.upload(name, &upload.id).await {
@@ -535,9 +723,18 @@ async fn upload_with_retries(
             if rest.len() > 50 {
                 let chunk = &rest[..rest.len().div_ceil(2)];
                 let first = offset as u64;
-                let range = Some(ChunkRange { first, last: first + chunk.len() as u64 - 1 });
-                let _ = member.append(name, &upload.id, range, None, body(chunk, 44)).await;
-            } else if member.finish(name, &upload.id, digest, None, None, body(rest, 44)).await.is_ok() {
+                let range = Some(ChunkRange {
+                    first,
+                    last: first + chunk.len() as u64 - 1,
+                });
+                let _ = member
+                    .append(name, &upload.id, range, None, body(chunk, 44))
+                    .await;
+            } else if member
+                .finish(name, &upload.id, digest, None, None, body(rest, 44))
+                .await
+                .is_ok()
+            {
                 return true;
             }
         }
