@@ -55,7 +55,7 @@ pub async fn dev(options: &DevOptions, say: impl Fn(&str)) -> Result<(), StartEr
     for spec in specs.members {
         apps.push(App::bind(spec, embedded.stores()).await?);
     }
-    let running = apps.into_iter().map(App::serve).collect();
+    let running = futures_util::future::join_all(apps.into_iter().map(App::serve)).await;
     say(&greeting(options, &addresses, &specs.certificates));
     until_told(running, signals, Limits::default().drain_time).await;
     embedded.close().await;

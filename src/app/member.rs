@@ -2,17 +2,21 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{MemberSpec, StartError, Stores};
+use super::{MemberSpec, MeshSpec, StartError, Stores};
 use crate::{
     admission::Service,
     auth::AllowAnonymous,
     config::Limits,
     http::{self, FrontLimits, FrontParts, Probes, ServerLimits},
-    net::{Drain, IoSettings, Listener, ListenerSettings, Remaining, ServerTls},
-    ownership::Incarnation,
+    mesh::{Mesh, MeshServer, MeshSettings, Peers, Readiness},
+    net::{
+        CertificateFiles, ClientCertificates, ClientSpec, ClientTls, Drain, IoSettings, Listener,
+        ListenerSettings, Remaining, ServerSpec, ServerTls, TlsVersions,
+    },
+    ownership::{Hints, Owners, StaticView, View},
     placement::MemberId,
     registry::{Holder, Registry, Settings},
-    storage::{Coalesced, MeteredBlobs, MeteredMeta},
+    storage::{Coalesced, MetaStore, MeteredBlobs, MeteredMeta},
     telemetry::Metrics,
 };
 
@@ -24,7 +28,25 @@ pub struct App {
     probes: Probes,
     public: Listener,
     front: http::Front,
+    mesh: Option<MeshDoor>,
     limits: Limits,
+}
+
+/// A member's side of the mesh: the listener for other members, and what answers there.
+struct MeshDoor {
+    mesh: Arc<Mesh>,
+    server: MeshServer,
+    readiness: Readiness,
+    listener: Listener,
+}
+
+/// What the mesh is built on.
+struct MeshParts {
+    view: Arc<dyn View>,
+    meta: Arc<dyn MetaStore>,
+    local: Service,
+    metrics: Arc<Metrics>,
+    drain: Drain,
 }
 
 /// A member that runs.
@@ -51,19 +73,31 @@ impl App {
         } = spec;
         let drain = Drain::new();
         let metrics = Arc::new(Metrics::new());
-        let incarnation = Incarnation::random();
         let probes = Probes::new(id.clone(), drain.clone(), stores.clone(), metrics.clone());
 
-        let counted = counted(stores, &metrics);
+        let stores = counted(stores, &metrics);
+        let members = mesh.as_ref().map(|mesh| mesh.members.clone()).unwrap_or_default();
+        let view: Arc<dyn View> = Arc::new(StaticView::new(id.clone(), members));
         let holder = Holder {
             member: id.clone(),
-            incarnation,
+            incarnation: view.incarnation(),
         };
-        let registry = Arc::new(Registry::new(counted, holder, settings(&limits)));
-        let local = http::local(registry);
-
-        let _ = mesh;
-        let router: Service = local;
+        let registry = Registry::new(stores.clone(), holder, settings(&limits));
+        let local = http::local(Arc::new(registry));
+        let (router, mesh) = match mesh {
+            None => (local, None),
+            Some(spec) => {
+                let parts = MeshParts {
+                    view,
+                    meta: stores.meta,
+                    local,
+                    metrics: metrics.clone(),
+                    drain: drain.clone(),
+                };
+                let door = MeshDoor::bind(spec, parts, &limits).await?;
+                (door.mesh.router(), Some(door))
+            }
+        };
 
         let tls = public_tls.map(ServerTls::load).transpose()?;
         let public = Listener::bind("public", public, tls, public_settings(&limits)).await?;
@@ -82,12 +116,13 @@ impl App {
             probes,
             public,
             front,
+            mesh,
             limits,
         })
     }
 
     /// Begins to answer.
-    pub fn serve(self) -> Running {
+    pub async fn serve(self) -> Running {
         let Self {
             id,
             drain,
@@ -95,8 +130,12 @@ impl App {
             probes,
             public,
             front,
+            mesh,
             limits,
         } = self;
+        if let Some(door) = mesh {
+            door.serve(&drain).await;
+        }
         let address = public.address();
         let serving = drain.clone();
         drain.spawn("public listener", async move {
@@ -153,6 +192,68 @@ impl Running {
     }
 }
 
+impl MeshDoor {
+    async fn bind(spec: MeshSpec, parts: MeshParts, limits: &Limits) -> Result<Self, StartError> {
+        let MeshSpec {
+            listen,
+            hash_key,
+            tls,
+            ..
+        } = spec;
+        let MeshParts {
+            view,
+            meta,
+            local,
+            metrics,
+            drain,
+        } = parts;
+        let files = CertificateFiles {
+            certificate: tls.cert,
+            key: tls.key,
+        };
+        let dial = ClientTls::load(ClientSpec {
+            files: files.clone(),
+            authority: tls.ca.clone(),
+            alpn: &[b"h2"],
+        })?;
+        let answer = ServerTls::load(ServerSpec {
+            files,
+            clients: ClientCertificates::Required(tls.ca),
+            versions: TlsVersions::Only13,
+            alpn: &[b"h2"],
+        })?;
+        let settings = mesh_settings(limits);
+        let owners = Owners::new(view.clone(), hash_key, meta, Hints::new(limits.holder_hints));
+        let peers = Peers::new(view, dial, settings, drain.clone());
+        let mesh = Mesh::new(Arc::new(owners), Arc::new(peers), local, metrics, settings);
+        let mesh = Arc::new(mesh);
+        let (server, readiness) = MeshServer::new(mesh.clone(), tls.operators, drain).await?;
+        let listener = Listener::bind("mesh", listen, Some(answer), mesh_listener(limits)).await?;
+        Ok(Self {
+            mesh,
+            server,
+            readiness,
+            listener,
+        })
+    }
+
+    async fn serve(self, drain: &Drain) {
+        let Self {
+            server,
+            readiness,
+            listener,
+            ..
+        } = self;
+        readiness.ready().await;
+        let begun = drain.clone();
+        drain.spawn("health service", async move {
+            begun.begun().await;
+            readiness.not_ready().await;
+        });
+        drain.spawn("mesh listener", async move { server.serve(listener).await });
+    }
+}
+
 /// Counted where requests leave for the store, and shared before that, so that the counts are those of the store.
 fn counted(stores: Stores, metrics: &Arc<Metrics>) -> Stores {
     let meta = Arc::new(MeteredMeta::new(stores.meta, metrics.clone()));
@@ -183,6 +284,33 @@ fn public_settings(limits: &Limits) -> ListenerSettings {
         io: IoSettings {
             write_stall: limits.no_progress_timeout,
             ..IoSettings::PUBLIC
+        },
+    }
+}
+
+fn mesh_settings(limits: &Limits) -> MeshSettings {
+    MeshSettings {
+        replays: limits.replay_requests,
+        head_bytes: limits.mesh_head_bytes,
+        hold: limits.hold_time,
+        connect: limits.mesh_connect_timeout,
+        stall: limits.no_progress_timeout,
+        streams: limits.mesh_streams_per_connection,
+        stream_window: limits.mesh_stream_window_bytes,
+        bulk_connections: limits.mesh_bulk_connections_per_peer,
+        ping_every: limits.mesh_ping_interval,
+        ping_timeout: limits.mesh_ping_timeout,
+        ..MeshSettings::default()
+    }
+}
+
+fn mesh_listener(limits: &Limits) -> ListenerSettings {
+    ListenerSettings {
+        connections: limits.mesh_connections,
+        handshake: limits.tls_handshake_timeout,
+        io: IoSettings {
+            write_stall: limits.no_progress_timeout,
+            ..IoSettings::MESH
         },
     }
 }

@@ -41,6 +41,9 @@ pub enum StartError {
     /// Nobody knows which member this is.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// What was compiled in for reflection is broken.
+    #[error("the mesh can't describe itself")]
+    Reflection(#[from] tonic_reflection::server::Error),
     /// Certificates can't be made.
     #[error(transparent)]
     Certificates(#[from] CertificateError),

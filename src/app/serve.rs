@@ -27,7 +27,7 @@ pub async fn serve(config: &Config, explicit: Option<&str>) -> Result<(), StartE
         }
     };
     let drain_time = spec.limits.drain_time;
-    let running = App::bind(spec, embedded.stores()).await?.serve();
+    let running = App::bind(spec, embedded.stores()).await?.serve().await;
     until_told(vec![running], signals, drain_time).await;
     embedded.close().await;
     Ok(())
