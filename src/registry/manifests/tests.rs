@@ -3,35 +3,35 @@ use futures_util::future::join_all;
 use super::{super::testing::*, *};
 use crate::{
     oci::Page,
-    registry::{Blob, MountSource, Mounted, Names},
-    storage::{Expect, MetaStore as _, Space, Version, faulty::FaultRates, keys},
+    registry::{Blob, MountSource, Mounted},
+    storage::{Expect, MetaStore as _, Space, Version, keys},
 };
 
-fn by_tag(name: &str) -> Reference {
+pub(super) fn by_tag(name: &str) -> Reference {
     Reference::Tag(tag(name))
 }
 
-fn by_digest(body: &[u8]) -> Reference {
+pub(super) fn by_digest(body: &[u8]) -> Reference {
     Reference::Digest(sha256(body))
 }
 
-async fn tags_of(registry: &Registry, name: &RepoName) -> Vec<String> {
+pub(super) async fn tags_of(registry: &Registry, name: &RepoName) -> Vec<String> {
     registry.tags(name, &Page::default()).await.unwrap().names
 }
 
-async fn catalog(registry: &Registry) -> Vec<String> {
+pub(super) async fn catalog(registry: &Registry) -> Vec<String> {
     registry.catalog(&Page::default()).await.unwrap().names
 }
 
 /// A repository with a config, a layer, and an image of them.
-async fn pushed_image(registry: &Registry, name: &RepoName, note: &str) -> Bytes {
+pub(super) async fn pushed_image(registry: &Registry, name: &RepoName, note: &str) -> Bytes {
     let config = push(registry, name, b"{}").await;
     let layer = push(registry, name, note.as_bytes()).await;
     image(&[&config, &layer], note)
 }
 
 /// An index of these images, about `subject`.
-fn index(children: &[&Bytes], subject: Option<&Bytes>, note: &str) -> Bytes {
+pub(super) fn index(children: &[&Bytes], subject: Option<&Bytes>, note: &str) -> Bytes {
     let descriptor = |body: &Bytes| {
         serde_json::json!({
             "mediaType": MediaType::IMAGE_MANIFEST, "digest": sha256(body).as_str(), "size": body.len(),
@@ -50,7 +50,7 @@ fn index(children: &[&Bytes], subject: Option<&Bytes>, note: &str) -> Bytes {
     document.to_string().into()
 }
 
-async fn repository_row(world: &World, name: &RepoName) -> Option<rows::Repository> {
+pub(super) async fn repository_row(world: &World, name: &RepoName) -> Option<rows::Repository> {
     let found = world.meta.get(&keys::repository(name)).await.unwrap();
     found.map(|found| row::read(&found).unwrap())
 }
@@ -411,158 +411,6 @@ async fn a_mount_takes_what_the_source_holds() {
 }
 
 #[tokio::test]
-async fn listings_come_in_pages() {
-    let world = World::new();
-    let (one, name) = (world.member(1), repo("m"));
-    let body = pushed_image(&one, &name, "n").await;
-    let expected: Vec<String> = ["0", "A", "_", "a", "a.b", "aa", "b"].map(str::to_owned).into();
-    let tags: Vec<_> = expected.iter().rev().map(|name| tag(name)).collect();
-    one.put_manifest(PutManifest {
-        tags: &tags,
-        ..put(&name, &by_digest(&body), &body)
-    })
-    .await
-    .unwrap();
-    for limit in 1..9 {
-        let mut found: Vec<String> = Vec::new();
-        loop {
-            let page = Page {
-                limit,
-                last: found.last().cloned(),
-            };
-            let Names { names, more } = one.tags(&name, &page).await.unwrap();
-            assert!(names.len() == limit || !more);
-            found.extend(names);
-            if !more {
-                break;
-            }
-        }
-        assert_eq!(found, expected);
-    }
-    let from = |last: &str, limit| Page {
-        limit,
-        last: Some(last.to_owned()),
-    };
-    assert_eq!(
-        one.tags(&name, &from("a-between", 2)).await.unwrap().names,
-        ["a.b", "aa"]
-    );
-    assert_eq!(one.tags(&name, &from("z", 2)).await.unwrap(), Names::default());
-    assert_eq!(one.tags(&name, &from("", 0)).await.unwrap(), Names::default());
-    for other in ["a", "z", "m/n"] {
-        let body = pushed_image(&one, &repo(other), "n").await;
-        one.put_manifest(put(&repo(other), &by_tag("t"), &body))
-            .await
-            .unwrap();
-    }
-    assert_eq!(catalog(&one).await, ["a", "m", "m/n", "z"]);
-    let page = one.catalog(&from("a", 2)).await.unwrap();
-    assert_eq!(
-        page,
-        Names {
-            names: vec!["m".into(), "m/n".into()],
-            more: true
-        }
-    );
-}
-
-#[tokio::test]
-async fn referrers_come_filtered_and_in_pages() {
-    let world = World::new();
-    let (one, name) = (world.member(1), repo("a"));
-    let subject = pushed_image(&one, &name, "n").await;
-    let about = sha256(&subject);
-    // The subject needn't be there.
-    assert_eq!(
-        one.referrers(&repo("none"), &about, &[], &Page::default())
-            .await
-            .unwrap(),
-        Default::default()
-    );
-    let mut expected = Vec::new();
-    for n in 0..14 {
-        // Some annotations are too long for the row.
-        let note = "x".repeat(if n % 4 == 0 { 9000 + n } else { n });
-        let body = index(&[], Some(&subject), &note);
-        let pushed = one
-            .put_manifest(put(&name, &by_digest(&body), &body))
-            .await
-            .unwrap();
-        assert_eq!(pushed.subject, Some(about.clone()));
-        expected.push((pushed.digest, note));
-    }
-    expected.sort();
-    for types in [vec![], vec!["application/vnd.test.1".to_owned()]] {
-        let wanted: Vec<_> = expected
-            .iter()
-            .filter(|(_, note)| types.is_empty() || note.len() % 3 == 1)
-            .cloned()
-            .collect();
-        for limit in [1, 3, 14, 1000] {
-            let (mut found, mut last) = (Vec::new(), None);
-            loop {
-                let page = one
-                    .referrers(&name, &about, &types, &Page { limit, last })
-                    .await
-                    .unwrap();
-                assert!(page.referrers.len() <= limit);
-                for mut referrer in page.referrers {
-                    assert_eq!(referrer.descriptor.media_type.as_str(), MediaType::IMAGE_INDEX);
-                    assert!(referrer.artifact_type.is_some());
-                    found.push((
-                        referrer.descriptor.digest,
-                        referrer.annotations.remove("note").unwrap(),
-                    ));
-                }
-                last = page.next;
-                if last.is_none() {
-                    break;
-                }
-            }
-            assert_eq!(found, wanted);
-        }
-    }
-    for (digest, _) in &expected {
-        one.delete_manifest(&name, &Reference::Digest(digest.clone()), soon())
-            .await
-            .unwrap();
-    }
-    assert_eq!(
-        one.referrers(&name, &about, &[], &Page::default()).await.unwrap(),
-        Default::default()
-    );
-}
-
-#[tokio::test]
-async fn a_page_of_referrers_is_less_than_a_manifest() {
-    let world = World::new();
-    let (one, name) = (world.member(1), repo("a"));
-    let subject = pushed_image(&one, &name, "n").await;
-    for n in 0..3 {
-        let body = index(&[], Some(&subject), &"\"".repeat(900_000 + n));
-        one.put_manifest(put(&name, &by_digest(&body), &body))
-            .await
-            .unwrap();
-    }
-    let (mut count, mut last) = (0, None);
-    for _ in 0..2 {
-        let page = one
-            .referrers(&name, &sha256(&subject), &[], &Page { limit: 1000, last })
-            .await
-            .unwrap();
-        count += page.referrers.len();
-        let notes: Vec<_> = page
-            .referrers
-            .iter()
-            .map(|referrer| &referrer.annotations)
-            .collect();
-        assert!(serde_json::to_string(&notes).unwrap().len() < MAX_MANIFEST_BYTES);
-        last = page.next;
-    }
-    assert_eq!((count, last), (3, None));
-}
-
-#[tokio::test]
 async fn requests_are_counted() {
     let world = World::new();
     let (one, name) = (world.member(1), repo("a"));
@@ -653,202 +501,5 @@ async fn after_the_deadline_nothing_is_applied() {
                 "{error:?}"
             );
         }
-    }
-}
-
-/// Tries until the change was applied or certainly was not allowed; says how often that took another try.
-async fn persist<T>(mut attempt: impl AsyncFnMut() -> Result<T>) -> T {
-    for _ in 0..200 {
-        match attempt().await {
-            Ok(done) => return done,
-            Err(RegistryError::Contended) => {}
-            Err(error) => panic!("{error:?}"),
-        }
-    }
-    panic!("never applied");
-}
-
-#[tokio::test]
-async fn no_tag_of_two_members_at_once_is_lost() {
-    let world = World::new();
-    let (one, two, name) = (world.member(1), world.member(2), repo("a"));
-    let body = pushed_image(&one, &name, "n").await;
-    let (one, two) = (&one, &two);
-    let pushes = (0..400).map(|n| {
-        let (name, body) = (&name, &body);
-        async move {
-            let member = if n % 2 == 0 { one } else { two };
-            let reference = by_tag(&format!("t{n:03}"));
-            persist(async || member.put_manifest(put(name, &reference, body)).await).await;
-        }
-    });
-    join_all(pushes).await;
-    let expected: Vec<_> = (0..400).map(|n| format!("t{n:03}")).collect();
-    assert_eq!(tags_of(one, &name).await, expected);
-    let row = repository_row(&world, &name).await.unwrap();
-    assert_eq!(row.manifests, 1);
-}
-
-#[tokio::test]
-async fn pushes_and_deletes_at_once_leave_a_consistent_repository() {
-    for round in 0..60_u64 {
-        let world = World::new();
-        let (one, two, name) = (world.member(1), world.member(2), repo("a"));
-        let mut bodies = Vec::new();
-        for n in 0..3 {
-            bodies.push(pushed_image(&one, &name, &format!("{n}")).await);
-        }
-        let (one, two, name, bodies) = (&one, &two, &name, &bodies);
-        let work = (0..24_u64).map(|n| async move {
-            let member = if n % 2 == 0 { one } else { two };
-            let body = &bodies[((n * 7 + round) % 3) as usize];
-            let reference = by_tag(&format!("t{}", n % 5));
-            let result = match (n + round) % 4 {
-                0 | 1 => member.put_manifest(put(name, &reference, body)).await.map(drop),
-                2 => member.delete_manifest(name, &by_digest(body), soon()).await,
-                _ => {
-                    let layer = format!("{}", (n * 7 + round) % 3);
-                    match member.delete_blob(name, &sha256(layer.as_bytes()), soon()).await {
-                        Ok(()) => {
-                            push(member, name, layer.as_bytes()).await;
-                            Ok(())
-                        }
-                        other => other,
-                    }
-                }
-            };
-            match result {
-                Ok(())
-                | Err(
-                    RegistryError::Contended
-                    | RegistryError::ManifestUnknown
-                    | RegistryError::BlobUnknown
-                    | RegistryError::Referenced { .. }
-                    | RegistryError::ManifestBlobUnknown { .. },
-                ) => {}
-                Err(error) => panic!("{error:?}"),
-            }
-        });
-        join_all(work).await;
-        check(&world, one, name, bodies).await;
-    }
-}
-
-/// What holds of a repository whatever was done to it.
-async fn check(world: &World, registry: &Registry, name: &RepoName, bodies: &[Bytes]) {
-    let mut live = 0;
-    for body in bodies {
-        match registry.manifest(name, &by_digest(body)).await {
-            Ok((_, read)) => {
-                assert_eq!(read, *body);
-                live += 1;
-                let manifest = Manifest::parse(None, body).unwrap();
-                for blob in manifest.blobs {
-                    pull(registry, name, &blob.digest)
-                        .await
-                        .expect("a live manifest's blobs are there");
-                    let reference = keys::reference(name, &blob.digest, &sha256(body));
-                    assert!(world.meta.get(&reference).await.unwrap().is_some());
-                }
-            }
-            Err(error) => assert!(matches!(error, RegistryError::ManifestUnknown)),
-        }
-    }
-    let row = repository_row(world, name).await.unwrap_or_default();
-    assert_eq!(row.manifests, live);
-    assert_eq!(
-        catalog(registry).await,
-        if live > 0 { vec![name.to_string()] } else { vec![] }
-    );
-    let mut reverse = Vec::new();
-    for body in bodies {
-        let prefix = keys::tags_of(&sha256(body));
-        let page = world
-            .meta
-            .range(Space::Repositories, name.as_str(), &prefix, None, 1000)
-            .await
-            .unwrap();
-        let names = page
-            .entries
-            .iter()
-            .map(|entry| entry.sort[prefix.len()..].to_owned());
-        for name_of_tag in names {
-            let named = registry
-                .describe_manifest(name, &by_tag(&name_of_tag))
-                .await
-                .unwrap();
-            assert_eq!(named.digest, sha256(body));
-            reverse.push(name_of_tag);
-        }
-    }
-    reverse.sort();
-    match registry.tags(name, &Page::default()).await {
-        Ok(listed) => {
-            assert_eq!(listed.names, reverse);
-            for listed in &listed.names {
-                registry
-                    .manifest(name, &by_tag(listed))
-                    .await
-                    .expect("a tag names a live manifest");
-            }
-        }
-        Err(error) => assert!(matches!(error, RegistryError::NameUnknown) && reverse.is_empty()),
-    }
-}
-
-/// One client per tag, each with one request at a time, over two members whose stores fail. What a tag names at the end
-/// was acknowledged last, or was asked for by a request after that whose outcome is unknown: such a request counts at
-/// most once, and never after a later one of the same client was acknowledged.
-#[tokio::test]
-async fn faults_lose_no_acknowledged_change_and_apply_none_twice() {
-    for seed in 0..40_u64 {
-        let world = World::with_faults(seed, FaultRates::each(0.02));
-        let plan = world.faults.clone().unwrap();
-        plan.disable();
-        let (one, two, name) = (world.member(1), world.member(2), repo("a"));
-        let mut bodies = Vec::new();
-        for n in 0..4 {
-            bodies.push(pushed_image(&one, &name, &format!("{n}")).await);
-        }
-        plan.enable();
-        let (one, two, name, bodies) = (&one, &two, &name, &bodies);
-        let clients = (0..8_u64).map(|client| async move {
-            let reference = by_tag(&format!("t{client}"));
-            // What the tag may name: none is absent.
-            let mut possible: Vec<Option<Digest>> = vec![None];
-            for step in 0..12_u64 {
-                let member = if (client + step) % 2 == 0 { one } else { two };
-                let body = &bodies[((client * 5 + step * 3 + seed) % 4) as usize];
-                let (wanted, result) = if step % 4 == 3 {
-                    (None, member.delete_manifest(name, &reference, soon()).await)
-                } else {
-                    let pushed = member.put_manifest(put(name, &reference, body)).await.map(drop);
-                    (Some(sha256(body)), pushed)
-                };
-                match result {
-                    Ok(()) => possible = vec![wanted],
-                    Err(RegistryError::ManifestUnknown) => assert!(possible.contains(&None)),
-                    Err(RegistryError::OutcomeUnknown) => possible.push(wanted),
-                    Err(RegistryError::Contended | RegistryError::Store(_) | RegistryError::Deadline) => {}
-                    Err(error) => panic!("{error:?}"),
-                }
-            }
-            (reference, possible)
-        });
-        let ended = join_all(clients).await;
-        plan.disable();
-        let calm = world.settled().await;
-        for (reference, possible) in ended {
-            let named = match calm.describe_manifest(name, &reference).await {
-                Ok(descriptor) => Some(descriptor.digest),
-                Err(RegistryError::ManifestUnknown) => None,
-                Err(error) => panic!("{error:?}"),
-            };
-            assert!(
-                possible.contains(&named),
-                "{reference}: {named:?} of {possible:?} with seed {seed}"
-            );
-        }
-        check(&world, &calm, name, bodies).await;
     }
 }

@@ -16,6 +16,8 @@ mod finish;
 mod receive;
 mod session;
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod tests;
 
 use bytes::Bytes;

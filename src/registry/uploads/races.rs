@@ -1,0 +1,222 @@
+//! Requests that meet on one session or one digest, and stores that fail under them.
+
+use futures_util::future::join_all;
+
+use super::{super::testing::*, *};
+use crate::storage::faulty::FaultRates;
+
+/// Runs `racers` as if each were a request of its own.
+async fn race<T>(racers: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    join_all(racers).await
+}
+
+fn one_wins<T: std::fmt::Debug>(results: &[Result<T>]) {
+    let won = results.iter().filter(|result| result.is_ok()).count();
+    let lost = |result: &Result<T>| {
+        matches!(
+            result,
+            Err(RegistryError::RangeMismatch { .. } | RegistryError::UploadUnknown)
+        )
+    };
+    let all = results.iter().all(|result| result.is_ok() || lost(result));
+    assert!(won == 1 && all, "{results:?}");
+}
+
+#[tokio::test]
+async fn one_chunk_sent_twice_at_once_counts_once() {
+    for round in 0..300 {
+        let length = [30, 100, 101, 730][round % 4];
+        let world = World::new();
+        let (one, two, name) = (world.member(1), world.member(2), repo("a"));
+        let content = content(round as u64, 3 * length);
+        let id = one.start_upload(&name, None).await.unwrap().id;
+        let range = round % 2 == 0;
+        for n in 0..3 {
+            let (first, last) = ((n * length) as u64, ((n + 1) * length - 1) as u64);
+            let chunk = &content[n * length..(n + 1) * length];
+            let range = range.then_some(ChunkRange { first, last });
+            let send = |registry| Registry::append(registry, &name, &id, range, None, body(chunk, 33));
+            let sent = race([send(&one), send(&two)]).await;
+            if range.is_some() || sent.iter().any(Result::is_err) {
+                one_wins(&sent);
+            } else {
+                // Without a range, one after the other is two chunks: not what this is about.
+                panic!("they did not meet");
+            }
+            assert_eq!(two.upload(&name, &id).await.unwrap().offset, last + 1);
+        }
+        one.finish(&name, &id, &sha256(&content), None, None, body(&[], 1))
+            .await
+            .unwrap();
+        assert_eq!(pull(&two, &name, &sha256(&content)).await.unwrap(), content);
+    }
+}
+
+#[tokio::test]
+async fn of_different_chunks_at_once_one_counts() {
+    for round in 0..300 {
+        let lengths = [[30, 50], [30, 730], [730, 730], [101, 205]][round % 4];
+        let world = World::new();
+        let (one, two, name) = (world.member(1), world.member(2), repo("a"));
+        let id = one.start_upload(&name, None).await.unwrap().id;
+        let mut acknowledged = Vec::new();
+        for n in 0..3 {
+            let chunks = lengths.map(|length| content((round * 10 + n) as u64 * 3 + length as u64, length));
+            let first = acknowledged.len() as u64;
+            let send = |registry, chunk: &[u8]| {
+                let range = Some(ChunkRange {
+                    first,
+                    last: first + chunk.len() as u64 - 1,
+                });
+                Registry::append(registry, &name, &id, range, None, body(chunk, 33))
+            };
+            let sent = race([send(&one, &chunks[0]), send(&two, &chunks[1])]).await;
+            one_wins(&sent);
+            acknowledged.extend_from_slice(&chunks[sent.iter().position(Result::is_ok).unwrap()]);
+        }
+        let digest = sha256(&acknowledged);
+        two.finish(&name, &id, &digest, None, None, body(&[], 1))
+            .await
+            .unwrap();
+        assert_eq!(pull(&one, &name, &digest).await.unwrap(), acknowledged);
+    }
+}
+
+#[tokio::test]
+async fn of_requests_that_end_or_carry_on_one_session_at_once_one_counts() {
+    for round in 0..400 {
+        let length = [30, 100, 150, 730][round % 4];
+        let world = World::new();
+        let (one, two, name) = (world.member(1), world.member(2), repo("a"));
+        let content = content(round as u64, 2 * length);
+        let (head, rest) = content.split_at(length);
+        let other = [rest, b"!"].concat();
+        let id = one.start_upload(&name, None).await.unwrap().id;
+        one.append(&name, &id, None, None, body(head, 40)).await.unwrap();
+        let digest = sha256(&content);
+        let finish = |registry| Registry::finish(registry, &name, &id, &digest, None, None, body(rest, 33));
+        if round % 3 == 0 {
+            one_wins(&race([finish(&one), finish(&two)]).await);
+        } else {
+            let append = async {
+                Registry::append(&two, &name, &id, None, None, body(&other, 33))
+                    .await
+                    .map(drop)
+            };
+            let (finished, appended) = tokio::join!(finish(&one), append);
+            let is_finished = finished.is_ok();
+            one_wins(&[finished, appended]);
+            if !is_finished {
+                assert!(matches!(
+                    one.blob(&name, &digest).await,
+                    Err(RegistryError::BlobUnknown)
+                ));
+                let all = [head, &other].concat();
+                one.finish(&name, &id, &sha256(&all), None, None, body(&[], 1))
+                    .await
+                    .unwrap();
+                assert_eq!(pull(&two, &name, &sha256(&all)).await.unwrap(), all);
+                continue;
+            }
+        }
+        assert_eq!(pull(&two, &name, &digest).await.unwrap(), content);
+    }
+}
+
+#[tokio::test]
+async fn equal_pushes_to_many_repositories_at_once_all_succeed() {
+    for round in 0..60 {
+        let world = World::new();
+        let members = [world.member(1), world.member(2)];
+        let content = content(round, if round % 2 == 0 { 30 } else { 430 });
+        let names: Vec<_> = (0..6).map(|n| repo(&format!("r{}", n % 4))).collect();
+        let pushes = names
+            .iter()
+            .enumerate()
+            .map(|(n, name)| push(&members[n % 2], name, &content));
+        for digest in race(pushes).await {
+            for name in &names {
+                assert_eq!(pull(&members[0], name, &digest).await.unwrap(), content);
+            }
+        }
+        let mut keys: Vec<_> = Vec::new();
+        for name in &names {
+            keys.push(members[0].blob(name, &sha256(&content)).await.unwrap().object_key);
+        }
+        keys.dedup();
+        assert_eq!(keys.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_in_spite_of_faults_is_whole() {
+    for seed in 0..40 {
+        let world = World::with_faults(seed, FaultRates::each(0.03));
+        let members = [world.member(1), world.member(2)];
+        let name = repo("a");
+        let uploads = (0..12_u64).map(|n| {
+            let (members, name) = (&members, &name);
+            async move {
+                let content = content(seed * 100 + n, [0, 40, 150, 620][n as usize % 4]);
+                let digest = sha256(&content);
+                let done = upload_with_retries(members, name, &content, &digest, n).await;
+                (digest, content, done)
+            }
+        });
+        let ended = race(uploads).await;
+        world.faults.as_ref().unwrap().disable();
+        let calm = world.settled().await;
+        let mut acknowledged = 0;
+        for (digest, content, done) in ended {
+            // Whatever became of the request, what is there is whole.
+            match pull(&calm, &name, &digest).await {
+                Ok(pulled) => assert_eq!(pulled, content),
+                Err(error) => assert!(matches!(error, RegistryError::BlobUnknown) && !done, "{error:?}"),
+            }
+            acknowledged += u32::from(done);
+        }
+        assert!(acknowledged >= 6, "{acknowledged} of 12 with seed {seed}");
+    }
+}
+
+/// What a patient client does: asks where the session stands, goes on there, and starts again when it is gone.
+async fn upload_with_retries(
+    members: &[Registry; 2],
+    name: &RepoName,
+    content: &[u8],
+    digest: &Digest,
+    n: u64,
+) -> bool {
+    for start in 0..4_usize {
+        let Ok(upload) = members[start % 2].start_upload(name, None).await else {
+            continue;
+        };
+        for step in 0..12_usize {
+            let member = &members[(step + n as usize) % 2];
+            let offset = match member.upload(name, &upload.id).await {
+                Ok(upload) => usize::try_from(upload.offset).unwrap(),
+                Err(RegistryError::UploadUnknown) => break,
+                Err(_) => continue,
+            };
+            let rest = &content[offset..];
+            if rest.len() > 50 {
+                let chunk = &rest[..rest.len().div_ceil(2)];
+                let first = offset as u64;
+                let range = Some(ChunkRange {
+                    first,
+                    last: first + chunk.len() as u64 - 1,
+                });
+                let _ = member
+                    .append(name, &upload.id, range, None, body(chunk, 44))
+                    .await;
+            } else if member
+                .finish(name, &upload.id, digest, None, None, body(rest, 44))
+                .await
+                .is_ok()
+            {
+                return true;
+            }
+        }
+    }
+    false
+}
