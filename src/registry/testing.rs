@@ -75,6 +75,11 @@ impl World {
         world
     }
 
+    /// The rows, as a member without faults sees them.
+    pub(super) fn store(&self) -> impl MetaStore {
+        self.polite()
+    }
+
     fn polite(&self) -> Polite {
         Polite {
             meta: self.meta.clone(),

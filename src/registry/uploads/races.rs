@@ -3,7 +3,10 @@
 use futures_util::future::join_all;
 
 use super::{super::testing::*, *};
-use crate::storage::faulty::FaultRates;
+use crate::{
+    registry::{MountSource, Mounted},
+    storage::{BlobStore as _, MetaStore as _, Outcome, Space, faulty::FaultRates},
+};
 
 /// Runs `racers` as if each were a request of its own.
 async fn race<T>(racers: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
@@ -121,6 +124,118 @@ async fn of_requests_that_end_or_carry_on_one_session_at_once_one_counts() {
         }
         assert_eq!(pull(&two, &name, &digest).await.unwrap(), content);
     }
+}
+
+#[tokio::test]
+async fn what_is_linked_is_what_was_hashed_also_when_two_finish_with_different_bytes() {
+    for round in 0..400 {
+        let (head, rest) = [(0, 30), (100, 30), (150, 90), (730, 90), (250, 200)][round % 5];
+        let world = World::new();
+        let (one, two, name) = (world.member(1), world.member(2), repo("a"));
+        let seed = round as u64 * 3;
+        let (head, first, second) = (
+            content(seed, head),
+            content(seed + 1, rest),
+            content(seed + 2, rest),
+        );
+        let id = one.start_upload(&name, None).await.unwrap().id;
+        one.append(&name, &id, None, None, body(&head, 40)).await.unwrap();
+        let wholes = [[&*head, &*first].concat(), [&*head, &*second].concat()];
+        let digests = wholes.each_ref().map(|whole| sha256(whole));
+        let finish = |registry, rest, digest| {
+            Registry::finish(registry, &name, &id, digest, None, None, body(rest, 33))
+        };
+        let ended = race([
+            finish(&one, &first, &digests[0]),
+            finish(&two, &second, &digests[1]),
+        ])
+        .await;
+        one_wins(&ended);
+        for ((whole, digest), ended) in wholes.iter().zip(&digests).zip(&ended) {
+            match pull(&one, &name, digest).await {
+                Ok(pulled) => assert!(ended.is_ok() && pulled == *whole),
+                Err(error) => assert!(ended.is_err() && matches!(error, RegistryError::BlobUnknown)),
+            }
+        }
+    }
+}
+
+/// Collects a digest by the rules of G3: condemns the record, then looks for links, and removes what has none.
+async fn collect(world: &World, digest: &Digest) {
+    let meta = world.store();
+    let find = async || {
+        let found = meta.get(&keys::blob(digest)).await.unwrap()?;
+        let record: rows::Blob = row::read(&found).unwrap();
+        Some((record, found.version))
+    };
+    let replace = async |expect, row: Option<&rows::Blob>| {
+        let key = keys::blob(digest);
+        let op = match row {
+            Some(row) => key.put(Expect::Version(expect), row::bytes(row)),
+            None => key.delete(Expect::Version(expect)),
+        };
+        let version = Version::random();
+        (meta.transact(version, &[op]).await.unwrap() == Outcome::Committed).then_some(version)
+    };
+    let Some((record, version)) = find().await else {
+        return;
+    };
+    let condemned = rows::Blob {
+        state: rows::BlobState::Condemned.into(),
+        ..record.clone()
+    };
+    let Some(version) = replace(version, Some(&condemned)).await else {
+        return;
+    };
+    let links = meta
+        .range(Space::Links, digest.as_str(), "", None, 1)
+        .await
+        .unwrap();
+    if !links.entries.is_empty() {
+        replace(version, Some(&record)).await;
+    } else if replace(version, None).await.is_some() {
+        let object = row::object_key(&record.object_key).unwrap();
+        world.blobs.delete(&object).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_collector_never_takes_what_is_linked_meanwhile() {
+    let (mut collected, mut kept) = (0, 0);
+    for round in 0..300 {
+        let world = World::new();
+        let (one, two) = (world.member(1), world.member(2));
+        let (a, b, c) = (repo("a"), repo("b"), repo("c"));
+        let content = content(round, 60);
+        let digest = push(&one, &a, &content).await;
+        one.delete_blob(&a, &digest, soon()).await.unwrap();
+        let pushed = async {
+            if round % 2 == 0 {
+                push(&two, &b, &content).await;
+            }
+        };
+        let mounted = async { one.mount(&c, &digest, MountSource::Anywhere).await.unwrap() };
+        let collector = async {
+            for _ in 0..3 {
+                collect(&world, &digest).await;
+            }
+        };
+        let (mounted, (), ()) = tokio::join!(mounted, pushed, collector);
+        match mounted {
+            Mounted::Linked => {
+                assert_eq!(pull(&two, &c, &digest).await.unwrap(), content);
+                kept += 1;
+            }
+            Mounted::NotHere => collected += 1,
+        }
+        if round % 2 == 0 {
+            assert_eq!(pull(&one, &b, &digest).await.unwrap(), content);
+        }
+    }
+    assert!(
+        collected > 10 && kept > 10,
+        "they meet in all ways: {collected} and {kept}"
+    );
 }
 
 #[tokio::test]
