@@ -160,6 +160,48 @@ async fn what_is_linked_is_what_was_hashed_also_when_two_finish_with_different_b
     }
 }
 
+#[tokio::test]
+async fn a_chunk_acknowledged_beside_an_end_that_needs_no_more_bytes_is_kept() {
+    let (mut ends, mut chunks) = (0, 0);
+    for round in 0..300 {
+        let world = World::new();
+        let (one, two, name) = (world.member(1), world.member(2), repo("a"));
+        // All of it in full parts: whoever ends this has nothing to send.
+        let content = content(round, 330);
+        let (head, rest) = content.split_at(300);
+        let id = one.start_upload(&name, None).await.unwrap().id;
+        one.append(&name, &id, None, None, body(head, 40)).await.unwrap();
+        let digest = sha256(head);
+        let finish = async {
+            for _ in 0..round % 23 {
+                tokio::task::yield_now().await;
+            }
+            Registry::finish(&one, &name, &id, &digest, None, None, body(&[], 33)).await
+        };
+        let append = Registry::append(&two, &name, &id, None, None, body(rest, 33));
+        let (finished, appended) = tokio::join!(finish, append);
+        (ends, chunks) = (
+            ends + u32::from(finished.is_ok()),
+            chunks + u32::from(appended.is_ok()),
+        );
+        one_wins(&[finished, appended.map(drop)]);
+        if let Ok(upload) = two.upload(&name, &id).await {
+            assert_eq!(upload.offset, 330);
+            let digest = sha256(&content);
+            two.finish(&name, &id, &digest, None, None, body(&[], 1))
+                .await
+                .unwrap();
+            assert_eq!(pull(&one, &name, &digest).await.unwrap(), content);
+        } else {
+            assert_eq!(pull(&one, &name, &digest).await.unwrap(), head);
+        }
+    }
+    assert!(
+        ends > 10 && chunks > 10,
+        "they meet in all ways: {ends} and {chunks}"
+    );
+}
+
 /// Collects a digest by the rules of G3: condemns the record, then looks for links, and removes what has none.
 async fn collect(world: &World, digest: &Digest) {
     let meta = world.store();
@@ -209,12 +251,22 @@ async fn a_collector_never_takes_what_is_linked_meanwhile() {
         let content = content(round, 60);
         let digest = push(&one, &a, &content).await;
         one.delete_blob(&a, &digest, soon()).await.unwrap();
+        // Each gets ahead of the others in some rounds.
+        let after = async |steps: u64| {
+            for _ in 0..steps {
+                tokio::task::yield_now().await;
+            }
+        };
         let pushed = async {
             if round % 2 == 0 {
+                after(round * 7 % 41).await;
                 push(&two, &b, &content).await;
             }
         };
-        let mounted = async { one.mount(&c, &digest, MountSource::Anywhere).await.unwrap() };
+        let mounted = async {
+            after(round * 5 % 37).await;
+            one.mount(&c, &digest, MountSource::Anywhere).await.unwrap()
+        };
         let collector = async {
             for _ in 0..3 {
                 collect(&world, &digest).await;
