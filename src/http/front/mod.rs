@@ -56,10 +56,6 @@ pub struct FrontLimits {
     pub deadline: Duration,
     /// The same for a transfer. What lies in the trash is kept for longer.
     pub transfer_deadline: Duration,
-    /// Bytes of a refused body that are still read.
-    pub drain_bytes: u64,
-    /// And for how long.
-    pub drain_time: Duration,
 }
 
 impl From<&Limits> for FrontLimits {
@@ -68,8 +64,6 @@ impl From<&Limits> for FrontLimits {
             requests: limits.front_requests,
             deadline: limits.request_deadline,
             transfer_deadline: limits.trash_time / 2,
-            drain_bytes: limits.refused_body_drain_bytes,
-            drain_time: limits.refused_body_drain_time,
         }
     }
 }
@@ -108,11 +102,6 @@ pub fn front(parts: FrontParts) -> Front {
         step(early::Bodiless),
         // A panic is one request's failure.
         step(early::Contain),
-        // What is left of a refused body is read, or Go's clients see a reset instead of the answer.
-        step(early::Leftovers {
-            bytes: limits.drain_bytes,
-            time: limits.drain_time,
-        }),
         // Probes and metrics: no permit, no decision.
         step(probes),
         // What it asks for.

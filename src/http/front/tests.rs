@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use http::{Method, StatusCode, Version, header};
+use http::{Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tower::{ServiceExt as _, service_fn};
 
 use super::*;
 use crate::{
-    admission::{self, Admitted, BodyError, Served},
+    admission::{self, Admitted, Served},
     auth::AllowAnonymous,
     net::Drain,
     registry::Stores,
@@ -238,44 +238,6 @@ async fn a_panic_is_one_requests_failure() {
         let response = front.ask(request(Method::GET, "/v2/")).await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!text(response).await.contains("on purpose"));
-    }
-}
-
-/// A body that counts what was read of it.
-fn counted(pieces: usize, read: &Arc<Mutex<usize>>) -> Body {
-    let read = read.clone();
-    let stream = futures_util::stream::iter((0..pieces).map(move |_| {
-        *read.lock() += 1;
-        Ok::<_, BodyError>(http_body::Frame::data(bytes::Bytes::from(vec![0; 64 * 1024])))
-    }));
-    http_body_util::StreamBody::new(stream).boxed_unsync()
-}
-
-#[tokio::test]
-async fn what_is_left_of_a_refused_body_is_read_up_to_a_bound() {
-    let front = fixture(1, ok);
-    let bound = usize::try_from(Limits::default().refused_body_drain_bytes).unwrap() / (64 * 1024);
-    for (pieces, expected) in [(3, 3), (bound * 4, bound)] {
-        let read = Arc::default();
-        let put = request(Method::PUT, "/nowhere")
-            .body(counted(pieces, &read))
-            .unwrap();
-        assert_eq!(front.send(put).await.status(), StatusCode::NOT_FOUND);
-        assert_eq!(*read.lock(), expected);
-    }
-}
-
-#[tokio::test]
-async fn a_body_that_waits_for_leave_is_not_touched_by_a_refusal() {
-    let front = fixture(1, ok);
-    for version in [Version::HTTP_11, Version::HTTP_2] {
-        let read = Arc::default();
-        let mut put = request(Method::PUT, "/nowhere").version(version);
-        if version == Version::HTTP_11 {
-            put = put.header("expect", "100-continue");
-        }
-        front.send(put.body(counted(3, &read)).unwrap()).await;
-        assert_eq!(*read.lock(), 0, "{version:?}");
     }
 }
 
