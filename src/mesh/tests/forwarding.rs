@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 
-use super::harness::*;
+use super::{fake::*, harness::*};
 use crate::{
     admission::{Body, BodyError, Failure, Served, empty, full},
     mesh::{Forwarding, MeshSettings},
@@ -391,4 +391,38 @@ async fn a_drain_lets_what_is_in_flight_finish_and_takes_nothing_new() {
 
     // The front's own connections don't hold it up either.
     assert_eq!(cluster.at(1).drain.finish(Duration::from_secs(10)).await, vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_before_the_body_was_read_ends_the_upload() {
+    struct Dropped(Arc<AtomicBool>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let cluster = cluster(2).await;
+    let repository = cluster.repository(&[2]);
+    cluster.at(2).toy.behaviour.lock().is_early = true;
+    for _ in 0..5 {
+        let is_dropped = Arc::new(AtomicBool::new(false));
+        let guard = Dropped(is_dropped.clone());
+        let endless = tokio_stream::StreamExt::map(tokio_stream::iter(0u64..), move |n| {
+            let _guard = &guard;
+            Ok::<_, BodyError>(http_body::Frame::data(bytes(n, n + 50_000)))
+        });
+        let response = call(
+            cluster.at(1),
+            push(&repository, Body::new(StreamBody::new(endless))),
+        )
+        .await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "no");
+        eventually("the client's body is given back", || {
+            is_dropped.load(Ordering::SeqCst)
+        })
+        .await;
+    }
+    assert_eq!(cluster.at(1).mesh.peers.state(&id(2)).connections, 1);
+    assert_eq!(cluster.at(1).toy.calls(), 0);
 }

@@ -1,31 +1,29 @@
 //! A mesh of a few members around a toy local service, and peers that don't keep to the protocol.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
-use bytes::Bytes;
-use futures_util::Stream;
+use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt as _, StreamBody};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use prost::Message as _;
 use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::TlsConnector;
-use tonic::{
-    Request, Response, Status, Streaming,
-    service::Routes,
-    transport::{Channel, Endpoint},
-};
+use tonic::transport::{Channel, Endpoint};
 use tower::{ServiceExt as _, service_fn, util::BoxCloneSyncService};
 
 use crate::{
     admission::{Admitted, BlobSource, Body, BodyError, Grants, Identity, RequestId, Served, Service, full},
     config::Limits,
-    mesh::{Mesh, MeshServer, MeshSettings, Peers, Readiness, pb},
+    mesh::{Mesh, MeshServer, MeshSettings, Peers, Readiness},
     net::{
-        Buffered, CertificateFiles, ClientTls, Connection, Drain, Io, Listener, ServerTls,
-        test_certificates::Authority,
+        Buffered, CertificateFiles, ClientTls, Drain, Io, Listener, ServerTls, test_certificates::Authority,
     },
     oci::{Action, Algorithm, Digest, RepoName, Route},
     ownership::{Hints, Owners, StaticView, View},
@@ -38,17 +36,37 @@ pub(super) fn key() -> HashKey {
     HashKey::new(*b"loremipsumdolors")
 }
 
-/// Byte `n` of every blob.
-pub(super) fn byte(n: u64) -> u8 {
-    ((n * 31 + n / 251) % 253) as u8
-}
+/// After so many bytes a blob begins anew.
+const PERIOD: usize = 63_503;
 
+static CONTENT: LazyLock<Bytes> = LazyLock::new(|| {
+    (0..PERIOD * 10)
+        .map(|n| (n * 31 + n / 251) as u64 % 253)
+        .map(|n| n as u8)
+        .collect()
+});
+
+/// The bytes from `first` to `last` of every blob.
 pub(super) fn bytes(first: u64, last: u64) -> Bytes {
-    (first..=last).map(byte).collect()
+    let (first, last) = (first as usize, last as usize);
+    let mut joined = BytesMut::new();
+    let mut at = first;
+    loop {
+        let piece = (last + 1 - at).min(PERIOD * 9);
+        let piece = CONTENT.slice(at % PERIOD..at % PERIOD + piece);
+        at += piece.len();
+        if at > last && joined.is_empty() {
+            return piece;
+        }
+        joined.extend_from_slice(&piece);
+        if at > last {
+            return joined.freeze();
+        }
+    }
 }
 
 /// How a toy service behaves besides answering.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Behaviour {
     /// Length of every blob.
     pub(super) length: u64,
@@ -56,6 +74,10 @@ pub(super) struct Behaviour {
     pub(super) fail_after: Option<u64>,
     /// Bodies of blobs stand still after that many bytes.
     pub(super) hang_after: Option<u64>,
+    /// Requests with a body are answered without reading it.
+    pub(super) is_early: bool,
+    /// Bodies are counted, not kept.
+    pub(super) sink: bool,
     /// No request is answered.
     pub(super) is_mute: bool,
     /// The digest blobs claim to have, in place of the one asked for.
@@ -77,7 +99,6 @@ pub(super) struct Toy {
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) method: Method,
-    pub(super) target: String,
     pub(super) headers: http::HeaderMap,
     pub(super) identity: Identity,
     pub(super) grants: Grants,
@@ -98,10 +119,7 @@ impl Toy {
     fn new() -> Arc<Self> {
         let behaviour = Behaviour {
             length: 1000,
-            fail_after: None,
-            hang_after: None,
-            is_mute: false,
-            lies: false,
+            ..Behaviour::default()
         };
         Arc::new(Self {
             behaviour: Mutex::new(behaviour),
@@ -139,7 +157,6 @@ impl Toy {
         let (parts, body) = request.into_parts();
         let mut seen = Seen {
             method: parts.method,
-            target: parts.uri.to_string(),
             headers: parts.headers,
             identity,
             grants,
@@ -151,6 +168,19 @@ impl Toy {
             asked.push(seen.clone());
             asked.len() - 1
         };
+        if self.behaviour.lock().is_early {
+            return http::Response::builder()
+                .status(403)
+                .body(full("no".into()))
+                .unwrap();
+        }
+        if self.behaviour.lock().sink {
+            let mut body = body;
+            while let Some(frame) = body.frame().await {
+                frame.unwrap();
+            }
+            return http::Response::new(full("ok".into()));
+        }
         let body = body.collect().await.map(http_body_util::Collected::to_bytes);
         seen.body = body.map_err(|error| error.to_string());
         self.asked.lock()[index] = seen.clone();
@@ -275,7 +305,6 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Sized<B> {
 }
 
 pub(super) struct Member {
-    pub(super) id: MemberId,
     pub(super) mesh: Arc<Mesh>,
     pub(super) router: Service,
     pub(super) toy: Arc<Toy>,
@@ -348,7 +377,12 @@ pub(super) async fn listen(authority: &Authority, tls: &CertificateFiles, n: usi
 }
 
 impl Cluster {
-    async fn member(&self, n: usize, tls: &CertificateFiles, settings: MeshSettings) -> (Member, MeshServer) {
+    pub(super) async fn member(
+        &self,
+        n: usize,
+        tls: &CertificateFiles,
+        settings: MeshSettings,
+    ) -> (Member, MeshServer) {
         let view: Arc<dyn View> = Arc::new(StaticView::new(id(n), self.addresses.clone()));
         let drain = Drain::new();
         let owners = Arc::new(Owners::new(
@@ -374,7 +408,6 @@ impl Cluster {
         let router = mesh.router();
         (
             Member {
-                id: id(n),
                 mesh,
                 router,
                 toy,
@@ -540,94 +573,4 @@ pub(super) async fn eventually(what: &str, condition: impl Fn() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("it never came to this: {what}");
-}
-
-type Answers = Pin<Box<dyn Stream<Item = Result<pb::Response, Status>> + Send>>;
-type Script = dyn Fn(Streaming<pb::Request>) -> Answers + Send + Sync;
-
-/// A member that answers as a test says.
-struct Fake(Arc<Script>);
-
-#[async_trait::async_trait]
-impl pb::mesh_server::Mesh for Fake {
-    type ForwardStream = Answers;
-
-    async fn forward(&self, request: Request<Streaming<pb::Request>>) -> Result<Response<Answers>, Status> {
-        Ok(Response::new((self.0)(request.into_inner())))
-    }
-}
-
-impl Cluster {
-    /// Puts a fake in the place of member `n`: members made from now on find it there.
-    pub(super) async fn with_fake(
-        script: impl Fn(Streaming<pb::Request>) -> Answers + Send + Sync + 'static,
-        settings: MeshSettings,
-    ) -> (Self, Drain) {
-        let mut cluster = cluster_with(1, settings).await;
-        let tls = cluster.authority.issue("member-2", &[id(2).host()]);
-        let listener = listen(&cluster.authority, &tls, 2).await;
-        cluster.addresses.push((id(2), listener.address().to_string()));
-        let tls = cluster.authority.issue("member-1", &[id(1).host()]);
-        let (front, _) = cluster.member(1, &tls, settings).await;
-        cluster.members = vec![front];
-        let routes = Routes::new(pb::mesh_server::MeshServer::new(Fake(Arc::new(script))));
-        let drain = Drain::new();
-        let accepting = drain.clone();
-        drain.spawn("fake", async move {
-            let executor = accepting.executor();
-            let handler = move |connection: Connection| {
-                let builder = hyper::server::conn::http2::Builder::new(executor.clone());
-                let service = TowerToHyperService::new(routes.clone());
-                async move {
-                    let _ = builder
-                        .serve_connection(TokioIo::new(connection.io), service)
-                        .await;
-                }
-            };
-            listener.serve(&accepting, handler).await;
-        });
-        (cluster, drain)
-    }
-}
-
-pub(super) fn frame(kind: pb::response::Kind) -> Result<pb::Response, Status> {
-    Ok(pb::Response { kind: Some(kind) })
-}
-
-pub(super) fn accepted() -> Result<pb::Response, Status> {
-    frame(pb::response::Kind::Accepted(pb::Accepted {}))
-}
-
-pub(super) fn head(content_length: Option<u64>) -> Result<pb::Response, Status> {
-    frame(pb::response::Kind::Head(pb::ResponseHead {
-        status: 200,
-        content_length,
-        ..Default::default()
-    }))
-}
-
-pub(super) fn data(bytes: impl Into<Bytes>) -> Result<pb::Response, Status> {
-    frame(pb::response::Kind::Data(bytes.into()))
-}
-
-pub(super) fn end(bytes: u64) -> Result<pb::Response, Status> {
-    frame(pb::response::Kind::End(pb::End { bytes }))
-}
-
-/// The answers that `script` sends.
-pub(super) fn async_stream<F, S>(script: S) -> impl Stream<Item = Result<pb::Response, Status>> + Send
-where
-    S: FnOnce(tokio::sync::mpsc::Sender<Result<pb::Response, Status>>) -> F,
-    F: Future<Output = ()> + Send + 'static,
-{
-    let (sender, mut receiver) = tokio::sync::mpsc::channel(16);
-    let mut script = Some(Box::pin(script(sender)));
-    futures_util::stream::poll_fn(move |cx| {
-        if let Some(running) = &mut script
-            && running.as_mut().poll(cx).is_ready()
-        {
-            script = None;
-        }
-        receiver.poll_recv(cx)
-    })
 }

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 
-use super::harness::*;
+use super::{fake::*, harness::*};
 use crate::{
-    admission::{BodyError, Served},
+    admission::{Body, BodyError, Served},
     mesh::{
         MeshSettings,
         frames::{Asked, request_head},
@@ -312,7 +315,9 @@ async fn a_front_that_stands_still_is_given_up() {
 async fn a_client_whose_upload_breaks_leaves_no_shorter_one() {
     let cluster = cluster(2).await;
     let repository = cluster.repository(&[2]);
-    let body = pieces(vec![Ok("abc".into()), Err(BodyError::Client("reset".into()))]);
+    let pieces = tokio_stream::iter([Ok("abc".into()), Err(BodyError::Client("reset".into()))]);
+    let slow = pieces.throttle(Duration::from_millis(200));
+    let body = Body::new(StreamBody::new(slow.map(|piece| piece.map(Frame::data))));
     let response = call(cluster.at(1), push(&repository, body)).await;
     // Whatever the client would be told: it is gone, and the owner saw a failure.
     assert!(!response.status().is_success());

@@ -1,5 +1,6 @@
 //! Members talking to each other over TCP and TLS, in one process.
 
+mod fake;
 mod forwarding;
 mod harness;
 mod hostile;

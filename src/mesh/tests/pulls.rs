@@ -7,7 +7,7 @@ use http::{StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
-use super::harness::*;
+use super::{fake::*, harness::*};
 use crate::{
     admission::BodyError,
     mesh::{MeshSettings, pb},
@@ -171,10 +171,7 @@ async fn a_pull_is_not_finished_with_other_bytes() {
             let mut toy = cluster.at(n).toy.behaviour.lock();
             *toy = Behaviour {
                 length: 800_000,
-                fail_after: None,
-                hang_after: None,
-                is_mute: false,
-                lies: false,
+                ..Behaviour::default()
             };
         }
         cluster.at(2).toy.behaviour.lock().fail_after = Some(400_000);
