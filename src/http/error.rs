@@ -145,7 +145,9 @@ pub(super) fn registry(error: &RegistryError) -> Answer {
         }
         RegistryError::TooManyTags => Answer::new(StatusCode::URI_TOO_LONG, ErrorCode::TagInvalid, message),
         RegistryError::Referenced { .. } => {
+            // Not now, but reading it is allowed: a 405 must say so.
             Answer::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Denied, message)
+                .with(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
         }
         RegistryError::Denied => Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message),
         RegistryError::Contended => {

@@ -5,6 +5,7 @@
 
 mod error;
 mod front;
+mod linger;
 mod local;
 mod probes;
 mod server;

@@ -252,7 +252,11 @@ mod tests {
     const SETTINGS: ListenerSettings = ListenerSettings {
         connections: 2,
         handshake: Duration::from_millis(300),
-        io: IoSettings::PUBLIC,
+        io: IoSettings {
+            read_buffer: 64 * 1024,
+            write_buffer: 64 * 1024,
+            write_stall: Duration::from_secs(60),
+        },
     };
 
     async fn bind(tls: Option<ServerTls>) -> Listener {

@@ -169,7 +169,7 @@ impl Drop for Line {
                     status,
                     bytes_in,
                     bytes_out = self.bytes_out,
-                    duration_ms = took.as_secs_f64() * 1e3,
+                    duration_ms = (took.as_secs_f64() * 1e6).round() / 1e3,
                     served = if owner.is_some() { "forwarded" } else { "local" },
                     owner = owner.map(AsRef::<str>::as_ref),
                     request_id = %self.id,

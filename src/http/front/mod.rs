@@ -6,8 +6,8 @@
 
 mod access;
 mod admit;
-mod early;
 mod identify;
+mod responses;
 pub(super) mod step;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
@@ -98,10 +98,10 @@ pub fn front(parts: FrontParts) -> Front {
         }),
         // What took how long, on every response.
         step(access::Timing),
-        // A response to HEAD has no body.
-        step(early::Bodiless),
+        // A response to HEAD has no body; one that is empty is read to its end.
+        step(responses::Bodiless),
         // A panic is one request's failure.
-        step(early::Contain),
+        step(responses::Contain),
         // Probes and metrics: no permit, no decision.
         step(probes),
         // What it asks for.

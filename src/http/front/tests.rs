@@ -232,6 +232,29 @@ async fn a_response_to_head_has_a_length_and_no_body() {
 }
 
 #[tokio::test]
+async fn an_empty_body_from_another_member_is_read_to_its_end() {
+    let ended = Arc::new(Mutex::new(false));
+    let seen = ended.clone();
+    let front = fixture(1, move |_| {
+        let ended = ended.clone();
+        async move {
+            let end = futures_util::stream::once(async move {
+                tokio::task::yield_now().await;
+                *ended.lock() = true;
+                Ok(http_body::Frame::data(bytes::Bytes::new()))
+            });
+            let mut response = Response::new(http_body_util::StreamBody::new(end).boxed_unsync());
+            response.headers_mut().insert(header::CONTENT_LENGTH, 0.into());
+            response
+        }
+    });
+    let response = front.ask(request(Method::DELETE, "/v2/a/manifests/x")).await;
+    assert!(*seen.lock());
+    assert!(http_body::Body::is_end_stream(response.body()));
+    assert!(front.counts("portolan_requests_in_flight 0"));
+}
+
+#[tokio::test]
 async fn a_panic_is_one_requests_failure() {
     let front = fixture(1, |_| async { panic!("on purpose") });
     for _ in 0..2 {

@@ -1,10 +1,12 @@
-//! What HTTP wants of a server that answers in part, or in a panic.
+//! Responses as HTTP wants them: none to HEAD has a body, and a panic has an answer, too.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt as _;
-use http::{HeaderValue, Method, Response, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use tokio::time::timeout;
 
 use super::{
     Exchange,
@@ -16,8 +18,15 @@ use crate::{
 };
 
 /// A response to HEAD has the head of the response to GET, and no body. (hyper sees to it on HTTP/1 only.)
+///
+/// hyper drops a body that it won't send. One that comes from another member is read to its end here, where nothing is
+/// to be read but the end: a stream that is dropped before would be reset, and resets are counted against the
+/// connection.
 #[derive(Clone)]
 pub(super) struct Bodiless;
+
+/// How long an end may take that comes right behind its head.
+const END_WITHIN: Duration = Duration::from_secs(5);
 
 impl Step for Bodiless {
     type In = Exchange;
@@ -26,17 +35,32 @@ impl Step for Bodiless {
     async fn run<N: Next<Exchange>>(self, exchange: Exchange, next: N) -> Response<Body> {
         let is_head = exchange.request.method() == Method::HEAD;
         let mut response = next.go(exchange).await;
-        if !is_head || response.body().is_end_stream() {
+        if response.body().is_end_stream() || !(is_head || is_empty(&response)) {
             return response;
         }
-        if let Some(length) = response.body().size_hint().exact() {
+        if let (true, Some(length)) = (is_head, response.body().size_hint().exact()) {
             response
                 .headers_mut()
                 .entry(header::CONTENT_LENGTH)
                 .or_insert(HeaderValue::from(length));
         }
-        response.map(|_| admission::empty())
+        let (parts, mut body) = response.into_parts();
+        let end = async { while let Some(Ok(_)) = body.frame().await {} };
+        // What isn't there can't be cut short: the answer is whole whatever comes of it.
+        let _ = timeout(END_WITHIN, end).await;
+        Response::from_parts(parts, admission::empty())
     }
+}
+
+/// Whether the head says that nothing follows.
+fn is_empty(response: &Response<Body>) -> bool {
+    matches!(
+        response.status(),
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    ) || response
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .is_some_and(|length| length == "0")
 }
 
 /// A panic answers 500 and leaves the connection, and on HTTP/2 everything else on it, alone.
