@@ -133,6 +133,11 @@ impl Run {
         self.client.door
     }
 
+    /// Whether what concerns this run's repositories is forwarded.
+    pub(crate) fn is_forwarded(&self) -> bool {
+        self.names.members[self.home].as_str() != self.client.door.to_string()
+    }
+
     /// The same way in, without a record.
     pub(crate) fn quietly(&self) -> Self {
         Self { exchanges: Arc::default(), ..self.clone() }
