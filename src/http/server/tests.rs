@@ -31,7 +31,6 @@ where
     let limits = ServerLimits {
         head_timeout: Duration::from_millis(300),
         idle_timeout: Duration::from_millis(600),
-        linger_time: Duration::from_secs(1),
         ..ServerLimits::from(&Limits::default())
     };
     let settings = ListenerSettings {
