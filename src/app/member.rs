@@ -10,7 +10,7 @@ use crate::{
     http::{self, FrontLimits, FrontParts, Probes, ServerLimits},
     mesh::{Mesh, MeshServer, MeshSettings, Peers, Readiness},
     net::{
-        CertificateFiles, ClientCertificates, ClientSpec, ClientTls, Drain, IoSettings, Listener,
+        CertificateFiles, ClientCertificates, ClientSpec, ClientTls, Drain, IoSettings, Linger, Listener,
         ListenerSettings, Remaining, ServerSpec, ServerTls, TlsVersions,
     },
     ownership::{Hints, Owners, StaticView, View},
@@ -283,6 +283,10 @@ fn public_settings(limits: &Limits) -> ListenerSettings {
         handshake: limits.tls_handshake_timeout,
         io: IoSettings {
             write_stall: limits.no_progress_timeout,
+            linger: Linger {
+                bytes: limits.linger_bytes,
+                time: limits.linger_time,
+            },
             read_buffer: limits.public_buffer_bytes,
             write_buffer: limits.public_buffer_bytes,
         },

@@ -37,11 +37,11 @@ pub struct Limits {
     pub tls_handshake_timeout: Duration,
     /// Time without a byte of progress after which a transfer is aborted, in either direction (`http.writeTimeout`).
     pub no_progress_timeout: Duration,
-    /// What is still read of a refused body on HTTP/1 before closing, so that Go clients see the answer and not a
-    /// reset.
-    pub refused_body_drain_bytes: u64,
+    /// What is still read, and thrown away, of a body that was refused, so that its client sees the answer and not a
+    /// reset when its connection is closed.
+    pub linger_bytes: u64,
     /// And for how long.
-    pub refused_body_drain_time: Duration,
+    pub linger_time: Duration,
     /// Time for a handler that doesn't carry a body, from admission to the head of the answer.
     pub request_deadline: Duration,
 
@@ -180,8 +180,8 @@ impl Default for Limits {
             keep_alive_timeout: Duration::from_secs(75),
             tls_handshake_timeout: Duration::from_secs(10),
             no_progress_timeout: Duration::from_secs(60),
-            refused_body_drain_bytes: 1024 * 1024,
-            refused_body_drain_time: Duration::from_secs(2),
+            linger_bytes: 64 * 1024 * 1024,
+            linger_time: Duration::from_secs(2),
             request_deadline: Duration::from_secs(60),
 
             manifest_bytes: 4 * MIB,

@@ -356,3 +356,54 @@ impl fmt::Display for Chain<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::storage::StoreError;
+
+    async fn text(answer: Answer) -> (u16, String) {
+        let status = answer.status().as_u16();
+        let id = RequestId::parse("the-request").unwrap();
+        let body = answer.into_response(&id).into_body().collect().await.unwrap();
+        (status, String::from_utf8(body.to_bytes().to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_is_our_fault_names_the_request_and_not_our_insides() {
+        let secret = || StoreError::with_source(StoreErrorKind::Unavailable, "get", "10.0.0.7 refused");
+        for (error, status) in [
+            (RegistryError::Store(secret()), 503),
+            (RegistryError::Body(BodyError::Store(secret())), 503),
+            (RegistryError::OutcomeUnknown, 503),
+            (
+                RegistryError::Store(StoreError::new(StoreErrorKind::Full, "put")),
+                507,
+            ),
+            (
+                RegistryError::Store(StoreError::new(StoreErrorKind::Corrupt, "get")),
+                500,
+            ),
+        ] {
+            let (found, body) = text(registry(&error)).await;
+            assert_eq!(found, status, "{error:?}");
+            assert!(
+                body.contains("the-request") && !body.contains("10.0.0.7"),
+                "{body}"
+            );
+        }
+        let (status, body) = text(registry(&RegistryError::BlobUnknown)).await;
+        assert!(status == 404 && !body.contains("the-request"), "{body}");
+    }
+
+    #[test]
+    fn a_chain_says_every_cause_once() {
+        let error = RegistryError::Store(StoreError::with_source(StoreErrorKind::Full, "put", "no space"));
+        assert_eq!(
+            Chain(&error).to_string(),
+            "a store failed: put: no space is left in the store: no space"
+        );
+    }
+}

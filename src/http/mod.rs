@@ -5,7 +5,6 @@
 
 mod error;
 mod front;
-mod linger;
 mod local;
 mod probes;
 mod server;

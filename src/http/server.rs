@@ -16,10 +16,7 @@ use hyper_util::{
 use tokio::{sync::Notify, time::timeout};
 use tower::util::ServiceExt as _;
 
-use super::{
-    front::{Arrival, Front},
-    linger::Lingering,
-};
+use super::front::{Arrival, Front};
 use crate::{
     admission::{Body, BodyError},
     config::Limits,
@@ -41,10 +38,6 @@ pub struct ServerLimits {
     pub head_fields: usize,
     /// Streams of one HTTP/2 connection.
     pub streams: u32,
-    /// Bytes that are still read on a connection that this side has ended.
-    pub linger_bytes: u64,
-    /// And for how long it stays open.
-    pub linger_time: Duration,
 }
 
 impl From<&Limits> for ServerLimits {
@@ -56,8 +49,6 @@ impl From<&Limits> for ServerLimits {
             head_bytes: limits.request_head_bytes,
             head_fields: limits.request_header_fields,
             streams: limits.public_streams_per_connection,
-            linger_bytes: limits.refused_body_drain_bytes,
-            linger_time: limits.refused_body_drain_time,
         }
     }
 }
@@ -130,7 +121,6 @@ impl Server {
                 async move { front.oneshot(arrival(request, client, stall)).await }
             })
         };
-        let io = Lingering::new(io, self.limits.linger_bytes, self.limits.linger_time);
         let serving = self.builder.serve_connection(TokioIo::new(io), service);
         tokio::pin!(serving);
         // Neither version's time-outs cover the wait for the first bytes, which tell the version.

@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn libraries_are_quiet_below_trace() {
-        assert_eq!(filter(LogLevel::Info).to_string(), "warn,portolan=info");
+        assert_eq!(filter(LogLevel::Info).to_string(), "portolan=info,warn");
         assert_eq!(filter(LogLevel::Error).to_string(), "error");
         assert_eq!(filter(LogLevel::Trace).to_string(), "trace");
     }

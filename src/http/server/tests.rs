@@ -15,7 +15,7 @@ use tower::service_fn;
 use super::*;
 use crate::{
     admission,
-    net::{IoSettings, ListenerSettings, Remaining},
+    net::{IoSettings, Linger, ListenerSettings, Remaining},
 };
 
 struct Fixture {
@@ -31,7 +31,6 @@ where
     let limits = ServerLimits {
         head_timeout: Duration::from_millis(300),
         idle_timeout: Duration::from_millis(600),
-        linger_time: Duration::from_secs(1),
         ..ServerLimits::from(&Limits::default())
     };
     let settings = ListenerSettings {
@@ -40,7 +39,11 @@ where
         io: IoSettings {
             read_buffer: 64 * 1024,
             write_buffer: 64 * 1024,
-            write_stall: std::time::Duration::from_secs(60),
+            write_stall: Duration::from_secs(60),
+            linger: Linger {
+                bytes: 64 * 1024 * 1024,
+                time: Duration::from_secs(2),
+            },
         },
     };
     let listener = Listener::bind("public", "127.0.0.1:0".parse().unwrap(), None, settings)
