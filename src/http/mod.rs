@@ -8,6 +8,7 @@ mod front;
 mod local;
 mod probes;
 mod server;
+mod unread;
 
 pub use self::{
     front::{Arrival, Front, FrontLimits, FrontParts, front},

@@ -4,7 +4,7 @@
 //! windows of HTTP/2, resets, the silence of a body in either direction. A connection ends gracefully when the drain
 //! begins: what it has begun it finishes, within the drain's own bound.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::Request;
 use http_body_util::BodyExt as _;
@@ -16,7 +16,10 @@ use hyper_util::{
 use tokio::{sync::Notify, time::timeout};
 use tower::util::ServiceExt as _;
 
-use super::front::{Arrival, Front};
+use super::{
+    front::{Arrival, Front},
+    unread::Unread,
+};
 use crate::{
     admission::{Body, BodyError},
     config::Limits,
@@ -118,7 +121,11 @@ impl Server {
             service_fn(move |request: Request<Incoming>| {
                 first.notify_one();
                 let front = front.clone();
-                async move { front.oneshot(arrival(request, client, stall)).await }
+                async move {
+                    let (request, unread) = Unread::watch(bounded(request, stall));
+                    let response = front.oneshot(Arrival { request, client }).await?;
+                    Ok::<_, Infallible>(unread.tell(response))
+                }
             })
         };
         let serving = self.builder.serve_connection(TokioIo::new(io), service);
@@ -149,15 +156,15 @@ impl Server {
     }
 }
 
-fn arrival(request: Request<Incoming>, client: SocketAddr, stall: Duration) -> Arrival {
-    let request = request.map(|body| -> Body {
+/// The request with a body that fails when it makes no progress.
+fn bounded(request: Request<Incoming>, stall: Duration) -> Request<Body> {
+    request.map(|body| {
         if http_body::Body::is_end_stream(&body) {
             return crate::admission::empty();
         }
         let body = body.map_err(|error| BodyError::Client(error.into()));
         net::abort_when_stalled(body, stall).boxed_unsync()
-    });
-    Arrival { request, client }
+    })
 }
 
 #[cfg(test)]
