@@ -74,8 +74,10 @@ async fn a_refusal_is_read_although_most_of_the_body_was_not(run: Run) -> Outcom
         raw.write(&vec![0; 500_000]).await.unwrap();
         let answer = raw.answer().await.expect("an answer, not a reset");
         assert_eq!(answer.status, 400);
+        assert_eq!(answer.header("connection"), Some("close"), "the next request would meet the rest of the body");
         let body: usize = answer.header("content-length").expect("a length").parse().unwrap();
         assert_eq!(raw.body(body).await.len(), body);
+        assert!(raw.ends_cleanly().await || length > 1_000_000, "not reset while all that was sent could be read");
     }
     Ok(())
 }
