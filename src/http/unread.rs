@@ -32,7 +32,13 @@ impl Unread {
         }
         let is_at_end = Arc::new(AtomicBool::new(false));
         let seen = is_at_end.clone();
-        let request = request.map(|body| Watched { body, is_at_end: seen }.boxed_unsync());
+        let request = request.map(|body| {
+            Watched {
+                body,
+                is_at_end: seen,
+            }
+            .boxed_unsync()
+        });
         (
             request,
             Self {

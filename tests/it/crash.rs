@@ -87,9 +87,15 @@ impl Pusher {
         }
         let manifest = Manifest::image(&config, &[&layer]).build();
         let digest = manifest.digest.clone();
-        let named = self.known.tags.entry(tag.to_owned()).or_insert_with(|| vec![None]);
+        let named = self
+            .known
+            .tags
+            .entry(tag.to_owned())
+            .or_insert_with(|| vec![None]);
         named.push(Some(digest.clone()));
-        self.known.manifests.insert(digest.clone(), (manifest.clone(), None));
+        self.known
+            .manifests
+            .insert(digest.clone(), (manifest.clone(), None));
         if !acknowledged(door.push_manifest(&self.repository, tag, &manifest).await, 201) {
             return false;
         }
@@ -99,7 +105,9 @@ impl Pusher {
     }
 
     async fn delete_tag(&mut self, door: &Client, tag: &str) -> bool {
-        let Some([Some(_)]) = self.known.tags.get(tag).map(Vec::as_slice) else { return true };
+        let Some([Some(_)]) = self.known.tags.get(tag).map(Vec::as_slice) else {
+            return true;
+        };
         self.known.tags.get_mut(tag).unwrap().push(None);
         let target = format!("/v2/{}/manifests/{tag}", self.repository);
         if !acknowledged(door.delete(target).await, 202) {
@@ -110,7 +118,11 @@ impl Pusher {
     }
 
     async fn delete_manifest(&mut self, door: &Client) -> bool {
-        let there = self.known.manifests.iter().filter(|(_, (_, there))| *there == Some(true));
+        let there = self
+            .known
+            .manifests
+            .iter()
+            .filter(|(_, (_, there))| *there == Some(true));
         let there: Vec<String> = there.map(|(digest, _)| digest.clone()).collect();
         if there.is_empty() {
             return true;
@@ -126,7 +138,12 @@ impl Pusher {
             return false;
         }
         self.known.manifests.get_mut(&digest).unwrap().1 = Some(false);
-        for named in self.known.tags.values_mut().filter(|named| named.contains(&Some(digest.clone()))) {
+        for named in self
+            .known
+            .tags
+            .values_mut()
+            .filter(|named| named.contains(&Some(digest.clone())))
+        {
             *named = vec![None];
         }
         true
@@ -138,7 +155,10 @@ impl Pusher {
         let context = |what: &str| format!("{repository}: {what}");
         let mut listed = Vec::new();
         for (tag, may_name) in &mut self.known.tags {
-            let answer = door.get(format!("/v2/{repository}/manifests/{tag}")).await.unwrap();
+            let answer = door
+                .get(format!("/v2/{repository}/manifests/{tag}"))
+                .await
+                .unwrap();
             let names = match answer.status {
                 200 => Some(answer.must("docker-content-digest")),
                 _ => {
@@ -146,7 +166,11 @@ impl Pusher {
                     None
                 }
             };
-            assert!(may_name.contains(&names), "{}", context(&format!("{tag} is {names:?}, not of {may_name:?}")));
+            assert!(
+                may_name.contains(&names),
+                "{}",
+                context(&format!("{tag} is {names:?}, not of {may_name:?}"))
+            );
             if names.is_some() {
                 assert_eq!(names.as_deref(), Some(&*sha256(&answer.body)));
                 listed.push(tag.clone());
@@ -159,9 +183,16 @@ impl Pusher {
             _ => assert!(answer.status == 404 && listed.is_empty(), "{answer}"),
         }
         for (digest, (manifest, there)) in &mut self.known.manifests {
-            let answer = door.get(format!("/v2/{repository}/manifests/{digest}")).await.unwrap();
+            let answer = door
+                .get(format!("/v2/{repository}/manifests/{digest}"))
+                .await
+                .unwrap();
             let is_there = answer.status == 200;
-            assert!(there.is_none_or(|there| there == is_there), "{}", context(&answer.to_string()));
+            assert!(
+                there.is_none_or(|there| there == is_there),
+                "{}",
+                context(&answer.to_string())
+            );
             if is_there {
                 let answer = answer.with_body(&manifest.bytes);
                 self.known.blobs.extend(referenced(&answer));
@@ -169,11 +200,18 @@ impl Pusher {
             *there = Some(is_there);
         }
         for digest in &self.known.blobs {
-            let answer = door.get(format!("/v2/{repository}/blobs/{digest}")).await.unwrap().expect(200);
+            let answer = door
+                .get(format!("/v2/{repository}/blobs/{digest}"))
+                .await
+                .unwrap()
+                .expect(200);
             assert_eq!(sha256(&answer.body), *digest, "{repository}");
         }
         for digest in &self.known.perhaps {
-            let answer = door.get(format!("/v2/{repository}/blobs/{digest}")).await.unwrap();
+            let answer = door
+                .get(format!("/v2/{repository}/blobs/{digest}"))
+                .await
+                .unwrap();
             if answer.status == 200 {
                 assert_eq!(sha256(&answer.body), *digest, "{repository}");
             } else {
@@ -190,7 +228,11 @@ impl Pusher {
 fn referenced(manifest: &Answer) -> Vec<String> {
     let manifest = manifest.json();
     let layers = manifest["layers"].as_array().unwrap();
-    [&manifest["config"]].into_iter().chain(layers).map(|d| d["digest"].as_str().unwrap().to_owned()).collect()
+    [&manifest["config"]]
+        .into_iter()
+        .chain(layers)
+        .map(|d| d["digest"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -217,7 +259,14 @@ async fn what_was_acknowledged_survives_kill_9() {
     }
     let there: usize = pushers
         .iter()
-        .map(|pusher| pusher.known.manifests.values().filter(|(_, there)| *there == Some(true)).count())
+        .map(|pusher| {
+            pusher
+                .known
+                .manifests
+                .values()
+                .filter(|(_, there)| *there == Some(true))
+                .count()
+        })
         .sum();
     println!("{there} manifests survived {ROUNDS} kills");
     assert!(there > 0, "something was pushed");

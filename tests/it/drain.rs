@@ -20,10 +20,16 @@ fn push(repository: &str, blob: &Blob) -> (mpsc::Sender<Bytes>, Request) {
     let (sender, receiver) = mpsc::channel(1);
     let receiver = Arc::new(Mutex::new(Some(receiver)));
     let target = format!("/v2/{repository}/blobs/uploads/?digest={}", blob.digest);
-    let request = octets(Request::post(target)).header("content-length", blob.len().to_string()).stream(move || {
-        let pieces = tokio_stream::wrappers::ReceiverStream::new(receiver.lock().take().expect("sent once"));
-        StreamBody::new(futures_util::StreamExt::map(pieces, |piece| Ok(Frame::data(piece)))).boxed_unsync()
-    });
+    let request = octets(Request::post(target))
+        .header("content-length", blob.len().to_string())
+        .stream(move || {
+            let pieces =
+                tokio_stream::wrappers::ReceiverStream::new(receiver.lock().take().expect("sent once"));
+            StreamBody::new(futures_util::StreamExt::map(pieces, |piece| {
+                Ok(Frame::data(piece))
+            }))
+            .boxed_unsync()
+        });
     (sender, request)
 }
 
@@ -35,7 +41,12 @@ async fn what_is_in_flight_at_sigterm_is_finished() {
     // More than fits into the buffers between here and there.
     let pulled = Blob::named("pulled", 64 << 20);
     let pushed = [Blob::named("pushed a", 3 << 20), Blob::named("pushed b", 3 << 20)];
-    process.client(1).push_blob(&repository, &pulled).await.unwrap().expect(201);
+    process
+        .client(1)
+        .push_blob(&repository, &pulled)
+        .await
+        .unwrap()
+        .expect(201);
 
     // A pull and a push through the owner, and through another member.
     let mut pulls = Vec::new();
@@ -58,15 +69,25 @@ async fn what_is_in_flight_at_sigterm_is_finished() {
     process.terminate().await;
     for door in process.doors.clone() {
         eventually("the member isn't ready any more", || async move {
-            match Client::new(door, crate::support::client::Http::One).ask(Request::get("/readyz")).await {
+            match Client::new(door, crate::support::client::Http::One)
+                .ask(Request::get("/readyz"))
+                .await
+            {
                 Ok(answer) => answer.status == 503,
                 Err(_) => true,
             }
         })
         .await;
-        eventually("no new connection is taken", || async move { TcpStream::connect(door).await.is_err() }).await;
+        eventually("no new connection is taken", || async move {
+            TcpStream::connect(door).await.is_err()
+        })
+        .await;
     }
-    assert!(process.is_running(), "it waits for what is in flight:\n{}", process.said());
+    assert!(
+        process.is_running(),
+        "it waits for what is in flight:\n{}",
+        process.said()
+    );
 
     for (sender, blob) in senders {
         // Slowly, so that it isn't over before the rest.
@@ -80,7 +101,11 @@ async fn what_is_in_flight_at_sigterm_is_finished() {
     }
     for (door, _, body) in pulls {
         // The first frame was read before.
-        let rest = body.collect().await.unwrap_or_else(|error| panic!("through member {door}: {error}")).to_bytes();
+        let rest = body
+            .collect()
+            .await
+            .unwrap_or_else(|error| panic!("through member {door}: {error}"))
+            .to_bytes();
         assert!(pulled.bytes.ends_with(&rest), "through member {door}");
         assert!(rest.len() > 60 << 20);
     }
@@ -95,13 +120,24 @@ async fn an_idle_mesh_ends_at_sigterm_and_keeps_its_data() {
     let dev = Dev::new(folder.path());
     let blob = Blob::named("kept", 100_000);
     let mut process = dev.start().await;
-    process.client(0).push_blob("kept", &blob).await.unwrap().expect(201);
+    process
+        .client(0)
+        .push_blob("kept", &blob)
+        .await
+        .unwrap()
+        .expect(201);
     process.terminate().await;
     assert_eq!(process.ended().await.code(), Some(0), "{}", process.said());
 
     let process = dev.start().await;
     let target = format!("/v2/kept/blobs/{}", blob.digest);
-    process.client(2).get(target).await.unwrap().expect(200).with_body(&blob.bytes);
+    process
+        .client(2)
+        .get(target)
+        .await
+        .unwrap()
+        .expect(200)
+        .with_body(&blob.bytes);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -109,7 +145,10 @@ async fn a_second_process_is_told_who_has_the_data() {
     let folder = tempfile::tempdir().unwrap();
     let dev = Dev::new(folder.path());
     let process = dev.start().await;
-    let second = Dev { data: dev.data.clone(), ..Dev::new(folder.path()) };
+    let second = Dev {
+        data: dev.data.clone(),
+        ..Dev::new(folder.path())
+    };
     let output = second.output().await;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());

@@ -38,7 +38,12 @@ impl Failing {
         let plan = FaultPlan::new(seed, rates);
         let meta = Arc::new(FaultyMeta::new(Arc::new(MemoryMeta::default()), plan.clone()));
         let blobs = Arc::new(FaultyBlobs::new(Arc::new(MemoryBlobs::new()), plan.clone()));
-        let mesh = change(Plan::over(Stores { meta: meta.clone(), blobs })).start().await;
+        let mesh = change(Plan::over(Stores {
+            meta: meta.clone(),
+            blobs,
+        }))
+        .start()
+        .await;
         Self { mesh, plan, meta }
     }
 
@@ -62,7 +67,15 @@ async fn attempt(test: &'static Test, seed: u64) {
         failing.plan.set_rates(FaultRates::each(rate(number)));
         let door = failing.mesh.door(random.below(MEMBERS as u64) as usize);
         let http = *random.pick(&[Http::One, Http::Two]);
-        let run = Run::new(test.name, number, door, http, failing.mesh.names(), test.home(), Mode::Faulty);
+        let run = Run::new(
+            test.name,
+            number,
+            door,
+            http,
+            failing.mesh.names(),
+            test.home(),
+            Mode::Faulty,
+        );
         if (test.run)(run).await.is_ok() {
             failing.mesh.stop().await;
             return;
@@ -82,7 +95,9 @@ async fn the_api_keeps_its_promises_over_failing_stores() {
         {
             running.spawn(attempt(test, seed + number as u64));
         }
-        let Some(ended) = running.join_next().await else { break };
+        let Some(ended) = running.join_next().await else {
+            break;
+        };
         if let Err(error) = ended {
             std::panic::resume_unwind(error.into_panic());
         }
@@ -95,7 +110,9 @@ async fn what_is_said_of_tags_is_true_over_failing_stores() {
     for round in 0..3 {
         let failing = Failing::start(seed + round, FaultRates::each(0.02)).await;
         let workload = Workload {
-            repositories: (0..3).map(|member| failing.mesh.names().owned_by(member, "tags")).collect(),
+            repositories: (0..3)
+                .map(|member| failing.mesh.names().owned_by(member, "tags"))
+                .collect(),
             tags: 3,
             clients: 8,
             rounds: 60,
@@ -104,7 +121,10 @@ async fn what_is_said_of_tags_is_true_over_failing_stores() {
         let ran = workload::run(workload, failing.mesh.clients()).await;
         let faults = failing.plan.counts();
         println!("{:?}, {faults:?}", ran.counts);
-        assert!(faults.unknown_applied + faults.unknown_dropped + faults.unknown_late > 0, "{faults:?}");
+        assert!(
+            faults.unknown_applied + faults.unknown_dropped + faults.unknown_late > 0,
+            "{faults:?}"
+        );
         failing.calm().await;
         ran.check().await;
         failing.mesh.stop().await;
@@ -125,7 +145,11 @@ async fn blobs_that_were_acknowledged_are_whole_over_failing_stores() {
             for n in 0..40 {
                 let length = *random.pick(&[0, 1, 1000, PART, 3 * PART + 5]);
                 // Half of them are pushed by others, too, at about the same time.
-                let name = if n % 2 == 0 { format!("{seed} shared {n} {length}") } else { format!("{seed} {client} {n}") };
+                let name = if n % 2 == 0 {
+                    format!("{seed} shared {n} {length}")
+                } else {
+                    format!("{seed} {client} {n}")
+                };
                 let blob = Blob::named(&name, length);
                 let door = random.pick(&doors);
                 let answer = match random.below(3) {
@@ -145,10 +169,23 @@ async fn blobs_that_were_acknowledged_are_whole_over_failing_stores() {
     }
     let acknowledged = clients.join_all().await.concat();
     failing.calm().await;
-    println!("{} blobs acknowledged, {:?}", acknowledged.len(), failing.plan.counts());
-    assert!(acknowledged.len() > 50, "some got through: {}", acknowledged.len());
+    println!(
+        "{} blobs acknowledged, {:?}",
+        acknowledged.len(),
+        failing.plan.counts()
+    );
+    assert!(
+        acknowledged.len() > 50,
+        "some got through: {}",
+        acknowledged.len()
+    );
     for (n, (repository, digest)) in acknowledged.iter().enumerate() {
-        let answer = failing.mesh.client(n % MEMBERS).get(format!("/v2/{repository}/blobs/{digest}")).await.unwrap();
+        let answer = failing
+            .mesh
+            .client(n % MEMBERS)
+            .get(format!("/v2/{repository}/blobs/{digest}"))
+            .await
+            .unwrap();
         assert_eq!(crate::support::content::sha256(&answer.expect(200).body), *digest);
     }
     failing.mesh.stop().await;

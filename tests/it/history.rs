@@ -68,12 +68,20 @@ impl Clock {
 impl History {
     /// An act that was answered.
     pub(crate) fn answered(&self, begun: u64, clock: &Clock, act: Act) {
-        self.events.lock().push(Event { begun, ended: Some(clock.tick()), act });
+        self.events.lock().push(Event {
+            begun,
+            ended: Some(clock.tick()),
+            act,
+        });
     }
 
     /// An act that may have happened, or may yet.
     pub(crate) fn lost(&self, begun: u64, act: Act) {
-        self.events.lock().push(Event { begun, ended: None, act });
+        self.events.lock().push(Event {
+            begun,
+            ended: None,
+            act,
+        });
     }
 
     pub(crate) fn events(&self) -> Vec<Event> {
@@ -85,7 +93,10 @@ impl History {
         let mut events = self.events();
         events.sort_by_key(|event| event.begun);
         let skipped = events.len().saturating_sub(60);
-        events[skipped..].iter().map(|event| format!("{event:?}\n")).collect()
+        events[skipped..]
+            .iter()
+            .map(|event| format!("{event:?}\n"))
+            .collect()
     }
 }
 
@@ -93,9 +104,20 @@ impl History {
 pub(crate) fn is_explainable(events: &[Event]) -> bool {
     let mut events = events.to_vec();
     events.sort_by_key(|event| event.begun);
-    let (answered, lost): (Vec<Event>, Vec<Event>) = events.into_iter().partition(|event| event.ended.is_some());
-    let state = State { first: 0, done: vec![false; answered.len()], used: vec![false; lost.len()], now: None };
-    Search { answered, lost, visited: HashSet::new() }.explains(state)
+    let (answered, lost): (Vec<Event>, Vec<Event>) =
+        events.into_iter().partition(|event| event.ended.is_some());
+    let state = State {
+        first: 0,
+        done: vec![false; answered.len()],
+        used: vec![false; lost.len()],
+        now: None,
+    };
+    Search {
+        answered,
+        lost,
+        visited: HashSet::new(),
+    }
+    .explains(state)
 }
 
 /// How far an explanation got.
@@ -148,10 +170,14 @@ impl Search {
         (0..self.lost.len()).any(|lost| {
             let event = self.lost[lost];
             let between = fits(event.act, state.now).filter(|_| !state.used[lost] && event.begun < bound);
-            let Some(between) = between.filter(|between| fits(self.answered[at].act, *between).is_some()) else {
+            let Some(between) = between.filter(|between| fits(self.answered[at].act, *between).is_some())
+            else {
                 return false;
             };
-            let mut next = State { now: between, ..state.clone() };
+            let mut next = State {
+                now: between,
+                ..state.clone()
+            };
             self.take(&mut next, at, Some(lost));
             self.explains(next)
         })
@@ -171,7 +197,8 @@ impl Search {
 
     /// An answered event that fits and changes nothing.
     fn idle(&self, state: &State) -> Option<usize> {
-        self.candidates(state).find(|at| fits(self.answered[*at].act, state.now) == Some(state.now))
+        self.candidates(state)
+            .find(|at| fits(self.answered[*at].act, state.now) == Some(state.now))
     }
 
     /// Answered events that may come next: none that isn't explained ended before they began.
@@ -213,11 +240,19 @@ mod tests {
     use super::*;
 
     fn event(begun: u64, ended: u64, act: Act) -> Event {
-        Event { begun, ended: Some(ended), act }
+        Event {
+            begun,
+            ended: Some(ended),
+            act,
+        }
     }
 
     fn lost(begun: u64, act: Act) -> Event {
-        Event { begun, ended: None, act }
+        Event {
+            begun,
+            ended: None,
+            act,
+        }
     }
 
     #[test]
@@ -254,7 +289,10 @@ mod tests {
 
     #[test]
     fn a_lost_change_is_found_out() {
-        assert!(!is_explainable(&[event(0, 1, Act::Push(1)), event(2, 3, Act::Read(None))]));
+        assert!(!is_explainable(&[
+            event(0, 1, Act::Push(1)),
+            event(2, 3, Act::Read(None))
+        ]));
         assert!(!is_explainable(&[
             event(0, 1, Act::Push(1)),
             event(2, 3, Act::Push(2)),
@@ -275,8 +313,14 @@ mod tests {
             event(4, 5, Act::Read(Some(2))),
             event(6, 7, Act::Read(Some(1))),
         ]));
-        assert!(!is_explainable(&[event(0, 1, Act::Push(1)), event(2, 3, Act::DeleteNothing)]));
-        assert!(!is_explainable(&[event(0, 1, Act::Read(Some(1))), event(2, 3, Act::Push(1))]));
+        assert!(!is_explainable(&[
+            event(0, 1, Act::Push(1)),
+            event(2, 3, Act::DeleteNothing)
+        ]));
+        assert!(!is_explainable(&[
+            event(0, 1, Act::Read(Some(1))),
+            event(2, 3, Act::Push(1))
+        ]));
     }
 
     #[test]
@@ -284,8 +328,14 @@ mod tests {
         let known = [event(2, 3, Act::Push(2)), event(4, 5, Act::Read(Some(2)))];
         let with = |more: &[Event]| is_explainable(&[&known[..], more].concat());
         assert!(with(&[lost(0, Act::Push(1))]));
-        assert!(with(&[lost(0, Act::Push(1)), event(6, 7, Act::Read(Some(1)))]), "late");
-        assert!(with(&[lost(0, Act::MayDelete), event(6, 7, Act::Read(None))]), "late");
+        assert!(
+            with(&[lost(0, Act::Push(1)), event(6, 7, Act::Read(Some(1)))]),
+            "late"
+        );
+        assert!(
+            with(&[lost(0, Act::MayDelete), event(6, 7, Act::Read(None))]),
+            "late"
+        );
         let twice = [
             lost(0, Act::Push(1)),
             event(6, 7, Act::Read(Some(1))),
@@ -293,8 +343,15 @@ mod tests {
             event(10, 11, Act::Read(Some(1))),
         ];
         assert!(!with(&twice));
-        assert!(!with(&[lost(8, Act::Push(1)), event(6, 7, Act::Read(Some(1)))]), "before it was asked for");
-        let delete = [lost(0, Act::Push(1)), event(6, 7, Act::Delete), event(8, 9, Act::Delete)];
+        assert!(
+            !with(&[lost(8, Act::Push(1)), event(6, 7, Act::Read(Some(1)))]),
+            "before it was asked for"
+        );
+        let delete = [
+            lost(0, Act::Push(1)),
+            event(6, 7, Act::Delete),
+            event(8, 9, Act::Delete),
+        ];
         assert!(with(&delete), "the second deleted what came late");
     }
 

@@ -32,7 +32,9 @@ async fn channel(mesh: &Mesh, member: usize, caller: &Caller<'_>) -> Result<Chan
     let address = mesh.mesh_doors[member];
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(certificates().ca).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_file(certificates().ca).unwrap())
+        .unwrap();
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -66,7 +68,15 @@ async fn channel(mesh: &Mesh, member: usize, caller: &Caller<'_>) -> Result<Chan
 
 async fn operator(mesh: &Mesh, member: usize) -> Channel {
     let pair = certificates().operator;
-    channel(mesh, member, &Caller { pair: Some((&pair.cert, &pair.key)) }).await.unwrap()
+    channel(
+        mesh,
+        member,
+        &Caller {
+            pair: Some((&pair.cert, &pair.key)),
+        },
+    )
+    .await
+    .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,7 +95,9 @@ async fn an_operator_is_told_who_is_there_and_where_repositories_live() {
 
         for owner in 0..MEMBERS {
             let repository = mesh.names().owned_by(owner, "located");
-            let request = pb::LocateRequest { repository: repository.clone() };
+            let request = pb::LocateRequest {
+                repository: repository.clone(),
+            };
             let located = asked.locate(request).await.unwrap().into_inner();
             assert_eq!(located.owner, mesh.members[owner].as_str());
             assert_eq!(located.ranking.len(), MEMBERS);
@@ -105,12 +117,28 @@ async fn the_holder_of_a_repository_is_located_after_its_first_push() {
     let repository = mesh.names().owned_by(2, "held");
     let config = Blob::new("{}");
     let mut asked = pb::diagnostics_client::DiagnosticsClient::new(operator(&mesh, 0).await);
-    let request = pb::LocateRequest { repository: repository.clone() };
-    assert_eq!(asked.locate(request.clone()).await.unwrap().into_inner().holder, "");
-    mesh.client(1).push_blob(&repository, &config).await.unwrap().expect(201);
+    let request = pb::LocateRequest {
+        repository: repository.clone(),
+    };
+    assert_eq!(
+        asked.locate(request.clone()).await.unwrap().into_inner().holder,
+        ""
+    );
+    mesh.client(1)
+        .push_blob(&repository, &config)
+        .await
+        .unwrap()
+        .expect(201);
     let manifest = Manifest::image(&config, &[]).build();
-    mesh.client(1).push_manifest(&repository, "v1", &manifest).await.unwrap().expect(201);
-    assert_eq!(asked.locate(request).await.unwrap().into_inner().holder, mesh.members[2].as_str());
+    mesh.client(1)
+        .push_manifest(&repository, "v1", &manifest)
+        .await
+        .unwrap()
+        .expect(201);
+    assert_eq!(
+        asked.locate(request).await.unwrap().into_inner().holder,
+        mesh.members[2].as_str()
+    );
     mesh.stop().await;
 }
 
@@ -119,7 +147,10 @@ async fn an_operator_may_not_forward() {
     let mesh = Mesh::of_three().await;
     let mut asked = pb::mesh_client::MeshClient::new(operator(&mesh, 0).await);
     // A stream without any message: the refusal doesn't wait for one.
-    let refused = asked.forward(tokio_stream::pending::<pb::Request>()).await.unwrap_err();
+    let refused = asked
+        .forward(tokio_stream::pending::<pb::Request>())
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
     mesh.stop().await;
 }
@@ -133,11 +164,21 @@ async fn a_certificate_of_the_cluster_that_is_nobodys_may_nothing() {
     for name in ["ca.crt", "ca.key"] {
         std::fs::copy(tls.join(name), folder.path().join(name)).unwrap();
     }
-    let stranger = portolan::app::DevCertificates::mint(folder.path(), &["127.0.0.99".parse().unwrap()]).unwrap();
+    let stranger =
+        portolan::app::DevCertificates::mint(folder.path(), &["127.0.0.99".parse().unwrap()]).unwrap();
     let pair = &stranger.members[0];
-    let channel = channel(&mesh, 0, &Caller { pair: Some((&pair.cert, &pair.key)) }).await.unwrap();
-    let refused =
-        pb::mesh_client::MeshClient::new(channel.clone()).forward(tokio_stream::pending::<pb::Request>()).await;
+    let channel = channel(
+        &mesh,
+        0,
+        &Caller {
+            pair: Some((&pair.cert, &pair.key)),
+        },
+    )
+    .await
+    .unwrap();
+    let refused = pb::mesh_client::MeshClient::new(channel.clone())
+        .forward(tokio_stream::pending::<pb::Request>())
+        .await;
     assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
     let mut asked = pb::diagnostics_client::DiagnosticsClient::new(channel);
     let refused = asked.members(pb::MembersRequest {}).await.unwrap_err();
@@ -149,14 +190,26 @@ async fn a_certificate_of_the_cluster_that_is_nobodys_may_nothing() {
 async fn without_a_certificate_of_the_cluster_nothing_is_answered() {
     let mesh = Mesh::of_three().await;
     let folder = tempfile::tempdir().unwrap();
-    let foreign = portolan::app::DevCertificates::mint(folder.path(), &["127.0.0.1".parse().unwrap()]).unwrap();
+    let foreign =
+        portolan::app::DevCertificates::mint(folder.path(), &["127.0.0.1".parse().unwrap()]).unwrap();
     let pair = &foreign.members[0];
-    for caller in [Caller { pair: None }, Caller { pair: Some((&pair.cert, &pair.key)) }] {
+    for caller in [
+        Caller { pair: None },
+        Caller {
+            pair: Some((&pair.cert, &pair.key)),
+        },
+    ] {
         // With TLS 1.3 a client learns of the refusal when it reads.
         if let Ok(channel) = channel(&mesh, 0, &caller).await {
             let mut asked = pb::diagnostics_client::DiagnosticsClient::new(channel);
             let refused = asked.members(pb::MembersRequest {}).await.unwrap_err();
-            assert!(matches!(refused.code(), Code::Unavailable | Code::Unknown | Code::Cancelled), "{refused:?}");
+            assert!(
+                matches!(
+                    refused.code(),
+                    Code::Unavailable | Code::Unknown | Code::Cancelled
+                ),
+                "{refused:?}"
+            );
         }
     }
     mesh.stop().await;
@@ -172,26 +225,40 @@ async fn the_log_of_front_and_owner_shows_what_was_forwarded() {
     let blob = Blob::new("content");
     for (door, id) in [(0, "through-another"), (1, "through-the-owner")] {
         let target = format!("/v2/{repository}/blobs/uploads/?digest={}", blob.digest);
-        let request = Request::post(target).header("x-request-id", id).body(blob.bytes.clone());
+        let request = Request::post(target)
+            .header("x-request-id", id)
+            .body(blob.bytes.clone());
         process.client(door).ask(request).await.unwrap().expect(201);
     }
     process.says("through-the-owner").await;
     let lines = |id: &str| -> Vec<serde_json::Value> {
         let log = process.said();
         let lines = log.lines().filter(|line| line.contains(id));
-        lines.map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+        lines
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+            .collect()
     };
     let (front, owner) = (process.doors[0].to_string(), process.doors[1].to_string());
     let forwarded = lines("through-another");
     let says = |line: &serde_json::Value, text: &str| line.to_string().contains(text);
     assert!(
-        forwarded.iter().any(|line| says(line, "\"forwarded\"") && says(line, &owner)),
+        forwarded
+            .iter()
+            .any(|line| says(line, "\"forwarded\"") && says(line, &owner)),
         "the front says to whom: {forwarded:#?}"
     );
     assert!(forwarded.len() >= 2, "the owner says from whom: {forwarded:#?}");
-    assert!(forwarded.iter().any(|line| !says(line, "\"forwarded\"") && says(line, &front)), "{forwarded:#?}");
+    assert!(
+        forwarded
+            .iter()
+            .any(|line| !says(line, "\"forwarded\"") && says(line, &front)),
+        "{forwarded:#?}"
+    );
     let local = lines("through-the-owner");
-    assert!(local.iter().all(|line| !says(line, "\"forwarded\"")), "{local:#?}");
+    assert!(
+        local.iter().all(|line| !says(line, "\"forwarded\"")),
+        "{local:#?}"
+    );
     assert!(local.iter().any(|line| says(line, "\"local\"")), "{local:#?}");
 }
 
@@ -200,7 +267,11 @@ async fn a_pull_whose_owner_dies_is_finished_by_the_front() {
     let mut mesh = Mesh::of_three().await;
     let repository = mesh.names().owned_by(1, "pulled");
     let blob = Blob::named("pulled", 48 << 20);
-    mesh.client(1).push_blob(&repository, &blob).await.unwrap().expect(201);
+    mesh.client(1)
+        .push_blob(&repository, &blob)
+        .await
+        .unwrap()
+        .expect(201);
     let request = Request::get(format!("/v2/{repository}/blobs/{}", blob.digest));
     let mut body = mesh.client(0).open(&request).await.unwrap().into_body();
     let mut received = Vec::new();
@@ -210,8 +281,15 @@ async fn a_pull_whose_owner_dies_is_finished_by_the_front() {
     let cut = mesh.end(1, Duration::ZERO).await;
     assert!(!cut.is_empty(), "the pull was under way");
     received.extend_from_slice(&body.collect().await.unwrap().to_bytes());
-    assert!(received == blob.bytes, "{} bytes, not those that were pushed", received.len());
-    assert_eq!(mesh.metrics(0).await.sum("portolan_resumed_pulls_total", &[]), 1.0);
+    assert!(
+        received == blob.bytes,
+        "{} bytes, not those that were pushed",
+        received.len()
+    );
+    assert_eq!(
+        mesh.metrics(0).await.sum("portolan_resumed_pulls_total", &[]),
+        1.0
+    );
     mesh.stop().await;
 }
 
@@ -220,7 +298,13 @@ async fn an_upload_whose_owner_dies_is_not_acknowledged_and_goes_on_elsewhere() 
     let mut mesh = Mesh::of_three().await;
     let repository = mesh.names().owned_by(1, "pushed");
     let blob = Blob::named("pushed", 4 << 20);
-    let location = mesh.client(0).start(&repository).await.unwrap().expect(202).location();
+    let location = mesh
+        .client(0)
+        .start(&repository)
+        .await
+        .unwrap()
+        .expect(202)
+        .location();
     let half = blob.len() / 2;
     let first = crate::support::client::chunk(&location, 0, blob.bytes.slice(..half));
     mesh.client(0).ask(first).await.unwrap().expect(202);
@@ -231,7 +315,8 @@ async fn an_upload_whose_owner_dies_is_not_acknowledged_and_goes_on_elsewhere() 
         .header("content-type", "application/octet-stream")
         .header("content-range", format!("{half}-{}", blob.len() - 1))
         .stream(move || {
-            let pieces = tokio_stream::wrappers::ReceiverStream::new(receiver.lock().take().expect("sent once"));
+            let pieces =
+                tokio_stream::wrappers::ReceiverStream::new(receiver.lock().take().expect("sent once"));
             let frames = futures_util::StreamExt::map(pieces, |piece| Ok(hyper::body::Frame::data(piece)));
             http_body_util::StreamBody::new(frames).boxed_unsync()
         });
@@ -243,7 +328,15 @@ async fn an_upload_whose_owner_dies_is_not_acknowledged_and_goes_on_elsewhere() 
     let mut asked = pb::diagnostics_client::DiagnosticsClient::new(operator(&mesh, 1).await);
     crate::support::eventually("the upload is replayed", || {
         let mut asked = asked.clone();
-        async move { !asked.forwards(pb::ForwardsRequest {}).await.unwrap().into_inner().forwards.is_empty() }
+        async move {
+            !asked
+                .forwards(pb::ForwardsRequest {})
+                .await
+                .unwrap()
+                .into_inner()
+                .forwards
+                .is_empty()
+        }
     })
     .await;
     drop(asked.members(pb::MembersRequest {}).await);
@@ -251,7 +344,10 @@ async fn an_upload_whose_owner_dies_is_not_acknowledged_and_goes_on_elsewhere() 
     let _ = sender.send(blob.bytes.slice(half + 1000..)).await;
     drop(sender);
     let answer = requests.join_next().await.unwrap().unwrap();
-    assert!(answer.as_ref().map_or(true, |answer| answer.status == 503), "{answer:?}");
+    assert!(
+        answer.as_ref().map_or(true, |answer| answer.status == 503),
+        "{answer:?}"
+    );
     // As it was at the last 202.
     let status = mesh.client(2).get(location.clone()).await.unwrap().expect(204);
     assert_eq!(status.must("range"), format!("0-{}", half - 1));
@@ -260,7 +356,12 @@ async fn an_upload_whose_owner_dies_is_not_acknowledged_and_goes_on_elsewhere() 
     let finish = crate::support::client::finish(&location, &blob.digest);
     mesh.client(0).ask(finish).await.unwrap().expect(201);
     let target = format!("/v2/{repository}/blobs/{}", blob.digest);
-    mesh.client(2).get(target).await.unwrap().expect(200).with_body(&blob.bytes);
+    mesh.client(2)
+        .get(target)
+        .await
+        .unwrap()
+        .expect(200)
+        .with_body(&blob.bytes);
     mesh.stop().await;
 }
 
@@ -269,7 +370,11 @@ async fn clients_that_leave_in_the_middle_of_a_blob_harm_nobody() {
     let mesh = Mesh::of_three().await;
     let repository = mesh.names().owned_by(1, "left");
     let blob = Blob::named("left", 2 << 20);
-    mesh.client(1).push_blob(&repository, &blob).await.unwrap().expect(201);
+    mesh.client(1)
+        .push_blob(&repository, &blob)
+        .await
+        .unwrap()
+        .expect(201);
     let request = Request::get(format!("/v2/{repository}/blobs/{}", blob.digest));
     // More than h2 bears of resets on one connection.
     for round in 0..1200 {
@@ -279,7 +384,11 @@ async fn clients_that_leave_in_the_middle_of_a_blob_harm_nobody() {
         answer.body_mut().frame().await.unwrap().unwrap();
     }
     for door in mesh.clients() {
-        door.ask(request.clone()).await.unwrap().expect(200).with_body(&blob.bytes);
+        door.ask(request.clone())
+            .await
+            .unwrap()
+            .expect(200)
+            .with_body(&blob.bytes);
     }
     let metrics = mesh.metrics(0).await;
     for outcome in ["unreachable", "unknown"] {
@@ -294,13 +403,22 @@ async fn clients_that_read_nothing_hold_up_nobody() {
     let mesh = Mesh::of_three().await;
     let repository = mesh.names().owned_by(1, "stalled");
     let blob = Blob::named("stalled", 32 << 20);
-    mesh.client(1).push_blob(&repository, &blob).await.unwrap().expect(201);
+    mesh.client(1)
+        .push_blob(&repository, &blob)
+        .await
+        .unwrap()
+        .expect(201);
     let target = format!("/v2/{repository}/blobs/{}", blob.digest);
     let mut stalled = Vec::new();
     for _ in 0..100 {
         stalled.push(mesh.client(0).open(&Request::get(&target)).await.unwrap());
     }
-    mesh.client(0).get(target.clone()).await.unwrap().expect(200).with_body(&blob.bytes);
+    mesh.client(0)
+        .get(target.clone())
+        .await
+        .unwrap()
+        .expect(200)
+        .with_body(&blob.bytes);
     mesh.client(0).head(target).await.unwrap().expect(200);
     drop(stalled);
     mesh.stop().await;
@@ -315,7 +433,10 @@ async fn members_push_to_each_other_in_both_directions_at_once() {
         let door = mesh.client((n + 1 + n / MEMBERS % 2) % MEMBERS);
         pushes.spawn(async move {
             let blob = Blob::named(&format!("crossing {n}"), 1 << 20);
-            door.push_blob_in_chunks(&repository, &blob, 400_000).await.unwrap().expect(201);
+            door.push_blob_in_chunks(&repository, &blob, 400_000)
+                .await
+                .unwrap()
+                .expect(201);
             let target = format!("/v2/{repository}/blobs/{}", blob.digest);
             door.get(target).await.unwrap().expect(200).with_body(&blob.bytes);
         });

@@ -39,7 +39,14 @@ impl Race {
         let doors = mesh.clients();
         let repository = mesh.names().owned_by(0, "race");
         let elsewhere = mesh.names().owned_by(1, "peace");
-        Self { mesh, doors, repository, elsewhere, random, acknowledged: Vec::new() }
+        Self {
+            mesh,
+            doors,
+            repository,
+            elsewhere,
+            random,
+            acknowledged: Vec::new(),
+        }
     }
 
     fn door(&mut self) -> Client {
@@ -48,9 +55,19 @@ impl Race {
 
     /// A new session that has taken `before`, if that isn't empty.
     async fn session(&mut self, before: &Bytes) -> String {
-        let location = self.door().start(&self.repository).await.unwrap().expect(202).location();
+        let location = self
+            .door()
+            .start(&self.repository)
+            .await
+            .unwrap()
+            .expect(202)
+            .location();
         if !before.is_empty() {
-            self.door().ask(chunk(&location, 0, before.clone())).await.unwrap().expect(202);
+            self.door()
+                .ask(chunk(&location, 0, before.clone()))
+                .await
+                .unwrap()
+                .expect(202);
         }
         location
     }
@@ -70,7 +87,11 @@ impl Race {
     /// Pushes content where nobody races.
     async fn push_elsewhere(&mut self, content: &Bytes) {
         let blob = Blob::new(content.clone());
-        self.door().push_blob(&self.elsewhere, &blob).await.unwrap().expect(201);
+        self.door()
+            .push_blob(&self.elsewhere, &blob)
+            .await
+            .unwrap()
+            .expect(201);
         self.holds(&self.elsewhere.clone(), &blob.digest);
     }
 
@@ -79,7 +100,11 @@ impl Race {
         assert!(!self.acknowledged.is_empty());
         for (repository, digest) in &self.acknowledged {
             for door in &self.doors {
-                let answer = door.get(format!("/v2/{repository}/blobs/{digest}")).await.unwrap().expect(200);
+                let answer = door
+                    .get(format!("/v2/{repository}/blobs/{digest}"))
+                    .await
+                    .unwrap()
+                    .expect(200);
                 assert_eq!(sha256(&answer.body), *digest, "in {repository}");
             }
         }
@@ -92,7 +117,10 @@ fn one_accepted(answers: &[Answer; 2]) -> usize {
     match answers.each_ref().map(|answer| answer.status) {
         [202, 416] => 0,
         [416, 202] => 1,
-        _ => panic!("not one accepted and the other refused:\n{}\n{}", answers[0], answers[1]),
+        _ => panic!(
+            "not one accepted and the other refused:\n{}\n{}",
+            answers[0], answers[1]
+        ),
     }
 }
 
@@ -109,7 +137,11 @@ async fn one_chunk_sent_twice_at_once_is_taken_once() {
         let whole = Blob::new([&before[..], &content[..]].concat());
         let status = race.door().get(location.clone()).await.unwrap().expect(204);
         assert_eq!(status.must("range"), format!("0-{}", whole.len() - 1));
-        race.door().ask(finish(&location, &whole.digest)).await.unwrap().expect(201);
+        race.door()
+            .ask(finish(&location, &whole.digest))
+            .await
+            .unwrap()
+            .expect(201);
         race.holds(&race.repository.clone(), &whole.digest);
     }
     race.end().await;
@@ -121,7 +153,9 @@ async fn of_two_chunks_racing_one_is_taken_and_none_mixed() {
     for (round, length) in rounds() {
         let before = race.random.bytes(if round % 4 < 2 { 0 } else { 1000 });
         let contents = [race.random.bytes(length), race.random.bytes(length)];
-        let wholes = contents.each_ref().map(|content| Blob::new([&before[..], &content[..]].concat()));
+        let wholes = contents
+            .each_ref()
+            .map(|content| Blob::new([&before[..], &content[..]].concat()));
         // Someone has, or will have, pushed what loses.
         let pushed_first = round % 3 == 0;
         if pushed_first {
@@ -132,12 +166,20 @@ async fn of_two_chunks_racing_one_is_taken_and_none_mixed() {
         let answers = race.both(one, other).await;
         let winner = one_accepted(&answers);
         if round % 2 == 0 {
-            race.door().ask(finish(&location, &wholes[winner].digest)).await.unwrap().expect(201);
+            race.door()
+                .ask(finish(&location, &wholes[winner].digest))
+                .await
+                .unwrap()
+                .expect(201);
             race.holds(&race.repository.clone(), &wholes[winner].digest);
         } else {
             // The loser finishes without having looked: it isn't what came.
             let request = finish(&location, &wholes[1 - winner].digest);
-            race.door().ask(request).await.unwrap().error(400, "DIGEST_INVALID");
+            race.door()
+                .ask(request)
+                .await
+                .unwrap()
+                .error(400, "DIGEST_INVALID");
             let repository = race.repository.clone();
             let target = format!("/v2/{repository}/blobs/{}", wholes[1 - winner].digest);
             race.door().head(target).await.unwrap().expect(404);
@@ -156,7 +198,10 @@ async fn of_two_streams_without_a_range_none_is_mixed() {
         let contents = [race.random.bytes(length), race.random.bytes(length)];
         let location = race.session(&Bytes::new()).await;
         let [one, other] = contents.each_ref().map(|content| {
-            let pieces = content.chunks(7000).map(|piece| content.slice_ref(piece)).collect();
+            let pieces = content
+                .chunks(7000)
+                .map(|piece| content.slice_ref(piece))
+                .collect();
             octets(Request::patch(&location)).pieces(pieces)
         });
         let answers = race.both(one, other).await;
@@ -194,13 +239,23 @@ async fn of_two_ends_racing_at_most_one_is_taken() {
         let wholes = [0, 1].map(|_| Blob::new([&before[..], &race.random.bytes(length)[..]].concat()));
         let same = round % 3 == 0;
         let end = |whole: &Blob| {
-            octets(Request::put(with_digest(&location, &whole.digest))).body(whole.bytes.slice(before.len()..))
+            octets(Request::put(with_digest(&location, &whole.digest)))
+                .body(whole.bytes.slice(before.len()..))
         };
-        let requests = if same { [end(&wholes[0]), end(&wholes[0])] } else { [end(&wholes[0]), end(&wholes[1])] };
+        let requests = if same {
+            [end(&wholes[0]), end(&wholes[0])]
+        } else {
+            [end(&wholes[0]), end(&wholes[1])]
+        };
         let [one, other] = requests;
         let answers = race.both(one, other).await;
         let taken: Vec<usize> = (0..2).filter(|n| answers[*n].status == 201).collect();
-        assert!(!taken.is_empty() && (same || taken.len() == 1), "{}\n{}", answers[0], answers[1]);
+        assert!(
+            !taken.is_empty() && (same || taken.len() == 1),
+            "{}\n{}",
+            answers[0],
+            answers[1]
+        );
         for n in 0..2 {
             let whole = &wholes[if same { 0 } else { n }];
             if taken.contains(&n) {

@@ -119,7 +119,9 @@ impl World {
     fn manifest(&self, repository: &str) -> (Value, Manifest) {
         let mut manifests = self.manifests.lock();
         let value = manifests.len() as Value;
-        let manifest = Manifest::image(&self.config, &[]).annotation("value", &value.to_string()).build();
+        let manifest = Manifest::image(&self.config, &[])
+            .annotation("value", &value.to_string())
+            .build();
         manifests.push((repository.to_owned(), manifest.clone()));
         (value, manifest)
     }
@@ -154,7 +156,8 @@ impl World {
         match reply(door.push_manifest(repository, tag, &manifest).await) {
             Reply::Answer(answer) => {
                 answer.expect(201).with("docker-content-digest", &manifest.digest);
-                self.history(repository, tag).answered(begun, &self.clock, Act::Push(value));
+                self.history(repository, tag)
+                    .answered(begun, &self.clock, Act::Push(value));
                 true
             }
             Reply::Unavailable => {
@@ -194,7 +197,8 @@ impl World {
             404 => None,
             _ => panic!("{answer}"),
         };
-        self.history(repository, tag).answered(begun, &self.clock, Act::Read(value));
+        self.history(repository, tag)
+            .answered(begun, &self.clock, Act::Read(value));
         true
     }
 }
@@ -202,7 +206,9 @@ impl World {
 /// The number in a manifest that was pulled.
 fn value(answer: &Answer) -> Value {
     let manifest = answer.json();
-    let Json::String(number) = &manifest["annotations"]["value"] else { panic!("not one of ours: {answer}") };
+    let Json::String(number) = &manifest["annotations"]["value"] else {
+        panic!("not one of ours: {answer}")
+    };
     number.parse().unwrap()
 }
 
@@ -233,7 +239,10 @@ impl Ran {
         let world = &self.world;
         let mut expected = Vec::new();
         for (_, tag) in world.tags.keys().filter(|(of, _)| of == repository) {
-            let answer = world.doors[0].head(format!("/v2/{repository}/manifests/{tag}")).await.unwrap();
+            let answer = world.doors[0]
+                .head(format!("/v2/{repository}/manifests/{tag}"))
+                .await
+                .unwrap();
             if answer.status == 200 {
                 expected.push(tag.clone());
             }
@@ -266,7 +275,11 @@ impl Ran {
             let (repository, manifest) = &manifests[value as usize];
             let door = &world.doors[n % world.doors.len()];
             let request = Request::get(format!("/v2/{repository}/manifests/{}", manifest.digest));
-            door.ask(request).await.unwrap().expect(200).with_body(&manifest.bytes);
+            door.ask(request)
+                .await
+                .unwrap()
+                .expect(200)
+                .with_body(&manifest.bytes);
         }
     }
 }

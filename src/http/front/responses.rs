@@ -38,7 +38,10 @@ impl Step for Bodiless {
         if response.body().is_end_stream() || !(is_head || is_empty(&response)) {
             return response;
         }
-        if let (true, Some(length)) = (is_head && !has_none(&response), response.body().size_hint().exact()) {
+        if let (true, Some(length)) = (
+            is_head && !has_none(&response),
+            response.body().size_hint().exact(),
+        ) {
             response
                 .headers_mut()
                 .entry(header::CONTENT_LENGTH)

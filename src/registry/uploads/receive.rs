@@ -88,7 +88,7 @@ impl<'a> Intake<'a> {
             let next = tokio::select! {
                 biased;
                 Some(sent) = self.sending.next() => {
-                    self.sent(sent)?;
+                    self.sent(sent).await?;
                     continue;
                 }
                 next = body.next() => next,
@@ -190,7 +190,7 @@ impl<'a> Intake<'a> {
         self.gather().await?;
         while self.sending.len() >= self.registry.settings.parts_in_flight {
             if let Some(sent) = self.sending.next().await {
-                self.sent(sent)?;
+                self.sent(sent).await?;
             }
         }
         let number = self.number().await?;
@@ -205,15 +205,22 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
-    fn sent(&mut self, sent: std::result::Result<Part, StoreError>) -> Result<()> {
+    async fn sent(&mut self, sent: std::result::Result<Part, StoreError>) -> Result<()> {
         match sent {
-            Ok(part) => self.parts.push(part),
+            Ok(part) => {
+                self.parts.push(part);
+                Ok(())
+            }
+            // Who ends the upload, one way or the other, ends the multipart upload with it.
+            Err(error) if error.kind() == StoreErrorKind::NotFound => {
+                let loss = self.registry.loss_of(&self.session).await?;
+                Err(loss.unwrap_or(RegistryError::UploadLost))
+            }
             Err(error) => {
                 self.may_still_arrive = true;
-                return Err(error.into());
+                Err(error.into())
             }
         }
-        Ok(())
     }
 
     async fn number(&mut self) -> Result<PartNumber> {
@@ -271,7 +278,7 @@ impl<'a> Intake<'a> {
     /// Waits until every part has arrived.
     async fn settle(&mut self) -> Result<()> {
         while let Some(sent) = self.sending.next().await {
-            self.sent(sent)?;
+            self.sent(sent).await?;
         }
         self.parts.sort_by_key(|part| part.number);
         Ok(())

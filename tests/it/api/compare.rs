@@ -20,7 +20,10 @@ pub(crate) struct Exchange {
 impl Exchange {
     pub(crate) fn new(request: &Request, answer: &Answer) -> Self {
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let headers = answer.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value)));
+        let headers = answer
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), text(value)));
         Self {
             method: request.method.clone(),
             target: request.target.clone(),
@@ -33,7 +36,9 @@ impl Exchange {
 
 impl Exchange {
     fn is_octets(&self) -> bool {
-        self.headers.iter().any(|(name, value)| name == "content-type" && value == "application/octet-stream")
+        self.headers
+            .iter()
+            .any(|(name, value)| name == "content-type" && value == "application/octet-stream")
     }
 }
 
@@ -52,11 +57,20 @@ impl Transcript {
         let mut names: Vec<(String, String)> = repositories
             .iter()
             // As they are, and as a query has them.
-            .flat_map(|(name, kind)| [name.clone(), name.replace('/', "%2F")].map(|name| (name, format!("({kind})"))))
+            .flat_map(|(name, kind)| {
+                [name.clone(), name.replace('/', "%2F")].map(|name| (name, format!("({kind})")))
+            })
             .collect();
         names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
-        let mut transcript = Self { names, uploads: BTreeMap::new(), digests: BTreeMap::new() };
-        exchanges.iter().map(|exchange| transcript.exchange(exchange)).collect()
+        let mut transcript = Self {
+            names,
+            uploads: BTreeMap::new(),
+            digests: BTreeMap::new(),
+        };
+        exchanges
+            .iter()
+            .map(|exchange| transcript.exchange(exchange))
+            .collect()
     }
 
     fn exchange(&mut self, exchange: &Exchange) -> String {
@@ -113,9 +127,14 @@ impl Transcript {
         while let Some(at) = rest.find("sha256").into_iter().chain(rest.find("sha512")).min() {
             let (algorithm, after) = rest[at..].split_at("sha256".len());
             // As it is, or as a query has it.
-            let separator = [":", "%3A"].into_iter().find(|separator| after.starts_with(separator)).unwrap_or("");
-            let hex: String =
-                after[separator.len()..].chars().take_while(|c| c.is_ascii_hexdigit()).collect();
+            let separator = [":", "%3A"]
+                .into_iter()
+                .find(|separator| after.starts_with(separator))
+                .unwrap_or("");
+            let hex: String = after[separator.len()..]
+                .chars()
+                .take_while(|c| c.is_ascii_hexdigit())
+                .collect();
             let length = if algorithm == "sha256" { 64 } else { 128 };
             out += &rest[..at];
             if !separator.is_empty() && hex.len() == length {
@@ -134,9 +153,13 @@ impl Transcript {
     /// `.../blobs/uploads/<id>`
     fn without_uploads(&mut self, text: &str) -> String {
         const BEFORE: &str = "/blobs/uploads/";
-        let Some(at) = text.find(BEFORE) else { return text.to_owned() };
+        let Some(at) = text.find(BEFORE) else {
+            return text.to_owned();
+        };
         let (before, after) = text.split_at(at + BEFORE.len());
-        let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_').unwrap_or(after.len());
+        let end = after
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_')
+            .unwrap_or(after.len());
         if end == 0 {
             return text.to_owned();
         }
@@ -155,7 +178,9 @@ impl Transcript {
 
 /// `a;dur=1.5, b;dur=0.1` with the numbers left out: what was measured, not how long it took.
 fn timing(value: &str) -> String {
-    let names = value.split(',').map(|metric| metric.split(';').next().unwrap_or_default().trim());
+    let names = value
+        .split(',')
+        .map(|metric| metric.split(';').next().unwrap_or_default().trim());
     names.collect::<Vec<_>>().join(", ")
 }
 
@@ -174,17 +199,33 @@ mod tests {
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     const OTHER: &str = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
 
-    fn exchange(repository: &str, upload: &str, digest: &str, headers: &[(&str, &str)], body: &str) -> Exchange {
+    fn exchange(
+        repository: &str,
+        upload: &str,
+        digest: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Exchange {
         let mut all = vec![
             ("date".to_owned(), format!("Mon {}", body.len())),
-            ("location".to_owned(), format!("/v2/{repository}/blobs/uploads/{upload}?state=1")),
+            (
+                "location".to_owned(),
+                format!("/v2/{repository}/blobs/uploads/{upload}?state=1"),
+            ),
             ("docker-upload-uuid".to_owned(), upload.to_owned()),
             ("etag".to_owned(), format!("\"{digest}\"")),
         ];
-        all.extend(headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        all.extend(
+            headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
         Exchange {
             method: http::Method::POST,
-            target: format!("/v2/{repository}/blobs/uploads/?mount={}", digest.replace(':', "%3A")),
+            target: format!(
+                "/v2/{repository}/blobs/uploads/?mount={}",
+                digest.replace(':', "%3A")
+            ),
             status: 202,
             headers: all,
             body: body.as_bytes().to_vec(),
@@ -211,7 +252,10 @@ mod tests {
             "r02/a-002",
             "bbbb-2",
             OTHER,
-            &[("x-request-id", "2"), ("server-timing", "front;dur=3, hop;dur=0.25")],
+            &[
+                ("x-request-id", "2"),
+                ("server-timing", "front;dur=3, hop;dur=0.25"),
+            ],
             &format!("{{\"name\":\"r02/a-002\",\"digest\":\"{OTHER}\"}}"),
         );
         assert!(!differ(&[ours], &[theirs]));
@@ -223,18 +267,51 @@ mod tests {
         let other = || exchange("r02/a-002", "v", OTHER, &[], "body");
         assert!(!differ(&[one()], &[other()]));
         assert!(differ(&[one()], &[]));
-        assert!(differ(&[one()], &[Exchange { status: 201, ..other() }]));
-        assert!(differ(&[one()], &[exchange("r02/a-002", "v", OTHER, &[("content-length", "4")], "body")]));
-        assert!(differ(&[one()], &[exchange("r02/a-002", "v", OTHER, &[], "bodY")]));
-        assert!(differ(&[one()], &[exchange("r02/b-002", "v", OTHER, &[], "body")]));
-        assert!(differ(&[one()], &[exchange("r01/a-002", "v", OTHER, &[], "body")]), "a foreign repository");
+        assert!(differ(
+            &[one()],
+            &[Exchange {
+                status: 201,
+                ..other()
+            }]
+        ));
+        assert!(differ(
+            &[one()],
+            &[exchange(
+                "r02/a-002",
+                "v",
+                OTHER,
+                &[("content-length", "4")],
+                "body"
+            )]
+        ));
+        assert!(differ(
+            &[one()],
+            &[exchange("r02/a-002", "v", OTHER, &[], "bodY")]
+        ));
+        assert!(differ(
+            &[one()],
+            &[exchange("r02/b-002", "v", OTHER, &[], "body")]
+        ));
+        assert!(
+            differ(&[one()], &[exchange("r01/a-002", "v", OTHER, &[], "body")]),
+            "a foreign repository"
+        );
     }
 
     #[test]
     fn an_upload_or_digest_that_comes_back_must_be_the_same_one() {
-        let ours = [exchange("r01/a-001", "u", DIGEST, &[], ""), exchange("r01/a-001", "u", DIGEST, &[], "")];
-        let upload = [exchange("r02/a-002", "v", OTHER, &[], ""), exchange("r02/a-002", "w", OTHER, &[], "")];
-        let digest = [exchange("r02/a-002", "v", OTHER, &[], ""), exchange("r02/a-002", "v", DIGEST, &[], "")];
+        let ours = [
+            exchange("r01/a-001", "u", DIGEST, &[], ""),
+            exchange("r01/a-001", "u", DIGEST, &[], ""),
+        ];
+        let upload = [
+            exchange("r02/a-002", "v", OTHER, &[], ""),
+            exchange("r02/a-002", "w", OTHER, &[], ""),
+        ];
+        let digest = [
+            exchange("r02/a-002", "v", OTHER, &[], ""),
+            exchange("r02/a-002", "v", DIGEST, &[], ""),
+        ];
         assert!(differ(&ours, &upload));
         assert!(differ(&ours, &digest));
     }
@@ -247,7 +324,10 @@ mod tests {
         };
         // As with digests, different content of two runs is no difference, a different length is.
         assert!(!differ(&[binary("r01/a-001", 1)], &[binary("r02/a-002", 2)]));
-        let longer = Exchange { body: vec![255; 3], ..binary("r02/a-002", 1) };
+        let longer = Exchange {
+            body: vec![255; 3],
+            ..binary("r02/a-002", 1)
+        };
         assert!(differ(&[binary("r01/a-001", 1)], &[longer]));
     }
 }

@@ -13,12 +13,29 @@ async fn what_a_client_has_is_not_sent_again(run: Run) -> Outcome {
     let manifest = Manifest::image(&blob, &[]).build();
     run.push_manifest(&repository, "v1", &manifest).await?.expect(201);
     for (target, digest, caching) in [
-        (format!("/v2/{repository}/blobs/{}", blob.digest), &blob.digest, super::pulls::IMMUTABLE),
-        (format!("/v2/{repository}/manifests/{}", manifest.digest), &manifest.digest, super::pulls::IMMUTABLE),
-        (format!("/v2/{repository}/manifests/v1"), &manifest.digest, "no-cache"),
+        (
+            format!("/v2/{repository}/blobs/{}", blob.digest),
+            &blob.digest,
+            super::pulls::IMMUTABLE,
+        ),
+        (
+            format!("/v2/{repository}/manifests/{}", manifest.digest),
+            &manifest.digest,
+            super::pulls::IMMUTABLE,
+        ),
+        (
+            format!("/v2/{repository}/manifests/v1"),
+            &manifest.digest,
+            "no-cache",
+        ),
     ] {
         let etag = run.head(target.clone()).await?.expect(200).must("etag");
-        for known in [etag.clone(), format!("W/{etag}"), format!("\"other\", {etag}"), "*".to_owned()] {
+        for known in [
+            etag.clone(),
+            format!("W/{etag}"),
+            format!("\"other\", {etag}"),
+            "*".to_owned(),
+        ] {
             for method in [http::Method::GET, http::Method::HEAD] {
                 run.ask(Request::new(method, &target).header("if-none-match", &known))
                     .await?
@@ -31,7 +48,9 @@ async fn what_a_client_has_is_not_sent_again(run: Run) -> Outcome {
         }
         for other in ["\"other\"", "W/\"other\"", "nonsense"] {
             for method in [http::Method::GET, http::Method::HEAD] {
-                run.ask(Request::new(method, &target).header("if-none-match", other)).await?.expect(200);
+                run.ask(Request::new(method, &target).header("if-none-match", other))
+                    .await?
+                    .expect(200);
             }
         }
     }
@@ -41,8 +60,13 @@ async fn what_a_client_has_is_not_sent_again(run: Run) -> Outcome {
 async fn what_is_unknown_stays_unknown_under_any_condition(run: Run) -> Outcome {
     let repository = run.repository("repo");
     let digest = run.blob("blob", 10).digest;
-    for target in [format!("/v2/{repository}/blobs/{digest}"), format!("/v2/{repository}/manifests/{digest}")] {
-        run.ask(Request::get(target).header("if-none-match", "*")).await?.expect(404);
+    for target in [
+        format!("/v2/{repository}/blobs/{digest}"),
+        format!("/v2/{repository}/manifests/{digest}"),
+    ] {
+        run.ask(Request::get(target).header("if-none-match", "*"))
+            .await?
+            .expect(404);
     }
     Ok(())
 }
@@ -57,7 +81,10 @@ async fn a_tag_that_moved_is_sent_although_the_client_has_what_it_named(run: Run
     let target = format!("/v2/{repository}/manifests/v1");
     let etag = run.get(target.clone()).await?.expect(200).must("etag");
     run.push_manifest(&repository, "v1", &after).await?.expect(201);
-    run.ask(Request::get(target).header("if-none-match", etag)).await?.expect(200).with_body(&after.bytes);
+    run.ask(Request::get(target).header("if-none-match", etag))
+        .await?
+        .expect(200)
+        .with_body(&after.bytes);
     Ok(())
 }
 

@@ -21,7 +21,9 @@ async fn a_deleted_tag_is_gone_and_what_it_named_is_not(run: Run) -> Outcome {
     run.get(tag.clone()).await?.error(404, "MANIFEST_UNKNOWN");
     run.delete(tag).await?.error(404, "MANIFEST_UNKNOWN");
     for reference in ["v2", &manifest.digest] {
-        run.get(format!("/v2/{repository}/manifests/{reference}")).await?.expect(200);
+        run.get(format!("/v2/{repository}/manifests/{reference}"))
+            .await?
+            .expect(200);
     }
     let answer = run.get(format!("/v2/{repository}/tags/list")).await?.expect(200);
     assert_eq!(answer.json(), json!({ "name": repository, "tags": ["v2"] }));
@@ -44,10 +46,15 @@ async fn a_deleted_manifest_takes_its_tags_along(run: Run) -> Outcome {
     run.get(target.clone()).await?.error(404, "MANIFEST_UNKNOWN");
     run.delete(target.clone()).await?.error(404, "MANIFEST_UNKNOWN");
     for tag in ["v1", "v2"] {
-        run.get(format!("/v2/{repository}/manifests/{tag}")).await?.error(404, "MANIFEST_UNKNOWN");
+        run.get(format!("/v2/{repository}/manifests/{tag}"))
+            .await?
+            .error(404, "MANIFEST_UNKNOWN");
     }
     let answer = run.get(format!("/v2/{repository}/tags/list")).await?.expect(200);
-    assert_eq!(answer.json(), json!({ "name": repository, "tags": ["moved", "other"] }));
+    assert_eq!(
+        answer.json(),
+        json!({ "name": repository, "tags": ["moved", "other"] })
+    );
     // It can be pushed again.
     run.push_manifest(&repository, "v1", &manifest).await?.expect(201);
     run.get(target).await?.expect(200).with_body(&manifest.bytes);
@@ -61,14 +68,26 @@ async fn a_manifest_of_many_tags_is_deleted_whole(run: Run) -> Outcome {
     // More than fit a transaction.
     for batch in 0..5 {
         let tags: Vec<String> = (0..30).map(|n| format!("tag=t{batch}-{n}")).collect();
-        let target = format!("/v2/{repository}/manifests/{}?{}", manifest.digest, tags.join("&"));
+        let target = format!(
+            "/v2/{repository}/manifests/{}?{}",
+            manifest.digest,
+            tags.join("&")
+        );
         let request = Request::put(target).header("content-type", &manifest.media_type);
         run.ask(request.body(manifest.bytes.clone())).await?.expect(201);
     }
-    run.delete(format!("/v2/{repository}/manifests/{}", manifest.digest)).await?.expect(202);
-    run.get(format!("/v2/{repository}/manifests/t0-0")).await?.error(404, "MANIFEST_UNKNOWN");
-    run.get(format!("/v2/{repository}/manifests/t4-29")).await?.error(404, "MANIFEST_UNKNOWN");
-    run.get(format!("/v2/{repository}/tags/list")).await?.error(404, "NAME_UNKNOWN");
+    run.delete(format!("/v2/{repository}/manifests/{}", manifest.digest))
+        .await?
+        .expect(202);
+    run.get(format!("/v2/{repository}/manifests/t0-0"))
+        .await?
+        .error(404, "MANIFEST_UNKNOWN");
+    run.get(format!("/v2/{repository}/manifests/t4-29"))
+        .await?
+        .error(404, "MANIFEST_UNKNOWN");
+    run.get(format!("/v2/{repository}/tags/list"))
+        .await?
+        .error(404, "NAME_UNKNOWN");
     Ok(())
 }
 
@@ -78,12 +97,18 @@ async fn a_repository_ends_with_its_last_manifest_and_begins_anew(run: Run) -> O
     let tags = format!("/v2/{repository}/tags/list");
     for round in 0..3 {
         run.get(tags.clone()).await?.error(404, "NAME_UNKNOWN");
-        let manifest = Manifest::image(&config, &[]).annotation("round", &round.to_string()).build();
+        let manifest = Manifest::image(&config, &[])
+            .annotation("round", &round.to_string())
+            .build();
         run.push_manifest(&repository, "v1", &manifest).await?.expect(201);
         run.get(tags.clone()).await?.expect(200);
-        run.delete(format!("/v2/{repository}/manifests/v1")).await?.expect(202);
+        run.delete(format!("/v2/{repository}/manifests/v1"))
+            .await?
+            .expect(202);
         assert_eq!(run.get(tags.clone()).await?.expect(200).json()["tags"], json!([]));
-        run.delete(format!("/v2/{repository}/manifests/{}", manifest.digest)).await?.expect(202);
+        run.delete(format!("/v2/{repository}/manifests/{}", manifest.digest))
+            .await?
+            .expect(202);
     }
     run.get(tags).await?.error(404, "NAME_UNKNOWN");
     Ok(())
@@ -99,9 +124,13 @@ async fn what_is_unknown_cannot_be_deleted(run: Run) -> Outcome {
             run.push_manifest(&repository, "v1", &manifest).await?.expect(201);
         }
         for reference in ["v2", &digest] {
-            run.delete(format!("/v2/{repository}/manifests/{reference}")).await?.error(404, "MANIFEST_UNKNOWN");
+            run.delete(format!("/v2/{repository}/manifests/{reference}"))
+                .await?
+                .error(404, "MANIFEST_UNKNOWN");
         }
-        run.delete(format!("/v2/{repository}/blobs/{digest}")).await?.error(404, "BLOB_UNKNOWN");
+        run.delete(format!("/v2/{repository}/blobs/{digest}"))
+            .await?
+            .error(404, "BLOB_UNKNOWN");
     }
     Ok(())
 }
@@ -117,15 +146,21 @@ async fn a_blob_is_deleted_when_no_manifest_needs_it(run: Run) -> Outcome {
     run.delete(target.clone()).await?.error(405, "DENIED");
     run.get(target.clone()).await?.expect(200).with_body(&layer.bytes);
     // Its tag alone isn't what needs it.
-    run.delete(format!("/v2/{repository}/manifests/v1")).await?.expect(202);
+    run.delete(format!("/v2/{repository}/manifests/v1"))
+        .await?
+        .expect(202);
     run.delete(target.clone()).await?.error(405, "DENIED");
-    run.delete(format!("/v2/{repository}/manifests/{}", manifest.digest)).await?.expect(202);
+    run.delete(format!("/v2/{repository}/manifests/{}", manifest.digest))
+        .await?
+        .expect(202);
     run.delete(target.clone()).await?.expect(202).with_body(b"");
     run.get(target.clone()).await?.error(404, "BLOB_UNKNOWN");
     run.head(target.clone()).await?.expect(404);
     run.delete(target.clone()).await?.error(404, "BLOB_UNKNOWN");
     // It can be pushed again, and then a manifest may need it.
-    run.push_manifest(&repository, "v1", &manifest).await?.error(404, "MANIFEST_BLOB_UNKNOWN");
+    run.push_manifest(&repository, "v1", &manifest)
+        .await?
+        .error(404, "MANIFEST_BLOB_UNKNOWN");
     run.push_blob(&repository, &layer).await?.expect(201);
     run.push_manifest(&repository, "v1", &manifest).await?.expect(201);
     run.get(target).await?.expect(200).with_body(&layer.bytes);

@@ -21,7 +21,12 @@ pub(super) fn next(answer: &Answer) -> Option<String> {
 }
 
 fn strings(value: &Value) -> Vec<String> {
-    value.as_array().unwrap().iter().map(|entry| entry.as_str().unwrap().to_owned()).collect()
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry.as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// The entries of all pages from `target` on, a list for each page.
@@ -29,7 +34,11 @@ async fn pages(run: &Run, target: String, field: &str) -> Result<Vec<Vec<String>
     let mut pages = Vec::new();
     let mut next_target = Some(target);
     while let Some(target) = next_target {
-        let answer = run.get(target).await?.expect(200).with("content-type", "application/json");
+        let answer = run
+            .get(target)
+            .await?
+            .expect(200)
+            .with("content-type", "application/json");
         pages.push(strings(&answer.json()[field]));
         next_target = next(&answer);
         assert!(pages.len() < 100, "pages without end");
@@ -41,12 +50,18 @@ async fn tags_are_listed_in_byte_order(run: Run) -> Outcome {
     let repository = run.repository("repo");
     let config = config(&run, &repository).await?;
     let manifest = Manifest::image(&config, &[]).build();
-    let mut tags = ["b", "a", "B", "_x", "1.0", "1.10", "1.9", "a.b", "a-b", "a_b", "aa", "latest", "Z"];
+    let mut tags = [
+        "b", "a", "B", "_x", "1.0", "1.10", "1.9", "a.b", "a-b", "a_b", "aa", "latest", "Z",
+    ];
     for tag in tags {
         run.push_manifest(&repository, tag, &manifest).await?.expect(201);
     }
     tags.sort_unstable();
-    let answer = run.get(format!("/v2/{repository}/tags/list")).await?.expect(200).lacks("link");
+    let answer = run
+        .get(format!("/v2/{repository}/tags/list"))
+        .await?
+        .expect(200)
+        .lacks("link");
     assert_eq!(answer.json(), json!({ "name": repository, "tags": tags }));
     Ok(())
 }
@@ -66,7 +81,10 @@ async fn tags_are_listed_page_by_page(run: Run) -> Outcome {
         // A full last page has no next one.
         ("?n=3", vec![vec!["a", "b", "c"], vec!["d", "e", "f"]]),
         ("?n=6", vec![vec!["a", "b", "c", "d", "e", "f"]]),
-        ("?n=100000000000000000000", vec![vec!["a", "b", "c", "d", "e", "f"]]),
+        (
+            "?n=100000000000000000000",
+            vec![vec!["a", "b", "c", "d", "e", "f"]],
+        ),
         ("?last=d", vec![vec!["e", "f"]]),
         // What `last` names needn't be there.
         ("?last=dd", vec![vec!["e", "f"]]),
@@ -82,7 +100,9 @@ async fn tags_are_listed_page_by_page(run: Run) -> Outcome {
         run.get(list(query)).await?.error(400, "UNSUPPORTED");
     }
     let long = "x".repeat(300);
-    run.get(list(&format!("?last={long}"))).await?.error(400, "UNSUPPORTED");
+    run.get(list(&format!("?last={long}")))
+        .await?
+        .error(400, "UNSUPPORTED");
     Ok(())
 }
 
@@ -93,9 +113,17 @@ async fn a_page_goes_on_although_its_last_tag_was_deleted(run: Run) -> Outcome {
     for tag in ["a", "b", "c"] {
         run.push_manifest(&repository, tag, &manifest).await?.expect(201);
     }
-    let answer = run.get(format!("/v2/{repository}/tags/list?n=2")).await?.expect(200);
-    run.delete(format!("/v2/{repository}/manifests/b")).await?.expect(202);
-    assert_eq!(pages(&run, next(&answer).expect("a next page"), "tags").await?, [["c"]]);
+    let answer = run
+        .get(format!("/v2/{repository}/tags/list?n=2"))
+        .await?
+        .expect(200);
+    run.delete(format!("/v2/{repository}/manifests/b"))
+        .await?
+        .expect(202);
+    assert_eq!(
+        pages(&run, next(&answer).expect("a next page"), "tags").await?,
+        [["c"]]
+    );
     Ok(())
 }
 
@@ -107,7 +135,11 @@ async fn more_tags_than_a_page_holds_are_all_listed(run: Run) -> Outcome {
     // Quietly: 34 requests tell a door from another as well as a thousand.
     for batch in tags.chunks(30) {
         let query: Vec<String> = batch.iter().map(|tag| format!("tag={tag}")).collect();
-        let target = format!("/v2/{repository}/manifests/{}?{}", manifest.digest, query.join("&"));
+        let target = format!(
+            "/v2/{repository}/manifests/{}?{}",
+            manifest.digest,
+            query.join("&")
+        );
         let request = crate::support::client::Request::put(target)
             .header("content-type", &manifest.media_type)
             .body(manifest.bytes.clone());
@@ -124,15 +156,25 @@ async fn the_catalogue_lists_what_has_a_manifest_page_by_page(run: Run) -> Outco
     let mut names: Vec<String> = ["a", "a/b", "a-b", "a0", "b/c/d"]
         .into_iter()
         .enumerate()
-        .map(|(n, kind)| if n % 2 == 0 { run.repository(kind) } else { run.elsewhere(kind) })
+        .map(|(n, kind)| {
+            if n % 2 == 0 {
+                run.repository(kind)
+            } else {
+                run.elsewhere(kind)
+            }
+        })
         .collect();
     // Only blobs, or an upload, make no repository.
-    run.push_blob(&run.repository("only-a-blob"), &run.blob("blob", 10)).await?.expect(201);
+    run.push_blob(&run.repository("only-a-blob"), &run.blob("blob", 10))
+        .await?
+        .expect(201);
     run.start(&run.repository("only-an-upload")).await?.expect(202);
     for name in &names {
         let config = config(&run, name).await?;
         let manifest = Manifest::image(&config, &[]).build();
-        run.push_manifest(name, &manifest.digest, &manifest).await?.expect(201);
+        run.push_manifest(name, &manifest.digest, &manifest)
+            .await?
+            .expect(201);
     }
     names.sort_unstable();
     // Earlier runs' repositories sort before this run's, later ones' aren't there yet.
@@ -143,12 +185,20 @@ async fn the_catalogue_lists_what_has_a_manifest_page_by_page(run: Run) -> Outco
         assert_eq!(pages.concat(), names);
         assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), expected);
     }
-    let none = run.get("/v2/_catalog?n=0".into()).await?.expect(200).lacks("link");
+    let none = run
+        .get("/v2/_catalog?n=0".into())
+        .await?
+        .expect(200)
+        .lacks("link");
     assert_eq!(none.json(), json!({ "repositories": [] }));
-    run.get("/v2/_catalog?n=x".into()).await?.error(400, "UNSUPPORTED");
+    run.get("/v2/_catalog?n=x".into())
+        .await?
+        .error(400, "UNSUPPORTED");
     // With its last manifest a repository leaves the catalogue.
     let manifest = Manifest::image(&run.blob("config", 100), &[]).build();
-    run.delete(format!("/v2/{}/manifests/{}", names[1], manifest.digest)).await?.expect(202);
+    run.delete(format!("/v2/{}/manifests/{}", names[1], manifest.digest))
+        .await?
+        .expect(202);
     names.remove(1);
     let pages = pages(&run, format!("/v2/_catalog?last={before}"), "repositories").await?;
     assert_eq!(pages, [names]);

@@ -12,8 +12,8 @@ async fn a_name_outside_the_grammar_is_refused_everywhere(run: Run) -> Outcome {
     let digest = run.blob("blob", 10).digest;
     let longest = "x".repeat(256);
     for name in [
-        "Upper", "a/B", "-a", "a-", "a//b", "a/../b", "..", ".", "a..b", "a___b", "_a", "a.", "a+b", "a%2Fb", "a%00b",
-        "a%20b", "a@b", "a:b", "_catalog", "a/_b", &longest,
+        "Upper", "a/B", "-a", "a-", "a//b", "a/../b", "..", ".", "a..b", "a___b", "_a", "a.", "a+b", "a%2Fb",
+        "a%00b", "a%20b", "a@b", "a:b", "_catalog", "a/_b", &longest,
     ] {
         for (method, rest) in [
             (Method::GET, "tags/list".to_owned()),
@@ -30,10 +30,17 @@ async fn a_name_outside_the_grammar_is_refused_everywhere(run: Run) -> Outcome {
             (Method::GET, format!("referrers/{digest}")),
         ] {
             let request = Request::new(method.clone(), format!("/v2/{name}/{rest}"));
-            let request = if method == Method::GET { request } else { octets(request).body("{}") };
+            let request = if method == Method::GET {
+                request
+            } else {
+                octets(request).body("{}")
+            };
             run.ask(request).await?.error(400, "NAME_INVALID");
         }
-        run.head(format!("/v2/{name}/manifests/latest")).await?.expect(400).with_body(b"");
+        run.head(format!("/v2/{name}/manifests/latest"))
+            .await?
+            .expect(400)
+            .with_body(b"");
     }
     Ok(())
 }
@@ -43,14 +50,23 @@ async fn a_name_may_be_long_and_deep_and_look_like_an_endpoint(run: Run) -> Outc
     let longest = format!("{prefix}{}", "x/".repeat(100));
     let longest = format!("{longest}{}", "y".repeat(255 - longest.len()));
     let odd = format!("{prefix}blobs/uploads/manifests/tags/list/blobs");
-    for (kind, name) in [("longest", longest), ("odd", odd), ("separators", format!("{prefix}a.b_c__d---e0"))] {
+    for (kind, name) in [
+        ("longest", longest),
+        ("odd", odd),
+        ("separators", format!("{prefix}a.b_c__d---e0")),
+    ] {
         let name = run.named(name, kind);
         let config = config(&run, &name).await?;
         let manifest = Manifest::image(&config, &[]).build();
         run.push_manifest(&name, "list", &manifest).await?.expect(201);
-        run.get(format!("/v2/{name}/manifests/list")).await?.expect(200).with_body(&manifest.bytes);
+        run.get(format!("/v2/{name}/manifests/list"))
+            .await?
+            .expect(200)
+            .with_body(&manifest.bytes);
         run.get(format!("/v2/{name}/tags/list")).await?.expect(200);
-        run.push_blob_in_chunks(&name, &run.blob("blob", 100), 40).await?.expect(201);
+        run.push_blob_in_chunks(&name, &run.blob("blob", 100), 40)
+            .await?
+            .expect(201);
     }
     Ok(())
 }
@@ -81,14 +97,46 @@ async fn a_method_that_does_not_fit_is_told_which_do(run: Run) -> Outcome {
     let repository = run.repository("repo");
     let digest = run.blob("blob", 10).digest;
     for (path, allow, methods) in [
-        ("/v2/".to_owned(), "GET, HEAD", vec![Method::PUT, Method::POST, Method::DELETE, Method::PATCH]),
-        ("/v2/_catalog".to_owned(), "GET", vec![Method::POST, Method::DELETE]),
-        (format!("/v2/{repository}/tags/list"), "GET", vec![Method::PUT, Method::DELETE]),
-        (format!("/v2/{repository}/manifests/v1"), "GET, HEAD, PUT, DELETE", vec![Method::POST, Method::PATCH]),
-        (format!("/v2/{repository}/blobs/{digest}"), "GET, HEAD, DELETE", vec![Method::PUT, Method::POST]),
-        (format!("/v2/{repository}/blobs/uploads/"), "POST", vec![Method::GET, Method::PUT, Method::DELETE]),
-        (format!("/v2/{repository}/blobs/uploads/1"), "GET, PATCH, PUT, DELETE", vec![Method::POST]),
-        (format!("/v2/{repository}/referrers/{digest}"), "GET", vec![Method::PUT, Method::DELETE]),
+        (
+            "/v2/".to_owned(),
+            "GET, HEAD",
+            vec![Method::PUT, Method::POST, Method::DELETE, Method::PATCH],
+        ),
+        (
+            "/v2/_catalog".to_owned(),
+            "GET",
+            vec![Method::POST, Method::DELETE],
+        ),
+        (
+            format!("/v2/{repository}/tags/list"),
+            "GET",
+            vec![Method::PUT, Method::DELETE],
+        ),
+        (
+            format!("/v2/{repository}/manifests/v1"),
+            "GET, HEAD, PUT, DELETE",
+            vec![Method::POST, Method::PATCH],
+        ),
+        (
+            format!("/v2/{repository}/blobs/{digest}"),
+            "GET, HEAD, DELETE",
+            vec![Method::PUT, Method::POST],
+        ),
+        (
+            format!("/v2/{repository}/blobs/uploads/"),
+            "POST",
+            vec![Method::GET, Method::PUT, Method::DELETE],
+        ),
+        (
+            format!("/v2/{repository}/blobs/uploads/1"),
+            "GET, PATCH, PUT, DELETE",
+            vec![Method::POST],
+        ),
+        (
+            format!("/v2/{repository}/referrers/{digest}"),
+            "GET",
+            vec![Method::PUT, Method::DELETE],
+        ),
     ] {
         for method in methods {
             run.ask(octets(Request::new(method, &path)).body("{}"))
@@ -124,7 +172,10 @@ async fn every_answer_names_its_request_and_says_what_took_time(run: Run) -> Out
         }
         let timing = run.get(target).await?.must("server-timing");
         for metric in timing.split(',') {
-            let (name, duration) = metric.trim().split_once(";dur=").unwrap_or_else(|| panic!("{timing}"));
+            let (name, duration) = metric
+                .trim()
+                .split_once(";dur=")
+                .unwrap_or_else(|| panic!("{timing}"));
             assert!(["front", "hop", "owner", "store"].contains(&name), "{timing}");
             assert!(duration.parse::<f64>().is_ok(), "{timing}");
         }

@@ -40,14 +40,25 @@ pub(crate) async fn through_every_member(test: &Test) {
     let mut first: Option<Vec<String>> = None;
     for (number, (door, http)) in ways.into_iter().enumerate() {
         let names = mesh.names();
-        let run = Run::new(test.name, number, mesh.door(door), http, names.clone(), home, Mode::Strict);
+        let run = Run::new(
+            test.name,
+            number,
+            mesh.door(door),
+            http,
+            names.clone(),
+            home,
+            Mode::Strict,
+        );
         let before = mesh.counts().await;
         let ran = (test.run)(run.clone()).await;
         assert!(ran.is_ok(), "nothing fails here: {ran:?}");
         let exchanges = run.exchanges();
         let after = mesh.counts().await;
         for owner in (0..3).filter(|owner| *owner != door) {
-            let needed = exchanges.iter().filter(|exchange| owned_by(exchange, &names) == Some(owner)).count();
+            let needed = exchanges
+                .iter()
+                .filter(|exchange| owned_by(exchange, &names) == Some(owner))
+                .count();
             let forwarded = after.forwards[door][owner] - before.forwards[door][owner];
             let replayed = after.replays[owner][door] - before.replays[owner][door];
             assert!(
@@ -60,7 +71,9 @@ pub(crate) async fn through_every_member(test: &Test) {
             None => first = Some(ours),
             Some(first) => {
                 if let Some(difference) = difference(first, &ours) {
-                    panic!("member {home} (the owner) and {door} ({http:?}) answer differently:\n{difference}");
+                    panic!(
+                        "member {home} (the owner) and {door} ({http:?}) answer differently:\n{difference}"
+                    );
                 }
             }
         }

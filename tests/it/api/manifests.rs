@@ -23,7 +23,10 @@ async fn accepted(run: &Run, repository: &str, reference: &str, manifest: &Manif
     run.push_manifest(repository, reference, manifest)
         .await?
         .expect(201)
-        .with("location", &format!("/v2/{repository}/manifests/{}", manifest.digest))
+        .with(
+            "location",
+            &format!("/v2/{repository}/manifests/{}", manifest.digest),
+        )
         .with("docker-content-digest", &manifest.digest)
         .with_body(b"");
     for reference in [reference, &manifest.digest] {
@@ -51,7 +54,9 @@ async fn refused(
             request = request.header("content-type", content_type);
         }
         run.ask(request).await?.error(status, code);
-        run.head(format!("/v2/{repository}/manifests/{reference}")).await?.expect(404);
+        run.head(format!("/v2/{repository}/manifests/{reference}"))
+            .await?
+            .expect(404);
     }
     Ok(())
 }
@@ -66,9 +71,13 @@ async fn manifests_of_every_kind_are_accepted(run: Run) -> Outcome {
 
     let image = Manifest::image(&config, &[&layer]).build();
     let docker = Manifest::docker_image(&config, &[&layer]).build();
-    let artifact = Manifest::image(&empty, &[&empty]).artifact_type("application/vnd.example").build();
+    let artifact = Manifest::image(&empty, &[&empty])
+        .artifact_type("application/vnd.example")
+        .build();
     let index = Manifest::index([&image, &artifact]).build();
-    let of_indexes = Manifest::index([&index, &image]).annotation("nested", "yes").build();
+    let of_indexes = Manifest::index([&index, &image])
+        .annotation("nested", "yes")
+        .build();
     let list = Manifest::docker_list([&docker]).build();
     let nothing = Manifest::index([]).build();
     for (tag, manifest, media_type) in [
@@ -117,7 +126,10 @@ async fn a_manifest_is_pushed_by_its_sha512(run: Run) -> Outcome {
         .header("content-type", IMAGE)
         .body(manifest.bytes.clone());
     run.ask(tagged).await?.expect(201);
-    run.get(format!("/v2/{repository}/manifests/v1")).await?.expect(200).with("docker-content-digest", &digest);
+    run.get(format!("/v2/{repository}/manifests/v1"))
+        .await?
+        .expect(200)
+        .with("docker-content-digest", &digest);
     run.delete(target.clone()).await?.expect(202);
     run.get(target).await?.error(404, "MANIFEST_UNKNOWN");
     Ok(())
@@ -128,10 +140,16 @@ async fn a_manifest_under_another_digest_is_refused(run: Run) -> Outcome {
     let config = config(&run, &repository).await?;
     let manifest = Manifest::image(&config, &[]).build();
     for digest in [run.blob("other", 10).digest, run.blob("other", 10).sha512()] {
-        run.push_manifest(&repository, &digest, &manifest).await?.error(400, "DIGEST_INVALID");
-        run.head(format!("/v2/{repository}/manifests/{digest}")).await?.expect(404);
+        run.push_manifest(&repository, &digest, &manifest)
+            .await?
+            .error(400, "DIGEST_INVALID");
+        run.head(format!("/v2/{repository}/manifests/{digest}"))
+            .await?
+            .expect(404);
     }
-    run.push_manifest(&repository, "sha256:abc", &manifest).await?.error(400, "DIGEST_INVALID");
+    run.push_manifest(&repository, "sha256:abc", &manifest)
+        .await?
+        .error(400, "DIGEST_INVALID");
     run.push_manifest(&repository, "md5:0123456789abcdef0123456789abcdef", &manifest)
         .await?
         .error(400, "DIGEST_INVALID");
@@ -144,12 +162,20 @@ async fn a_push_names_several_tags(run: Run) -> Outcome {
     let manifest = Manifest::image(&config, &[]).build();
     let put = |tags: &[String]| {
         let query: Vec<String> = tags.iter().map(|tag| format!("tag={tag}")).collect();
-        Request::put(format!("/v2/{repository}/manifests/{}?{}", manifest.digest, query.join("&")))
-            .header("content-type", IMAGE)
-            .body(manifest.bytes.clone())
+        Request::put(format!(
+            "/v2/{repository}/manifests/{}?{}",
+            manifest.digest,
+            query.join("&")
+        ))
+        .header("content-type", IMAGE)
+        .body(manifest.bytes.clone())
     };
     let tags: Vec<String> = (0..12).map(|n| format!("v{n}")).collect();
-    let answer = run.ask(put(&tags)).await?.expect(201).with("docker-content-digest", &manifest.digest);
+    let answer = run
+        .ask(put(&tags))
+        .await?
+        .expect(201)
+        .with("docker-content-digest", &manifest.digest);
     let named: Vec<String> = answer
         .headers
         .get_all("oci-tag")
@@ -160,16 +186,23 @@ async fn a_push_names_several_tags(run: Run) -> Outcome {
     assert_eq!(named, tags);
     for tag in &tags {
         let target = format!("/v2/{repository}/manifests/{tag}");
-        run.get(target).await?.expect(200).with("docker-content-digest", &manifest.digest);
+        run.get(target)
+            .await?
+            .expect(200)
+            .with("docker-content-digest", &manifest.digest);
     }
     // One that is no tag, and nothing happens.
     let wrong = vec!["good".to_owned(), "-bad".to_owned()];
     run.ask(put(&wrong)).await?.error(400, "TAG_INVALID");
-    run.head(format!("/v2/{repository}/manifests/good")).await?.expect(404);
+    run.head(format!("/v2/{repository}/manifests/good"))
+        .await?
+        .expect(404);
     // Too many.
     let many: Vec<String> = (0..100).map(|n| format!("w{n}")).collect();
     run.ask(put(&many)).await?.error(414, "TAG_INVALID");
-    run.head(format!("/v2/{repository}/manifests/w0")).await?.expect(404);
+    run.head(format!("/v2/{repository}/manifests/w0"))
+        .await?
+        .expect(404);
     Ok(())
 }
 
@@ -181,8 +214,16 @@ async fn tags_beside_a_tag_are_not_pushed(run: Run) -> Outcome {
         .header("content-type", IMAGE)
         .body(manifest.bytes.clone());
     let answer = run.ask(request).await?.expect(201);
-    assert!(answer.headers.get_all("oci-tag").iter().all(|tag| !tag.to_str().unwrap().contains("v2")));
-    run.head(format!("/v2/{repository}/manifests/v2")).await?.expect(404);
+    assert!(
+        answer
+            .headers
+            .get_all("oci-tag")
+            .iter()
+            .all(|tag| !tag.to_str().unwrap().contains("v2"))
+    );
+    run.head(format!("/v2/{repository}/manifests/v2"))
+        .await?
+        .expect(404);
     Ok(())
 }
 
@@ -202,27 +243,46 @@ async fn a_manifest_whose_content_is_missing_is_refused(run: Run) -> Outcome {
         Manifest::index([&child]).build(),
         Manifest::docker_list([&child]).build(),
     ] {
-        refused(&run, &repository, Some(&manifest.media_type), &manifest.bytes, unknown).await?;
+        refused(
+            &run,
+            &repository,
+            Some(&manifest.media_type),
+            &manifest.bytes,
+            unknown,
+        )
+        .await?;
     }
     // The child is there as a blob, which isn't a manifest.
-    run.push_blob(&repository, &Blob::new(child.bytes.clone())).await?.expect(201);
+    run.push_blob(&repository, &Blob::new(child.bytes.clone()))
+        .await?
+        .expect(201);
     let index = Manifest::index([&child]).build();
     refused(&run, &repository, Some(INDEX), &index.bytes, unknown).await?;
     // A layer that is found elsewhere needn't be here.
     let mut foreign = absent.descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip");
     foreign["urls"] = json!(["https://example.org/layer"]);
-    let manifest = Manifest::image(&config, &[]).with("layers", vec![foreign]).build();
+    let manifest = Manifest::image(&config, &[])
+        .with("layers", vec![foreign])
+        .build();
     accepted(&run, &repository, "foreign", &manifest).await
 }
 
 async fn a_subject_may_be_missing(run: Run) -> Outcome {
     let repository = run.repository("repo");
     let config = config(&run, &repository).await?;
-    let subject = Manifest::image(&config, &[]).annotation("never", "pushed").build();
+    let subject = Manifest::image(&config, &[])
+        .annotation("never", "pushed")
+        .build();
     let manifest = Manifest::image(&config, &[]).subject(&subject).build();
-    run.push_manifest(&repository, "v1", &manifest).await?.expect(201).with("oci-subject", &subject.digest);
+    run.push_manifest(&repository, "v1", &manifest)
+        .await?
+        .expect(201)
+        .with("oci-subject", &subject.digest);
     let plain = Manifest::image(&config, &[]).build();
-    run.push_manifest(&repository, "v2", &plain).await?.expect(201).lacks("oci-subject");
+    run.push_manifest(&repository, "v2", &plain)
+        .await?
+        .expect(201)
+        .lacks("oci-subject");
     Ok(())
 }
 
@@ -235,11 +295,24 @@ async fn a_manifest_of_four_mebibytes_is_accepted_and_one_byte_more_is_not(run: 
         accepted(&run, &repository, "large", &manifest).await?;
     }
     let larger = Manifest::image(&config, &[]).build_with_length(4 * MIB + 1);
-    refused(&run, &repository, Some(IMAGE), &larger.bytes, (413, "MANIFEST_INVALID")).await?;
+    refused(
+        &run,
+        &repository,
+        Some(IMAGE),
+        &larger.bytes,
+        (413, "MANIFEST_INVALID"),
+    )
+    .await?;
     // It doesn't say beforehand how long it is.
     let request = Request::put(format!("/v2/{repository}/manifests/larger"))
         .header("content-type", IMAGE)
-        .pieces(larger.bytes.chunks(65_536).map(|piece| larger.bytes.slice_ref(piece)).collect());
+        .pieces(
+            larger
+                .bytes
+                .chunks(65_536)
+                .map(|piece| larger.bytes.slice_ref(piece))
+                .collect(),
+        );
     run.ask(request).await?.error(413, "MANIFEST_INVALID");
     Ok(())
 }
@@ -248,24 +321,38 @@ async fn an_index_of_six_hundred_children_is_accepted(run: Run) -> Outcome {
     let repository = run.repository("repo");
     let config = config(&run, &repository).await?;
     let children: Vec<Manifest> = (0..600)
-        .map(|n| Manifest::image(&config, &[]).annotation("number", &n.to_string()).build())
+        .map(|n| {
+            Manifest::image(&config, &[])
+                .annotation("number", &n.to_string())
+                .build()
+        })
         .collect();
     let index = Manifest::index(&children).build();
     // The 600th is missing.
     for (n, child) in children.iter().enumerate() {
         if n != 599 {
             // Pushing one twice is nothing new, so this also gets through where requests fail.
-            let mut answer = run.quietly().push_manifest(&repository, &child.digest, child).await;
+            let mut answer = run
+                .quietly()
+                .push_manifest(&repository, &child.digest, child)
+                .await;
             for _ in 0..50 {
                 if answer.is_err() {
-                    answer = run.quietly().push_manifest(&repository, &child.digest, child).await;
+                    answer = run
+                        .quietly()
+                        .push_manifest(&repository, &child.digest, child)
+                        .await;
                 }
             }
             answer?.expect(201);
         }
     }
-    run.push_manifest(&repository, "v1", &index).await?.error(404, "MANIFEST_BLOB_UNKNOWN");
-    run.push_manifest(&repository, &children[599].digest, &children[599]).await?.expect(201);
+    run.push_manifest(&repository, "v1", &index)
+        .await?
+        .error(404, "MANIFEST_BLOB_UNKNOWN");
+    run.push_manifest(&repository, &children[599].digest, &children[599])
+        .await?
+        .expect(201);
     accepted(&run, &repository, "v1", &index).await
 }
 
@@ -304,7 +391,11 @@ async fn what_is_no_manifest_is_refused(run: Run) -> Outcome {
     let good = bytes(&good);
     refused(&run, &repository, Some(INDEX), &good, invalid).await?;
     refused(&run, &repository, Some("nonsense"), &good, invalid).await?;
-    for foreign in ["application/json", "application/octet-stream", "application/vnd.docker.distribution.manifest.v1+json"] {
+    for foreign in [
+        "application/json",
+        "application/octet-stream",
+        "application/vnd.docker.distribution.manifest.v1+json",
+    ] {
         refused(&run, &repository, Some(foreign), &good, (415, "MANIFEST_INVALID")).await?;
     }
     Ok(())
@@ -317,13 +408,26 @@ async fn a_manifests_type_may_be_said_in_several_ways(run: Run) -> Outcome {
     let put = |tag: &str| Request::put(format!("/v2/{repository}/manifests/{tag}"));
     let plain = Manifest::image(&config, &[]).without("mediaType").build();
     for (tag, request) in [
-        ("parameters", put("parameters").header("content-type", format!("{IMAGE}; charset=utf-8")).body(manifest.bytes.clone())),
+        (
+            "parameters",
+            put("parameters")
+                .header("content-type", format!("{IMAGE}; charset=utf-8"))
+                .body(manifest.bytes.clone()),
+        ),
         ("document", put("document").body(manifest.bytes.clone())),
-        ("header", put("header").header("content-type", IMAGE).body(plain.bytes.clone())),
+        (
+            "header",
+            put("header")
+                .header("content-type", IMAGE)
+                .body(plain.bytes.clone()),
+        ),
         ("neither", put("neither").body(plain.bytes.clone())),
     ] {
         run.ask(request).await?.expect(201);
-        run.get(format!("/v2/{repository}/manifests/{tag}")).await?.expect(200).with("content-type", IMAGE);
+        run.get(format!("/v2/{repository}/manifests/{tag}"))
+            .await?
+            .expect(200)
+            .with("content-type", IMAGE);
     }
     Ok(())
 }
@@ -331,14 +435,21 @@ async fn a_manifests_type_may_be_said_in_several_ways(run: Run) -> Outcome {
 async fn a_tag_moves(run: Run) -> Outcome {
     let repository = run.repository("repo");
     let config = config(&run, &repository).await?;
-    let manifests: Vec<Manifest> =
-        (0..3).map(|n| Manifest::image(&config, &[]).annotation("n", &n.to_string()).build()).collect();
+    let manifests: Vec<Manifest> = (0..3)
+        .map(|n| {
+            Manifest::image(&config, &[])
+                .annotation("n", &n.to_string())
+                .build()
+        })
+        .collect();
     for manifest in manifests.iter().chain(&manifests[..1]) {
         accepted(&run, &repository, "latest", manifest).await?;
     }
     // What it no longer names is still there.
     for manifest in &manifests {
-        run.get(format!("/v2/{repository}/manifests/{}", manifest.digest)).await?.expect(200);
+        run.get(format!("/v2/{repository}/manifests/{}", manifest.digest))
+            .await?
+            .expect(200);
     }
     Ok(())
 }
@@ -354,10 +465,14 @@ async fn tags_are_spelled_as_the_specification_has_it(run: Run) -> Outcome {
     let longer = "x".repeat(129);
     for tag in [".a", "-a", "a+b", "a%20b", "%61", "a%C3%A4", &longer] {
         let target = format!("/v2/{repository}/manifests/{tag}");
-        let put = Request::put(&target).header("content-type", IMAGE).body(manifest.bytes.clone());
+        let put = Request::put(&target)
+            .header("content-type", IMAGE)
+            .body(manifest.bytes.clone());
         run.ask(put).await?.error(400, "TAG_INVALID");
         for method in [Method::GET, Method::DELETE] {
-            run.ask(Request::new(method, &target)).await?.error(404, "MANIFEST_UNKNOWN");
+            run.ask(Request::new(method, &target))
+                .await?
+                .error(404, "MANIFEST_UNKNOWN");
         }
         run.head(target).await?.expect(404);
     }

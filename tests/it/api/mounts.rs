@@ -30,10 +30,20 @@ async fn a_blob_is_mounted_from_a_named_repository(run: Run) -> Outcome {
     let near = run.repository("near");
     let far = run.elsewhere("far");
     for target in [&near, &far, &far, &source] {
-        mounted(&run, target, &format!("mount={}&from={source}", blob.digest), &blob).await?;
+        mounted(
+            &run,
+            target,
+            &format!("mount={}&from={source}", blob.digest),
+            &blob,
+        )
+        .await?;
     }
     // As clients escape it.
-    let escaped = format!("from={}&mount={}", source.replace('/', "%2F"), blob.digest.replace(':', "%3A"));
+    let escaped = format!(
+        "from={}&mount={}",
+        source.replace('/', "%2F"),
+        blob.digest.replace(':', "%3A")
+    );
     mounted(&run, &run.elsewhere("farther"), &escaped, &blob).await
 }
 
@@ -41,7 +51,13 @@ async fn a_blob_is_mounted_from_wherever_it_is(run: Run) -> Outcome {
     let source = run.elsewhere("source");
     let blob = run.blob("blob", 5000);
     run.push_blob(&source, &blob).await?.expect(201);
-    mounted(&run, &run.repository("target"), &format!("mount={}", blob.digest), &blob).await
+    mounted(
+        &run,
+        &run.repository("target"),
+        &format!("mount={}", blob.digest),
+        &blob,
+    )
+    .await
 }
 
 async fn a_mount_that_is_impossible_begins_an_upload(run: Run) -> Outcome {
@@ -59,13 +75,21 @@ async fn a_mount_that_is_impossible_begins_an_upload(run: Run) -> Outcome {
         format!("mount=nonsense&from={source}"),
         format!("mount=&from={source}"),
     ] {
-        let answer = run.ask(mount(&repository, &query)).await?.expect(202).with("range", "0-0");
+        let answer = run
+            .ask(mount(&repository, &query))
+            .await?
+            .expect(202)
+            .with("range", "0-0");
         answer.must("docker-upload-uuid");
         let blob = Blob::named(&query, 100);
         let target = with_digest(&answer.location(), &blob.digest);
-        run.ask(octets(Request::put(target)).body(blob.bytes.clone())).await?.expect(201);
+        run.ask(octets(Request::put(target)).body(blob.bytes.clone()))
+            .await?
+            .expect(201);
     }
-    run.head(format!("/v2/{repository}/blobs/{}", held.digest)).await?.expect(404);
+    run.head(format!("/v2/{repository}/blobs/{}", held.digest))
+        .await?
+        .expect(404);
     Ok(())
 }
 
@@ -73,10 +97,23 @@ async fn a_mounted_blob_outlives_its_source(run: Run) -> Outcome {
     let (source, target) = (run.repository("source"), run.elsewhere("target"));
     let blob = run.blob("blob", 1000);
     run.push_blob(&source, &blob).await?.expect(201);
-    mounted(&run, &target, &format!("mount={}&from={source}", blob.digest), &blob).await?;
-    run.delete(format!("/v2/{source}/blobs/{}", blob.digest)).await?.expect(202);
-    run.get(format!("/v2/{source}/blobs/{}", blob.digest)).await?.error(404, "BLOB_UNKNOWN");
-    run.get(format!("/v2/{target}/blobs/{}", blob.digest)).await?.expect(200).with_body(&blob.bytes);
+    mounted(
+        &run,
+        &target,
+        &format!("mount={}&from={source}", blob.digest),
+        &blob,
+    )
+    .await?;
+    run.delete(format!("/v2/{source}/blobs/{}", blob.digest))
+        .await?
+        .expect(202);
+    run.get(format!("/v2/{source}/blobs/{}", blob.digest))
+        .await?
+        .error(404, "BLOB_UNKNOWN");
+    run.get(format!("/v2/{target}/blobs/{}", blob.digest))
+        .await?
+        .expect(200)
+        .with_body(&blob.bytes);
     Ok(())
 }
 
@@ -85,9 +122,16 @@ async fn a_blob_of_sha512_is_mounted(run: Run) -> Outcome {
     let blob = run.blob("blob", 1000);
     let digest = blob.sha512();
     let request = Request::post(format!("/v2/{source}/blobs/uploads/?digest={digest}"));
-    run.ask(octets(request).body(blob.bytes.clone())).await?.expect(201);
-    run.ask(mount(&target, &format!("mount={digest}&from={source}"))).await?.expect(201);
-    run.get(format!("/v2/{target}/blobs/{digest}")).await?.expect(200).with_body(&blob.bytes);
+    run.ask(octets(request).body(blob.bytes.clone()))
+        .await?
+        .expect(201);
+    run.ask(mount(&target, &format!("mount={digest}&from={source}")))
+        .await?
+        .expect(201);
+    run.get(format!("/v2/{target}/blobs/{digest}"))
+        .await?
+        .expect(200)
+        .with_body(&blob.bytes);
     Ok(())
 }
 

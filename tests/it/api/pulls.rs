@@ -11,7 +11,11 @@ pub(super) const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 async fn the_api_says_that_it_is_there(run: Run) -> Outcome {
     for path in ["/v2/", "/v2"] {
-        run.get(path.into()).await?.expect(200).with("docker-distribution-api-version", "registry/2.0").json();
+        run.get(path.into())
+            .await?
+            .expect(200)
+            .with("docker-distribution-api-version", "registry/2.0")
+            .json();
         run.head(path.into()).await?.expect(200).with_body(b"");
     }
     Ok(())
@@ -48,7 +52,10 @@ async fn a_blob_of_several_parts_is_pulled_whole_and_across_its_seams(run: Run) 
     for seam in [PART, 4 * PART, 10 * PART - 1] {
         let (first, last) = (seam - 3, seam + 1);
         let request = Request::get(&target).header("range", format!("bytes={first}-{last}"));
-        run.ask(request).await?.expect(206).with_body(&blob.bytes[first..=last]);
+        run.ask(request)
+            .await?
+            .expect(206)
+            .with_body(&blob.bytes[first..=last]);
     }
     Ok(())
 }
@@ -88,7 +95,15 @@ async fn a_range_beyond_the_blob_is_not_satisfiable(run: Run) -> Outcome {
     let blob = run.blob("blob", 1000);
     let nothing = run.blob("nothing", 0);
     for (blob, ranges) in [
-        (&blob, vec!["bytes=1000-", "bytes=1000-1001", "bytes=-0", "bytes=99999999999999999999-"]),
+        (
+            &blob,
+            vec![
+                "bytes=1000-",
+                "bytes=1000-1001",
+                "bytes=-0",
+                "bytes=99999999999999999999-",
+            ],
+        ),
         (&nothing, vec!["bytes=0-", "bytes=0-0", "bytes=-1"]),
     ] {
         run.push_blob(&repository, blob).await?.expect(201);
@@ -125,11 +140,17 @@ async fn a_manifest_is_pulled_as_it_was_pushed(run: Run) -> Outcome {
     for blob in [&config, &layer] {
         run.push_blob(&repository, blob).await?.expect(201);
     }
-    let manifest = Manifest::image(&config, &[&layer]).annotation("an", "annotation").build();
+    let manifest = Manifest::image(&config, &[&layer])
+        .annotation("an", "annotation")
+        .build();
     run.push_manifest(&repository, "v1", &manifest).await?.expect(201);
     for (reference, caching) in [("v1", "no-cache"), (&manifest.digest, IMMUTABLE)] {
         let target = format!("/v2/{repository}/manifests/{reference}");
-        let got = run.get(target.clone()).await?.expect(200).with_body(&manifest.bytes);
+        let got = run
+            .get(target.clone())
+            .await?
+            .expect(200)
+            .with_body(&manifest.bytes);
         let seen = run.head(target).await?.expect(200).with_body(b"");
         for answer in [got, seen] {
             answer
@@ -150,7 +171,9 @@ async fn what_is_unknown_is_not_found(run: Run) -> Outcome {
     for step in 0..3 {
         match step {
             1 => {
-                run.push_blob(&repository, &run.blob("config", 10)).await?.expect(201);
+                run.push_blob(&repository, &run.blob("config", 10))
+                    .await?
+                    .expect(201);
             }
             2 => {
                 let manifest = Manifest::image(&run.blob("config", 10), &[]).build();
@@ -169,10 +192,16 @@ async fn what_is_unknown_is_not_found(run: Run) -> Outcome {
     }
     // A blob is no manifest, and what one repository has another needn't.
     let config = run.blob("config", 10);
-    run.get(format!("/v2/{repository}/manifests/{}", config.digest)).await?.error(404, "MANIFEST_UNKNOWN");
+    run.get(format!("/v2/{repository}/manifests/{}", config.digest))
+        .await?
+        .error(404, "MANIFEST_UNKNOWN");
     let other = run.elsewhere("other");
-    run.get(format!("/v2/{other}/blobs/{}", config.digest)).await?.error(404, "BLOB_UNKNOWN");
-    run.get(format!("/v2/{other}/manifests/v1")).await?.error(404, "MANIFEST_UNKNOWN");
+    run.get(format!("/v2/{other}/blobs/{}", config.digest))
+        .await?
+        .error(404, "BLOB_UNKNOWN");
+    run.get(format!("/v2/{other}/manifests/v1"))
+        .await?
+        .error(404, "MANIFEST_UNKNOWN");
     Ok(())
 }
 

@@ -12,13 +12,19 @@ use crate::support::{
 /// The blob must read back as it is, and its push must have said where.
 async fn is_there(run: &Run, repository: &str, blob: &Blob, digest: &str) -> Outcome {
     let target = format!("/v2/{repository}/blobs/{digest}");
-    let answer = run.get(target).await?.expect(200).with("docker-content-digest", digest);
+    let answer = run
+        .get(target)
+        .await?
+        .expect(200)
+        .with("docker-content-digest", digest);
     answer.with_body(&blob.bytes);
     Ok(())
 }
 
 async fn is_not_there(run: &Run, repository: &str, digest: &str) -> Outcome {
-    run.head(format!("/v2/{repository}/blobs/{digest}")).await?.expect(404);
+    run.head(format!("/v2/{repository}/blobs/{digest}"))
+        .await?
+        .expect(404);
     Ok(())
 }
 
@@ -58,11 +64,16 @@ async fn a_blob_is_pushed_without_saying_its_length(run: Run) -> Outcome {
     let repository = run.repository("repo");
     let pieces = |blob: &Blob| -> Vec<Bytes> {
         let step = blob.len() / 7 + 1;
-        (0..blob.len()).step_by(step).map(|at| blob.bytes.slice(at..blob.len().min(at + step))).collect()
+        (0..blob.len())
+            .step_by(step)
+            .map(|at| blob.bytes.slice(at..blob.len().min(at + step)))
+            .collect()
     };
     let blob = run.blob("by post", 100_000);
     let target = format!("/v2/{repository}/blobs/uploads/?digest={}", blob.digest);
-    run.ask(octets(Request::post(target)).pieces(pieces(&blob))).await?.expect(201);
+    run.ask(octets(Request::post(target)).pieces(pieces(&blob)))
+        .await?
+        .expect(201);
     is_there(&run, &repository, &blob, &blob.digest).await?;
 
     let blob = run.blob("by put", 100_000);
@@ -95,7 +106,9 @@ async fn a_blob_is_pushed_again_and_again(run: Run) -> Outcome {
     for _ in 0..2 {
         run.push_blob(&repository, &blob).await?.expect(201);
         run.push_blob_in_two(&other, &blob).await?.expect(201);
-        run.push_blob_in_chunks(&repository, &blob, 300).await?.expect(201);
+        run.push_blob_in_chunks(&repository, &blob, 300)
+            .await?
+            .expect(201);
     }
     is_there(&run, &repository, &blob, &blob.digest).await?;
     is_there(&run, &other, &blob, &blob.digest).await
@@ -106,16 +119,22 @@ async fn content_that_is_not_its_digests_is_refused(run: Run) -> Outcome {
     let blob = run.blob("blob", 1000);
     let other = run.blob("other", 1000);
     let target = format!("/v2/{repository}/blobs/uploads/?digest={}", other.digest);
-    run.ask(octets(Request::post(target)).body(blob.bytes.clone())).await?.error(400, "DIGEST_INVALID");
+    run.ask(octets(Request::post(target)).body(blob.bytes.clone()))
+        .await?
+        .error(400, "DIGEST_INVALID");
 
     let location = run.start(&repository).await?.expect(202).location();
     let target = with_digest(&location, &other.digest);
-    run.ask(octets(Request::put(target)).body(blob.bytes.clone())).await?.error(400, "DIGEST_INVALID");
+    run.ask(octets(Request::put(target)).body(blob.bytes.clone()))
+        .await?
+        .error(400, "DIGEST_INVALID");
 
     let location = run.start(&repository).await?.expect(202).location();
     let request = crate::support::client::chunk(&location, 0, blob.bytes.clone());
     let location = run.ask(request).await?.expect(202).location();
-    run.ask(crate::support::client::finish(&location, &other.digest)).await?.error(400, "DIGEST_INVALID");
+    run.ask(crate::support::client::finish(&location, &other.digest))
+        .await?
+        .error(400, "DIGEST_INVALID");
 
     is_not_there(&run, &repository, &other.digest).await?;
     is_not_there(&run, &repository, &blob.digest).await
@@ -127,7 +146,10 @@ async fn a_digest_that_is_none_is_refused(run: Run) -> Outcome {
     let location = run.start(&repository).await?.expect(202).location();
     for digest in [
         "sha256:abc".to_owned(),
-        format!("sha256:{}", hex.to_uppercase().replace(|c: char| c.is_ascii_digit(), "A")),
+        format!(
+            "sha256:{}",
+            hex.to_uppercase().replace(|c: char| c.is_ascii_digit(), "A")
+        ),
         format!("sha256:{hex}0"),
         format!("sha512:{hex}"),
         format!("md5:{}", &hex[..32]),
@@ -137,9 +159,13 @@ async fn a_digest_that_is_none_is_refused(run: Run) -> Outcome {
         String::new(),
     ] {
         let target = format!("/v2/{repository}/blobs/uploads/?digest={digest}");
-        run.ask(octets(Request::post(target)).body("content")).await?.error(400, "DIGEST_INVALID");
+        run.ask(octets(Request::post(target)).body("content"))
+            .await?
+            .error(400, "DIGEST_INVALID");
         let target = with_digest(&location, &digest);
-        run.ask(octets(Request::put(target)).body("content")).await?.error(400, "DIGEST_INVALID");
+        run.ask(octets(Request::put(target)).body("content"))
+            .await?
+            .error(400, "DIGEST_INVALID");
         if !digest.is_empty() {
             let target = format!("/v2/{repository}/blobs/{digest}");
             run.get(target.clone()).await?.error(400, "DIGEST_INVALID");
@@ -148,7 +174,9 @@ async fn a_digest_that_is_none_is_refused(run: Run) -> Outcome {
         }
     }
     // No digest at all.
-    run.ask(octets(Request::put(&location)).body("content")).await?.error(400, "DIGEST_INVALID");
+    run.ask(octets(Request::put(&location)).body("content"))
+        .await?
+        .error(400, "DIGEST_INVALID");
     // The session doesn't mind.
     let blob = run.blob("blob", 10);
     let request = octets(Request::put(with_digest(&location, &blob.digest))).body(blob.bytes.clone());
@@ -161,7 +189,9 @@ async fn a_digest_may_be_escaped(run: Run) -> Outcome {
     let blob = run.blob("blob", 10);
     let escaped = blob.digest.replace(':', "%3A");
     let target = format!("/v2/{repository}/blobs/uploads/?digest={escaped}");
-    run.ask(octets(Request::post(target)).body(blob.bytes.clone())).await?.expect(201);
+    run.ask(octets(Request::post(target)).body(blob.bytes.clone()))
+        .await?
+        .expect(201);
     is_there(&run, &repository, &blob, &blob.digest).await
 }
 
@@ -180,12 +210,17 @@ async fn a_blob_is_pushed_under_its_sha512(run: Run) -> Outcome {
     // Said beforehand.
     let chunked = run.blob("chunked", 5000);
     let target = format!("/v2/{repository}/blobs/uploads/?digest-algorithm=sha512");
-    let answer = run.ask(Request::post(target).header("content-length", "0")).await?.expect(202);
+    let answer = run
+        .ask(Request::post(target).header("content-length", "0"))
+        .await?
+        .expect(202);
     let first = crate::support::client::chunk(&answer.location(), 0, chunked.bytes.slice(..2000));
     let location = run.ask(first).await?.expect(202).location();
     let second = crate::support::client::chunk(&location, 2000, chunked.bytes.slice(2000..));
     let location = run.ask(second).await?.expect(202).location();
-    run.ask(crate::support::client::finish(&location, &chunked.sha512())).await?.expect(201);
+    run.ask(crate::support::client::finish(&location, &chunked.sha512()))
+        .await?
+        .expect(201);
     is_there(&run, &repository, &chunked, &chunked.sha512()).await?;
 
     // Said with the bytes.
@@ -197,7 +232,9 @@ async fn a_blob_is_pushed_under_its_sha512(run: Run) -> Outcome {
 
     // Wrong.
     let target = format!("/v2/{repository}/blobs/uploads/?digest={}", put.sha512());
-    run.ask(octets(Request::post(target)).body("else")).await?.error(400, "DIGEST_INVALID");
+    run.ask(octets(Request::post(target)).body("else"))
+        .await?
+        .error(400, "DIGEST_INVALID");
     Ok(())
 }
 
@@ -207,7 +244,9 @@ async fn one_content_has_two_digests(run: Run) -> Outcome {
     run.push_blob(&repository, &blob).await?.expect(201);
     is_not_there(&run, &repository, &blob.sha512()).await?;
     let target = format!("/v2/{repository}/blobs/uploads/?digest={}", blob.sha512());
-    run.ask(octets(Request::post(target)).body(blob.bytes.clone())).await?.expect(201);
+    run.ask(octets(Request::post(target)).body(blob.bytes.clone()))
+        .await?
+        .expect(201);
     is_there(&run, &repository, &blob, &blob.digest).await?;
     is_there(&run, &repository, &blob, &blob.sha512()).await
 }
@@ -216,11 +255,15 @@ async fn an_algorithm_that_nobody_registered_is_refused(run: Run) -> Outcome {
     let repository = run.repository("repo");
     for algorithm in ["md5", "SHA256", "sha384", "", "sha256:"] {
         let target = format!("/v2/{repository}/blobs/uploads/?digest-algorithm={algorithm}");
-        run.ask(Request::post(target).header("content-length", "0")).await?.error(400, "DIGEST_INVALID");
+        run.ask(Request::post(target).header("content-length", "0"))
+            .await?
+            .error(400, "DIGEST_INVALID");
     }
     for algorithm in ["sha256", "sha512"] {
         let target = format!("/v2/{repository}/blobs/uploads/?digest-algorithm={algorithm}");
-        run.ask(Request::post(target).header("content-length", "0")).await?.expect(202);
+        run.ask(Request::post(target).header("content-length", "0"))
+            .await?
+            .expect(202);
     }
     Ok(())
 }

@@ -42,7 +42,9 @@ async fn nothing_refers_to_what_is_unknown(run: Run) -> Outcome {
         }
     }
     for digest in ["sha256:abc", "latest", "md5:0123456789abcdef0123456789abcdef"] {
-        run.get(format!("/v2/{repository}/referrers/{digest}")).await?.error(400, "DIGEST_INVALID");
+        run.get(format!("/v2/{repository}/referrers/{digest}"))
+            .await?
+            .error(400, "DIGEST_INVALID");
     }
     Ok(())
 }
@@ -57,14 +59,33 @@ async fn referrers_are_described_whatever_came_first(run: Run) -> Outcome {
         .annotation("org.example.empty", "")
         .build();
     let index = Manifest::index([]).subject(&subject).build();
-    let typed_index = Manifest::index([]).subject(&subject).artifact_type("application/vnd.example.set").build();
+    let typed_index = Manifest::index([])
+        .subject(&subject)
+        .artifact_type("application/vnd.example.set")
+        .build();
     let unrelated = Manifest::image(&config, &[]).build();
-    run.push_manifest(&repository, &by_config.digest, &by_config).await?.expect(201).with("oci-subject", &subject.digest);
-    run.push_manifest(&repository, "index", &index).await?.expect(201).with("oci-subject", &subject.digest);
-    run.push_manifest(&repository, "subject", &subject).await?.expect(201).lacks("oci-subject");
-    run.push_manifest(&repository, "by-type", &by_type).await?.expect(201).with("oci-subject", &subject.digest);
-    run.push_manifest(&repository, "typed-index", &typed_index).await?.expect(201);
-    run.push_manifest(&repository, "unrelated", &unrelated).await?.expect(201);
+    run.push_manifest(&repository, &by_config.digest, &by_config)
+        .await?
+        .expect(201)
+        .with("oci-subject", &subject.digest);
+    run.push_manifest(&repository, "index", &index)
+        .await?
+        .expect(201)
+        .with("oci-subject", &subject.digest);
+    run.push_manifest(&repository, "subject", &subject)
+        .await?
+        .expect(201)
+        .lacks("oci-subject");
+    run.push_manifest(&repository, "by-type", &by_type)
+        .await?
+        .expect(201)
+        .with("oci-subject", &subject.digest);
+    run.push_manifest(&repository, "typed-index", &typed_index)
+        .await?
+        .expect(201);
+    run.push_manifest(&repository, "unrelated", &unrelated)
+        .await?
+        .expect(201);
 
     let described = |manifest: &Manifest, artifact_type: Option<&str>, annotations: Option<Value>| {
         let mut descriptor = manifest.descriptor();
@@ -92,13 +113,20 @@ async fn referrers_are_described_whatever_came_first(run: Run) -> Outcome {
 async fn referrers_are_filtered_by_artifact_type(run: Run) -> Outcome {
     let (repository, config, subject) = subject(&run).await?;
     let mut pushed = Vec::new();
-    for artifact_type in ["application/vnd.a", "application/vnd.b+json", "application/vnd.a", "application/vnd.c"] {
+    for artifact_type in [
+        "application/vnd.a",
+        "application/vnd.b+json",
+        "application/vnd.a",
+        "application/vnd.c",
+    ] {
         let manifest = Manifest::image(&config, &[])
             .subject(&subject)
             .artifact_type(artifact_type)
             .annotation("number", &pushed.len().to_string())
             .build();
-        run.push_manifest(&repository, &manifest.digest, &manifest).await?.expect(201);
+        run.push_manifest(&repository, &manifest.digest, &manifest)
+            .await?
+            .expect(201);
         pushed.push(manifest.digest);
     }
     let list = |query: &str| format!("/v2/{repository}/referrers/{}{query}", subject.digest);
@@ -107,10 +135,16 @@ async fn referrers_are_filtered_by_artifact_type(run: Run) -> Outcome {
         ("?artifactType=application%2Fvnd.b%2Bjson", vec![1]),
         ("?artifactType=application/vnd.b+json", vec![1]),
         ("?artifactType=application/vnd.none", vec![]),
-        ("?artifactType=application/vnd.a&artifactType=application/vnd.c", vec![0, 2, 3]),
+        (
+            "?artifactType=application/vnd.a&artifactType=application/vnd.c",
+            vec![0, 2, 3],
+        ),
     ] {
         let (answer, manifests) = ask(&run, list(query)).await?;
-        let mut found: Vec<&str> = manifests.iter().map(|found| found["digest"].as_str().unwrap()).collect();
+        let mut found: Vec<&str> = manifests
+            .iter()
+            .map(|found| found["digest"].as_str().unwrap())
+            .collect();
         let mut expected: Vec<&str> = expected.into_iter().map(|n: usize| &*pushed[n]).collect();
         found.sort_unstable();
         expected.sort_unstable();
@@ -126,13 +160,23 @@ async fn referrers_are_listed_page_by_page(run: Run) -> Outcome {
     for n in 0..7 {
         let manifest = Manifest::image(&config, &[])
             .subject(&subject)
-            .artifact_type(if n % 2 == 0 { "application/vnd.even" } else { "application/vnd.odd" })
+            .artifact_type(if n % 2 == 0 {
+                "application/vnd.even"
+            } else {
+                "application/vnd.odd"
+            })
             .annotation("number", &n.to_string())
             .build();
-        run.push_manifest(&repository, &manifest.digest, &manifest).await?.expect(201);
+        run.push_manifest(&repository, &manifest.digest, &manifest)
+            .await?
+            .expect(201);
         pushed.push((n, manifest.digest));
     }
-    let evens: Vec<&String> = pushed.iter().filter(|(n, _)| n % 2 == 0).map(|(_, digest)| digest).collect();
+    let evens: Vec<&String> = pushed
+        .iter()
+        .filter(|(n, _)| n % 2 == 0)
+        .map(|(_, digest)| digest)
+        .collect();
     let all: Vec<&String> = pushed.iter().map(|(_, digest)| digest).collect();
     for (query, expected) in [
         ("?n=3", &all),
@@ -146,7 +190,11 @@ async fn referrers_are_listed_page_by_page(run: Run) -> Outcome {
         while let Some(page) = target {
             let (answer, manifests) = ask(&run, page).await?;
             assert!(manifests.len() <= 7);
-            found.extend(manifests.iter().map(|found| found["digest"].as_str().unwrap().to_owned()));
+            found.extend(
+                manifests
+                    .iter()
+                    .map(|found| found["digest"].as_str().unwrap().to_owned()),
+            );
             target = next(&answer);
             pages += 1;
             assert!(pages < 50, "pages without end");
@@ -157,34 +205,50 @@ async fn referrers_are_listed_page_by_page(run: Run) -> Outcome {
         expected.sort_unstable();
         assert_eq!(found, expected, "{query}");
     }
-    run.get(format!("/v2/{repository}/referrers/{}?n=x", subject.digest)).await?.error(400, "UNSUPPORTED");
+    run.get(format!("/v2/{repository}/referrers/{}?n=x", subject.digest))
+        .await?
+        .error(400, "UNSUPPORTED");
     Ok(())
 }
 
 async fn annotations_too_long_for_a_row_are_listed(run: Run) -> Outcome {
     let (repository, config, subject) = subject(&run).await?;
     let long = "x".repeat(1 << 20);
-    let manifest = Manifest::image(&config, &[]).subject(&subject).annotation("long", &long).build();
-    run.push_manifest(&repository, &manifest.digest, &manifest).await?.expect(201);
+    let manifest = Manifest::image(&config, &[])
+        .subject(&subject)
+        .annotation("long", &long)
+        .build();
+    run.push_manifest(&repository, &manifest.digest, &manifest)
+        .await?
+        .expect(201);
     let (_, manifests) = ask(&run, format!("/v2/{repository}/referrers/{}", subject.digest)).await?;
     assert_eq!(manifests.len(), 1);
     assert_eq!(manifests[0]["digest"], manifest.digest);
-    assert_eq!(manifests[0]["annotations"]["long"].as_str().map(str::len), Some(1 << 20));
+    assert_eq!(
+        manifests[0]["annotations"]["long"].as_str().map(str::len),
+        Some(1 << 20)
+    );
     Ok(())
 }
 
 async fn a_deleted_manifest_refers_to_nothing(run: Run) -> Outcome {
     let (repository, config, subject) = subject(&run).await?;
-    run.push_manifest(&repository, "subject", &subject).await?.expect(201);
+    run.push_manifest(&repository, "subject", &subject)
+        .await?
+        .expect(201);
     let manifest = Manifest::image(&config, &[]).subject(&subject).build();
     let referrers = format!("/v2/{repository}/referrers/{}", subject.digest);
     for _ in 0..2 {
         run.push_manifest(&repository, "v1", &manifest).await?.expect(201);
         assert_eq!(ask(&run, referrers.clone()).await?.1.len(), 1);
         // The tag isn't what refers.
-        run.delete(format!("/v2/{repository}/manifests/v1")).await?.expect(202);
+        run.delete(format!("/v2/{repository}/manifests/v1"))
+            .await?
+            .expect(202);
         assert_eq!(ask(&run, referrers.clone()).await?.1.len(), 1);
-        run.delete(format!("/v2/{repository}/manifests/{}", manifest.digest)).await?.expect(202);
+        run.delete(format!("/v2/{repository}/manifests/{}", manifest.digest))
+            .await?
+            .expect(202);
         assert_eq!(ask(&run, referrers.clone()).await?.1.len(), 0);
     }
     Ok(())
@@ -192,13 +256,21 @@ async fn a_deleted_manifest_refers_to_nothing(run: Run) -> Outcome {
 
 async fn a_deleted_subject_keeps_its_referrers(run: Run) -> Outcome {
     let (repository, config, subject) = subject(&run).await?;
-    run.push_manifest(&repository, "subject", &subject).await?.expect(201);
+    run.push_manifest(&repository, "subject", &subject)
+        .await?
+        .expect(201);
     let manifest = Manifest::image(&config, &[]).subject(&subject).build();
-    run.push_manifest(&repository, &manifest.digest, &manifest).await?.expect(201);
-    run.delete(format!("/v2/{repository}/manifests/{}", subject.digest)).await?.expect(202);
+    run.push_manifest(&repository, &manifest.digest, &manifest)
+        .await?
+        .expect(201);
+    run.delete(format!("/v2/{repository}/manifests/{}", subject.digest))
+        .await?
+        .expect(202);
     let (_, manifests) = ask(&run, format!("/v2/{repository}/referrers/{}", subject.digest)).await?;
     assert_eq!(manifests.len(), 1);
-    run.get(format!("/v2/{repository}/manifests/{}", manifest.digest)).await?.expect(200);
+    run.get(format!("/v2/{repository}/manifests/{}", manifest.digest))
+        .await?
+        .expect(200);
     Ok(())
 }
 

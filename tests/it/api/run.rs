@@ -36,7 +36,10 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn new(members: &[MemberId], hash_key: HashKey) -> Self {
-        Self { members: members.to_vec(), hash_key }
+        Self {
+            members: members.to_vec(),
+            hash_key,
+        }
     }
 
     /// The member, by its number, that is ranked first for `repository`.
@@ -140,7 +143,10 @@ impl Run {
 
     /// The same way in, without a record.
     pub(crate) fn quietly(&self) -> Self {
-        Self { exchanges: Arc::default(), ..self.clone() }
+        Self {
+            exchanges: Arc::default(),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn mode(&self) -> Mode {
@@ -164,7 +170,11 @@ impl Run {
             }
         }
         let answer = self.client.ask(request).await?;
-        if answer.is_unavailable() { Err(Broken(answer.to_string())) } else { Ok(answer) }
+        if answer.is_unavailable() {
+            Err(Broken(answer.to_string()))
+        } else {
+            Ok(answer)
+        }
     }
 }
 
@@ -177,7 +187,11 @@ impl Ask for Run {
         match self.mode {
             Mode::Faulty => self.ask_faulty(request).await,
             Mode::Strict => {
-                let answer = self.client.ask(request.clone()).await.unwrap_or_else(|broken| panic!("{broken}"));
+                let answer = self
+                    .client
+                    .ask(request.clone())
+                    .await
+                    .unwrap_or_else(|broken| panic!("{broken}"));
                 self.exchanges.lock().push(Exchange::new(&request, &answer));
                 Ok(answer)
             }

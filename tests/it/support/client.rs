@@ -49,7 +49,12 @@ enum Payload {
 
 impl Request {
     pub(crate) fn new(method: Method, target: impl Into<String>) -> Self {
-        Self { method, target: target.into(), headers: Vec::new(), payload: Payload::Nothing }
+        Self {
+            method,
+            target: target.into(),
+            headers: Vec::new(),
+            payload: Payload::Nothing,
+        }
     }
 
     pub(crate) fn get(target: impl Into<String>) -> Self {
@@ -110,7 +115,9 @@ impl Request {
         }
         let body = match &self.payload {
             Payload::Nothing => Empty::new().map_err(|never| match never {}).boxed_unsync(),
-            Payload::Whole(bytes) => Full::new(bytes.clone()).map_err(|never| match never {}).boxed_unsync(),
+            Payload::Whole(bytes) => Full::new(bytes.clone())
+                .map_err(|never| match never {})
+                .boxed_unsync(),
             Payload::Made(make) => make(),
         };
         request.body(body).expect("a test's request is well-formed")
@@ -175,7 +182,12 @@ impl Answer {
     /// Asserts the body.
     #[track_caller]
     pub(crate) fn with_body(self, body: &[u8]) -> Self {
-        assert!(self.body == body, "{} bytes came, {} were expected: {self}", self.body.len(), body.len());
+        assert!(
+            self.body == body,
+            "{} bytes came, {} were expected: {self}",
+            self.body.len(),
+            body.len()
+        );
         self
     }
 
@@ -184,7 +196,9 @@ impl Answer {
     pub(crate) fn error(self, status: u16, code: &str) -> Self {
         let answer = self.expect(status).with("content-type", "application/json");
         let body = answer.json();
-        let errors = body["errors"].as_array().unwrap_or_else(|| panic!("no errors: {answer}"));
+        let errors = body["errors"]
+            .as_array()
+            .unwrap_or_else(|| panic!("no errors: {answer}"));
         assert!(!errors.is_empty(), "{answer}");
         for error in errors {
             assert_eq!(error["code"], code, "{answer}");
@@ -198,7 +212,9 @@ impl Answer {
     #[track_caller]
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
-        let first = values.next().map(|value| value.to_str().expect("a header is ASCII"));
+        let first = values
+            .next()
+            .map(|value| value.to_str().expect("a header is ASCII"));
         assert!(values.next().is_none(), "{name} occurs twice: {self}");
         first
     }
@@ -206,7 +222,9 @@ impl Answer {
     /// The value of a header that must be there.
     #[track_caller]
     pub(crate) fn must(&self, name: &str) -> String {
-        self.header(name).unwrap_or_else(|| panic!("no {name}: {self}")).to_owned()
+        self.header(name)
+            .unwrap_or_else(|| panic!("no {name}: {self}"))
+            .to_owned()
     }
 
     /// Where the answer points to, as path and query. It never names a host.
@@ -291,10 +309,15 @@ pub(crate) trait Ask: Sync {
     fn ask(&self, request: Request) -> impl Future<Output = Result<Answer, Broken>> + Send;
 
     /// Pushes a blob in one request.
-    fn push_blob(&self, repository: &str, blob: &Blob) -> impl Future<Output = Result<Answer, Broken>> + Send {
+    fn push_blob(
+        &self,
+        repository: &str,
+        blob: &Blob,
+    ) -> impl Future<Output = Result<Answer, Broken>> + Send {
         async move {
             let target = format!("/v2/{repository}/blobs/uploads/?digest={}", blob.digest);
-            self.ask(octets(Request::post(target)).body(blob.bytes.clone())).await
+            self.ask(octets(Request::post(target)).body(blob.bytes.clone()))
+                .await
         }
     }
 
@@ -307,14 +330,19 @@ pub(crate) trait Ask: Sync {
     }
 
     /// Pushes a blob by POST and PUT. Gives the last answer.
-    fn push_blob_in_two(&self, repository: &str, blob: &Blob) -> impl Future<Output = Result<Answer, Broken>> + Send {
+    fn push_blob_in_two(
+        &self,
+        repository: &str,
+        blob: &Blob,
+    ) -> impl Future<Output = Result<Answer, Broken>> + Send {
         async move {
             let answer = self.start(repository).await?;
             if answer.status != 202 {
                 return Ok(answer);
             }
             let target = with_digest(&answer.location(), &blob.digest);
-            self.ask(octets(Request::put(target)).body(blob.bytes.clone())).await
+            self.ask(octets(Request::put(target)).body(blob.bytes.clone()))
+                .await
         }
     }
 
@@ -378,9 +406,21 @@ impl Ask for Client {
             .await
             .unwrap_or_else(|_| panic!("no whole body within {PATIENCE:?} from {}: {request}", self.door));
         let body = collected
-            .map_err(|error| Broken(format!("{}: {} and {}\n{request}", self.door, head.status, chain(&error))))?
+            .map_err(|error| {
+                Broken(format!(
+                    "{}: {} and {}\n{request}",
+                    self.door,
+                    head.status,
+                    chain(&error)
+                ))
+            })?
             .to_bytes();
-        Ok(Answer { request: request.to_string(), status: head.status.as_u16(), headers: head.headers, body })
+        Ok(Answer {
+            request: request.to_string(),
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+        })
     }
 }
 
@@ -398,7 +438,9 @@ pub(crate) fn with_digest(location: &str, digest: &str) -> String {
 /// A chunk that begins at byte `first` of its blob.
 pub(crate) fn chunk(location: &str, first: usize, bytes: Bytes) -> Request {
     let last = first + bytes.len() - 1;
-    octets(Request::patch(location)).header("content-range", format!("{first}-{last}")).body(bytes)
+    octets(Request::patch(location))
+        .header("content-range", format!("{first}-{last}"))
+        .body(bytes)
 }
 
 /// The end of a session whose bytes are all there.

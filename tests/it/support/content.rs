@@ -136,7 +136,10 @@ impl Manifest {
         let layer = "application/vnd.docker.image.rootfs.diff.tar.gzip";
         let layers: Vec<Value> = layers.iter().map(|blob| blob.descriptor(layer)).collect();
         Draft::new(DOCKER_MANIFEST)
-            .with("config", config.descriptor("application/vnd.docker.container.image.v1+json"))
+            .with(
+                "config",
+                config.descriptor("application/vnd.docker.container.image.v1+json"),
+            )
             .with("layers", Value::Array(layers))
     }
 
@@ -158,7 +161,11 @@ impl Manifest {
     pub(crate) fn new(media_type: &str, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let digest = sha256(&bytes);
-        Self { media_type: media_type.to_owned(), bytes, digest }
+        Self {
+            media_type: media_type.to_owned(),
+            bytes,
+            digest,
+        }
     }
 
     pub(crate) fn sha512(&self) -> String {
@@ -180,7 +187,10 @@ pub(crate) struct Draft {
 
 impl Draft {
     fn new(media_type: &str) -> Self {
-        let draft = Self { media_type: media_type.to_owned(), fields: Map::new() };
+        let draft = Self {
+            media_type: media_type.to_owned(),
+            fields: Map::new(),
+        };
         draft.with("schemaVersion", 2).with("mediaType", media_type)
     }
 
@@ -239,6 +249,9 @@ fn content_follows_from_its_name() {
 fn a_manifest_can_have_any_length() {
     let blob = Blob::new("{}");
     for length in [1000, 1001, 4 << 20] {
-        assert_eq!(Manifest::image(&blob, &[]).build_with_length(length).bytes.len(), length);
+        assert_eq!(
+            Manifest::image(&blob, &[]).build_with_length(length).bytes.len(),
+            length
+        );
     }
 }

@@ -65,8 +65,15 @@ impl Plan {
 
     /// Over these stores.
     pub(crate) fn over(stores: Stores) -> Self {
-        let limits = Limits { upload_part_bytes: PART, ..Limits::default() };
-        Self { stores, hash_keys: [HASH_KEY; MEMBERS], limits }
+        let limits = Limits {
+            upload_part_bytes: PART,
+            ..Limits::default()
+        };
+        Self {
+            stores,
+            hash_keys: [HASH_KEY; MEMBERS],
+            limits,
+        }
     }
 
     /// Member by member: those with another key believe in other owners.
@@ -84,7 +91,10 @@ impl Plan {
     pub(crate) async fn start(self) -> Mesh {
         // RUST_LOG shows what members log.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_test_writer()
+            .try_init();
         // Another process may take a port between the look and the bind.
         for _ in 0..10 {
             match self.bind().await {
@@ -101,10 +111,17 @@ impl Plan {
         let (port, mesh_port) = (free_port(MEMBERS as u8), free_port(MEMBERS as u8));
         let doors: Vec<SocketAddr> = addresses.iter().map(|ip| (*ip, port).into()).collect();
         let mesh_doors: Vec<SocketAddr> = addresses.iter().map(|ip| (*ip, mesh_port).into()).collect();
-        let members: Vec<MemberId> = doors.iter().map(|door| door.to_string().parse().unwrap()).collect();
+        let members: Vec<MemberId> = doors
+            .iter()
+            .map(|door| door.to_string().parse().unwrap())
+            .collect();
         let mut apps = Vec::new();
         for n in 0..MEMBERS {
-            let known = members.iter().cloned().zip(mesh_doors.iter().map(ToString::to_string)).collect();
+            let known = members
+                .iter()
+                .cloned()
+                .zip(mesh_doors.iter().map(ToString::to_string))
+                .collect();
             let spec = MemberSpec {
                 id: members[n].clone(),
                 public: doors[n],
@@ -123,13 +140,21 @@ impl Plan {
         for app in apps {
             running.push(Some(app.serve().await));
         }
-        Ok(Mesh { running, members, doors, mesh_doors })
+        Ok(Mesh {
+            running,
+            members,
+            doors,
+            mesh_doors,
+        })
     }
 }
 
 /// Empty stores in memory.
 pub(crate) fn memory() -> Stores {
-    Stores { meta: Arc::new(MemoryMeta::default()), blobs: Arc::new(MemoryBlobs::new()) }
+    Stores {
+        meta: Arc::new(MemoryMeta::default()),
+        blobs: Arc::new(MemoryBlobs::new()),
+    }
 }
 
 fn tls(pair: &portolan::app::Pair) -> MeshTls {
@@ -184,7 +209,12 @@ impl Mesh {
     }
 
     pub(crate) async fn metrics(&self, member: usize) -> Metrics {
-        let answer = self.client(member).ask(Request::get("/metrics")).await.unwrap().expect(200);
+        let answer = self
+            .client(member)
+            .ask(Request::get("/metrics"))
+            .await
+            .unwrap()
+            .expect(200);
         Metrics::parse(std::str::from_utf8(&answer.body).unwrap())
     }
 

@@ -9,10 +9,13 @@ pub(crate) struct Metrics(BTreeMap<String, f64>);
 impl Metrics {
     /// Reads the OpenMetrics text format.
     pub(crate) fn parse(text: &str) -> Self {
-        let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
-            let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        });
+        let samples = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| {
+                let (name, value) = line.rsplit_once(' ')?;
+                Some((name.to_owned(), value.parse().ok()?))
+            });
         Self(samples.collect())
     }
 
@@ -21,9 +24,15 @@ impl Metrics {
         let matches = |sample: &str| {
             let (found, rest) = sample.split_once('{').unwrap_or((sample, ""));
             found == name
-                && labels.iter().all(|(label, value)| rest.contains(&format!("{label}=\"{value}\"")))
+                && labels
+                    .iter()
+                    .all(|(label, value)| rest.contains(&format!("{label}=\"{value}\"")))
         };
-        self.0.iter().filter(|(sample, _)| matches(sample)).map(|(_, value)| value).sum()
+        self.0
+            .iter()
+            .filter(|(sample, _)| matches(sample))
+            .map(|(_, value)| value)
+            .sum()
     }
 }
 

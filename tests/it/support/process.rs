@@ -64,7 +64,10 @@ impl Dev {
     /// Runs it to its end, for starts that must fail.
     pub(crate) async fn output(&self) -> std::process::Output {
         let output = self.command().output();
-        tokio::time::timeout(PATIENCE, output).await.expect("it ends").unwrap()
+        tokio::time::timeout(PATIENCE, output)
+            .await
+            .expect("it ends")
+            .unwrap()
     }
 
     /// Starts it and waits until every member is ready.
@@ -76,8 +79,14 @@ impl Dev {
             .stderr(log)
             .spawn()
             .expect("the binary starts");
-        let doors = (1..=self.members).map(|n| (loopback(n), self.port).into()).collect();
-        let mut process = Process { child, doors, log: self.log.clone() };
+        let doors = (1..=self.members)
+            .map(|n| (loopback(n), self.port).into())
+            .collect();
+        let mut process = Process {
+            child,
+            doors,
+            log: self.log.clone(),
+        };
         process.become_ready().await;
         process
     }
@@ -96,7 +105,11 @@ impl Process {
                 if answer.is_ok_and(|answer| answer.status == 200) {
                     break;
                 }
-                assert!(tokio::time::Instant::now() < end, "{door} isn't ready:\n{}", self.said());
+                assert!(
+                    tokio::time::Instant::now() < end,
+                    "{door} isn't ready:\n{}",
+                    self.said()
+                );
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         }
@@ -104,7 +117,11 @@ impl Process {
 
     /// Chooses repositories by their owners.
     pub(crate) fn names(&self) -> Names {
-        let members: Vec<MemberId> = self.doors.iter().map(|door| door.to_string().parse().unwrap()).collect();
+        let members: Vec<MemberId> = self
+            .doors
+            .iter()
+            .map(|door| door.to_string().parse().unwrap())
+            .collect();
         Names::new(&members, HashKey::new(portolan::app::dev::HASH_KEY))
     }
 
@@ -140,7 +157,9 @@ impl Process {
     /// Waits for its end.
     pub(crate) async fn ended(&mut self) -> std::process::ExitStatus {
         let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
-        ended.unwrap_or_else(|_| panic!("it doesn't end:\n{}", self.said())).unwrap()
+        ended
+            .unwrap_or_else(|_| panic!("it doesn't end:\n{}", self.said()))
+            .unwrap()
     }
 
     /// Waits until something stands in the log.

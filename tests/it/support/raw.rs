@@ -27,7 +27,10 @@ pub(crate) struct Head {
 
 impl Head {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name));
+        let found = self
+            .headers
+            .iter()
+            .find(|(header, _)| header.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 }
@@ -36,18 +39,27 @@ impl Raw {
     pub(crate) async fn open(door: SocketAddr) -> Self {
         let stream = TcpStream::connect(door).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
     }
 
     /// Writes a request's head: its first line and headers, without the blank line.
     pub(crate) async fn head(&mut self, lines: &[&str]) {
-        let head = format!("{}\r\nhost: {}\r\n\r\n", lines.join("\r\n"), self.stream.peer_addr().unwrap());
+        let head = format!(
+            "{}\r\nhost: {}\r\n\r\n",
+            lines.join("\r\n"),
+            self.stream.peer_addr().unwrap()
+        );
         self.write(head.as_bytes()).await.unwrap();
     }
 
     /// Writes bytes; an error means that the other end closed.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("the other end takes bytes or closes")
+        timeout(PATIENCE, self.stream.write_all(bytes))
+            .await
+            .expect("the other end takes bytes or closes")
     }
 
     /// Half of what a client does when it goes away politely: no more bytes will come.
@@ -58,7 +70,10 @@ impl Raw {
     /// Reads more; `false` at the end.
     async fn fill(&mut self) -> std::io::Result<bool> {
         let read = self.stream.read_buf(&mut self.buffer);
-        Ok(timeout(PATIENCE, read).await.expect("the other end says something or closes")? > 0)
+        Ok(timeout(PATIENCE, read)
+            .await
+            .expect("the other end says something or closes")?
+            > 0)
     }
 
     /// Reads the head of an answer. `None`: the connection was closed or reset instead.
@@ -73,7 +88,10 @@ impl Raw {
                     let (name, value) = line.split_once(':')?;
                     Some((name.trim().to_owned(), value.trim().to_owned()))
                 });
-                return Some(Head { status, headers: headers.collect() });
+                return Some(Head {
+                    status,
+                    headers: headers.collect(),
+                });
             }
             if !self.fill().await.unwrap_or(false) {
                 return None;
@@ -100,6 +118,9 @@ impl Raw {
 
     /// Whether anything can be read within a moment.
     pub(crate) async fn is_silent(&mut self, moment: std::time::Duration) -> bool {
-        self.buffer.is_empty() && timeout(moment, self.stream.read_buf(&mut self.buffer)).await.is_err()
+        self.buffer.is_empty()
+            && timeout(moment, self.stream.read_buf(&mut self.buffer))
+                .await
+                .is_err()
     }
 }
