@@ -76,8 +76,6 @@ pub(super) struct Behaviour {
     pub(super) hang_after: Option<u64>,
     /// Requests with a body are answered without reading it.
     pub(super) is_early: bool,
-    /// Bodies are counted, not kept.
-    pub(super) sink: bool,
     /// No request is answered.
     pub(super) is_mute: bool,
     /// The digest blobs claim to have, in place of the one asked for.
@@ -173,13 +171,6 @@ impl Toy {
                 .status(403)
                 .body(full("no".into()))
                 .unwrap();
-        }
-        if self.behaviour.lock().sink {
-            let mut body = body;
-            while let Some(frame) = body.frame().await {
-                frame.unwrap();
-            }
-            return http::Response::new(full("ok".into()));
         }
         let body = body.collect().await.map(http_body_util::Collected::to_bytes);
         seen.body = body.map_err(|error| error.to_string());
@@ -392,15 +383,10 @@ impl Cluster {
             Hints::new(100),
         ));
         let tls = ClientTls::load(self.authority.client(tls.clone())).unwrap();
-        let peers = Arc::new(Peers::new(view, tls, settings, drain.clone()));
+        let metrics = Arc::new(Metrics::new());
+        let peers = Arc::new(Peers::new(view, tls, metrics.clone(), settings, drain.clone()));
         let toy = Toy::new();
-        let mesh = Arc::new(Mesh::new(
-            owners,
-            peers,
-            toy.service(),
-            Arc::new(Metrics::new()),
-            settings,
-        ));
+        let mesh = Arc::new(Mesh::new(owners, peers, toy.service(), metrics, settings));
         let (server, readiness) = MeshServer::new(mesh.clone(), vec!["operator".to_owned()], drain.clone())
             .await
             .unwrap();
