@@ -4,22 +4,14 @@
 //! mesh ingress, after it verified the peer and what it vouches for (`tests/it/imports.rs` holds them to it). So the
 //! local service can't be called without a decision, and neither door has a way around it.
 
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, convert::Infallible, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use tokio::time::Instant;
 use tower::util::BoxCloneSyncService;
 
+pub use crate::telemetry::StoreTime;
 use crate::{
     oci::{Action, Digest, Permission, RepoName, Route},
     placement::MemberId,
@@ -229,32 +221,5 @@ impl Failure {
         *response.status_mut() = self.status();
         response.extensions_mut().insert(self);
         response
-    }
-}
-
-tokio::task_local! {
-    static STORE_TIME: StoreTime;
-}
-
-/// Adds up the time a request spends waiting for the stores.
-#[derive(Clone, Debug, Default)]
-pub struct StoreTime(Arc<AtomicU64>);
-
-impl StoreTime {
-    /// Runs `work` with what it waits for the stores added to `self`.
-    pub async fn measure<F: Future>(&self, work: F) -> F::Output {
-        STORE_TIME.scope(self.clone(), work).await
-    }
-
-    /// Adds `waited` to the request that runs in this task, if any.
-    pub fn add(waited: Duration) {
-        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
-        // Outside a request (a background worker) nobody counts.
-        let _ = STORE_TIME.try_with(|time| time.0.fetch_add(micros, Ordering::Relaxed));
-    }
-
-    /// What was added so far.
-    pub fn total(&self) -> Duration {
-        Duration::from_micros(self.0.load(Ordering::Relaxed))
     }
 }

@@ -13,4 +13,8 @@ pub mod admission;
 pub mod ownership;
 pub mod registry;
 pub mod net;
+pub mod auth;
+pub mod http;
 pub mod mesh;
+pub mod app;
+pub mod cli;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     config::Limits,
-    net::{IoSettings, ListenerSettings},
+    net::{IoSettings, Linger, ListenerSettings},
 };
 
 /// Everything between members that has a bound.
@@ -65,6 +65,8 @@ impl From<&Limits> for MeshSettings {
                 read_buffer: limits.mesh_read_buffer_bytes,
                 write_buffer: limits.mesh_read_buffer_bytes,
                 write_stall: limits.no_progress_timeout,
+                // A member reads what it asked for.
+                linger: Linger::NONE,
             },
         }
     }

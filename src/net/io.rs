@@ -22,6 +22,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Sleep, sleep},
 };
 use tokio_rustls::{client, server};
 use tokio_util::io::poll_read_buf;
@@ -40,6 +41,26 @@ pub struct IoSettings {
     pub write_buffer: usize,
     /// A write that makes no progress for this long fails.
     pub write_stall: Duration,
+    /// What may still be read of a peer that is sending when its connection is closed.
+    pub linger: Linger,
+}
+
+/// How long to go on reading, and throwing away, after this side has said all it wants. A socket that is closed with
+/// unread bytes in it sends a reset, which makes the peer lose the answer that refused its body (RFC 9112, section 9.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Linger {
+    /// At most this many bytes.
+    pub bytes: u64,
+    /// And for at most this long.
+    pub time: Duration,
+}
+
+impl Linger {
+    /// Not at all.
+    pub const NONE: Self = Self {
+        bytes: 0,
+        time: Duration::ZERO,
+    };
 }
 
 /// A TCP stream with a read buffer that takes no memory while nothing arrives.
@@ -50,6 +71,15 @@ pub struct Buffered {
     buffer: BytesMut,
     next_read: usize,
     stall: Patience,
+    // Set when the write side is closed.
+    lingering: Option<Lingering>,
+}
+
+/// The end of a connection.
+#[derive(Debug)]
+struct Lingering {
+    left: u64,
+    until: Pin<Box<Sleep>>,
 }
 
 impl Buffered {
@@ -62,6 +92,7 @@ impl Buffered {
             buffer: BytesMut::new(),
             next_read: SMALLEST_READ.min(settings.read_buffer),
             stall: Patience::new(settings.write_stall),
+            lingering: None,
         }
     }
 
@@ -69,6 +100,28 @@ impl Buffered {
     #[must_use]
     pub fn tcp(&self) -> &TcpStream {
         &self.inner
+    }
+
+    /// Reads what the peer still sends, until it stops or a bound is reached. Who sends more waits with the rest of it,
+    /// and has time to read the answer.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(Lingering { left, until }) = &mut self.lingering else {
+            return Poll::Ready(());
+        };
+        let mut thrown_away = [0; 8 * 1024];
+        while until.as_mut().poll(cx).is_pending() {
+            if *left == 0 {
+                return Poll::Pending;
+            }
+            let mut piece = ReadBuf::new(&mut thrown_away);
+            match ready!(Pin::new(&mut self.inner).poll_read(cx, &mut piece)) {
+                Ok(()) if !piece.filled().is_empty() => {
+                    *left = left.saturating_sub(piece.filled().len() as u64)
+                }
+                Ok(()) | Err(_) => break,
+            }
+        }
+        Poll::Ready(())
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -145,7 +198,16 @@ impl AsyncWrite for Buffered {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+            let Linger { bytes, time } = this.settings.linger;
+            this.lingering = Some(Lingering {
+                left: bytes,
+                until: Box::pin(sleep(time)),
+            });
+        }
+        this.poll_linger(cx).map(Ok)
     }
 }
 
@@ -263,6 +325,10 @@ mod tests {
         read_buffer: 256 * 1024,
         write_buffer: 256 * 1024,
         write_stall: Duration::from_secs(60),
+        linger: Linger {
+            bytes: 64 * 1024 * 1024,
+            time: Duration::from_secs(2),
+        },
     };
 
     async fn pair(settings: IoSettings) -> (TcpStream, Buffered) {
@@ -298,6 +364,38 @@ mod tests {
         assert_eq!(far.buffer.capacity(), 0);
         drop(near);
         assert_eq!(far.read(&mut [0; 16]).await.unwrap(), 0, "the end is seen");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_still_sending_gets_the_answer_and_no_reset() {
+        let (mut near, mut far) = pair(SETTINGS).await;
+        let body = vec![7; 8 * 1024 * 1024];
+        let client = async move {
+            near.write_all(&body).await.unwrap();
+            let mut answer = Vec::new();
+            near.read_to_end(&mut answer).await.unwrap();
+            answer
+        };
+        let server = async move {
+            far.write_all(b"no").await.unwrap();
+            far.shutdown().await.unwrap();
+        };
+        assert_eq!(tokio::join!(client, server).0, b"no");
+    }
+
+    #[tokio::test]
+    async fn lingering_ends() {
+        let linger = Linger {
+            bytes: 64 * 1024,
+            time: Duration::from_millis(50),
+        };
+        let settings = IoSettings { linger, ..SETTINGS };
+        let (_silent, mut far) = pair(settings).await;
+        far.shutdown().await.unwrap();
+        let (mut flood, mut far) = pair(settings).await;
+        let flooding = async move { while flood.write_all(&[0; 65536]).await.is_ok() {} };
+        let closing = async move { far.shutdown().await };
+        tokio::join!(flooding, closing).1.unwrap();
     }
 
     #[tokio::test]

@@ -247,7 +247,7 @@ mod tests {
     use tokio_rustls::TlsConnector;
 
     use super::*;
-    use crate::net::{ClientTls, test_certificates::Authority};
+    use crate::net::{ClientTls, Linger, test_certificates::Authority};
 
     const SETTINGS: ListenerSettings = ListenerSettings {
         connections: 2,
@@ -256,6 +256,7 @@ mod tests {
             read_buffer: 64 * 1024,
             write_buffer: 64 * 1024,
             write_stall: Duration::from_secs(60),
+            linger: Linger::NONE,
         },
     };
 

@@ -16,7 +16,7 @@ pub(crate) mod test_certificates;
 
 pub use self::{
     drain::{Drain, Remaining, TrackedExecutor},
-    io::{Buffered, Io, IoSettings},
+    io::{Buffered, Io, IoSettings, Linger},
     listener::{BindError, BindFault, Connection, Listener, ListenerSettings, PeerInfo, Slot},
     permits::{Held, hold},
     stall::{Patience, Stalling, abort_when_stalled},

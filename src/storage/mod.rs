@@ -18,6 +18,7 @@ pub mod faulty;
 mod fs;
 mod memory;
 mod meta;
+mod metered;
 mod redb;
 
 /// Rows of the metadata store, as protobuf messages (`proto/portolan/store/v1`).
@@ -37,5 +38,6 @@ pub use self::{
     fs::FsBlobs,
     memory::{MemoryBlobs, MemoryMeta},
     meta::{Effect, Entry, Expect, Key, MAX_OPS, MetaStore, Op, Outcome, Page, Row, Space, Version},
+    metered::{MeteredBlobs, MeteredMeta},
     redb::RedbMeta,
 };

@@ -1,5 +1,10 @@
 //! What the program says of itself.
 
+pub mod logs;
 mod metrics;
+mod store_time;
 
-pub use self::metrics::{Direction, ForwardOutcome, Metrics};
+pub use self::{
+    metrics::{Direction, ForwardOutcome, Metrics},
+    store_time::StoreTime,
+};

@@ -115,7 +115,7 @@ pub(super) fn line(name: &str, end: u64) -> String {
     format!("{name} {end:020}\n")
 }
 
-/// What [`line`] made, if it is that.
+/// What [`line()`] made, if it is that.
 pub(super) fn parse_line(line: &[u8; LINE]) -> Option<(&str, u64)> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
     let (name, end) = line.split_once(' ')?;

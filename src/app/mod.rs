@@ -1,0 +1,97 @@
+//! The composition root: what a member is made of, and how it starts and ends.
+//!
+//! This is the only place that knows every module. [`MemberSpec`] and [`Stores`] say what to build; [`App::bind`] builds
+//! it and opens its sockets, so that every fault is seen before the first request; [`App::serve`] lets it run;
+//! [`Running::drain`] ends it. `portolan serve` runs one member, [`dev`] a whole mesh in one process, and tests as many
+//! as they like, over whatever stores they like.
+
+mod certificates;
+pub mod dev;
+mod embedded;
+mod member;
+mod serve;
+mod signals;
+mod spec;
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+pub use self::{
+    certificates::{CertificateError, DevCertificates, Pair},
+    embedded::Embedded,
+    member::{App, Running},
+    serve::serve,
+    spec::{MemberSpec, MeshSpec},
+};
+pub use crate::registry::Stores;
+use crate::{
+    config::identity::IdentityError,
+    net::{BindError, TlsError},
+    storage::StoreError,
+};
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address can't be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A certificate can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Nobody knows which member this is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// What was compiled in for reflection is broken.
+    #[error("the mesh can't describe itself")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// Certificates can't be made.
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
+    /// An address can't be found out.
+    #[error("can't resolve {name}")]
+    Resolve {
+        /// As it was configured.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory can't be used.
+    #[error("can't use the directory {}", path.display())]
+    Directory {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process uses the directory.
+    #[error("{} is in use by process {holder}: stop that one, or choose another directory", path.display())]
+    InUse {
+        /// Its path.
+        path: PathBuf,
+        /// The process, as it said in the lock file.
+        holder: String,
+    },
+    /// A store can't be opened.
+    #[error("can't open the store in {}", path.display())]
+    Store {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// The operating system doesn't say who we are.
+    #[error("can't ask the operating system for this machine's name, addresses or signals")]
+    Machine(#[source] io::Error),
+    /// A name that is no name of a member.
+    #[error("{address} can't be a member's name")]
+    Name {
+        /// The public address it was made of.
+        address: SocketAddr,
+    },
+    /// Something that is configured and not there yet.
+    #[error("{0}")]
+    Unsupported(&'static str),
+}

@@ -1,0 +1,120 @@
+//! `portolan serve`: one member from a configuration, until it is told to end.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+
+use super::{App, Embedded, MemberSpec, MeshSpec, Running, StartError, signals::Signals, spec::public_tls};
+use crate::{
+    config::{Cluster, Config, Limits, Listen, ListenAddress, Storage, identity::Machine},
+    placement::MemberId,
+};
+
+/// Runs the member that `config` describes, until SIGTERM or SIGINT. `explicit` says which of its members this is.
+///
+/// # Errors
+/// [`StartError`] before anything is served; once it serves, this ends well.
+pub async fn serve(config: &Config, explicit: Option<&str>) -> Result<(), StartError> {
+    let signals = Signals::catch().map_err(StartError::Machine)?;
+    for warning in &config.warnings {
+        tracing::warn!(warning, "configuration");
+    }
+    let spec = member_spec(config, explicit)?;
+    let embedded = match &config.storage {
+        Storage::Embedded { root } => Embedded::open(root).await?,
+        Storage::Shared { .. } => {
+            return Err(StartError::Unsupported(
+                "S3 and DynamoDB are not served by this release yet",
+            ));
+        }
+    };
+    let drain_time = spec.limits.drain_time;
+    let running = App::bind(spec, embedded.stores()).await?.serve().await;
+    until_told(vec![running], signals, drain_time).await;
+    embedded.close().await;
+    Ok(())
+}
+
+/// Lets members run until a signal comes, then ends them; a second signal ends them at once.
+pub(super) async fn until_told(members: Vec<Running>, mut signals: Signals, drain_time: std::time::Duration) {
+    let name = signals.next().await;
+    tracing::info!(signal = name, "ending: finishing what is in flight");
+    let drained = async {
+        // All at once: a transfer through one member may be served by another.
+        for member in &members {
+            member.begin_drain();
+        }
+        let drains = members.into_iter().map(|member| member.drain(drain_time));
+        futures_util::future::join_all(drains).await;
+    };
+    tokio::select! {
+        () = drained => {}
+        name = signals.next() => tracing::warn!(signal = name, "ending at once"),
+    }
+}
+
+fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, StartError> {
+    let public = resolve(&config.listen)?;
+    let id = match &config.cluster {
+        Some(cluster) => {
+            Machine::ask()
+                .map_err(StartError::Machine)?
+                .member(cluster, &config.listen, explicit)?
+        }
+        None => own_name(public)?,
+    };
+    let spec = MemberSpec {
+        id,
+        public,
+        public_tls: config.public_tls.as_ref().map(public_tls),
+        mesh: config
+            .cluster
+            .as_ref()
+            .map(|cluster| mesh_spec(cluster, &config.listen))
+            .transpose()?,
+        limits: Limits::default(),
+    };
+    Ok(spec.with_timeouts(config.timeouts))
+}
+
+fn mesh_spec(cluster: &Cluster, public: &Listen) -> Result<MeshSpec, StartError> {
+    let Some(members) = &cluster.members else {
+        return Err(StartError::Unsupported(
+            "dynamic membership is not served by this release yet: list cluster.members",
+        ));
+    };
+    let address = |member: &MemberId| match member.host() {
+        v6 if v6.contains(':') => format!("[{v6}]:{}", cluster.mesh_port),
+        host => format!("{host}:{}", cluster.mesh_port),
+    };
+    Ok(MeshSpec {
+        listen: resolve(&cluster.mesh_listen(public))?,
+        members: members
+            .iter()
+            .map(|member| (member.clone(), address(member)))
+            .collect(),
+        hash_key: cluster.hash_key,
+        tls: cluster.tls.clone(),
+    })
+}
+
+/// The name of a member by itself: nobody else needs to know it.
+fn own_name(public: SocketAddr) -> Result<MemberId, StartError> {
+    let port = public.port().max(1);
+    MemberId::parse(&SocketAddr::new(public.ip(), port).to_string())
+        .map_err(|_| StartError::Name { address: public })
+}
+
+fn resolve(listen: &Listen) -> Result<SocketAddr, StartError> {
+    match &listen.address {
+        ListenAddress::Ip(ip) => Ok(SocketAddr::new(*ip, listen.port)),
+        ListenAddress::Name(name) => {
+            let fault = |source| StartError::Resolve {
+                name: name.clone(),
+                source,
+            };
+            let mut addresses = (name.as_str(), listen.port).to_socket_addrs().map_err(fault)?;
+            addresses
+                .next()
+                .ok_or_else(|| fault(std::io::ErrorKind::NotFound.into()))
+        }
+    }
+}

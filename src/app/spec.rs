@@ -1,0 +1,73 @@
+//! What a member is built from, apart from its stores.
+
+use std::net::SocketAddr;
+
+use crate::{
+    config::{Limits, MeshTls, Timeouts},
+    net::{CertificateFiles, ClientCertificates, ServerSpec, TlsVersions},
+    placement::{HashKey, MemberId},
+};
+
+/// One member.
+#[derive(Clone, Debug)]
+pub struct MemberSpec {
+    /// Its name.
+    pub id: MemberId,
+    /// Where clients reach it.
+    pub public: SocketAddr,
+    /// How they do; `None` is plain HTTP.
+    pub public_tls: Option<ServerSpec>,
+    /// The mesh it belongs to; `None` is a member by itself.
+    pub mesh: Option<MeshSpec>,
+    /// Every bound.
+    pub limits: Limits,
+}
+
+/// A mesh, as one of its members needs to know it.
+#[derive(Clone, Debug)]
+pub struct MeshSpec {
+    /// Where other members reach this one.
+    pub listen: SocketAddr,
+    /// Every member, this one included, and the `host:port` at which others reach it.
+    pub members: Vec<(MemberId, String)>,
+    /// The key of placement.
+    pub hash_key: HashKey,
+    /// Certificates.
+    pub tls: MeshTls,
+}
+
+impl MemberSpec {
+    /// A member by itself on `public`, with plain HTTP and the default bounds.
+    pub fn alone(id: MemberId, public: SocketAddr) -> Self {
+        Self {
+            id,
+            public,
+            public_tls: None,
+            mesh: None,
+            limits: Limits::default(),
+        }
+    }
+
+    /// Takes over what a configuration says about time.
+    pub(super) fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.limits.request_head_timeout = timeouts.head;
+        self.limits.no_progress_timeout = timeouts.idle;
+        self
+    }
+}
+
+/// How the public listener speaks TLS with these files.
+pub(super) fn public_tls(files: &crate::config::TlsFiles) -> ServerSpec {
+    ServerSpec {
+        files: CertificateFiles {
+            certificate: files.cert.clone(),
+            key: files.key.clone(),
+        },
+        clients: match &files.client_ca {
+            Some(authority) => ClientCertificates::Optional(authority.clone()),
+            None => ClientCertificates::Ignored,
+        },
+        versions: TlsVersions::From12,
+        alpn: &[b"h2", b"http/1.1"],
+    }
+}

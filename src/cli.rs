@@ -1,0 +1,241 @@
+//! The command line.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    app::{self, StartError, dev::DevOptions},
+    config::{self, Config, ConfigErrors, Log, LogOutput, Storage, identity::Machine},
+    telemetry::logs::{self, LogError},
+};
+
+/// Where `serve` without a configuration, and `dev`, keep their data.
+const DATA: &str = "./portolan-data";
+
+/// A container registry that runs as a mesh.
+///
+/// Every member is identical and stateless; a client may talk to any of them. Each repository has one owner, found by
+/// hashing its name, and the member a client talks to streams the request there.
+#[derive(Debug, Parser)]
+#[command(
+    name = "portolan",
+    version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("PORTOLAN_COMMIT"), ")"),
+    after_help = "Examples:
+  portolan dev                              a mesh of three on this machine, to try it out
+  portolan serve                            one member on 127.0.0.1:5000
+  portolan serve /etc/portolan/config.yaml  one member of the mesh that the file describes
+  portolan verify config.json               what is wrong with a configuration, if anything"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole mesh on this machine, in one process
+    ///
+    /// Members listen on 127.0.0.1, 127.0.0.2 and so on, all on the same two ports, and share one embedded store.
+    /// Their certificates are minted into DIR/tls and kept. When all are ready it prints lines to paste: a push, a
+    /// pull, a look inside. For trying out and for tests: there is no authentication.
+    #[command(after_help = "Examples:
+  portolan dev
+  portolan dev --members 5 --port 6000 --mesh-port 6443 --data /tmp/mesh")]
+    Dev(DevArgs),
+    /// Run one member
+    ///
+    /// CONFIG is JSON or YAML with zot's key names. Without it, one member by itself listens on 127.0.0.1:5000 and
+    /// keeps its data in ./portolan-data.
+    ///
+    /// SIGTERM or SIGINT ends it: it takes on nothing new, finishes what is in flight within 30 s, and exits with 0. A
+    /// second signal ends it at once.
+    #[command(after_help = "Examples:
+  portolan serve
+  portolan serve /etc/portolan/config.yaml
+  portolan serve config.json --member registry-2.example.org")]
+    Serve(ServeArgs),
+    /// Check a configuration and say all that is wrong with it
+    ///
+    /// Nothing is started and no other machine is asked. Exits with 0 if the configuration is valid, else with 1.
+    #[command(after_help = "Example:
+  portolan verify /etc/portolan/config.yaml")]
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+struct DevArgs {
+    /// How many members
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
+    members: u8,
+    /// Public port of each member
+    #[arg(long, value_name = "PORT", default_value_t = 5000, value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// Mesh port of each member
+    #[arg(long, value_name = "PORT", default_value_t = 9443, value_parser = clap::value_parser!(u16).range(1..))]
+    mesh_port: u16,
+    /// Directory of the store and the certificates
+    #[arg(long, value_name = "DIR", default_value = DATA)]
+    data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Configuration file, JSON or YAML
+    config: Option<PathBuf>,
+    /// Which of cluster.members this is, where its address doesn't tell
+    #[arg(long, value_name = "NAME", env = "PORTOLAN_MEMBER")]
+    member: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    /// Configuration file, JSON or YAML
+    config: PathBuf,
+    /// Which of cluster.members this is, where its address doesn't tell
+    #[arg(long, value_name = "NAME", env = "PORTOLAN_MEMBER")]
+    member: Option<String>,
+}
+
+/// Why a command came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The configuration has faults.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The log can't be set up.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Nothing could be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+impl Cli {
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    /// What went wrong, for people.
+    pub async fn run(self) -> Result<ExitCode, CliError> {
+        match self.command {
+            Command::Dev(args) => dev(args).await,
+            Command::Serve(args) => serve(args).await,
+            Command::Verify(args) => Ok(verify(&args)),
+        }
+    }
+}
+
+async fn dev(args: DevArgs) -> Result<ExitCode, CliError> {
+    let DevArgs {
+        members,
+        port,
+        mesh_port,
+        data,
+    } = args;
+    // Standard output is for what is said to a person.
+    logs::start(&Log {
+        output: LogOutput::Stderr,
+        ..Log::default()
+    })?;
+    let options = DevOptions {
+        members,
+        port,
+        mesh_port,
+        data,
+    };
+    app::dev::dev(&options, |text| println!("{text}")).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(args: ServeArgs) -> Result<ExitCode, CliError> {
+    let config = match &args.config {
+        Some(path) => config::load(path)?,
+        None => {
+            eprintln!("No configuration: one member by itself on 127.0.0.1:5000, data in {DATA}");
+            Config::single(PathBuf::from(DATA))
+        }
+    };
+    logs::start(&config.log)?;
+    app::serve(&config, args.member.as_deref()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(args: &VerifyArgs) -> ExitCode {
+    match config::load(&args.config) {
+        Ok(config) => {
+            println!("{}", summary(&args.config, &config, args.member.as_deref()));
+            ExitCode::SUCCESS
+        }
+        Err(faults) => {
+            eprintln!("{faults}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A valid configuration in a few lines, so that one sees what was understood.
+fn summary(path: &Path, config: &Config, explicit: Option<&str>) -> String {
+    let mut lines = vec![format!("ok: {} is valid", path.display())];
+    let tls = if config.public_tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    lines.push(format!("  listens on   {tls}://{}", config.listen));
+    lines.push(match &config.storage {
+        Storage::Embedded { root } => format!("  storage      embedded, in {}", root.display()),
+        Storage::Shared { blobs, meta, .. } => {
+            let tables = &meta.tables.repo_meta;
+            format!(
+                "  storage      S3 bucket {}, DynamoDB tables {tables} and others",
+                blobs.bucket
+            )
+        }
+    });
+    if let Some(cluster) = &config.cluster {
+        let members = match &cluster.members {
+            Some(members) => members
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
+            None => "whoever has a certificate and a lease".to_owned(),
+        };
+        lines.push(format!("  members      {members}"));
+        lines.push(format!("  mesh         {}", cluster.mesh_listen(&config.listen)));
+        let me = Machine::ask()
+            .map_err(|error| error.to_string())
+            .and_then(|machine| {
+                machine
+                    .member(cluster, &config.listen, explicit)
+                    .map_err(|error| error.to_string())
+            });
+        lines.push(match me {
+            Ok(me) => format!("  this machine {me}"),
+            Err(error) => format!("  this machine couldn't run it: {error}"),
+        });
+    }
+    lines.extend(config.warnings.iter().map(|warning| format!("  note: {warning}")));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_version_names_the_commit() {
+        let version = Cli::command().get_version().map(str::to_owned);
+        assert!(version.is_some_and(|version| version.contains(env!("PORTOLAN_COMMIT"))));
+    }
+}

@@ -1,0 +1,409 @@
+//! What a condition becomes on the wire: the one table from every layer's errors to status, code and message.
+//!
+//! No arm is `_`: a new condition doesn't compile until someone decides here. What a client can mend is told in full;
+//! what it can't (5xx) names the request instead of our insides, and is logged once, where it is answered.
+
+use std::{
+    borrow::Cow,
+    error::Error,
+    fmt::{self, Write as _},
+    time::Duration,
+};
+
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use serde_json::json;
+
+use crate::{
+    admission::{self, Body, BodyError, Failure, RequestId},
+    auth::AuthError,
+    oci::{ErrorCode, ManifestError, MediaTypeError, RangeError, RepoName, RouteError, UploadId},
+    registry::RegistryError,
+    storage::StoreErrorKind,
+};
+
+/// An error answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    status: StatusCode,
+    code: ErrorCode,
+    message: Cow<'static, str>,
+    headers: Vec<(header::HeaderName, HeaderValue)>,
+}
+
+/// What the front itself refuses or gives up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FrontError {
+    /// The request line is no route.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// Who asks isn't known, or may not.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// Every permit is taken.
+    #[error("all {0} permits for requests are taken")]
+    Overloaded(usize),
+    /// No answer came in time to a request that changes nothing.
+    #[error("no answer within {} s", .0.as_secs())]
+    Late(Duration),
+    /// No answer came in time to a request that may have changed something.
+    #[error("no answer within {} s; the outcome is unknown", .0.as_secs())]
+    LateUnknown(Duration),
+}
+
+impl Answer {
+    fn new(status: StatusCode, code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            headers: Vec::new(),
+        }
+    }
+
+    fn with(mut self, name: header::HeaderName, value: impl Into<HeaderValue>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The status.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The response, with the specification's error body.
+    pub(super) fn into_response(self, id: &RequestId) -> Response<Body> {
+        let mut error = json!({ "code": self.code.as_str(), "message": self.message });
+        if self.status.is_server_error() {
+            error["detail"] = json!({ "requestId": id.as_str() });
+        }
+        let body = json!({ "errors": [error] }).to_string();
+        let mut response = Response::new(admission::full(body.into()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.extend(self.headers.into_iter().map(|(name, value)| (Some(name), value)));
+        response
+    }
+}
+
+/// A request line that is no route. A malformed tag names nothing: only a push can be told to spell it better.
+pub(super) fn route(error: &RouteError, method: &Method) -> Answer {
+    let message = error.to_string();
+    match error {
+        RouteError::NotFound => Answer::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, message),
+        RouteError::MethodNotAllowed { allow } => {
+            Answer::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, message)
+                .with(header::ALLOW, HeaderValue::from_static(allow))
+        }
+        RouteError::NameInvalid => Answer::new(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, message),
+        RouteError::TagInvalid if *method == Method::PUT => {
+            Answer::new(StatusCode::BAD_REQUEST, ErrorCode::TagInvalid, message)
+        }
+        RouteError::TagInvalid => Answer::new(StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown, message),
+        RouteError::DigestInvalid | RouteError::AlgorithmUnsupported => {
+            Answer::new(StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid, message)
+        }
+        RouteError::UploadUnknown => {
+            Answer::new(StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown, message)
+        }
+        RouteError::PageInvalid => Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message),
+        RouteError::TooManyTags => Answer::new(StatusCode::URI_TOO_LONG, ErrorCode::TagInvalid, message),
+    }
+}
+
+/// A condition of the domain.
+pub(super) fn registry(error: &RegistryError) -> Answer {
+    let message = error.to_string();
+    match error {
+        RegistryError::NameUnknown => Answer::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message),
+        RegistryError::ManifestUnknown => {
+            Answer::new(StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown, message)
+        }
+        RegistryError::BlobUnknown => Answer::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, message),
+        RegistryError::UploadUnknown | RegistryError::UploadLost => {
+            Answer::new(StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown, message)
+        }
+        RegistryError::DigestMismatch { .. } => {
+            Answer::new(StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid, message)
+        }
+        RegistryError::RangeMismatch { offset } => Answer::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            ErrorCode::BlobUploadInvalid,
+            message,
+        )
+        .with(header::RANGE, super::local::session_range(*offset)),
+        RegistryError::SizeMismatch { .. } => {
+            Answer::new(StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid, message)
+        }
+        RegistryError::BlobTooLarge { .. } => {
+            Answer::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::SizeInvalid, message)
+        }
+        RegistryError::ManifestTooLarge => manifest(&ManifestError::TooLarge),
+        RegistryError::ManifestInvalid(error) => manifest(error),
+        RegistryError::ManifestBlobUnknown { .. } => {
+            Answer::new(StatusCode::NOT_FOUND, ErrorCode::ManifestBlobUnknown, message)
+        }
+        RegistryError::TooManyTags => Answer::new(StatusCode::URI_TOO_LONG, ErrorCode::TagInvalid, message),
+        RegistryError::Referenced { .. } => {
+            // Not now, but reading it is allowed: a 405 must say so.
+            Answer::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Denied, message)
+                .with(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
+        }
+        RegistryError::Denied => Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message),
+        RegistryError::Contended => {
+            unavailable("too many changes of this repository at once; this one was not applied, try again")
+        }
+        RegistryError::Deadline => unavailable("the change took too long and was not applied; try again"),
+        RegistryError::OutcomeUnknown => outcome_unknown(),
+        RegistryError::NewerSchema { .. } => {
+            unavailable("a newer release wrote this, and this member may not change it; nothing was changed")
+        }
+        RegistryError::Body(error) => body(error),
+        RegistryError::Store(error) => store(error.kind()),
+    }
+}
+
+fn manifest(error: &ManifestError) -> Answer {
+    let status = match error {
+        ManifestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ManifestError::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ManifestError::MediaTypeMismatch { .. }
+        | ManifestError::Json(_)
+        | ManifestError::SchemaVersion
+        | ManifestError::Missing(_)
+        | ManifestError::Unexpected(_)
+        | ManifestError::UnknownKind
+        | ManifestError::MediaType { .. }
+        | ManifestError::Digest { .. } => StatusCode::BAD_REQUEST,
+    };
+    Answer::new(status, ErrorCode::ManifestInvalid, error.to_string())
+}
+
+/// A failure of a store. None of these changed anything.
+pub(super) fn store(kind: StoreErrorKind) -> Answer {
+    match kind {
+        StoreErrorKind::Unavailable => {
+            unavailable("the store behind the registry is unavailable; nothing was changed, try again")
+        }
+        StoreErrorKind::Throttled => {
+            unavailable("the store behind the registry asks to slow down; nothing was changed, try again")
+        }
+        StoreErrorKind::Contended => {
+            unavailable("too many changes at once; this one was not applied, try again")
+        }
+        StoreErrorKind::Full => Answer::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            ErrorCode::Unavailable,
+            "no space is left in the store behind the registry; nothing was changed",
+        ),
+        StoreErrorKind::Denied => {
+            unavailable("the store behind the registry denies access; nothing was changed")
+        }
+        StoreErrorKind::NotFound
+        | StoreErrorKind::InvalidPart
+        | StoreErrorKind::Corrupt
+        | StoreErrorKind::Misuse => internal(),
+    }
+}
+
+/// A request's body that broke off.
+pub(super) fn body(error: &BodyError) -> Answer {
+    match error {
+        BodyError::Client(_) => Answer::new(
+            StatusCode::BAD_REQUEST,
+            ErrorCode::BlobUploadInvalid,
+            "the request's body broke off or is not valid HTTP",
+        ),
+        BodyError::Length { .. } => {
+            Answer::new(StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid, error.to_string())
+        }
+        BodyError::Stalled(_) => Answer::new(
+            StatusCode::REQUEST_TIMEOUT,
+            ErrorCode::BlobUploadInvalid,
+            error.to_string(),
+        ),
+        BodyError::Peer { .. } => unavailable("the connection between two members broke off; try again"),
+        BodyError::Store(error) => store(error.kind()),
+        BodyError::ShuttingDown => unavailable("this member is shutting down; try again"),
+    }
+}
+
+/// What the front refuses.
+pub(super) fn front(error: &FrontError, method: &Method) -> Answer {
+    match error {
+        FrontError::Route(error) => route(error, method),
+        FrontError::Auth(error) => auth(error),
+        FrontError::Overloaded(_) => Answer::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            ErrorCode::TooManyRequests,
+            "too many requests at once; try again",
+        )
+        .with(header::RETRY_AFTER, HeaderValue::from_static("1")),
+        FrontError::Late(_) => late(),
+        FrontError::LateUnknown(_) => outcome_unknown(),
+    }
+}
+
+fn auth(error: &AuthError) -> Answer {
+    match error {
+        AuthError::Denied => Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, error.to_string()),
+    }
+}
+
+/// A request that came to nothing between two members.
+pub(super) fn mesh(failure: Failure) -> Answer {
+    match failure {
+        Failure::OutcomeUnknown => outcome_unknown(),
+        Failure::HoldTimeUp => late(),
+    }
+}
+
+fn late() -> Answer {
+    unavailable("no answer in time; try again")
+}
+
+/// The decision that came with a request doesn't cover what it asks for.
+pub(super) fn not_covered() -> Answer {
+    auth(&AuthError::Denied)
+}
+
+/// A chunk that doesn't fit onto its session: where it stands, and where it goes on.
+pub(super) fn out_of_step(repository: &RepoName, id: &UploadId, offset: u64) -> Answer {
+    let answer = registry(&RegistryError::RangeMismatch { offset });
+    match HeaderValue::try_from(super::local::session_path(repository, id)) {
+        Ok(path) => answer.with(header::LOCATION, path),
+        Err(_) => answer,
+    }
+}
+
+/// A chunk's range that isn't one.
+pub(super) fn bad_chunk_range(error: &RangeError) -> Answer {
+    Answer::new(
+        StatusCode::BAD_REQUEST,
+        ErrorCode::BlobUploadInvalid,
+        format!("Content-Range: {error}"),
+    )
+}
+
+/// A manifest's type that isn't one.
+pub(super) fn bad_media_type(error: &MediaTypeError) -> Answer {
+    Answer::new(
+        StatusCode::BAD_REQUEST,
+        ErrorCode::ManifestInvalid,
+        format!("Content-Type: {error}"),
+    )
+}
+
+/// A manifest that is too large to look at.
+pub(super) fn manifest_too_large() -> Answer {
+    manifest(&ManifestError::TooLarge)
+}
+
+/// A range beyond a blob of `size` bytes.
+pub(super) fn range_not_satisfiable(size: u64, expected: &impl fmt::Display) -> Answer {
+    let answer = Answer::new(
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        ErrorCode::Unsupported,
+        expected.to_string(),
+    );
+    match HeaderValue::try_from(format!("bytes */{size}")) {
+        Ok(value) => answer.with(header::CONTENT_RANGE, value),
+        Err(_) => answer,
+    }
+}
+
+fn unavailable(message: &'static str) -> Answer {
+    Answer::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
+}
+
+fn outcome_unknown() -> Answer {
+    unavailable(
+        "the outcome of this change is unknown: it was applied once or not at all; look before trying again",
+    )
+}
+
+/// A handler that panicked.
+pub(super) fn panicked() -> Answer {
+    internal()
+}
+
+fn internal() -> Answer {
+    Answer::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::Unknown,
+        "an internal error",
+    )
+}
+
+/// An error with everything that caused it, for one field of a log line.
+pub(super) struct Chain<'a>(pub(super) &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut said = self.0.to_string();
+        f.write_str(&said)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            let text = error.to_string();
+            // A transparent error says what its source says.
+            if text != said {
+                write!(f, ": {text}")?;
+            }
+            said.clear();
+            let _ = said.write_str(&text);
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::storage::StoreError;
+
+    async fn text(answer: Answer) -> (u16, String) {
+        let status = answer.status().as_u16();
+        let id = RequestId::parse("the-request").unwrap();
+        let body = answer.into_response(&id).into_body().collect().await.unwrap();
+        (status, String::from_utf8(body.to_bytes().to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_is_our_fault_names_the_request_and_not_our_insides() {
+        let secret = || StoreError::with_source(StoreErrorKind::Unavailable, "get", "10.0.0.7 refused");
+        for (error, status) in [
+            (RegistryError::Store(secret()), 503),
+            (RegistryError::Body(BodyError::Store(secret())), 503),
+            (RegistryError::OutcomeUnknown, 503),
+            (
+                RegistryError::Store(StoreError::new(StoreErrorKind::Full, "put")),
+                507,
+            ),
+            (
+                RegistryError::Store(StoreError::new(StoreErrorKind::Corrupt, "get")),
+                500,
+            ),
+        ] {
+            let (found, body) = text(registry(&error)).await;
+            assert_eq!(found, status, "{error:?}");
+            assert!(
+                body.contains("the-request") && !body.contains("10.0.0.7"),
+                "{body}"
+            );
+        }
+        let (status, body) = text(registry(&RegistryError::BlobUnknown)).await;
+        assert!(status == 404 && !body.contains("the-request"), "{body}");
+    }
+
+    #[test]
+    fn a_chain_says_every_cause_once() {
+        let error = RegistryError::Store(StoreError::with_source(StoreErrorKind::Full, "put", "no space"));
+        assert_eq!(
+            Chain(&error).to_string(),
+            "a store failed: put: no space is left in the store: no space"
+        );
+    }
+}

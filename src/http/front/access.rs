@@ -1,0 +1,284 @@
+//! A line in the log and a count for every request, when the last byte of its response is gone or never will be; and
+//! `Server-Timing`.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    Exchange, Notes,
+    step::{Next, Step},
+};
+use crate::{
+    admission::{Body, BodyError, RequestId, Served},
+    http::error::Chain,
+    placement::MemberId,
+    telemetry::{Direction, Metrics},
+};
+
+#[derive(Clone)]
+pub(super) struct Access {
+    pub(super) me: MemberId,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Step for Access {
+    type In = Exchange;
+    type Out = Exchange;
+
+    async fn run<N: Next<Exchange>>(self, mut exchange: Exchange, next: N) -> Response<Body> {
+        self.metrics.requests_in_flight.inc();
+        let mut line = Line {
+            access: self,
+            started: Instant::now(),
+            method: exchange.request.method().clone(),
+            path: exchange.request.uri().path().to_owned(),
+            client: exchange.client.to_string(),
+            id: exchange.id.clone(),
+            notes: exchange.notes.clone(),
+            bytes_in: Arc::default(),
+            bytes_out: 0,
+            answered: None,
+            outcome: Outcome::Aborted(None),
+        };
+        let bytes_in = line.bytes_in.clone();
+        exchange.request = exchange.request.map(|body| {
+            if body.is_end_stream() {
+                return body;
+            }
+            let count = move |frame: &Frame<Bytes>| {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                bytes_in.fetch_add(length as u64, Ordering::Relaxed);
+            };
+            body.map_frame(move |frame| {
+                count(&frame);
+                frame
+            })
+            .boxed_unsync()
+        });
+        // When the client goes away meanwhile this future is dropped, and the line with it: written as aborted.
+        let response = next.go(exchange).await;
+        line.answered = Some(Answered {
+            status: response.status(),
+            served: response.extensions().get::<Served>().cloned().unwrap_or_default(),
+        });
+        if line.method == Method::HEAD || response.body().is_end_stream() {
+            line.outcome = Outcome::Ok;
+            drop(line);
+            return response;
+        }
+        let announced = response
+            .body()
+            .size_hint()
+            .exact()
+            .or_else(|| content_length(&response));
+        response.map(|body| {
+            Observed {
+                body,
+                announced,
+                line: Some(line),
+            }
+            .boxed_unsync()
+        })
+    }
+}
+
+fn content_length(response: &Response<Body>) -> Option<u64> {
+    response
+        .headers()
+        .get(http::header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+struct Answered {
+    status: StatusCode,
+    served: Served,
+}
+
+enum Outcome {
+    /// All of the response went out.
+    Ok,
+    /// The client went away, or the body failed.
+    Aborted(Option<String>),
+}
+
+/// What will be written. It is written when it is dropped, so nothing can end without it.
+struct Line {
+    access: Access,
+    started: Instant,
+    method: Method,
+    path: String,
+    client: String,
+    id: RequestId,
+    notes: Arc<Mutex<Notes>>,
+    bytes_in: Arc<AtomicU64>,
+    bytes_out: u64,
+    answered: Option<Answered>,
+    outcome: Outcome,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let Access { me, metrics } = &self.access;
+        let took = self.started.elapsed();
+        let notes = std::mem::take(&mut *self.notes.lock());
+        let route = notes.route.unwrap_or("none");
+        let bytes_in = self.bytes_in.load(Ordering::Relaxed);
+        // Without an answer the client went away first; there is no status for that, nginx's will do.
+        let status = self
+            .answered
+            .as_ref()
+            .map_or(499, |answered| answered.status.as_u16());
+        metrics.requests_in_flight.dec();
+        metrics.request(route, status, took);
+        metrics.request_bytes(Direction::Upload, bytes_in);
+        metrics.request_bytes(Direction::Download, self.bytes_out);
+
+        let (outcome, error) = match &self.outcome {
+            Outcome::Ok => ("ok", None),
+            Outcome::Aborted(error) => ("aborted", error.as_deref()),
+        };
+        let owner = self
+            .answered
+            .as_ref()
+            .and_then(|answered| answered.served.forwarded_to.as_ref());
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    member = %me,
+                    method = %self.method,
+                    route,
+                    path = notes.route.is_none().then_some(self.path.as_str()),
+                    repository = notes.repository.as_ref().map(AsRef::<str>::as_ref),
+                    status,
+                    bytes_in,
+                    bytes_out = self.bytes_out,
+                    duration_ms = (took.as_secs_f64() * 1e6).round() / 1e3,
+                    served = if owner.is_some() { "forwarded" } else { "local" },
+                    owner = owner.map(AsRef::<str>::as_ref),
+                    request_id = %self.id,
+                    user = notes.user.as_deref(),
+                    client = self.client,
+                    outcome,
+                    error,
+                    "request"
+                )
+            };
+        }
+        match route {
+            "probe" => line!(debug),
+            _ => line!(info),
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    struct Observed {
+        #[pin]
+        body: Body,
+        announced: Option<u64>,
+        line: Option<Line>,
+    }
+}
+
+impl http_body::Body for Observed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.project();
+        let polled = ready!(this.body.poll_frame(cx));
+        let Some(line) = this.line else {
+            return Poll::Ready(polled);
+        };
+        match &polled {
+            Some(Ok(frame)) => {
+                line.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
+                // hyper doesn't ask for more than it announced.
+                if *this.announced == Some(line.bytes_out) {
+                    line.outcome = Outcome::Ok;
+                }
+            }
+            Some(Err(error)) => {
+                line.outcome = Outcome::Aborted(Some(Chain(error).to_string()));
+                *this.line = None;
+            }
+            None => {
+                line.outcome = Outcome::Ok;
+                *this.line = None;
+            }
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// How long the mesh had the request, as an extension of its response.
+#[derive(Clone, Copy)]
+pub(super) struct InMesh(pub(super) Duration);
+
+/// Says in `Server-Timing` where the time went, in milliseconds: in the front, between the members, in the local
+/// service of whoever served it, and, as a part of the latter, in the stores.
+#[derive(Clone)]
+pub(super) struct Timing;
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+impl Step for Timing {
+    type In = Exchange;
+    type Out = Exchange;
+
+    async fn run<N: Next<Exchange>>(self, exchange: Exchange, next: N) -> Response<Body> {
+        let started = Instant::now();
+        let mut response = next.go(exchange).await;
+        let total = started.elapsed();
+        let served = response.extensions().get::<Served>().cloned().unwrap_or_default();
+        let in_mesh = response
+            .extensions()
+            .get::<InMesh>()
+            .map_or(Duration::ZERO, |in_mesh| in_mesh.0);
+        let hop = match served.forwarded_to {
+            Some(_) => in_mesh.saturating_sub(served.owner),
+            None => Duration::ZERO,
+        };
+        let front = total.saturating_sub(hop).saturating_sub(served.owner);
+        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+        let timing = format!(
+            "front;dur={:.3}, hop;dur={:.3}, owner;dur={:.3}, store;dur={:.3}",
+            ms(front),
+            ms(hop),
+            ms(served.owner),
+            ms(served.store),
+        );
+        if let Ok(value) = HeaderValue::try_from(timing) {
+            response.headers_mut().insert(SERVER_TIMING, value);
+        }
+        response
+    }
+}

@@ -1,0 +1,201 @@
+//! From a request to an admitted one: what it asks for, who asks, whether there is room, until when.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, Method, Response, header};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    Decided, Exchange, FrontLimits, Routed,
+    access::InMesh,
+    step::{Next, Step},
+};
+use crate::{
+    admission::{Admitted, Body, Failure, RequestId},
+    auth::Authority,
+    http::error::{self, FrontError},
+    net,
+    oci::{Effect, Route},
+};
+
+/// How long after the deadline the front still waits for whoever serves the request to say so itself.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The request line becomes a route.
+#[derive(Clone)]
+pub(super) struct Parse;
+
+impl Step for Parse {
+    type In = Exchange;
+    type Out = Routed;
+
+    async fn run<N: Next<Routed>>(self, exchange: Exchange, next: N) -> Response<Body> {
+        let (method, uri) = (exchange.request.method(), exchange.request.uri());
+        let route = match Route::parse(method, uri.path(), uri.query()) {
+            Ok(route) => route,
+            Err(error) => return refuse(&error.into(), method, &exchange.id),
+        };
+        {
+            let mut notes = exchange.notes.lock();
+            notes.route = Some(route.name());
+            notes.repository = route.repository().cloned();
+        }
+        next.go(Routed { exchange, route }).await
+    }
+}
+
+/// Who asks, and what they may do. What they proved it with goes no further.
+#[derive(Clone)]
+pub(super) struct Authorise {
+    pub(super) authority: Arc<dyn Authority>,
+}
+
+impl Step for Authorise {
+    type In = Routed;
+    type Out = Decided;
+
+    async fn run<N: Next<Decided>>(self, mut routed: Routed, next: N) -> Response<Body> {
+        let request = &mut routed.exchange.request;
+        let decision = match self.authority.decide(request.headers(), &routed.route).await {
+            Ok(decision) => decision,
+            Err(error) => return refuse(&error.into(), request.method(), &routed.exchange.id),
+        };
+        strip_credentials(request.headers_mut());
+        routed
+            .exchange
+            .notes
+            .lock()
+            .user
+            .clone_from(&decision.identity.user);
+        next.go(Decided { routed, decision }).await
+    }
+}
+
+fn strip_credentials(headers: &mut HeaderMap) {
+    for name in [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE] {
+        headers.remove(name);
+    }
+}
+
+/// A permit, for as long as the response's body lasts.
+#[derive(Clone)]
+pub(super) struct Admit {
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) bound: usize,
+}
+
+impl Step for Admit {
+    type In = Decided;
+    type Out = Decided;
+
+    async fn run<N: Next<Decided>>(self, decided: Decided, next: N) -> Response<Body> {
+        match self.permits.try_acquire_owned() {
+            Ok(permit) => {
+                let response = next.go(decided).await;
+                response.map(|body| http_body_util::BodyExt::boxed_unsync(net::hold(body, permit)))
+            }
+            Err(_) => {
+                let exchange = &decided.routed.exchange;
+                refuse(
+                    &FrontError::Overloaded(self.bound),
+                    exchange.request.method(),
+                    &exchange.id,
+                )
+            }
+        }
+    }
+}
+
+/// When nobody waits any more. Whoever serves the request keeps to it; the front only sees to it that it is kept.
+#[derive(Clone)]
+pub(super) struct Deadline {
+    pub(super) limits: FrontLimits,
+}
+
+impl Step for Deadline {
+    type In = Decided;
+    type Out = Admitted;
+
+    async fn run<N: Next<Admitted>>(self, decided: Decided, next: N) -> Response<Body> {
+        let Decided {
+            routed: Routed { exchange, route },
+            decision,
+        } = decided;
+        let patience = if carries_content(&route) {
+            self.limits.transfer_deadline
+        } else {
+            self.limits.deadline
+        };
+        let started = Instant::now();
+        let deadline = started + patience;
+        let (method, id, effect) = (
+            exchange.request.method().clone(),
+            exchange.id.clone(),
+            route.effect(),
+        );
+        let admitted = Admitted {
+            route,
+            request: exchange.request,
+            identity: decision.identity,
+            grants: decision.grants,
+            client: exchange.client.to_string(),
+            request_id: exchange.id,
+            deadline,
+        };
+        let mut response = match timeout_at(deadline + GRACE, next.go(admitted)).await {
+            Ok(response) => rendered(response, &id),
+            Err(_) => {
+                let error = match effect {
+                    Effect::Safe => FrontError::Late(patience),
+                    Effect::Unsafe => FrontError::LateUnknown(patience),
+                };
+                refuse(&error, &method, &id)
+            }
+        };
+        response.extensions_mut().insert(InMesh(started.elapsed()));
+        response
+    }
+}
+
+/// The mesh only says what became of a request; what the client reads is written here.
+fn rendered(mut response: Response<Body>, id: &RequestId) -> Response<Body> {
+    let Some(failure) = response.extensions_mut().remove::<Failure>() else {
+        return response;
+    };
+    let mut answer = error::mesh(failure).into_response(id);
+    *answer.extensions_mut() = std::mem::take(response.extensions_mut());
+    answer
+}
+
+/// Whether the answer may have to wait for a blob to arrive.
+fn carries_content(route: &Route) -> bool {
+    match route {
+        Route::PushBlob { .. } | Route::UploadChunk { .. } | Route::FinishUpload { .. } => true,
+        Route::ApiVersion
+        | Route::Catalog { .. }
+        | Route::ListTags { .. }
+        | Route::GetManifest { .. }
+        | Route::HeadManifest { .. }
+        | Route::PutManifest { .. }
+        | Route::DeleteManifest { .. }
+        | Route::GetBlob { .. }
+        | Route::HeadBlob { .. }
+        | Route::DeleteBlob { .. }
+        | Route::StartUpload { .. }
+        | Route::MountBlob { .. }
+        | Route::UploadStatus { .. }
+        | Route::CancelUpload { .. }
+        | Route::Referrers { .. } => false,
+    }
+}
+
+fn refuse(error: &FrontError, method: &Method, id: &RequestId) -> Response<Body> {
+    let answer = error::front(error, method);
+    if answer.status().is_server_error() {
+        tracing::warn!(request_id = %id, %error, "request given up");
+    }
+    answer.into_response(id)
+}

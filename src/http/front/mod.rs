@@ -1,0 +1,152 @@
+//! The public service: everything that happens to a client's request before someone serves it.
+//!
+//! It is the list in [`front`], outermost first. Whatever comes out at its end is [`Admitted`] and goes to the mesh,
+//! which finds the owner. Absent on purpose: any knowledge of owners, and any route: what a request means is the local
+//! service's.
+
+mod access;
+mod admit;
+mod identify;
+mod responses;
+pub(super) mod step;
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tower::{Layer as _, util::BoxCloneSyncService};
+
+use self::step::step;
+use super::probes::Probes;
+use crate::{
+    admission::{Body, RequestId, Service},
+    auth::Authority,
+    config::Limits,
+    oci::{RepoName, Route},
+    placement::MemberId,
+    telemetry::Metrics,
+};
+
+/// The public service.
+pub type Front = BoxCloneSyncService<Arrival, Response<Body>, Infallible>;
+
+/// What the front is made of.
+pub struct FrontParts {
+    /// This member, for logs.
+    pub me: MemberId,
+    /// Who decides what callers may do.
+    pub authority: Arc<dyn Authority>,
+    /// Answers `/livez` and its like.
+    pub probes: Probes,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Bounds.
+    pub limits: FrontLimits,
+    /// Where admitted requests go.
+    pub mesh: Service,
+}
+
+/// Bounds of the front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrontLimits {
+    /// Requests taken on at once.
+    pub requests: usize,
+    /// Until the head of an answer, for a request whose body is small or absent.
+    pub deadline: Duration,
+    /// The same for a transfer. What lies in the trash is kept for longer.
+    pub transfer_deadline: Duration,
+}
+
+impl From<&Limits> for FrontLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            requests: limits.front_requests,
+            deadline: limits.request_deadline,
+            transfer_deadline: limits.trash_time / 2,
+        }
+    }
+}
+
+/// A request as it came in by a client's connection.
+pub struct Arrival {
+    /// The request. Its body fails when the connection does.
+    pub request: Request<Body>,
+    /// The client's address.
+    pub client: SocketAddr,
+}
+
+/// The public service over `parts`.
+pub fn front(parts: FrontParts) -> Front {
+    let FrontParts {
+        me,
+        authority,
+        probes,
+        metrics,
+        limits,
+        mesh,
+    } = parts;
+    let permits = Arc::new(Semaphore::new(limits.requests));
+    // The way of a request, from top to bottom, and of its response, back up.
+    let steps = (
+        // A name for it, on every response.
+        step(identify::Identify),
+        // Counted, and a line in the log when its response's body has ended.
+        step(access::Access {
+            me,
+            metrics: metrics.clone(),
+        }),
+        // What took how long, on every response.
+        step(access::Timing),
+        // A response to HEAD has no body; one that is empty is read to its end.
+        step(responses::Bodiless),
+        // A panic is one request's failure.
+        step(responses::Contain),
+        // Probes and metrics: no permit, no decision.
+        step(probes),
+        // What it asks for.
+        step(admit::Parse),
+        // Who asks, and what they may. Credentials end here.
+        step(admit::Authorise { authority }),
+        // There is room for it until its response's body has ended.
+        step(admit::Admit {
+            permits,
+            bound: limits.requests,
+        }),
+        // Nobody waits for ever.
+        step(admit::Deadline { limits }),
+    );
+    Front::new(steps.layer(mesh))
+}
+
+/// A request with its name.
+pub(super) struct Exchange {
+    pub(super) request: Request<Body>,
+    pub(super) client: SocketAddr,
+    pub(super) id: RequestId,
+    /// What the log will say of it.
+    pub(super) notes: Arc<Mutex<Notes>>,
+}
+
+/// What later steps found out for the log.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) route: Option<&'static str>,
+    pub(super) repository: Option<RepoName>,
+    pub(super) user: Option<String>,
+}
+
+/// A request that is a route.
+struct Routed {
+    exchange: Exchange,
+    route: Route,
+}
+
+/// A request that was decided about.
+struct Decided {
+    routed: Routed,
+    decision: crate::auth::Decision,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+use std::sync::Arc;
+
+use http::{Method, StatusCode, header};
+use http_body_util::BodyExt as _;
+use tower::{ServiceExt as _, service_fn};
+
+use super::*;
+use crate::{
+    admission::{self, Admitted, Served},
+    auth::AllowAnonymous,
+    net::Drain,
+    registry::Stores,
+    storage::{MemoryBlobs, MemoryMeta},
+};
+
+fn member(n: u8) -> MemberId {
+    format!("127.0.0.{n}:5000").parse().unwrap()
+}
+
+struct Fixture {
+    front: Front,
+    drain: Drain,
+    metrics: Arc<Metrics>,
+}
+
+/// A front whose mesh is `answer`.
+fn fixture<F, R>(requests: usize, answer: F) -> Fixture
+where
+    F: Fn(Admitted) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Response<Body>> + Send + 'static,
+{
+    let metrics = Arc::new(Metrics::new());
+    let drain = Drain::new();
+    let stores = Stores {
+        meta: Arc::new(MemoryMeta::new()),
+        blobs: Arc::new(MemoryBlobs::new()),
+    };
+    let limits = FrontLimits {
+        requests,
+        ..FrontLimits::from(&Limits::default())
+    };
+    let mesh = Service::new(service_fn(move |admitted| {
+        let answer = answer(admitted);
+        async move { Ok(answer.await) }
+    }));
+    let parts = FrontParts {
+        me: member(1),
+        authority: Arc::new(AllowAnonymous),
+        probes: Probes::new(member(1), drain.clone(), stores, metrics.clone()),
+        metrics: metrics.clone(),
+        limits,
+        mesh,
+    };
+    Fixture {
+        front: front(parts),
+        drain,
+        metrics,
+    }
+}
+
+fn request(method: Method, target: &str) -> http::request::Builder {
+    Request::builder().method(method).uri(target)
+}
+
+impl Fixture {
+    async fn ask(&self, request: http::request::Builder) -> Response<Body> {
+        self.send(request.body(admission::empty()).unwrap()).await
+    }
+
+    async fn send(&self, request: Request<Body>) -> Response<Body> {
+        let arrival = Arrival {
+            request,
+            client: "192.0.2.7:1234".parse().unwrap(),
+        };
+        match self.front.clone().oneshot(arrival).await {
+            Ok(response) => response,
+        }
+    }
+
+    fn counts(&self, line: &str) -> bool {
+        let text = self.metrics.render();
+        text.lines().any(|found| found == line)
+    }
+}
+
+async fn ok(_: Admitted) -> Response<Body> {
+    Response::new(admission::full("hello".into()))
+}
+
+async fn text(response: Response<Body>) -> String {
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn every_response_names_its_request_and_says_where_the_time_went() {
+    let front = fixture(1, ok);
+    for (given, kept) in [
+        (Some("abc-1"), true),
+        (Some("a,b"), false),
+        (Some(""), false),
+        (None, false),
+    ] {
+        for target in ["/v2/", "/nowhere", "/livez", "/v2/a/manifests/x"] {
+            let mut request = request(Method::GET, target);
+            if let Some(id) = given {
+                request = request.header("x-request-id", id);
+            }
+            let response = front.ask(request).await;
+            let id = response.headers()["x-request-id"].to_str().unwrap();
+            assert!(!id.is_empty());
+            assert_eq!(Some(id) == given, kept, "{target}");
+            let timing = response.headers()["server-timing"].to_str().unwrap();
+            let names: Vec<_> = timing
+                .split(", ")
+                .map(|part| part.split(';').next().unwrap())
+                .collect();
+            assert_eq!(names, ["front", "hop", "owner", "store"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_hop_is_what_the_mesh_took_beyond_the_owner() {
+    async fn answer(forwarded_to: Option<MemberId>) -> Response<Body> {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        let mut response = Response::new(admission::empty());
+        let owner = Duration::from_millis(10);
+        response.extensions_mut().insert(Served {
+            forwarded_to,
+            owner,
+            store: owner,
+        });
+        response
+    }
+    let timing = |response: Response<Body>| -> Vec<f64> {
+        let timing = response.headers()["server-timing"].to_str().unwrap().to_owned();
+        timing
+            .split(", ")
+            .map(|part| part.rsplit('=').next().unwrap().parse().unwrap())
+            .collect()
+    };
+    let local = timing(
+        fixture(1, |_| answer(None))
+            .ask(request(Method::GET, "/v2/"))
+            .await,
+    );
+    assert_eq!((local[1], local[2], local[3]), (0.0, 10.0, 10.0));
+    let forwarding = fixture(1, |_| answer(Some(member(2))));
+    let forwarded = timing(forwarding.ask(request(Method::GET, "/v2/")).await);
+    assert!(forwarded[1] >= 19.0 && forwarded[0] < 19.0, "{forwarded:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_route_is_refused_in_the_words_of_the_specification() {
+    let front = fixture(1, ok);
+    for (method, target, status, code) in [
+        (Method::GET, "/", 404, "UNSUPPORTED"),
+        (Method::GET, "/v2/A/tags/list", 400, "NAME_INVALID"),
+        (Method::POST, "/v2/a/tags/list", 405, "UNSUPPORTED"),
+        (Method::GET, "/v2/a/manifests/.x", 404, "MANIFEST_UNKNOWN"),
+        (Method::PUT, "/v2/a/manifests/.x", 400, "TAG_INVALID"),
+        (Method::GET, "/v2/a/blobs/sha256:x", 400, "DIGEST_INVALID"),
+        (Method::GET, "/v2/a/tags/list?n=x", 400, "UNSUPPORTED"),
+    ] {
+        let response = front.ask(request(method, target)).await;
+        assert_eq!(response.status(), status, "{target}");
+        let is_405 = response.status() == StatusCode::METHOD_NOT_ALLOWED;
+        assert_eq!(response.headers().contains_key(header::ALLOW), is_405);
+        let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
+        assert_eq!(body["errors"][0]["code"], code, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn credentials_end_at_the_front_and_a_decision_goes_on() {
+    let front = fixture(1, |admitted: Admitted| async move {
+        let headers = admitted.request.headers();
+        assert!(!headers.contains_key("authorization") && !headers.contains_key("cookie"));
+        assert_eq!(headers["accept"], "x/y");
+        assert!(admitted.is_covered());
+        Response::new(admission::empty())
+    });
+    let request = request(Method::GET, "/v2/a/tags/list")
+        .header("authorization", "Basic c2VjcmV0")
+        .header("cookie", "a=b")
+        .header("accept", "x/y");
+    assert_eq!(front.ask(request).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_permit_lives_as_long_as_the_body() {
+    let front = fixture(1, ok);
+    let first = front.ask(request(Method::GET, "/v2/")).await;
+    let refused = front.ask(request(Method::GET, "/v2/")).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(text(refused).await.contains("TOOMANYREQUESTS"));
+    assert_eq!(
+        front.ask(request(Method::GET, "/livez")).await.status(),
+        StatusCode::OK
+    );
+    drop(first);
+    assert_eq!(
+        front.ask(request(Method::GET, "/v2/")).await.status(),
+        StatusCode::OK
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_ever() {
+    let front = fixture(1, |_| std::future::pending());
+    let late = front.ask(request(Method::GET, "/v2/a/tags/list")).await;
+    assert_eq!(late.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!text(late).await.contains("outcome"));
+    let unknown = front
+        .ask(request(Method::DELETE, "/v2/a/manifests/x").header("x-request-id", "me"))
+        .await;
+    assert_eq!(unknown.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let body = text(unknown).await;
+    assert!(
+        body.contains("outcome of this change is unknown") && body.contains("\"requestId\":\"me\""),
+        "{body}"
+    );
+}
+
+#[tokio::test]
+async fn a_response_to_head_has_a_length_and_no_body() {
+    let front = fixture(1, ok);
+    let response = front.ask(request(Method::HEAD, "/v2/a/manifests/x")).await;
+    assert_eq!(response.headers()[header::CONTENT_LENGTH], "5");
+    assert_eq!(text(response).await, "");
+}
+
+#[tokio::test]
+async fn an_empty_body_from_another_member_is_read_to_its_end() {
+    let ended = Arc::new(Mutex::new(false));
+    let seen = ended.clone();
+    let front = fixture(1, move |_| {
+        let ended = ended.clone();
+        async move {
+            let end = futures_util::stream::once(async move {
+                tokio::task::yield_now().await;
+                *ended.lock() = true;
+                Ok(http_body::Frame::data(bytes::Bytes::new()))
+            });
+            let mut response = Response::new(http_body_util::StreamBody::new(end).boxed_unsync());
+            response.headers_mut().insert(header::CONTENT_LENGTH, 0.into());
+            response
+        }
+    });
+    let response = front.ask(request(Method::DELETE, "/v2/a/manifests/x")).await;
+    assert!(*seen.lock());
+    assert!(http_body::Body::is_end_stream(response.body()));
+    assert!(front.counts("portolan_requests_in_flight 0"));
+}
+
+#[tokio::test]
+async fn a_panic_is_one_requests_failure() {
+    let front = fixture(1, |_| async { panic!("on purpose") });
+    for _ in 0..2 {
+        let response = front.ask(request(Method::GET, "/v2/")).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!text(response).await.contains("on purpose"));
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_counted_when_its_body_has_ended() {
+    let front = fixture(2, ok);
+    let response = front.ask(request(Method::GET, "/v2/")).await;
+    assert!(front.counts("portolan_requests_in_flight 1"));
+    assert_eq!(text(response).await, "hello");
+    assert!(front.counts("portolan_requests_in_flight 0"));
+    assert!(front.counts("portolan_requests_total{route=\"api_version\",status=\"200\"} 1"));
+    assert!(
+        front.counts("portolan_request_body_bytes_total{direction=\"download\"} 5"),
+        "{}",
+        front.metrics.render()
+    );
+}
+
+#[tokio::test]
+async fn who_drains_is_alive_and_not_ready() {
+    let front = fixture(1, ok);
+    assert_eq!(
+        front.ask(request(Method::GET, "/readyz")).await.status(),
+        StatusCode::OK
+    );
+    front.drain.begin();
+    let response = front.ask(request(Method::GET, "/readyz")).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(text(response).await, "not ready: shutting down\n");
+    assert_eq!(
+        front.ask(request(Method::GET, "/livez")).await.status(),
+        StatusCode::OK
+    );
+}

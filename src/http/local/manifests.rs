@@ -1,0 +1,139 @@
+//! Manifests: read, asked for, pushed.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::BodyExt as _;
+use tokio::time::Instant;
+
+use super::{
+    Local, Outcome, Refusal, announced, is_known,
+    reply::{Reply, etag, manifest_path},
+};
+use crate::{
+    admission::{Body, Grants, Identity},
+    http::error,
+    oci::{Action, Descriptor, MAX_MANIFEST_BYTES, MediaType, Reference, RepoName, Tag},
+    registry::{MayPush, PutManifest, RegistryError},
+};
+
+/// A push, apart from what is pushed.
+pub(super) struct Push {
+    pub(super) repository: RepoName,
+    pub(super) reference: Reference,
+    pub(super) tags: Vec<Tag>,
+    pub(super) identity: Identity,
+    pub(super) grants: Grants,
+    pub(super) deadline: Instant,
+}
+
+impl Local {
+    pub(super) async fn get_manifest(
+        &self,
+        repository: &RepoName,
+        reference: &Reference,
+        headers: &HeaderMap,
+    ) -> Outcome {
+        // Only who has one already pays for a look before the read.
+        if headers.contains_key(header::IF_NONE_MATCH) {
+            let descriptor = self.registry.describe_manifest(repository, reference).await?;
+            if is_known(headers, &etag(&descriptor.digest)) {
+                return Ok(described(StatusCode::NOT_MODIFIED, reference, &descriptor).empty());
+            }
+        }
+        let (descriptor, bytes) = self.registry.manifest(repository, reference).await?;
+        Ok(typed(reference, &descriptor).bytes(bytes))
+    }
+
+    pub(super) async fn head_manifest(
+        &self,
+        repository: &RepoName,
+        reference: &Reference,
+        headers: &HeaderMap,
+    ) -> Outcome {
+        let descriptor = self.registry.describe_manifest(repository, reference).await?;
+        if is_known(headers, &etag(&descriptor.digest)) {
+            return Ok(described(StatusCode::NOT_MODIFIED, reference, &descriptor).empty());
+        }
+        Ok(typed(reference, &descriptor).head(descriptor.size))
+    }
+
+    pub(super) async fn put_manifest(&self, push: Push, headers: &HeaderMap, body: Body) -> Outcome {
+        let Push {
+            repository,
+            reference,
+            tags,
+            identity,
+            grants,
+            deadline,
+        } = push;
+        let media_type = media_type(headers)?;
+        let body = collect(announced(headers, &body), body).await?;
+        let put = PutManifest {
+            repository: &repository,
+            reference: &reference,
+            tags: &tags,
+            media_type,
+            body,
+            pushed_by: identity.user.as_deref().unwrap_or_default(),
+            may: MayPush {
+                create: grants.allows(&repository, Action::Create),
+                update: grants.allows(&repository, Action::Update),
+            },
+            deadline,
+        };
+        let pushed = self.registry.put_manifest(put).await?;
+        let mut reply = Reply::new(StatusCode::CREATED)
+            .location(manifest_path(&repository, &pushed.digest))
+            .content_digest(&pushed.digest);
+        if let Some(subject) = &pushed.subject {
+            reply = reply.header("oci-subject", subject);
+        }
+        for tag in &pushed.tags {
+            reply = reply.header("oci-tag", tag);
+        }
+        Ok(reply.empty())
+    }
+}
+
+/// What is said of a manifest whether or not it follows. What a tag names may change at any moment.
+fn described(status: StatusCode, reference: &Reference, descriptor: &Descriptor) -> Reply {
+    let caching = match reference {
+        Reference::Tag(_) => "no-cache",
+        Reference::Digest(_) => "public, max-age=31536000, immutable",
+    };
+    Reply::new(status)
+        .content_digest(&descriptor.digest)
+        .header("etag", format_args!("\"{}\"", descriptor.digest))
+        .header("cache-control", caching)
+}
+
+fn typed(reference: &Reference, descriptor: &Descriptor) -> Reply {
+    described(StatusCode::OK, reference, descriptor).header("content-type", &descriptor.media_type)
+}
+
+fn media_type(headers: &HeaderMap) -> Result<Option<MediaType>, Refusal> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(None);
+    };
+    let text = HeaderValue::to_str(value).unwrap_or_default();
+    Ok(Some(
+        MediaType::parse(text).map_err(|error| error::bad_media_type(&error))?,
+    ))
+}
+
+/// The whole body: the only one that is ever in memory at once, and bounded.
+async fn collect(announced: Option<u64>, mut body: Body) -> Result<Bytes, Refusal> {
+    if announced.is_some_and(|length| length > MAX_MANIFEST_BYTES as u64) {
+        return Err(error::manifest_too_large().into());
+    }
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(RegistryError::Body)?;
+        let Ok(data) = frame.into_data() else { continue };
+        if all.len() + data.len() > MAX_MANIFEST_BYTES {
+            return Err(error::manifest_too_large().into());
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(all.freeze())
+}

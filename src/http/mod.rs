@@ -1,0 +1,17 @@
+//! HTTP: the local service that answers the distribution API, and the public front that clients talk to.
+//!
+//! Between the two lies the mesh, which this module doesn't know: the front hands an admitted request to a
+//! [`Service`](crate::admission::Service) that `app` gives it.
+
+mod error;
+mod front;
+mod local;
+mod probes;
+mod server;
+
+pub use self::{
+    front::{Arrival, Front, FrontLimits, FrontParts, front},
+    local::local,
+    probes::Probes,
+    server::{ServerLimits, serve},
+};

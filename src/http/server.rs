@@ -1,0 +1,164 @@
+//! HTTP on the public port: versions 1.1 and 2, the latter by ALPN or by prior knowledge on a plain connection.
+//!
+//! Everything a client could make last or grow has a bound: the time and size of a head, the fields in it, streams and
+//! windows of HTTP/2, resets, the silence of a body in either direction. A connection ends gracefully when the drain
+//! begins: what it has begun it finishes, within the drain's own bound.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use http::Request;
+use http_body_util::BodyExt as _;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::{sync::Notify, time::timeout};
+use tower::util::ServiceExt as _;
+
+use super::front::{Arrival, Front};
+use crate::{
+    admission::{Body, BodyError},
+    config::Limits,
+    net::{self, Connection, Drain, Listener, TrackedExecutor},
+};
+
+/// Bounds of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// Until the first request's head has arrived.
+    pub head_timeout: Duration,
+    /// Until a further one has: idle time and head together.
+    pub idle_timeout: Duration,
+    /// For a body to make some progress.
+    pub stall_timeout: Duration,
+    /// Bytes of a head.
+    pub head_bytes: usize,
+    /// Fields of a head.
+    pub head_fields: usize,
+    /// Streams of one HTTP/2 connection.
+    pub streams: u32,
+}
+
+impl From<&Limits> for ServerLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            head_timeout: limits.request_head_timeout,
+            idle_timeout: limits.keep_alive_timeout.max(limits.request_head_timeout),
+            stall_timeout: limits.no_progress_timeout,
+            head_bytes: limits.request_head_bytes,
+            head_fields: limits.request_header_fields,
+            streams: limits.public_streams_per_connection,
+        }
+    }
+}
+
+/// Window of one HTTP/2 stream: what a slow handler lets a client send ahead.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// Least time between two pings that find out whether an HTTP/2 client is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Serves `front` on `listener` until `drain` begins. Connections then end by themselves, as tasks of `drain`.
+pub async fn serve(listener: Listener, drain: &Drain, front: Front, limits: ServerLimits) {
+    let server = Server {
+        builder: Arc::new(builder(drain, limits)),
+        drain: drain.clone(),
+        front,
+        limits,
+    };
+    listener
+        .serve(drain, move |connection| server.clone().connection(connection))
+        .await;
+}
+
+fn builder(drain: &Drain, limits: ServerLimits) -> Builder<TrackedExecutor> {
+    let mut builder = Builder::new(drain.executor());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle_timeout)
+        .max_headers(limits.head_fields)
+        .max_buf_size(limits.head_bytes)
+        // A client that has said all it wants may close its half and still wants the answer.
+        .half_close(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        // One stream that nobody reads must not stop the others.
+        .initial_connection_window_size(STREAM_WINDOW.saturating_mul(limits.streams))
+        .adaptive_window(false)
+        .max_frame_size(64 * 1024)
+        .max_send_buf_size(STREAM_WINDOW as usize)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        // Rapid reset: a client that opens and resets faster than it is served is closed.
+        .max_pending_accept_reset_streams(64)
+        .max_local_error_reset_streams(256)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_INTERVAL);
+    builder
+}
+
+#[derive(Clone)]
+struct Server {
+    builder: Arc<Builder<TrackedExecutor>>,
+    drain: Drain,
+    front: Front,
+    limits: ServerLimits,
+}
+
+impl Server {
+    async fn connection(self, connection: Connection) {
+        let Connection { io, peer, slot } = connection;
+        let client = peer.address;
+        let first = Arc::new(Notify::new());
+        let service = {
+            let (front, first, stall) = (self.front, first.clone(), self.limits.stall_timeout);
+            service_fn(move |request: Request<Incoming>| {
+                first.notify_one();
+                let front = front.clone();
+                async move { front.oneshot(arrival(request, client, stall)).await }
+            })
+        };
+        let serving = self.builder.serve_connection(TokioIo::new(io), service);
+        tokio::pin!(serving);
+        // Neither version's time-outs cover the wait for the first bytes, which tell the version.
+        let began = async { timeout(self.limits.head_timeout, first.notified()).await.is_ok() };
+        tokio::pin!(began);
+        let mut has_begun = false;
+        let mut is_draining = false;
+        let ended = loop {
+            tokio::select! {
+                ended = serving.as_mut() => break ended,
+                in_time = began.as_mut(), if !has_begun => match in_time {
+                    true => has_begun = true,
+                    false => return tracing::debug!(%client, "no request came on a connection"),
+                },
+                () = self.drain.begun(), if !is_draining => {
+                    is_draining = true;
+                    serving.as_mut().graceful_shutdown();
+                }
+            }
+        };
+        if let Err(error) = ended {
+            // Clients go away all the time; what that did to a request is in the request's line.
+            tracing::debug!(%client, %error, "a connection ended early");
+        }
+        drop(slot);
+    }
+}
+
+fn arrival(request: Request<Incoming>, client: SocketAddr, stall: Duration) -> Arrival {
+    let request = request.map(|body| -> Body {
+        if http_body::Body::is_end_stream(&body) {
+            return crate::admission::empty();
+        }
+        let body = body.map_err(|error| BodyError::Client(error.into()));
+        net::abort_when_stalled(body, stall).boxed_unsync()
+    });
+    Arrival { request, client }
+}
+
+#[cfg(test)]
+mod tests;
