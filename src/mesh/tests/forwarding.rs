@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 
-use super::{fake::*, harness::*};
+use super::{fake::*, harness::*, toy::*};
 use crate::{
     admission::{Body, BodyError, Failure, Served, empty, full},
     mesh::{Forwarding, MeshSettings},
