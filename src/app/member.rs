@@ -224,7 +224,7 @@ impl MeshDoor {
         })?;
         let settings = MeshSettings::from(limits);
         let owners = Owners::new(view.clone(), hash_key, meta, Hints::new(limits.holder_hints));
-        let peers = Peers::new(view, dial, settings, drain.clone());
+        let peers = Peers::new(view, dial, metrics.clone(), settings, drain.clone());
         let mesh = Mesh::new(Arc::new(owners), Arc::new(peers), local, metrics, settings);
         let mesh = Arc::new(mesh);
         let (server, readiness) = MeshServer::new(mesh.clone(), tls.operators, drain).await?;

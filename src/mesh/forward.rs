@@ -6,7 +6,7 @@
 //! client waits.
 //!
 //! Deliberately absent: a limit on concurrent forwards (the front's permits admit requests, the streams of
-//! [`Peers`](super::Peers) bound each peer), and credentials (they ended at the front).
+//! [`Peers`] bound each peer), and credentials (they ended at the front).
 
 use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     admission::{Admitted, Body, Service},
     oci::{Effect, RepoName, Route},
-    ownership::{Claim, Owners, Reachability},
+    ownership::{Claim, Liveness, Owners, Reachability},
     placement::MemberId,
     telemetry::Metrics,
 };
@@ -221,13 +221,17 @@ impl Search<'_> {
                     asked.remove(&member);
                     queue.push_front(member);
                 }
-            } else if hints > 0 && !asked.contains(&named) {
+            } else if hints > 0 && !asked.contains(&named) && self.is_member(&named) {
                 hints -= 1;
                 self.named.insert(named.clone());
                 queue.push_front(named);
             }
         }
         if is_busy { Found::NoRoom } else { Found::Local }
+    }
+
+    fn is_member(&self, named: &MemberId) -> bool {
+        self.mesh.owners.view().liveness(named) != Liveness::Stranger
     }
 
     /// Remembers where the repository was found, if that isn't where the ranking leads.

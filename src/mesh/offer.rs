@@ -25,7 +25,7 @@ use super::{
     wire::{Reader, WireError, Writer},
 };
 use crate::{
-    admission::{Body, Failure},
+    admission::{Body, Failure, empty},
     oci::Route,
     ownership::Reachability,
     placement::MemberId,
@@ -101,6 +101,13 @@ pub(super) async fn offer(
         Err(Unsent::Full) => return done(mesh, peer, ForwardOutcome::Busy, Offer::Busy),
         Err(Unsent::Unreachable(_)) => return done(mesh, peer, ForwardOutcome::Unreachable, Offer::Failed),
     };
+    let entry = mesh.in_flight.enter(
+        pb::Direction::Forwarded,
+        peer,
+        &asked.request_id,
+        &asked.parts.method,
+        &asked.route,
+    );
     let began = Instant::now();
     let head = request_head(asked, mesh.me(), peer, holder);
     let (go, held) = oneshot::channel();
@@ -182,14 +189,28 @@ pub(super) async fn offer(
             return done(mesh, peer, ForwardOutcome::Refused, lost);
         }
     };
+    if content_length == Some(0) {
+        // Whoever sends such a response may never ask for its body (HEAD, 204, 304): it is read to its end here.
+        return match timeout(mesh.settings.accept, no_body(&mut frames))
+            .await
+            .unwrap_or(Err(Fault::Late))
+        {
+            Ok(()) => {
+                let response = http::Response::from_parts(parts, empty());
+                done(mesh, peer, ForwardOutcome::Answered, Offer::Answered(response))
+            }
+            Err(fault) => {
+                log(peer, asked, &fault);
+                let lost = if asked.is_safe() {
+                    Offer::Failed
+                } else {
+                    Offer::Lost(Failure::OutcomeUnknown)
+                };
+                done(mesh, peer, ForwardOutcome::Broken, lost)
+            }
+        };
+    }
     let resume = pull::Resume::of(asked, &parts, content_length);
-    let entry = mesh.in_flight.enter(
-        pb::Direction::Forwarded,
-        peer,
-        &asked.request_id,
-        &asked.parts.method,
-        &asked.route,
-    );
     let pull = Pull::new(
         mesh.clone(),
         peer.clone(),
@@ -311,6 +332,16 @@ impl Stream {
             head = head => head,
             fault = late => Err(fault),
         }
+    }
+}
+
+/// Reads the end of a response without a body.
+async fn no_body(frames: &mut Frames) -> Result<(), Fault> {
+    match frames.next().await? {
+        Some(pb::Response {
+            kind: Some(Kind::End(pb::End { bytes: 0 })),
+        }) => Ok(frames.finish().await?),
+        frame => Err(unexpected("the end of no bytes", frame.as_ref()).into()),
     }
 }
 

@@ -22,6 +22,7 @@ use std::{
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use rustls::pki_types::ServerName;
 use tokio::{
     net::TcpStream,
@@ -36,8 +37,9 @@ use super::{
 };
 use crate::{
     net::{Buffered, ClientTls, Drain, Io},
-    ownership::View,
+    ownership::{Liveness, View},
     placement::MemberId,
+    telemetry::Metrics,
 };
 
 /// How long a peer that didn't answer is passed over.
@@ -45,6 +47,8 @@ const SUSPICION: Duration = Duration::from_secs(2);
 
 /// A connection that breaks sooner counts as a failed dial.
 const SHORT_LIVED: Duration = Duration::from_secs(1);
+
+const NO_MEMBER: &str = "it is no member of this mesh";
 
 /// The body of a request to a peer.
 pub(super) type RequestBody = Writer<Offering>;
@@ -82,6 +86,7 @@ pub(super) struct PeerState {
 pub struct Peers {
     view: Arc<dyn View>,
     tls: ClientTls,
+    metrics: Arc<Metrics>,
     settings: MeshSettings,
     drain: Drain,
     peers: Mutex<HashMap<MemberId, Arc<Peer>>>,
@@ -89,6 +94,8 @@ pub struct Peers {
 
 struct Peer {
     id: MemberId,
+    // Streams open towards it, for the metrics.
+    streams: Gauge,
     bulk: Arc<Pool>,
     control: Arc<Pool>,
     connections: AtomicU32,
@@ -122,11 +129,15 @@ pub(super) struct StreamSlot {
     _place: Place,
 }
 
-struct Place(Arc<AtomicUsize>);
+struct Place {
+    connection: Arc<AtomicUsize>,
+    peer: Gauge,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.connection.fetch_sub(1, Ordering::Relaxed);
+        self.peer.dec();
     }
 }
 
@@ -141,10 +152,17 @@ impl std::fmt::Debug for Peers {
 impl Peers {
     /// Dials nobody yet. The connections' tasks run on `drain`; once it begins they end with their last stream.
     #[must_use]
-    pub fn new(view: Arc<dyn View>, tls: ClientTls, settings: MeshSettings, drain: Drain) -> Self {
+    pub fn new(
+        view: Arc<dyn View>,
+        tls: ClientTls,
+        metrics: Arc<Metrics>,
+        settings: MeshSettings,
+        drain: Drain,
+    ) -> Self {
         Self {
             view,
             tls,
+            metrics,
             settings,
             drain,
             peers: Mutex::default(),
@@ -202,6 +220,7 @@ impl Peers {
         }
         let peer = Arc::new(Peer {
             id: member.clone(),
+            streams: self.metrics.streams(member),
             bulk: Arc::default(),
             control: Arc::default(),
             connections: AtomicU32::new(0),
@@ -213,17 +232,21 @@ impl Peers {
 
     /// A place for a stream to `member`, on a connection that is up.
     pub(super) async fn slot(&self, member: &MemberId, lane: Lane) -> Result<StreamSlot, Unsent> {
+        // A name may come from elsewhere than the list of members; one that isn't there takes no memory.
+        if self.view.liveness(member) == Liveness::Stranger {
+            return Err(Unsent::Unreachable(NO_MEMBER.to_owned()));
+        }
         let peer = self.peer(member);
         let pool = match lane {
             Lane::Bulk => &peer.bulk,
             Lane::Control => &peer.control,
         };
         peer.is_passed_over()?;
-        if let Some(slot) = pool.pick(self.settings.streams) {
+        if let Some(slot) = pool.pick(self.settings.streams, &peer.streams) {
             return Ok(slot);
         }
         let _dialling = pool.dialling.lock().await;
-        if let Some(slot) = pool.pick(self.settings.streams) {
+        if let Some(slot) = pool.pick(self.settings.streams, &peer.streams) {
             return Ok(slot);
         }
         if pool.connections.lock().len() >= self.settings.connections {
@@ -232,7 +255,7 @@ impl Peers {
         // The one who dialled before may have failed.
         peer.is_passed_over()?;
         match self.dial(&peer, pool).await {
-            Ok(connection) => Ok(connection.slot()),
+            Ok(connection) => Ok(connection.slot(&peer.streams)),
             Err(error) => {
                 let reason = error.to_string();
                 tracing::warn!(peer = %peer.id, error = reason, "a member can't be reached");
@@ -309,7 +332,7 @@ impl Peers {
     async fn connect(&self, member: &MemberId) -> io::Result<Io> {
         let members = self.view.members();
         let known = members.into_iter().find(|known| known.id == *member);
-        let known = known.ok_or_else(|| io::Error::other("it is no member of this mesh"))?;
+        let known = known.ok_or_else(|| io::Error::other(NO_MEMBER))?;
         let stream = TcpStream::connect(&known.mesh_address).await?;
         stream.set_nodelay(true)?;
         let stream = Buffered::new(stream, self.settings.io);
@@ -348,22 +371,26 @@ impl Peer {
 
 impl Pool {
     /// A place on the connection that carries the fewest streams, if one has room.
-    fn pick(&self, streams: u32) -> Option<StreamSlot> {
+    fn pick(&self, most: u32, peer: &Gauge) -> Option<StreamSlot> {
         let mut connections = self.connections.lock();
         connections.retain(|connection| !connection.sender.is_closed());
         let freest = connections
             .iter()
             .min_by_key(|connection| connection.streams.load(Ordering::Relaxed))?;
-        (freest.streams.load(Ordering::Relaxed) < streams as usize).then(|| freest.clone().slot())
+        (freest.streams.load(Ordering::Relaxed) < most as usize).then(|| freest.clone().slot(peer))
     }
 }
 
 impl Connection {
-    fn slot(self) -> StreamSlot {
+    fn slot(self, peer: &Gauge) -> StreamSlot {
         self.streams.fetch_add(1, Ordering::Relaxed);
+        peer.inc();
         StreamSlot {
             sender: self.sender,
-            _place: Place(self.streams),
+            _place: Place {
+                connection: self.streams,
+                peer: peer.clone(),
+            },
         }
     }
 }

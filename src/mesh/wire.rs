@@ -203,45 +203,55 @@ where
             return Err(WireError::Compressed);
         }
         let length = (&self.scratch[1..PREFIX]).get_u32() as usize;
-        // Key and length of a piece; enough to tell whether the message is one.
-        if length > 1 {
-            let mut seen = PREFIX + 1;
-            while seen < PREFIX + length.min(6) {
-                if !self.gather(seen + 1) {
-                    return Ok(None);
+        // Key and length of a piece; enough to tell whether the message is one and nothing else.
+        let mut limit = self.limit;
+        let mut seen = PREFIX + 1;
+        while seen < PREFIX + length.min(6) {
+            if !self.gather(seen + 1) {
+                return Ok(None);
+            }
+            if self.scratch[PREFIX] != M::PIECE {
+                break;
+            }
+            seen += 1;
+            if self.scratch[seen - 1] < 0x80 {
+                if let Some(bytes) = self.piece_alone(length, seen) {
+                    return self.begin_piece(bytes);
                 }
-                if self.scratch[PREFIX] != M::PIECE {
-                    break;
-                }
-                seen += 1;
-                if self.scratch[seen - 1] < 0x80 {
-                    return self.decode_piece(length, seen);
-                }
+                // A later version may have put something beside it.
+                limit += MAX_PIECE;
+                break;
             }
         }
-        if length > self.limit {
-            return Err(WireError::TooLarge {
-                bytes: length,
-                limit: self.limit,
-            });
+        if length > limit {
+            return Err(WireError::TooLarge { bytes: length, limit });
         }
         if !self.gather(PREFIX + length) {
             return Ok(None);
         }
         let mut message = self.scratch.split().freeze();
         message.advance(PREFIX);
-        M::decode(message)
-            .map(Some)
-            .map_err(|error| WireError::Malformed(error.to_string()))
+        let message = M::decode(message).map_err(|error| WireError::Malformed(error.to_string()))?;
+        match message.as_piece().map(Bytes::len) {
+            Some(bytes) if bytes > MAX_PIECE => Err(WireError::TooLarge {
+                bytes,
+                limit: MAX_PIECE,
+            }),
+            _ => Ok(Some(message)),
+        }
     }
 
-    /// Begins the piece whose prefix, key and length are the `seen` bytes gathered.
-    fn decode_piece(&mut self, length: usize, seen: usize) -> Result<Option<M>, WireError> {
-        let bytes = prost::encoding::decode_varint(&mut &self.scratch[PREFIX + 1..seen])
+    /// The bytes of the piece whose prefix, key and length are the `seen` bytes gathered, if it is all there is in a
+    /// message of `length`.
+    fn piece_alone(&self, length: usize, seen: usize) -> Option<usize> {
+        let bytes = prost::encoding::decode_varint(&mut &self.scratch[PREFIX + 1..seen]).ok()?;
+        usize::try_from(bytes)
             .ok()
-            .and_then(|bytes| usize::try_from(bytes).ok())
-            .filter(|bytes| seen - PREFIX + bytes == length)
-            .ok_or_else(|| WireError::Malformed("a piece and something else".to_owned()))?;
+            .filter(|bytes| length.checked_sub(*bytes) == Some(seen - PREFIX))
+    }
+
+    /// Begins a piece of `bytes`, which follow what was gathered.
+    fn begin_piece(&mut self, bytes: usize) -> Result<Option<M>, WireError> {
         if bytes > MAX_PIECE {
             return Err(WireError::TooLarge {
                 bytes,
@@ -250,12 +260,9 @@ where
         }
         self.scratch.clear();
         let now = bytes.min(self.chunk.len());
-        if now == 0 && bytes > 0 {
-            self.missing = bytes;
-            return Ok(None);
-        }
         self.missing = bytes - now;
-        Ok(Some(M::piece(self.chunk.split_to(now))))
+        // Without a byte of it there is nothing to give out, unless it has none.
+        Ok((now > 0 || bytes == 0).then(|| M::piece(self.chunk.split_to(now))))
     }
 
     /// Moves bytes to the scratch until it holds `count`, if that many are there.

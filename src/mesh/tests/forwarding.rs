@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 
-use super::{fake::*, harness::*};
+use super::{fake::*, harness::*, toy::*};
 use crate::{
     admission::{Body, BodyError, Failure, Served, empty, full},
     mesh::{Forwarding, MeshSettings},
@@ -140,6 +140,11 @@ async fn a_head_response_keeps_the_length_of_the_body_it_doesnt_have() {
     let target = format!("/v2/{repository}/blobs/{}", digest());
     let response = call(cluster.at(1), request(Method::HEAD, &target, empty())).await;
     assert_eq!(response.headers()[header::CONTENT_LENGTH], "1000");
+    assert_eq!(
+        cluster.at(1).mesh.in_flight.len(),
+        0,
+        "the stream was read to its end already"
+    );
     assert!(
         response
             .into_body()

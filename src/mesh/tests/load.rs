@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http_body_util::BodyExt as _;
 use tokio::task::JoinSet;
 
-use super::harness::*;
+use super::{harness::*, toy::*};
 use crate::{admission::full, mesh::MeshSettings};
 
 #[tokio::test(flavor = "multi_thread")]

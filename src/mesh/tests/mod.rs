@@ -7,3 +7,4 @@ mod hostile;
 mod load;
 mod pulls;
 mod rights;
+mod toy;

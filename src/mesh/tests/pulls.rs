@@ -7,7 +7,7 @@ use http::{StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
-use super::{fake::*, harness::*};
+use super::{fake::*, harness::*, toy::*};
 use crate::{
     admission::BodyError,
     mesh::{MeshSettings, pb},

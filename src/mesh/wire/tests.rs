@@ -2,6 +2,7 @@ use std::convert::Infallible;
 
 use http_body_util::{BodyExt as _, StreamBody};
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::*;
 
@@ -91,7 +92,7 @@ fn the_bytes_are_those_of_prost() {
         vec![pb::Response::default()],
     ] {
         let mut expected = vec![0];
-        expected.put_u32(prost::Message::encoded_len(&messages[0]) as u32);
+        expected.put_u32(messages[0].encoded_len() as u32);
         expected.extend(prost::Message::encode_to_vec(&messages[0]));
         assert_eq!(written(messages), expected);
     }
@@ -139,4 +140,22 @@ async fn small_frames_leave_together_and_pieces_as_they_are() {
         }
     }
     assert_eq!(lengths, [9 + 9 + 9, 100_000, 9]);
+}
+
+#[test]
+fn a_piece_with_something_beside_it_is_understood() {
+    // As a later version may send it: field 5 (the piece) and field 9, unknown here.
+    for length in [3usize, 5000] {
+        let mut message = pb::Response::piece(vec![7; length].into()).encode_to_vec();
+        message.extend([9 << 3, 1]);
+        let mut stream = vec![0];
+        stream.put_u32(message.len() as u32);
+        stream.extend(message);
+        for chunk in [1, 7, 100_000] {
+            assert_eq!(
+                read(&stream, chunk).unwrap(),
+                [pb::Response::piece(vec![7; length].into())]
+            );
+        }
+    }
 }
