@@ -1,5 +1,7 @@
 //! Through real sockets, with a front that is one function.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, Version};
 use http_body_util::{Empty, Full, StreamBody};
