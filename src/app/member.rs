@@ -224,13 +224,13 @@ impl MeshDoor {
             versions: TlsVersions::Only13,
             alpn: &[b"h2"],
         })?;
-        let settings = mesh_settings(limits);
+        let settings = MeshSettings::from(limits);
         let owners = Owners::new(view.clone(), hash_key, meta, Hints::new(limits.holder_hints));
         let peers = Peers::new(view, dial, settings, drain.clone());
         let mesh = Mesh::new(Arc::new(owners), Arc::new(peers), local, metrics, settings);
         let mesh = Arc::new(mesh);
         let (server, readiness) = MeshServer::new(mesh.clone(), tls.operators, drain).await?;
-        let listener = Listener::bind("mesh", listen, Some(answer), mesh_listener(limits)).await?;
+        let listener = Listener::bind("mesh", listen, Some(answer), MeshSettings::listener(limits)).await?;
         Ok(Self {
             mesh,
             server,
@@ -289,34 +289,8 @@ fn public_settings(limits: &Limits) -> ListenerSettings {
                 bytes: limits.linger_bytes,
                 time: limits.linger_time,
             },
-            ..IoSettings::PUBLIC
-        },
-    }
-}
-
-fn mesh_settings(limits: &Limits) -> MeshSettings {
-    MeshSettings {
-        replays: limits.replay_requests,
-        head_bytes: limits.mesh_head_bytes,
-        hold: limits.hold_time,
-        connect: limits.mesh_connect_timeout,
-        stall: limits.no_progress_timeout,
-        streams: limits.mesh_streams_per_connection,
-        stream_window: limits.mesh_stream_window_bytes,
-        bulk_connections: limits.mesh_bulk_connections_per_peer,
-        ping_every: limits.mesh_ping_interval,
-        ping_timeout: limits.mesh_ping_timeout,
-        ..MeshSettings::default()
-    }
-}
-
-fn mesh_listener(limits: &Limits) -> ListenerSettings {
-    ListenerSettings {
-        connections: limits.mesh_connections,
-        handshake: limits.tls_handshake_timeout,
-        io: IoSettings {
-            write_stall: limits.no_progress_timeout,
-            ..IoSettings::MESH
+            read_buffer: limits.public_buffer_bytes,
+            write_buffer: limits.public_buffer_bytes,
         },
     }
 }

@@ -19,6 +19,8 @@ pub struct Limits {
     pub public_connections: usize,
     /// Requests that the front has taken on at once; more get 429. A permit lives as long as the bodies it admits.
     pub front_requests: usize,
+    /// Bytes of a connection's read buffer and of its write buffer under TLS, at most: they grow with what arrives.
+    pub public_buffer_bytes: usize,
     /// Streams of one HTTP/2 connection of a client.
     pub public_streams_per_connection: u32,
     /// Bytes of a request's head, line and fields together; more is 431. Go's and nginx's clients stay below 8 KiB,
@@ -33,8 +35,7 @@ pub struct Limits {
     pub keep_alive_timeout: Duration,
     /// Time for a TLS handshake, public and mesh.
     pub tls_handshake_timeout: Duration,
-    /// Time without a byte of progress after which a transfer is aborted, in either direction (`http.writeTimeout`;
-    /// design 4).
+    /// Time without a byte of progress after which a transfer is aborted, in either direction (`http.writeTimeout`).
     pub no_progress_timeout: Duration,
     /// What is still read, and thrown away, of a body that was refused, so that its client sees the answer and not a
     /// reset when its connection is closed.
@@ -51,7 +52,7 @@ pub struct Limits {
     pub manifest_depth: usize,
     /// References of one manifest to blobs and manifests. An index of every platform has dozens.
     pub manifest_references: usize,
-    /// Bytes of a manifest's body kept inline in its row; larger ones are objects (design 6; an item has 400 KB).
+    /// Bytes of a manifest's body kept inline in its row; larger ones are objects (a DynamoDB item has at most 400 KB).
     pub manifest_inline_bytes: usize,
     /// Tags of one push (`?tag=`); more is 414.
     pub tags_per_push: usize,
@@ -64,11 +65,11 @@ pub struct Limits {
     /// Connections of the mesh listener.
     pub mesh_connections: usize,
     /// Requests of other members that this one replays at once; more get `busy`. Apart from `front_requests`: with one
-    /// pool two members can deadlock on each other (design 1).
+    /// pool two members can deadlock on each other.
     pub replay_requests: usize,
     /// Streams of one mesh connection: a listener's bound, and what a dialler keeps to.
     pub mesh_streams_per_connection: u32,
-    /// Bytes of a frame's data, and of an HTTP/2 frame: 16 KiB frames cost half as much CPU again (design 4).
+    /// Bytes of a frame's data, and of an HTTP/2 frame: 16 KiB frames cost half as much CPU again.
     pub frame_bytes: usize,
     /// Bytes of a request's or response's head on the mesh, its fields and the grants together.
     pub mesh_head_bytes: usize,
@@ -78,7 +79,7 @@ pub struct Limits {
     pub mesh_connection_window_bytes: u32,
     /// Connections to one peer for bodies of blobs.
     pub mesh_bulk_connections_per_peer: usize,
-    /// Bytes of read buffer under rustls, which by itself reads 4 KiB at a time (design 4).
+    /// Bytes of read buffer under rustls, which by itself reads 4 KiB at a time.
     pub mesh_read_buffer_bytes: usize,
     /// Time to connect to a peer, TLS included.
     pub mesh_connect_timeout: Duration,
@@ -92,10 +93,10 @@ pub struct Limits {
     pub mesh_redial_min: Duration,
     /// The longest such pause.
     pub mesh_redial_max: Duration,
-    /// Time for which the front holds a request while it looks for somebody to serve it (design 1): no common client
+    /// Time for which the front holds a request while it looks for somebody to serve it: no common client
     /// honours Retry-After on 503.
     pub hold_time: Duration,
-    /// Hints `not owner` that a front follows for one request (design 1).
+    /// Hints `not owner` that a front follows for one request.
     pub hints_followed: usize,
     /// Repositories whose holder a front remembers.
     pub holder_hints: usize,
@@ -120,7 +121,7 @@ pub struct Limits {
     pub upload_parts_in_flight: usize,
     /// Bytes in parts that all uploads of this member hold together; more wait for memory, that is: slow down.
     pub upload_buffer_bytes: usize,
-    /// Part numbers that one request reserves at a time (design 7).
+    /// Part numbers that one request reserves at a time.
     pub upload_part_block: u32,
     /// Life of an upload session after its last 202.
     pub session_expiry: Duration,
@@ -171,6 +172,7 @@ impl Default for Limits {
         Self {
             public_connections: 16_384,
             front_requests: 4_096,
+            public_buffer_bytes: 64 * KIB,
             public_streams_per_connection: 128,
             request_head_bytes: 64 * KIB,
             request_header_fields: 128,

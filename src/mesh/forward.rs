@@ -177,7 +177,7 @@ impl Search<'_> {
     async fn round(&mut self, candidates: Vec<MemberId>) -> Found {
         let mut asked = HashSet::new();
         let mut queue: std::collections::VecDeque<_> = candidates.into();
-        let mut hints = 1;
+        let mut hints = self.mesh.settings.hints;
         let mut is_busy = false;
         let mut holder = Reachability::Unknown;
         while let Some(member) = queue.pop_front() {

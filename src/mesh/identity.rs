@@ -111,7 +111,8 @@ mod tests {
     use crate::{net::test_certificates::Authority, ownership::StaticView};
 
     fn names(sans: &[&str]) -> Names {
-        let files = Authority::new().issue("peer", sans);
+        let authority = Authority::new();
+        let files = authority.issue("peer", sans);
         Names::of(Some(&[CertificateDer::from_pem_slice(
             &std::fs::read(files.certificate).unwrap(),
         )

@@ -35,13 +35,16 @@ use super::{
     wire::{MAX_PIECE, Writer},
 };
 use crate::{
-    net::{Buffered, ClientTls, Drain, Io, IoSettings},
+    net::{Buffered, ClientTls, Drain, Io},
     ownership::View,
     placement::MemberId,
 };
 
 /// How long a peer that didn't answer is passed over.
 const SUSPICION: Duration = Duration::from_secs(2);
+
+/// A connection that breaks sooner counts as a failed dial.
+const SHORT_LIVED: Duration = Duration::from_secs(1);
 
 /// The body of a request to a peer.
 pub(super) type RequestBody = Writer<Offering>;
@@ -179,7 +182,7 @@ impl Peers {
     pub(super) fn answered(&self, member: &MemberId) {
         let peer = self.peer(member);
         let mut health = peer.health.lock();
-        if health.last_error.is_some() {
+        if health.last_error.is_some() || health.failures > 0 {
             *health = Health::default();
         }
     }
@@ -211,9 +214,9 @@ impl Peers {
     /// A place for a stream to `member`, on a connection that is up.
     pub(super) async fn slot(&self, member: &MemberId, lane: Lane) -> Result<StreamSlot, Unsent> {
         let peer = self.peer(member);
-        let (pool, most) = match lane {
-            Lane::Bulk => (&peer.bulk, self.settings.bulk_connections),
-            Lane::Control => (&peer.control, self.settings.control_connections),
+        let pool = match lane {
+            Lane::Bulk => &peer.bulk,
+            Lane::Control => &peer.control,
         };
         peer.is_passed_over()?;
         if let Some(slot) = pool.pick(self.settings.streams) {
@@ -223,7 +226,7 @@ impl Peers {
         if let Some(slot) = pool.pick(self.settings.streams) {
             return Ok(slot);
         }
-        if pool.connections.lock().len() >= most {
+        if pool.connections.lock().len() >= self.settings.connections {
             return Err(Unsent::Full);
         }
         // The one who dialled before may have failed.
@@ -233,7 +236,7 @@ impl Peers {
             Err(error) => {
                 let reason = error.to_string();
                 tracing::warn!(peer = %peer.id, error = reason, "a member can't be reached");
-                peer.failed(&reason);
+                peer.failed(&reason, self.settings.redial);
                 Err(Unsent::Unreachable(reason))
             }
         }
@@ -244,7 +247,7 @@ impl Peers {
         let io = timeout(self.settings.connect, self.connect(&peer.id))
             .await
             .map_err(too_long)??;
-        let window = self.settings.connection_window();
+        let window = self.settings.connection_window;
         let (sender, connection) = http2::Builder::new(self.drain.executor())
             .timer(TokioTimer::new())
             .initial_stream_window_size(self.settings.stream_window)
@@ -269,6 +272,8 @@ impl Peers {
             pool.connections.lock().push(connection_handle.clone());
         }
         peer.connections.fetch_add(1, Ordering::Relaxed);
+        peer.health.lock().last_error = None;
+        let (began, redial) = (Instant::now(), self.settings.redial);
         let (peer, pool, drain) = (peer.clone(), pool.clone(), self.drain.clone());
         self.drain
             .spawn(format!("mesh connection to {}", peer.id), async move {
@@ -289,7 +294,12 @@ impl Peers {
                     Err(error) => {
                         let error = describe(&error);
                         tracing::info!(peer = %peer.id, error, "a connection to a member broke");
-                        peer.health.lock().last_error = Some(error);
+                        // A peer that refuses this member's certificate lets it in and hangs up at once.
+                        if began.elapsed() < SHORT_LIVED {
+                            peer.failed(&error, redial);
+                        } else {
+                            peer.health.lock().last_error = Some(error);
+                        }
                     }
                 }
             });
@@ -302,7 +312,7 @@ impl Peers {
         let known = known.ok_or_else(|| io::Error::other("it is no member of this mesh"))?;
         let stream = TcpStream::connect(&known.mesh_address).await?;
         stream.set_nodelay(true)?;
-        let stream = Buffered::new(stream, IoSettings::MESH);
+        let stream = Buffered::new(stream, self.settings.io);
         // The certificate must be for the name in the list of members, wherever that name led.
         let name = ServerName::try_from(member.host().to_owned()).map_err(io::Error::other)?;
         let mut stream = TlsConnector::from(self.tls.config())
@@ -311,7 +321,7 @@ impl Peers {
         stream
             .get_mut()
             .1
-            .set_buffer_limit(Some(IoSettings::MESH.write_buffer));
+            .set_buffer_limit(Some(self.settings.io.write_buffer));
         Ok(Io::TlsClient(Box::new(stream)))
     }
 }
@@ -327,10 +337,10 @@ impl Peer {
         }
     }
 
-    fn failed(&self, reason: &str) {
+    fn failed(&self, reason: &str, (first, longest): (Duration, Duration)) {
         let mut health = self.health.lock();
         health.last_error = Some(reason.to_owned());
-        let pause = Duration::from_millis(100 << health.failures.min(5));
+        let pause = first.saturating_mul(1 << health.failures.min(16)).min(longest);
         health.failures = health.failures.saturating_add(1);
         health.passed_over_until = Some(Instant::now() + jittered(pause));
     }

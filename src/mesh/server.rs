@@ -150,7 +150,7 @@ fn builder(settings: &MeshSettings, drain: &Drain) -> http2::Builder<crate::net:
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(settings.stream_window)
-        .initial_connection_window_size(settings.connection_window())
+        .initial_connection_window_size(settings.connection_window)
         .max_concurrent_streams(settings.streams)
         .max_frame_size(MAX_PIECE as u32)
         .max_send_buf_size(2 * MAX_PIECE)

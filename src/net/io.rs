@@ -63,27 +63,6 @@ impl Linger {
     };
 }
 
-impl IoSettings {
-    /// For connections that carry little most of the time, and of which there may be many.
-    pub const PUBLIC: Self = Self {
-        read_buffer: 64 * 1024,
-        write_buffer: 64 * 1024,
-        write_stall: Duration::from_secs(60),
-        linger: Linger {
-            bytes: 64 * 1024 * 1024,
-            time: Duration::from_secs(2),
-        },
-    };
-
-    /// For the few connections between members, which carry everything.
-    pub const MESH: Self = Self {
-        read_buffer: 256 * 1024,
-        write_buffer: 256 * 1024,
-        write_stall: Duration::from_secs(60),
-        linger: Linger::NONE,
-    };
-}
-
 /// A TCP stream with a read buffer that takes no memory while nothing arrives.
 #[derive(Debug)]
 pub struct Buffered {
@@ -342,6 +321,16 @@ mod tests {
 
     use super::*;
 
+    const SETTINGS: IoSettings = IoSettings {
+        read_buffer: 256 * 1024,
+        write_buffer: 256 * 1024,
+        write_stall: Duration::from_secs(60),
+        linger: Linger {
+            bytes: 64 * 1024 * 1024,
+            time: Duration::from_secs(2),
+        },
+    };
+
     async fn pair(settings: IoSettings) -> (TcpStream, Buffered) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -351,7 +340,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_buffer_grows_with_what_arrives_and_is_released_when_idle() {
-        let (mut near, mut far) = pair(IoSettings::MESH).await;
+        let (mut near, mut far) = pair(SETTINGS).await;
         let sent: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
         let expected = sent.clone();
         let writer = async move {
@@ -379,7 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_is_still_sending_gets_the_answer_and_no_reset() {
-        let (mut near, mut far) = pair(IoSettings::PUBLIC).await;
+        let (mut near, mut far) = pair(SETTINGS).await;
         let body = vec![7; 8 * 1024 * 1024];
         let client = async move {
             near.write_all(&body).await.unwrap();
@@ -400,10 +389,7 @@ mod tests {
             bytes: 64 * 1024,
             time: Duration::from_millis(50),
         };
-        let settings = IoSettings {
-            linger,
-            ..IoSettings::PUBLIC
-        };
+        let settings = IoSettings { linger, ..SETTINGS };
         let (_silent, mut far) = pair(settings).await;
         far.shutdown().await.unwrap();
         let (mut flood, mut far) = pair(settings).await;
@@ -416,7 +402,7 @@ mod tests {
     async fn a_peer_that_takes_nothing_fails_the_write() {
         let settings = IoSettings {
             write_stall: Duration::from_millis(100),
-            ..IoSettings::PUBLIC
+            ..SETTINGS
         };
         let (_near, mut far) = pair(settings).await;
         let error = loop {

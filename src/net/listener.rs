@@ -247,12 +247,17 @@ mod tests {
     use tokio_rustls::TlsConnector;
 
     use super::*;
-    use crate::net::{ClientTls, test_certificates::Authority};
+    use crate::net::{ClientTls, Linger, test_certificates::Authority};
 
     const SETTINGS: ListenerSettings = ListenerSettings {
         connections: 2,
         handshake: Duration::from_millis(300),
-        io: IoSettings::PUBLIC,
+        io: IoSettings {
+            read_buffer: 64 * 1024,
+            write_buffer: 64 * 1024,
+            write_stall: Duration::from_secs(60),
+            linger: Linger::NONE,
+        },
     };
 
     async fn bind(tls: Option<ServerTls>) -> Listener {

@@ -31,6 +31,8 @@ mod pause;
 mod referrers;
 mod row;
 mod tags;
+#[cfg(test)]
+mod testing;
 mod turns;
 mod uploads;
 

@@ -107,6 +107,11 @@ need_clients() {
   need_go grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 }
 
+need_memory() {
+  need_deb curl=curl python3=python3 openssl=openssl
+  need_go grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+}
+
 need_clients_extra() {
   need_clients
   need_deb dockerd=docker.io containerd=containerd busybox=busybox-static

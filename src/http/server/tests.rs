@@ -15,7 +15,7 @@ use tower::service_fn;
 use super::*;
 use crate::{
     admission,
-    net::{IoSettings, ListenerSettings, Remaining},
+    net::{IoSettings, Linger, ListenerSettings, Remaining},
 };
 
 struct Fixture {
@@ -36,7 +36,15 @@ where
     let settings = ListenerSettings {
         connections: 16,
         handshake: Duration::from_secs(1),
-        io: IoSettings::PUBLIC,
+        io: IoSettings {
+            read_buffer: 64 * 1024,
+            write_buffer: 64 * 1024,
+            write_stall: Duration::from_secs(60),
+            linger: Linger {
+                bytes: 64 * 1024 * 1024,
+                time: Duration::from_secs(2),
+            },
+        },
     };
     let listener = Listener::bind("public", "127.0.0.1:0".parse().unwrap(), None, settings)
         .await

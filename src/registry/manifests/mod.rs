@@ -7,6 +7,10 @@ mod delete;
 mod push;
 mod read;
 #[cfg(test)]
+mod lists;
+#[cfg(test)]
+mod races;
+#[cfg(test)]
 mod tests;
 
 use bytes::Bytes;

@@ -91,9 +91,7 @@ impl Registry {
         self.blobs.put(&key, rest).await?;
         match self.publish(&session, repository, digest, &key, size).await {
             Ok(()) => {
-                if let Some(superseded) = superseded {
-                    self.discard(&superseded).await;
-                }
+                self.discard_some(superseded.as_ref()).await;
                 Ok(())
             }
             // It may have been published.
@@ -162,7 +160,9 @@ impl Registry {
                 return Err(self.refused(&mut session, digest, actual).await);
             }
         }
-        self.publish(&session, repository, digest, &key, size).await
+        self.publish(&session, repository, digest, &key, size).await?;
+        self.discard_some(session.tail_key()?.as_ref()).await;
+        Ok(())
     }
 
     /// The content isn't what its digest says: the session ends, and what it left goes.

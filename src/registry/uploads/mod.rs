@@ -16,6 +16,8 @@ mod finish;
 mod receive;
 mod session;
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod tests;
 
 use bytes::Bytes;
@@ -152,7 +154,13 @@ impl Registry {
             Some(intake.session.fresh_key()?)
         };
         let (tail, finished) = tokio::join!(self.put_tail(tail_key.as_ref(), rest), intake.finish());
-        let mut brought = finished?;
+        let mut brought = match (finished, &tail_key) {
+            (Ok(brought), _) => brought,
+            (Err(error), key) => {
+                self.discard_some(key.as_ref()).await;
+                return Err(error);
+            }
+        };
         let acknowledged = match tail {
             Ok(length) => {
                 self.acknowledge(&mut brought, received, tail_key.as_ref(), length)
@@ -161,12 +169,10 @@ impl Registry {
             Err(error) => Err(error),
         };
         if let Err(error) = acknowledged {
-            // What became of the row isn't known: it may name the tail.
+            // Where the outcome isn't known, the session's row may name the tail.
             if !matches!(error, RegistryError::OutcomeUnknown) {
                 self.give_back(&mut brought.session, brought.reserved_from).await;
-                if let Some(key) = &tail_key {
-                    self.discard(key).await;
-                }
+                self.discard_some(tail_key.as_ref()).await;
             }
             return Err(error);
         }
@@ -174,6 +180,12 @@ impl Registry {
             offset: brought.session.row.offset,
             id: brought.session.id,
         })
+    }
+
+    async fn discard_some(&self, key: Option<&ObjectKey>) {
+        if let Some(key) = key {
+            self.discard(key).await;
+        }
     }
 
     async fn put_tail(&self, key: Option<&ObjectKey>, rest: Payload) -> Result<u64> {

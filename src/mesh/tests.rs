@@ -1,1 +1,0 @@
-//! Members talking to each other over TCP and TLS, in one process.

@@ -1,0 +1,9 @@
+//! Members talking to each other over TCP and TLS, in one process.
+
+mod fake;
+mod forwarding;
+mod harness;
+mod hostile;
+mod load;
+mod pulls;
+mod rights;
