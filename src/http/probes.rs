@@ -6,18 +6,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use axum::{Router, extract::State, middleware::map_response, response::IntoResponse, routing::get};
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
 };
+use tower::ServiceExt as _;
 
 use super::front::{
     Exchange,
     step::{Next, Step},
 };
 use crate::{
-    admission::{self, Body},
+    admission::{Body, BodyError},
     net::Drain,
     placement::MemberId,
     registry::Stores,
@@ -97,40 +100,54 @@ async fn answers(store: &str, request: impl Future<Output = Result<(), StoreErro
     }
 }
 
-impl Step for Probes {
-    type In = Exchange;
-    type Out = Exchange;
+/// What the router answers; everything else is the registry's.
+const PATHS: [&str; 4] = ["/livez", "/readyz", "/startupz", "/metrics"];
 
-    async fn run<N: Next<Exchange>>(self, exchange: Exchange, next: N) -> Response<Body> {
-        let is_read = matches!(*exchange.request.method(), Method::GET | Method::HEAD);
-        let answer = match exchange.request.uri().path() {
-            "/livez" | "/startupz" if is_read => text(StatusCode::OK, "ok\n".to_owned()),
-            "/readyz" if is_read => match self.readiness().await {
-                Ok(()) => text(StatusCode::OK, "ok\n".to_owned()),
-                Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
-            },
-            "/metrics" if is_read => open_metrics(self.0.metrics.render()),
-            _ => return next.go(exchange).await,
-        };
-        exchange.notes.lock().route = Some("probe");
-        answer
+fn router(probes: Probes) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/startupz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(probes)
+        .layer(map_response(no_store))
+}
+
+async fn readyz(State(probes): State<Probes>) -> (StatusCode, String) {
+    match probes.readiness().await {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
     }
 }
 
-fn text(status: StatusCode, body: String) -> Response<Body> {
-    let mut response = Response::new(admission::full(body.into()));
-    *response.status_mut() = status;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
+    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, media_type)], probes.0.metrics.render())
+}
+
+async fn no_store(mut response: axum::response::Response) -> axum::response::Response {
     response
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-fn open_metrics(body: String) -> Response<Body> {
-    let mut response = text(StatusCode::OK, body);
-    let media_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
-    response
+impl Step for Probes {
+    type In = Exchange;
+    type Out = Exchange;
+
+    async fn run<N: Next<Exchange>>(self, exchange: Exchange, next: N) -> Response<Body> {
+        if !PATHS.contains(&exchange.request.uri().path()) {
+            return next.go(exchange).await;
+        }
+        exchange.notes.lock().route = Some("probe");
+        let answered = router(self)
+            .oneshot(exchange.request.map(axum::body::Body::new))
+            .await;
+        let response = answered.unwrap_or_else(|never| match never {});
+        response.map(|body| {
+            body.map_err(|error| BodyError::Client(error.into()))
+                .boxed_unsync()
+        })
+    }
 }

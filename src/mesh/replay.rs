@@ -74,7 +74,10 @@ pub(super) async fn replay(
     };
     let (parts, body) = response.unwrap_or_else(|never| match never {}).into_parts();
     let status = parts.status.as_u16();
-    answers.push(Kind::Head(response_head(&parts, body.size_hint().exact())));
+    // A blob's body doesn't know its length, only its head does.
+    let said = number(&parts.headers, header::CONTENT_LENGTH).filter(|_| method != http::Method::HEAD);
+    let length = body.size_hint().exact().or(said);
+    answers.push(Kind::Head(response_head(&parts, length)));
     let (outcome, bytes) = send(body, answers, mesh.settings.stall).await;
     tracing::info!(
         peer = %sender,

@@ -6,4 +6,14 @@
     reason = "a test fails by panicking"
 )]
 
+mod api;
+mod crash;
+mod drain;
+mod faults;
+mod history;
 mod imports;
+mod mesh;
+mod ownership;
+mod races;
+mod support;
+mod workload;

@@ -38,7 +38,10 @@ impl Step for Bodiless {
         if response.body().is_end_stream() || !(is_head || is_empty(&response)) {
             return response;
         }
-        if let (true, Some(length)) = (is_head, response.body().size_hint().exact()) {
+        if let (true, Some(length)) = (
+            is_head && !has_none(&response),
+            response.body().size_hint().exact(),
+        ) {
             response
                 .headers_mut()
                 .entry(header::CONTENT_LENGTH)
@@ -54,13 +57,19 @@ impl Step for Bodiless {
 
 /// Whether the head says that nothing follows.
 fn is_empty(response: &Response<Body>) -> bool {
+    has_none(response)
+        || response
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|length| length == "0")
+}
+
+/// Whether no response of this status has a body, so that none says its length.
+fn has_none(response: &Response<Body>) -> bool {
     matches!(
         response.status(),
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-    ) || response
-        .headers()
-        .get(header::CONTENT_LENGTH)
-        .is_some_and(|length| length == "0")
+    )
 }
 
 /// A panic answers 500 and leaves the connection, and on HTTP/2 everything else on it, alone.

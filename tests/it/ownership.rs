@@ -1,0 +1,306 @@
+//! Who owns what, and what happens when members don't agree, or one isn't there.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::{
+    support::{
+        client::Ask as _,
+        content::{Blob, Manifest, Random, run_seed},
+        mesh::{MEMBERS, Mesh, OTHER_HASH_KEY, Plan},
+    },
+    workload::{self, Workload},
+};
+
+async fn config(mesh: &Mesh, repository: &str) -> Blob {
+    let config = Blob::named(repository, 100);
+    mesh.client(0)
+        .push_blob(repository, &config)
+        .await
+        .unwrap()
+        .expect(201);
+    config
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_moved_through_one_member_is_moved_in_the_next_read_through_any_other() {
+    let mesh = Mesh::of_three().await;
+    let doors = mesh.clients();
+    for owner in 0..MEMBERS {
+        let repository = mesh.names().owned_by(owner, "moving");
+        let config = config(&mesh, &repository).await;
+        let tag = format!("/v2/{repository}/manifests/latest");
+        for round in 0..60 {
+            let manifest = Manifest::image(&config, &[])
+                .annotation("round", &round.to_string())
+                .build();
+            let writer = round % MEMBERS;
+            doors[writer]
+                .push_manifest(&repository, "latest", &manifest)
+                .await
+                .unwrap()
+                .expect(201);
+            for reader in 1..=MEMBERS {
+                let door = &doors[(writer + reader) % MEMBERS];
+                let read = if round % 2 == 0 {
+                    door.head(tag.clone()).await
+                } else {
+                    door.get(tag.clone()).await
+                };
+                read.unwrap()
+                    .expect(200)
+                    .with("docker-content-digest", &manifest.digest);
+            }
+            if round % 3 == 0 {
+                let by_digest = format!("/v2/{repository}/manifests/{}", manifest.digest);
+                let deleted = if round % 2 == 0 { &tag } else { &by_digest };
+                doors[(writer + 1) % MEMBERS]
+                    .delete(deleted.clone())
+                    .await
+                    .unwrap()
+                    .expect(202);
+                for reader in 0..MEMBERS {
+                    doors[(writer + 2 + reader) % MEMBERS]
+                        .get(tag.clone())
+                        .await
+                        .unwrap()
+                        .expect(404);
+                }
+            }
+        }
+    }
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blob_deleted_through_one_member_is_gone_in_the_next_read_through_any_other() {
+    let mesh = Mesh::of_three().await;
+    let doors = mesh.clients();
+    let repository = mesh.names().owned_by(1, "blobs");
+    for round in 0..30 {
+        let blob = Blob::named(&format!("round {}", round % 4), 500);
+        let target = format!("/v2/{repository}/blobs/{}", blob.digest);
+        doors[round % MEMBERS]
+            .push_blob(&repository, &blob)
+            .await
+            .unwrap()
+            .expect(201);
+        for reader in 1..=MEMBERS {
+            doors[(round + reader) % MEMBERS]
+                .get(target.clone())
+                .await
+                .unwrap()
+                .expect(200)
+                .with_body(&blob.bytes);
+        }
+        doors[(round + 1) % MEMBERS]
+            .delete(target.clone())
+            .await
+            .unwrap()
+            .expect(202);
+        for reader in 0..MEMBERS {
+            doors[(round + 2 + reader) % MEMBERS]
+                .get(target.clone())
+                .await
+                .unwrap()
+                .expect(404);
+        }
+    }
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_disagree_on_the_owner_lose_no_tag() {
+    const TAGS: usize = 400;
+    let keys = [*b"loremipsumdolors", OTHER_HASH_KEY, *b"adipiscingelitse"];
+    let mesh = Plan::new().hash_keys(keys).start().await;
+    let repositories = ["one", "two/three"];
+    let mut pushes = JoinSet::new();
+    for repository in repositories {
+        config(&mesh, repository).await;
+    }
+    for n in 0..TAGS {
+        let door = mesh.client(n % MEMBERS);
+        let repository = repositories[n / MEMBERS % repositories.len()];
+        pushes.spawn(async move {
+            let config = Blob::named(repository, 100);
+            let manifest = Manifest::image(&config, &[])
+                .annotation("number", &n.to_string())
+                .build();
+            let answer = door
+                .push_manifest(repository, &format!("tag-{n}"), &manifest)
+                .await
+                .unwrap();
+            (repository, format!("tag-{n}"), manifest.digest, answer)
+        });
+    }
+    let pushed = pushes.join_all().await;
+    let acknowledged: Vec<_> = pushed
+        .iter()
+        .filter(|(.., answer)| answer.status == 201)
+        .collect();
+    let refused: Vec<String> = pushed
+        .iter()
+        .filter(|(.., answer)| answer.status != 201)
+        .map(|(.., answer)| answer.to_string())
+        .collect();
+    for (repository, tag, digest, _) in &acknowledged {
+        for door in mesh.clients() {
+            let answer = door
+                .head(format!("/v2/{repository}/manifests/{tag}"))
+                .await
+                .unwrap();
+            answer.expect(200).with("docker-content-digest", digest);
+        }
+    }
+    for repository in repositories {
+        let mut expected: Vec<&String> = acknowledged
+            .iter()
+            .filter(|(of, ..)| *of == repository)
+            .map(|(_, tag, ..)| tag)
+            .collect();
+        expected.sort_unstable();
+        for door in mesh.clients() {
+            let answer = door
+                .get(format!("/v2/{repository}/tags/list"))
+                .await
+                .unwrap()
+                .expect(200);
+            assert_eq!(answer.json()["tags"], serde_json::json!(expected));
+        }
+    }
+    assert!(
+        refused.is_empty(),
+        "{} of {TAGS} pushes were refused, such as {}",
+        refused.len(),
+        refused[0]
+    );
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_of_tags_is_true_although_members_disagree_on_the_owner() {
+    let seed = run_seed("what_is_said_of_tags_is_true_although_members_disagree_on_the_owner");
+    let keys = [*b"loremipsumdolors", OTHER_HASH_KEY, *b"adipiscingelitse"];
+    let mesh = Plan::new().hash_keys(keys).start().await;
+    let workload = Workload {
+        repositories: vec!["one".into(), "two".into()],
+        tags: 2,
+        clients: 9,
+        rounds: 60,
+        seed,
+    };
+    let ran = workload::run(workload, mesh.clients()).await;
+    println!("{:?}", ran.counts);
+    ran.check().await;
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_of_tags_is_true_while_all_is_well() {
+    let seed = run_seed("what_is_said_of_tags_is_true_while_all_is_well");
+    let mesh = Mesh::of_three().await;
+    let workload = Workload {
+        repositories: (0..3)
+            .map(|member| mesh.names().owned_by(member, "tags"))
+            .collect(),
+        tags: 2,
+        clients: 9,
+        rounds: 60,
+        seed,
+    };
+    let ran = workload::run(workload, mesh.clients()).await;
+    assert_eq!(ran.counts.unavailable, 0, "nothing fails here");
+    ran.check().await;
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_serve_what_a_member_owned_that_is_gone() {
+    let mut mesh = Mesh::of_three().await;
+    let repository = mesh.names().owned_by(1, "left");
+    let config = config(&mesh, &repository).await;
+    let before = Manifest::image(&config, &[]).annotation("it", "was").build();
+    mesh.client(1)
+        .push_manifest(&repository, "v1", &before)
+        .await
+        .unwrap()
+        .expect(201);
+    mesh.end(1, Duration::from_secs(10)).await;
+    for (n, door) in [0, 2, 0].into_iter().enumerate() {
+        let door = mesh.client(door);
+        let tag = format!("/v2/{repository}/manifests/v1");
+        door.get(tag.clone()).await.unwrap().expect(200);
+        let after = Manifest::image(&config, &[])
+            .annotation("it", &format!("is {n}"))
+            .build();
+        door.push_manifest(&repository, "v1", &after)
+            .await
+            .unwrap()
+            .expect(201);
+        for reader in [0, 2] {
+            mesh.client(reader)
+                .get(tag.clone())
+                .await
+                .unwrap()
+                .expect(200)
+                .with_body(&after.bytes);
+        }
+        let blob = Blob::named(&format!("after {n}"), 200_000);
+        door.push_blob_in_chunks(&repository, &blob, 70_000)
+            .await
+            .unwrap()
+            .expect(201);
+        let target = format!("/v2/{repository}/blobs/{}", blob.digest);
+        door.get(target).await.unwrap().expect(200).with_body(&blob.bytes);
+    }
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_goes_on_at_other_members_when_its_owner_is_gone() {
+    let mut mesh = Mesh::of_three().await;
+    let repository = mesh.names().owned_by(2, "left");
+    let mut random = Random::seeded(1);
+    let blob = Blob::new(random.bytes(300_000));
+    let location = mesh
+        .client(2)
+        .start(&repository)
+        .await
+        .unwrap()
+        .expect(202)
+        .location();
+    let chunk = |first: usize, end: usize| {
+        crate::support::client::chunk(&location, first, blob.bytes.slice(first..end))
+    };
+    mesh.client(2).ask(chunk(0, 100_000)).await.unwrap().expect(202);
+    mesh.end(2, Duration::from_secs(10)).await;
+    mesh.client(0)
+        .ask(chunk(100_000, 150_000))
+        .await
+        .unwrap()
+        .expect(202)
+        .with("range", "0-149999");
+    mesh.client(1)
+        .get(location.clone())
+        .await
+        .unwrap()
+        .expect(204)
+        .with("range", "0-149999");
+    mesh.client(1)
+        .ask(chunk(150_000, 300_000))
+        .await
+        .unwrap()
+        .expect(202);
+    let finish = crate::support::client::finish(&location, &blob.digest);
+    mesh.client(0).ask(finish).await.unwrap().expect(201);
+    let target = format!("/v2/{repository}/blobs/{}", blob.digest);
+    mesh.client(1)
+        .get(target)
+        .await
+        .unwrap()
+        .expect(200)
+        .with_body(&blob.bytes);
+    mesh.stop().await;
+}

@@ -1,0 +1,250 @@
+//! A mesh of three members in this process, over real TCP and mutual TLS.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use portolan::{
+    app::{App, DevCertificates, MemberSpec, MeshSpec, Running, StartError, Stores},
+    config::{Limits, MeshTls, PairSource},
+    net::Remaining,
+    placement::{HashKey, MemberId},
+    storage::{MemoryBlobs, MemoryMeta},
+};
+
+use super::{
+    PATIENCE,
+    client::{Ask as _, Client, Http, Request},
+    metrics::Metrics,
+    ports::{free_port, loopback},
+};
+use crate::api::Names;
+
+/// How many members.
+pub(crate) const MEMBERS: usize = 3;
+
+const HASH_KEY: [u8; 16] = *b"loremipsumdolors";
+
+/// Another one, under which most repositories have other owners.
+pub(crate) const OTHER_HASH_KEY: [u8; 16] = *b"sitametconsetetu";
+
+/// Length of a part of a large blob, in most tests: some parts of an object shouldn't cost many bytes.
+pub(crate) const PART: usize = 64 << 10;
+
+/// What the members have counted of each other: `forwards[front][owner]`, `replays[owner][front]`.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) forwards: [[f64; MEMBERS]; MEMBERS],
+    pub(crate) replays: [[f64; MEMBERS]; MEMBERS],
+}
+
+/// A running mesh.
+pub(crate) struct Mesh {
+    running: Vec<Option<Running>>,
+    pub(crate) members: Vec<MemberId>,
+    doors: Vec<SocketAddr>,
+    pub(crate) mesh_doors: Vec<SocketAddr>,
+}
+
+/// What a mesh is made of.
+pub(crate) struct Plan {
+    stores: Stores,
+    hash_keys: [[u8; 16]; MEMBERS],
+    limits: Limits,
+}
+
+impl Plan {
+    /// Over stores in memory.
+    pub(crate) fn new() -> Self {
+        Self::over(memory())
+    }
+
+    /// Over these stores.
+    pub(crate) fn over(stores: Stores) -> Self {
+        let limits = Limits {
+            upload_part_bytes: PART,
+            ..Limits::default()
+        };
+        Self {
+            stores,
+            hash_keys: [HASH_KEY; MEMBERS],
+            limits,
+        }
+    }
+
+    /// Member by member: those with another key believe in other owners.
+    pub(crate) fn hash_keys(mut self, hash_keys: [[u8; 16]; MEMBERS]) -> Self {
+        self.hash_keys = hash_keys;
+        self
+    }
+
+    /// Changes bounds.
+    pub(crate) fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    pub(crate) async fn start(self) -> Mesh {
+        // RUST_LOG shows what members log.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_test_writer()
+            .try_init();
+        // Another process may take a port between the look and the bind.
+        for _ in 0..10 {
+            match self.bind().await {
+                Ok(mesh) => return mesh,
+                Err(StartError::Bind(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("no free ports");
+    }
+
+    async fn bind(&self) -> Result<Mesh, StartError> {
+        let addresses: Vec<IpAddr> = (1..=MEMBERS).map(|n| loopback(n as u8)).collect();
+        let (port, mesh_port) = (free_port(MEMBERS as u8), free_port(MEMBERS as u8));
+        let doors: Vec<SocketAddr> = addresses.iter().map(|ip| (*ip, port).into()).collect();
+        let mesh_doors: Vec<SocketAddr> = addresses.iter().map(|ip| (*ip, mesh_port).into()).collect();
+        let members: Vec<MemberId> = doors
+            .iter()
+            .map(|door| door.to_string().parse().unwrap())
+            .collect();
+        let mut apps = Vec::new();
+        for n in 0..MEMBERS {
+            let known = members
+                .iter()
+                .cloned()
+                .zip(mesh_doors.iter().map(ToString::to_string))
+                .collect();
+            let spec = MemberSpec {
+                id: members[n].clone(),
+                public: doors[n],
+                public_tls: None,
+                mesh: Some(MeshSpec {
+                    listen: mesh_doors[n],
+                    members: known,
+                    hash_key: HashKey::new(self.hash_keys[n]),
+                    tls: tls(&certificates().members[n]),
+                }),
+                limits: self.limits.clone(),
+            };
+            apps.push(App::bind(spec, self.stores.clone()).await?);
+        }
+        let mut running = Vec::new();
+        for app in apps {
+            running.push(Some(app.serve().await));
+        }
+        Ok(Mesh {
+            running,
+            members,
+            doors,
+            mesh_doors,
+        })
+    }
+}
+
+/// Empty stores in memory.
+pub(crate) fn memory() -> Stores {
+    Stores {
+        meta: Arc::new(MemoryMeta::default()),
+        blobs: Arc::new(MemoryBlobs::new()),
+    }
+}
+
+fn tls(pair: &portolan::app::Pair) -> MeshTls {
+    MeshTls {
+        ca: certificates().ca.clone(),
+        cert: pair.cert.clone(),
+        key: pair.key.clone(),
+        pair: PairSource::Cluster,
+        operators: vec!["operator".to_owned()],
+        member_san: None,
+    }
+}
+
+/// The certificates of all meshes of this process: their members are on the same addresses.
+pub(crate) fn certificates() -> DevCertificates {
+    static MINTED: Mutex<Option<DevCertificates>> = Mutex::new(None);
+    let mut minted = MINTED.lock();
+    minted
+        .get_or_insert_with(|| {
+            let addresses: Vec<IpAddr> = (1..=MEMBERS).map(|n| loopback(n as u8)).collect();
+            DevCertificates::mint(&folder("tls"), &addresses).unwrap()
+        })
+        .clone()
+}
+
+/// A folder under `target/` for this process.
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()))
+}
+
+impl Mesh {
+    /// Over stores in memory.
+    pub(crate) async fn of_three() -> Self {
+        Plan::new().start().await
+    }
+
+    pub(crate) fn door(&self, member: usize) -> SocketAddr {
+        self.doors[member]
+    }
+
+    pub(crate) fn client(&self, member: usize) -> Client {
+        Client::new(self.doors[member], Http::One)
+    }
+
+    /// A client for each member.
+    pub(crate) fn clients(&self) -> Vec<Client> {
+        (0..MEMBERS).map(|member| self.client(member)).collect()
+    }
+
+    pub(crate) fn names(&self) -> Names {
+        Names::new(&self.members, HashKey::new(HASH_KEY))
+    }
+
+    pub(crate) async fn metrics(&self, member: usize) -> Metrics {
+        let answer = self
+            .client(member)
+            .ask(Request::get("/metrics"))
+            .await
+            .unwrap()
+            .expect(200);
+        Metrics::parse(std::str::from_utf8(&answer.body).unwrap())
+    }
+
+    pub(crate) async fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for at in 0..MEMBERS {
+            let metrics = self.metrics(at).await;
+            for (of, peer) in self.members.iter().enumerate() {
+                let labels = [("peer", peer.as_str()), ("outcome", "answered")];
+                counts.forwards[at][of] = metrics.sum("portolan_forwards_total", &labels);
+                counts.replays[at][of] = metrics.sum("portolan_replays_total", &labels);
+            }
+        }
+        counts
+    }
+
+    /// Ends one member within `bound`; what is still in flight then is cut, and told.
+    pub(crate) async fn end(&mut self, member: usize, bound: Duration) -> Vec<Remaining> {
+        self.running[member].take().expect("it runs").drain(bound).await
+    }
+
+    /// Ends all members that still run, and asserts that nothing had to be cut.
+    pub(crate) async fn stop(mut self) {
+        let running: Vec<Running> = self.running.iter_mut().filter_map(Option::take).collect();
+        for member in &running {
+            member.begin_drain();
+        }
+        for member in running {
+            let remaining = member.drain(PATIENCE).await;
+            assert!(remaining.is_empty(), "cut at the end: {remaining:?}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What the tests stand on: content to push, a client to push it with, and meshes to push it to.
+
+pub(crate) mod client;
+pub(crate) mod content;
+pub(crate) mod mesh;
+pub(crate) mod metrics;
+pub(crate) mod ports;
+pub(crate) mod process;
+pub(crate) mod raw;
+
+/// How long a test waits for something that must happen. Only a guard against a test that never ends: nothing asserts
+/// that it happened soon.
+pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Waits for `what`, asking `holds` again and again.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < end, "waited in vain: {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
