@@ -142,13 +142,16 @@ fn greeting(options: &DevOptions, addresses: &[Ipv4Addr], certificates: &DevCert
         shown(&certificates.operator.key),
     );
     let mut text = String::new();
-    let plural = if addresses.len() == 1 {
-        "one member"
-    } else {
-        "members, each with its public and mesh address"
+    let members = match addresses.len() {
+        1 => "one member, with its".to_owned(),
+        n => format!("{n} members, each with its"),
     };
     // Writing to a String doesn't fail.
-    let _ = writeln!(text, "One registry, {plural}; data in {}\n", shown(data));
+    let _ = writeln!(
+        text,
+        "One registry, {members} public and mesh address; data in {}\n",
+        shown(data)
+    );
     for address in addresses {
         let _ = writeln!(text, "  http://{address}:{port}   grpcs://{address}:{mesh_port}");
     }

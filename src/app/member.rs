@@ -133,6 +133,7 @@ impl App {
             mesh,
             limits,
         } = self;
+        let mesh_address = mesh.as_ref().map(|door| door.listener.address());
         if let Some(door) = mesh {
             door.serve(&drain).await;
         }
@@ -141,7 +142,8 @@ impl App {
         drain.spawn("public listener", async move {
             http::serve(public, &serving, front, ServerLimits::from(&limits)).await;
         });
-        tracing::info!(member = %id, public = %address, "serving");
+        let mesh = mesh_address.map(tracing::field::display);
+        tracing::info!(member = %id, public = %address, mesh, "serving");
         Running {
             id,
             public: address,
