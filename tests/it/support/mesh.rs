@@ -82,12 +82,6 @@ impl Plan {
         self
     }
 
-    /// Changes bounds.
-    pub(crate) fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
-        change(&mut self.limits);
-        self
-    }
-
     pub(crate) async fn start(self) -> Mesh {
         // RUST_LOG shows what members log.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
