@@ -1,6 +1,6 @@
 //! The public service: everything that happens to a client's request before someone serves it.
 //!
-//! It is the list in [`front`], outermost first. Whatever comes out at its end is [`Admitted`] and goes to the mesh,
+//! It is the list in [`front`], outermost first. Whatever comes out at its end is [`Admitted`](crate::admission::Admitted) and goes to the mesh,
 //! which finds the owner. Absent on purpose: any knowledge of owners, and any route: what a request means is the local
 //! service's.
 
