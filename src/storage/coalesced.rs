@@ -1,7 +1,7 @@
 //! One read for many waiters: [`Coalesced`].
 //!
 //! Ten thousand nodes pull one tag at once. Each answer must come from a read that *begins* after the request arrived
-//! (rule R6 of the design), so a request can't share a read that is already on its way. It can share the next one:
+//! (rule R6), so a request can't share a read that is already on its way. It can share the next one:
 //! of each row at most one read is in flight and one queued behind it, and a request joins the queued one.
 //!
 //! There is no task behind it: whichever waiter is polled drives the reads, so when waiters go away the others carry
