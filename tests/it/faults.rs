@@ -31,17 +31,13 @@ struct Failing {
 
 impl Failing {
     async fn start(seed: u64, rates: FaultRates) -> Self {
-        Self::start_with(seed, rates, |plan| plan).await
-    }
-
-    async fn start_with(seed: u64, rates: FaultRates, change: impl FnOnce(Plan) -> Plan) -> Self {
         let plan = FaultPlan::new(seed, rates);
         let meta = Arc::new(FaultyMeta::new(Arc::new(MemoryMeta::default()), plan.clone()));
         let blobs = Arc::new(FaultyBlobs::new(Arc::new(MemoryBlobs::new()), plan.clone()));
-        let mesh = change(Plan::over(Stores {
+        let mesh = Plan::over(Stores {
             meta: meta.clone(),
             blobs,
-        }))
+        })
         .start()
         .await;
         Self { mesh, plan, meta }

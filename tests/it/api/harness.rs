@@ -9,7 +9,11 @@ use super::{
     compare::{Exchange, Transcript, difference},
     run::{Mode, Names, Run},
 };
-use crate::support::{client::Http, content::Random, mesh::Mesh};
+use crate::support::{
+    client::Http,
+    content::Random,
+    mesh::{Mesh, Plan},
+};
 
 /// A test of the API.
 pub(crate) struct Test {
@@ -89,4 +93,28 @@ fn owned_by(exchange: &Exchange, names: &Names) -> Option<usize> {
     };
     let route = Route::parse(&exchange.method, path, query).ok()?;
     Some(names.owner(route.repository()?))
+}
+
+/// All tests once, over the stores of one machine: files and redb.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_is_the_same_over_the_embedded_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let embedded = portolan::app::Embedded::open(folder.path()).await.unwrap();
+    let mesh = Plan::over(embedded.stores()).start().await;
+    for (number, test) in super::all().enumerate() {
+        let door = mesh.door((test.home() + number) % 3);
+        let run = Run::new(
+            test.name,
+            number,
+            door,
+            Http::One,
+            mesh.names(),
+            test.home(),
+            Mode::Strict,
+        );
+        let ran = (test.run)(run).await;
+        assert!(ran.is_ok(), "nothing fails here: {ran:?}");
+    }
+    mesh.stop().await;
+    embedded.close().await;
 }
