@@ -3,7 +3,7 @@
 //! A request may then be answered 429, 503 or 507, or break off. What was acknowledged holds all the same, and what wasn't
 //! happened once or never.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use portolan::{
     app::Stores,
@@ -154,6 +154,32 @@ async fn what_is_said_of_tags_is_true_over_failing_stores() {
             faults.unknown_applied + faults.unknown_dropped + faults.unknown_late > 0,
             "{faults:?}"
         );
+        failing.calm().await;
+        ran.check().await;
+        failing.mesh.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_lands_late_undoes_nothing_newer() {
+    let seed = run_seed("a_change_that_lands_late_undoes_nothing_newer");
+    for round in 0..3 {
+        // One change in four isn't answered, and is tried again while the first try is still on its way.
+        let rates = FaultRates {
+            unknown_late: 0.25,
+            latest: Duration::from_millis(40),
+            ..FaultRates::default()
+        };
+        let failing = Failing::start(seed + round, rates).await;
+        let workload = Workload {
+            repositories: vec![failing.mesh.names().owned_by(0, "late")],
+            tags: 1,
+            clients: 6,
+            rounds: 50,
+            seed: seed + round,
+        };
+        let ran = workload::run(workload, failing.mesh.clients()).await;
+        println!("{:?}, {:?}", ran.counts, failing.plan.counts());
         failing.calm().await;
         ran.check().await;
         failing.mesh.stop().await;

@@ -23,6 +23,12 @@ async fn config(mesh: &Mesh, repository: &str) -> Blob {
     config
 }
 
+/// A mesh in which no two members agree on owners, so that all of them change the same repositories.
+async fn in_disagreement() -> Mesh {
+    let keys = [*b"loremipsumdolors", OTHER_HASH_KEY, *b"adipiscingelitse"];
+    Plan::new().hash_keys(keys).start().await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tag_moved_through_one_member_is_moved_in_the_next_read_through_any_other() {
     let mesh = Mesh::of_three().await;
@@ -113,8 +119,7 @@ async fn a_blob_deleted_through_one_member_is_gone_in_the_next_read_through_any_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_that_disagree_on_the_owner_lose_no_tag() {
     const TAGS: usize = 400;
-    let keys = [*b"loremipsumdolors", OTHER_HASH_KEY, *b"adipiscingelitse"];
-    let mesh = Plan::new().hash_keys(keys).start().await;
+    let mesh = in_disagreement().await;
     let repositories = ["one", "two/three"];
     let mut pushes = JoinSet::new();
     for repository in repositories {
@@ -182,8 +187,7 @@ async fn members_that_disagree_on_the_owner_lose_no_tag() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_said_of_tags_is_true_although_members_disagree_on_the_owner() {
     let seed = run_seed("what_is_said_of_tags_is_true_although_members_disagree_on_the_owner");
-    let keys = [*b"loremipsumdolors", OTHER_HASH_KEY, *b"adipiscingelitse"];
-    let mesh = Plan::new().hash_keys(keys).start().await;
+    let mesh = in_disagreement().await;
     let workload = Workload {
         repositories: vec!["one".into(), "two".into()],
         tags: 2,
@@ -302,5 +306,116 @@ async fn a_session_goes_on_at_other_members_when_its_owner_is_gone() {
         .unwrap()
         .expect(200)
         .with_body(&blob.bytes);
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repository_changed_by_all_members_at_once_ends_with_its_last_manifest() {
+    let mesh = in_disagreement().await;
+    let repository = "counted";
+    let config = config(&mesh, repository).await;
+    for _ in 0..3 {
+        let manifests: Vec<Manifest> = (0..60)
+            .map(|n| {
+                Manifest::image(&config, &[])
+                    .annotation("n", &n.to_string())
+                    .build()
+            })
+            .collect();
+        let mut pushes = JoinSet::new();
+        for (n, manifest) in manifests.iter().cloned().enumerate() {
+            let door = mesh.client(n % MEMBERS);
+            pushes.spawn(async move {
+                let pushed = door.push_manifest(repository, &manifest.digest, &manifest).await;
+                pushed.unwrap().expect(201);
+            });
+        }
+        pushes.join_all().await;
+        let (last, others) = manifests.split_last().unwrap();
+        let mut deletions = JoinSet::new();
+        for (n, manifest) in others.iter().enumerate() {
+            let door = mesh.client(n % MEMBERS);
+            let target = format!("/v2/{repository}/manifests/{}", manifest.digest);
+            deletions.spawn(async move { door.delete(target).await.unwrap().expect(202) });
+        }
+        deletions.join_all().await;
+        let door = mesh.client(0);
+        let tags = format!("/v2/{repository}/tags/list");
+        door.get(tags.clone()).await.unwrap().expect(200);
+        let catalogue = door.get("/v2/_catalog".into()).await.unwrap().json();
+        assert_eq!(catalogue["repositories"], serde_json::json!([repository]));
+        let target = format!("/v2/{repository}/manifests/{}", last.digest);
+        door.delete(target).await.unwrap().expect(202);
+        door.get(tags).await.unwrap().error(404, "NAME_UNKNOWN");
+        let catalogue = door.get("/v2/_catalog".into()).await.unwrap().json();
+        assert_eq!(catalogue["repositories"], serde_json::json!([]));
+    }
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_dangles_when_pushes_and_deletions_race() {
+    let mesh = in_disagreement().await;
+    let repository = "dangling";
+    let base = config(&mesh, repository).await;
+    let kept = Manifest::image(&base, &[]).build();
+    mesh.client(0)
+        .push_manifest(repository, "kept", &kept)
+        .await
+        .unwrap()
+        .expect(201);
+    for round in 0..80 {
+        let config = Blob::named(&format!("config {round}"), 100);
+        mesh.client(round % MEMBERS)
+            .push_blob(repository, &config)
+            .await
+            .unwrap()
+            .expect(201);
+        let manifest = Manifest::image(&config, &[]).build();
+        let index = Manifest::index([&manifest]).build();
+        let door = |n: usize| mesh.client((round + n) % MEMBERS);
+        let (first, second, third) = (door(0), door(1), door(2));
+        let by_digest = format!("/v2/{repository}/manifests/{}", manifest.digest);
+        let blob = format!("/v2/{repository}/blobs/{}", config.digest);
+        if round % 2 == 0 {
+            // A blob is deleted while a manifest that needs it is pushed.
+            let (pushed, deleted) = tokio::join!(
+                first.push_manifest(repository, "one", &manifest),
+                second.delete(blob.clone())
+            );
+            match (pushed.unwrap().status, deleted.unwrap().status) {
+                (201, 405) | (404, 202) => {}
+                both => panic!("not one before the other: {both:?}"),
+            }
+        } else {
+            // A manifest is deleted while tags and an index that name it are pushed.
+            first
+                .push_manifest(repository, &manifest.digest, &manifest)
+                .await
+                .unwrap()
+                .expect(201);
+            let (tagged, indexed, deleted) = tokio::join!(
+                first.push_manifest(repository, "one", &manifest),
+                second.push_manifest(repository, "index", &index),
+                third.delete(by_digest.clone())
+            );
+            tagged.unwrap().expect(201);
+            assert!(matches!(deleted.unwrap().status, 202 | 404 | 405));
+            assert!(matches!(indexed.unwrap().status, 201 | 404));
+        }
+        // Whatever came first: what is named is there, and so is what that needs.
+        let there = |target: String| async { first.head(target).await.unwrap().status == 200 };
+        let has_manifest = there(by_digest.clone()).await;
+        let tag = first
+            .head(format!("/v2/{repository}/manifests/one"))
+            .await
+            .unwrap();
+        if tag.status == 200 && tag.must("docker-content-digest") == manifest.digest {
+            assert!(has_manifest, "round {round}: a tag names what isn't there");
+        }
+        if has_manifest {
+            assert!(there(blob).await, "round {round}: a manifest's blob isn't there");
+        }
+    }
     mesh.stop().await;
 }
