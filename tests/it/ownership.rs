@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     support::{
-        client::Ask as _,
+        client::{Answer, Ask as _, Client, Request},
         content::{Blob, Manifest, Random, run_seed},
         mesh::{MEMBERS, Mesh, OTHER_HASH_KEY, Plan},
     },
@@ -23,10 +23,26 @@ async fn config(mesh: &Mesh, repository: &str) -> Blob {
     config
 }
 
-/// A mesh in which no two members agree on owners, so that all of them change the same repositories.
+/// A mesh in which no two members rank owners alike.
 async fn in_disagreement() -> Mesh {
     let keys = [*b"loremipsumdolors", OTHER_HASH_KEY, *b"adipiscingelitse"];
     Plan::new().hash_keys(keys).start().await
+}
+
+/// A mesh whose members don't reach each other, so that each of them serves, and changes, every repository itself.
+async fn cut_off() -> Mesh {
+    Plan::new().cut_off().start().await
+}
+
+/// Asks until the registry doesn't say any more that too much changes at once.
+async fn insist(door: &Client, request: Request) -> Answer {
+    for _ in 0..100 {
+        let answer = door.ask(request.clone()).await.unwrap();
+        if answer.status != 503 {
+            return answer;
+        }
+    }
+    panic!("asked in vain: {request}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -118,8 +134,24 @@ async fn a_blob_deleted_through_one_member_is_gone_in_the_next_read_through_any_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_that_disagree_on_the_owner_lose_no_tag() {
+    assert_eq!(
+        push_at_once(in_disagreement().await).await,
+        [0; 0],
+        "none is refused"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_cut_off_from_each_other_lose_no_tag() {
+    let refused = push_at_once(cut_off().await).await;
+    println!("{} pushes were refused", refused.len());
+    assert!(refused.iter().all(|status| *status == 503), "{refused:?}");
+}
+
+/// Pushes hundreds of tags through all members at once, and asserts that those are there that were acknowledged. Gives the
+/// statuses of the others.
+async fn push_at_once(mesh: Mesh) -> Vec<u16> {
     const TAGS: usize = 400;
-    let mesh = in_disagreement().await;
     let repositories = ["one", "two/three"];
     let mut pushes = JoinSet::new();
     for repository in repositories {
@@ -144,11 +176,6 @@ async fn members_that_disagree_on_the_owner_lose_no_tag() {
     let acknowledged: Vec<_> = pushed
         .iter()
         .filter(|(.., answer)| answer.status == 201)
-        .collect();
-    let refused: Vec<String> = pushed
-        .iter()
-        .filter(|(.., answer)| answer.status != 201)
-        .map(|(.., answer)| answer.to_string())
         .collect();
     for (repository, tag, digest, _) in &acknowledged {
         for door in mesh.clients() {
@@ -175,19 +202,25 @@ async fn members_that_disagree_on_the_owner_lose_no_tag() {
             assert_eq!(answer.json()["tags"], serde_json::json!(expected));
         }
     }
-    assert!(
-        refused.is_empty(),
-        "{} of {TAGS} pushes were refused, such as {}",
-        refused.len(),
-        refused[0]
-    );
+    assert!(acknowledged.len() > TAGS / 4, "some got through");
     mesh.stop().await;
+    let statuses = pushed.iter().map(|(.., answer)| answer.status);
+    statuses.filter(|status| *status != 201).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_said_of_tags_is_true_although_members_disagree_on_the_owner() {
     let seed = run_seed("what_is_said_of_tags_is_true_although_members_disagree_on_the_owner");
-    let mesh = in_disagreement().await;
+    tell_the_truth(in_disagreement().await, seed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_of_tags_is_true_although_members_are_cut_off_from_each_other() {
+    let seed = run_seed("what_is_said_of_tags_is_true_although_members_are_cut_off_from_each_other");
+    tell_the_truth(cut_off().await, seed).await;
+}
+
+async fn tell_the_truth(mesh: Mesh, seed: u64) {
     let workload = Workload {
         repositories: vec!["one".into(), "two".into()],
         tags: 2,
@@ -311,7 +344,12 @@ async fn a_session_goes_on_at_other_members_when_its_owner_is_gone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repository_changed_by_all_members_at_once_ends_with_its_last_manifest() {
-    let mesh = in_disagreement().await;
+    for mesh in [in_disagreement().await, cut_off().await] {
+        fill_and_empty(mesh).await;
+    }
+}
+
+async fn fill_and_empty(mesh: Mesh) {
     let repository = "counted";
     let config = config(&mesh, repository).await;
     for _ in 0..3 {
@@ -326,8 +364,11 @@ async fn a_repository_changed_by_all_members_at_once_ends_with_its_last_manifest
         for (n, manifest) in manifests.iter().cloned().enumerate() {
             let door = mesh.client(n % MEMBERS);
             pushes.spawn(async move {
-                let pushed = door.push_manifest(repository, &manifest.digest, &manifest).await;
-                pushed.unwrap().expect(201);
+                let target = format!("/v2/{repository}/manifests/{}", manifest.digest);
+                let request = Request::put(target)
+                    .header("content-type", &manifest.media_type)
+                    .body(manifest.bytes);
+                insist(&door, request).await.expect(201);
             });
         }
         pushes.join_all().await;
@@ -336,7 +377,7 @@ async fn a_repository_changed_by_all_members_at_once_ends_with_its_last_manifest
         for (n, manifest) in others.iter().enumerate() {
             let door = mesh.client(n % MEMBERS);
             let target = format!("/v2/{repository}/manifests/{}", manifest.digest);
-            deletions.spawn(async move { door.delete(target).await.unwrap().expect(202) });
+            deletions.spawn(async move { insist(&door, Request::delete(target)).await.expect(202) });
         }
         deletions.join_all().await;
         let door = mesh.client(0);
@@ -355,7 +396,12 @@ async fn a_repository_changed_by_all_members_at_once_ends_with_its_last_manifest
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_dangles_when_pushes_and_deletions_race() {
-    let mesh = in_disagreement().await;
+    for mesh in [in_disagreement().await, cut_off().await] {
+        push_and_delete_at_once(mesh).await;
+    }
+}
+
+async fn push_and_delete_at_once(mesh: Mesh) {
     let repository = "dangling";
     let base = config(&mesh, repository).await;
     let kept = Manifest::image(&base, &[]).build();

@@ -54,7 +54,15 @@ pub(crate) struct Mesh {
 pub(crate) struct Plan {
     stores: Stores,
     hash_keys: [[u8; 16]; MEMBERS],
+    links: Links,
     limits: Limits,
+}
+
+/// Whether members reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Links {
+    Up,
+    Cut,
 }
 
 impl Plan {
@@ -72,6 +80,7 @@ impl Plan {
         Self {
             stores,
             hash_keys: [HASH_KEY; MEMBERS],
+            links: Links::Up,
             limits,
         }
     }
@@ -79,6 +88,12 @@ impl Plan {
     /// Member by member: those with another key believe in other owners.
     pub(crate) fn hash_keys(mut self, hash_keys: [[u8; 16]; MEMBERS]) -> Self {
         self.hash_keys = hash_keys;
+        self
+    }
+
+    /// No member reaches another one: each serves everything itself, all over one store.
+    pub(crate) fn cut_off(mut self) -> Self {
+        self.links = Links::Cut;
         self
     }
 
@@ -111,11 +126,12 @@ impl Plan {
             .collect();
         let mut apps = Vec::new();
         for n in 0..MEMBERS {
-            let known = members
-                .iter()
-                .cloned()
-                .zip(mesh_doors.iter().map(ToString::to_string))
-                .collect();
+            let address = |of: usize| match self.links {
+                Links::Cut if of != n => format!("{}:1", loopback(of as u8 + 1)),
+                Links::Up | Links::Cut => mesh_doors[of].to_string(),
+            };
+            let known = members.iter().cloned().enumerate();
+            let known = known.map(|(of, member)| (member, address(of))).collect();
             let spec = MemberSpec {
                 id: members[n].clone(),
                 public: doors[n],
