@@ -13,7 +13,10 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout},
+};
 use tower::util::ServiceExt as _;
 
 use super::{
@@ -58,6 +61,8 @@ impl From<&Limits> for ServerLimits {
 
 /// Window of one HTTP/2 stream: what a slow handler lets a client send ahead.
 const STREAM_WINDOW: u32 = 256 * 1024;
+/// How long a connection that was made just before the drain may take to ask for something: that is still answered.
+const NEWCOMER: Duration = Duration::from_secs(1);
 /// Least time between two pings that find out whether an HTTP/2 client is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -135,15 +140,29 @@ impl Server {
         tokio::pin!(began);
         let mut has_begun = false;
         let mut is_draining = false;
+        let newcomer = sleep(NEWCOMER);
+        tokio::pin!(newcomer);
         let ended = loop {
             tokio::select! {
                 ended = serving.as_mut() => break ended,
                 in_time = began.as_mut(), if !has_begun => match in_time {
-                    true => has_begun = true,
+                    true => {
+                        has_begun = true;
+                        if is_draining {
+                            serving.as_mut().graceful_shutdown();
+                        }
+                    }
                     false => return tracing::debug!(%client, "no request came on a connection"),
                 },
                 () = self.drain.begun(), if !is_draining => {
                     is_draining = true;
+                    newcomer.as_mut().reset(Instant::now() + NEWCOMER);
+                    if has_begun {
+                        serving.as_mut().graceful_shutdown();
+                    }
+                }
+                () = newcomer.as_mut(), if is_draining && !has_begun => {
+                    has_begun = true;
                     serving.as_mut().graceful_shutdown();
                 }
             }

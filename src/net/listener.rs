@@ -8,6 +8,7 @@
 
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use rustls::pki_types::CertificateDer;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -158,8 +159,7 @@ impl Listener {
     {
         let slots = Arc::new(Semaphore::new(self.settings.connections));
         let token = drain.token();
-        // Ends with `None` when the drain begins.
-        while let Some(Some((stream, address, slot))) = token.run_until_cancelled(self.accept(&slots)).await {
+        let run = |(stream, address, slot)| {
             let (tls, settings, name) = (self.tls.clone(), self.settings, self.name);
             let handler = handler.clone();
             drain.spawn(format!("{name} connection from {address}"), async move {
@@ -171,6 +171,14 @@ impl Listener {
                     }
                 }
             });
+        };
+        // Ends with `None` when the drain begins.
+        while let Some(Some(accepted)) = token.run_until_cancelled(self.accept(&slots)).await {
+            run(accepted);
+        }
+        // Who waits in the kernel's queue has connected already: closing the socket would reset it.
+        while let Some(Some(accepted)) = self.accept(&slots).now_or_never() {
+            run(accepted);
         }
     }
 

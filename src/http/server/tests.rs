@@ -280,3 +280,27 @@ async fn for_each_version(ask: impl AsyncFn(Version) -> usize) -> [usize; 2] {
     let (one, two) = tokio::join!(ask(Version::HTTP_11), ask(Version::HTTP_2));
     [one, two]
 }
+
+#[tokio::test]
+async fn who_connected_just_before_the_drain_is_answered_once() {
+    let server = fixture(ok).await;
+    let mut waiting = raw(server.address, "").await;
+    server.drain.begin();
+    let refused = async {
+        while TcpStream::connect(server.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(5), refused).await;
+    assert!(refused.is_ok(), "nobody can connect any more");
+    waiting
+        .write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n")
+        .await
+        .unwrap();
+    let answer = rest(&mut waiting).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert_eq!(
+        server.drain.finish(Duration::from_secs(5)).await,
+        Vec::<Remaining>::new()
+    );
+}
