@@ -1,7 +1,14 @@
 //! Who owns what, and what happens when members don't agree, or one isn't there.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use portolan::{
+    app::Stores,
+    storage::{
+        MemoryBlobs, MemoryMeta,
+        faulty::{FaultPlan, FaultRates, FaultyMeta},
+    },
+};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -29,9 +36,20 @@ async fn in_disagreement() -> Mesh {
     Plan::new().hash_keys(keys).start().await
 }
 
-/// A mesh whose members don't reach each other, so that each of them serves, and changes, every repository itself.
+/// A mesh whose members don't reach each other, so that each of them serves, and changes, every repository itself. Its
+/// store takes its time, so that changes meet.
 async fn cut_off() -> Mesh {
-    Plan::new().cut_off().start().await
+    let rates = FaultRates {
+        delayed: 0.5,
+        longest_delay: Duration::from_millis(3),
+        ..FaultRates::default()
+    };
+    let plan = FaultPlan::new(1, rates);
+    let stores = Stores {
+        meta: Arc::new(FaultyMeta::new(Arc::new(MemoryMeta::default()), plan)),
+        blobs: Arc::new(MemoryBlobs::new()),
+    };
+    Plan::over(stores).cut_off().start().await
 }
 
 /// Asks until the registry doesn't say any more that too much changes at once.

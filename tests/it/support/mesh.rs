@@ -190,9 +190,19 @@ pub(crate) fn certificates() -> DevCertificates {
         .clone()
 }
 
-/// A folder under `target/` for this process.
+/// A folder under `target/` for this process. Those of processes that have ended go.
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()))
+    let all = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
+        let entry_name = entry.file_name();
+        let pid = entry_name
+            .to_str()
+            .and_then(|entry| entry.strip_prefix(name)?.strip_prefix('-'));
+        if pid.is_some_and(|pid| Path::new("/proc/self").exists() && !Path::new("/proc").join(pid).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    all.join(format!("{name}-{}", std::process::id()))
 }
 
 impl Mesh {
