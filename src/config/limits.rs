@@ -89,7 +89,8 @@ pub struct Limits {
     pub holder_hints: usize,
 
     // --- Ownership ---
-    /// Times that a change is validated again after a refused transaction, before 503 "not applied" (R3).
+    /// Times that a change is validated and sent again after a refused transaction, before 503 "not applied" (R3): with
+    /// pauses of up to half a second, enough for members that write one repository at once to get through.
     pub change_attempts: usize,
 
     // --- Uploads ---
@@ -151,7 +152,7 @@ impl Default for Limits {
             hints_followed: 1,
             holder_hints: 65_536,
 
-            change_attempts: 5,
+            change_attempts: 16,
 
             upload_part_bytes: 8 * MIB,
             upload_parts_in_flight: 2,
