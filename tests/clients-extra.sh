@@ -75,9 +75,11 @@ docker_start() {
 }
 
 ctr_client() {
-  local digest name=docker.io/portolan/image:latest
+  local digest name
   containerd_start
   show ctr images import --all-platforms --snapshotter native "$image.tar"
+  # ctr completes the archive's name with a host of its own.
+  name=$(said ctr images ls --quiet | head -n 1)
   digest=$(ctr_digest "$name")
   show ctr images push --plain-http "$push/$repository:v1" "$name"
   # With nothing left here, all of it comes from the registry.

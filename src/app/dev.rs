@@ -160,7 +160,7 @@ fn greeting(options: &DevOptions, addresses: &[Ipv4Addr], certificates: &DevCert
         "
 Push through one member, with whatever you have:
 
-  skopeo copy --dest-tls-verify=false docker://docker.io/library/alpine:3 docker://{first}:{port}/library/alpine:3
+  skopeo copy --dest-tls-verify=false docker-daemon:alpine:3 docker://{first}:{port}/library/alpine:3
   crane copy --insecure alpine:3 {first}:{port}/library/alpine:3
   docker tag alpine:3 {first}:{port}/library/alpine:3 && docker push {first}:{port}/library/alpine:3
 
