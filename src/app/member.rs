@@ -1,6 +1,6 @@
 //! One member, put together.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{MemberSpec, MeshSpec, StartError, Stores};
 use crate::{
@@ -52,7 +52,6 @@ struct MeshParts {
 /// A member that runs.
 pub struct Running {
     id: MemberId,
-    public: SocketAddr,
     drain: Drain,
     metrics: Arc<Metrics>,
     probes: Probes,
@@ -146,7 +145,6 @@ impl App {
         tracing::info!(member = %id, public = %address, mesh, "serving");
         Running {
             id,
-            public: address,
             drain,
             metrics,
             probes,
@@ -158,11 +156,6 @@ impl Running {
     /// Its name.
     pub fn id(&self) -> &MemberId {
         &self.id
-    }
-
-    /// Where clients reach it.
-    pub fn public_address(&self) -> SocketAddr {
-        self.public
     }
 
     /// What it has counted.

@@ -70,13 +70,7 @@ pub enum ListenAddress {
     Name(String),
 }
 
-impl ListenAddress {
-    /// Whether it stands for all addresses of the machine.
-    #[must_use]
-    pub fn is_wildcard(&self) -> bool {
-        matches!(self, Self::Ip(ip) if ip.is_unspecified())
-    }
-}
+impl ListenAddress {}
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -96,12 +96,6 @@ impl Buffered {
         }
     }
 
-    /// The stream underneath.
-    #[must_use]
-    pub fn tcp(&self) -> &TcpStream {
-        &self.inner
-    }
-
     /// Reads what the peer still sends, until it stops or a bound is reached. Who sends more waits with the rest of it,
     /// and has time to read the answer.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {

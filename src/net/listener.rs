@@ -144,12 +144,6 @@ impl Listener {
         self.address
     }
 
-    /// Whether connections are encrypted.
-    #[must_use]
-    pub fn is_tls(&self) -> bool {
-        self.tls.is_some()
-    }
-
     /// Accepts connections until `drain` begins, and runs `handler` on each, as a task of `drain`. Returns when
     /// nothing more is accepted; the connections go on.
     pub async fn serve<H, F>(self, drain: &Drain, handler: H)

@@ -127,11 +127,6 @@ impl Payload {
     pub fn chunks(&self) -> &[Bytes] {
         &self.chunks
     }
-
-    /// The pieces, in order.
-    pub fn into_chunks(self) -> Vec<Bytes> {
-        self.chunks
-    }
 }
 
 impl From<Bytes> for Payload {
