@@ -60,17 +60,23 @@ pub enum Space {
     Uploads,
     /// Leases.
     Members,
+    /// Users' preferences and groups (`userDataTablename`).
+    Users,
+    /// API keys (`apiKeyTablename`).
+    ApiKeys,
 }
 
 impl Space {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Repositories,
         Self::Manifests,
         Self::Blobs,
         Self::Links,
         Self::Uploads,
         Self::Members,
+        Self::Users,
+        Self::ApiKeys,
     ];
 
     /// A short stable name, for logs and for drivers that need one.
@@ -82,6 +88,8 @@ impl Space {
             Self::Links => "links",
             Self::Uploads => "uploads",
             Self::Members => "members",
+            Self::Users => "users",
+            Self::ApiKeys => "api-keys",
         }
     }
 }

@@ -50,7 +50,10 @@ pub async fn a_put_is_read_back_with_the_version_of_its_transaction(store: &Stor
         b"x".to_vec(),
         b"y".to_vec(),
         b"z".to_vec(),
+        vec![0; 300],
+        b"zz".to_vec(),
     ];
+    assert_eq!(keys.len(), bytes.len());
     let ops: Vec<Op> = keys
         .iter()
         .zip(&bytes)
