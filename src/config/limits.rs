@@ -102,6 +102,33 @@ pub struct Limits {
     /// Life of an upload session after its last 202.
     pub session_expiry: Duration,
 
+    // --- S3 ---
+    /// Time to connect to S3.
+    pub s3_connect_timeout: Duration,
+    /// Time for the answer to one attempt of a request, beside the time for its body.
+    pub s3_answer_timeout: Duration,
+    /// Time for one attempt to put an object together: for a large one, S3 may take its time.
+    pub s3_complete_timeout: Duration,
+    /// Bytes a second that the body of a request goes at least, on the average.
+    pub s3_slowest_upload: u64,
+    /// Attempts of a request, the first included, with jittered pauses that double from `s3_backoff_min` up to
+    /// `s3_backoff_max`.
+    pub s3_attempts: u32,
+    /// The first such pause, at most.
+    pub s3_backoff_min: Duration,
+    /// The longest such pause.
+    pub s3_backoff_max: Duration,
+    /// Time for all attempts after the first.
+    pub s3_retry_time: Duration,
+    /// Time without a byte of an object that is being read, while somebody waits for it; then the rest is asked for again.
+    pub s3_read_stall: Duration,
+    /// Attempts in a row to go on reading an object that bring less than 256 KiB each.
+    pub s3_read_attempts: u32,
+    /// Connections to S3 that idle.
+    pub s3_idle_connections: usize,
+    /// And for how long.
+    pub s3_idle_time: Duration,
+
     // --- Retention of our own traces ---
     /// Life of a deleted repository's row.
     pub tombstone_time: Duration,
@@ -157,6 +184,19 @@ impl Default for Limits {
             upload_part_bytes: 8 * MIB,
             upload_parts_in_flight: 2,
             session_expiry: DAY,
+
+            s3_connect_timeout: Duration::from_secs(3),
+            s3_answer_timeout: Duration::from_secs(10),
+            s3_complete_timeout: Duration::from_secs(60),
+            s3_slowest_upload: 512 * 1024,
+            s3_attempts: 4,
+            s3_backoff_min: Duration::from_millis(100),
+            s3_backoff_max: Duration::from_secs(2),
+            s3_retry_time: Duration::from_secs(20),
+            s3_read_stall: Duration::from_secs(15),
+            s3_read_attempts: 5,
+            s3_idle_connections: 64,
+            s3_idle_time: Duration::from_secs(20),
 
             tombstone_time: 7 * DAY,
             unreferenced_grace: DAY,

@@ -13,9 +13,10 @@ use super::StoreError;
 /// Contract, checked for every driver by the suite in `storage::contract`:
 /// - An object appears whole or not at all: when `put` or `complete` returned, it is durable and every later `get`
 ///   sees all of it.
-/// - `complete` builds the object from exactly the parts it names, in that order. A part that was overwritten (another
-///   ETag) or never uploaded is [`InvalidPart`](super::StoreErrorKind::InvalidPart); parts that it doesn't name vanish.
-///   Part numbers ascend and may have gaps.
+/// - `complete` builds the object from exactly the parts it names, in that order, or fails and there is none. A part that
+///   was never uploaded is [`InvalidPart`](super::StoreErrorKind::InvalidPart). Where servers differ: a part that was
+///   overwritten, named by its older ETag, is `InvalidPart` or has the older bytes; parts that aren't named vanish, or
+///   there being some is `InvalidPart`. Part numbers ascend and may have gaps.
 /// - Every part but the last has at least [`min_part`](Self::min_part) bytes.
 /// - `delete` and `abort` of what doesn't exist succeed.
 #[async_trait]

@@ -20,6 +20,7 @@ mod memory;
 mod meta;
 mod metered;
 mod redb;
+mod s3;
 
 /// Rows of the metadata store, as protobuf messages (`proto/portolan/store/v1`).
 #[allow(missing_docs, rustdoc::all, clippy::all, clippy::unwrap_used)]
@@ -40,4 +41,5 @@ pub use self::{
     meta::{Effect, Entry, Expect, Key, MAX_OPS, MetaStore, Op, Outcome, Page, Row, Space, Version},
     metered::{MeteredBlobs, MeteredMeta},
     redb::RedbMeta,
+    s3::{S3Blobs, S3OpenError},
 };

@@ -15,5 +15,6 @@ mod imports;
 mod mesh;
 mod ownership;
 mod races;
+mod stores;
 mod support;
 mod workload;

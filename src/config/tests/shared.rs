@@ -124,6 +124,18 @@ fn s3_is_validated_in_full() {
             "1 storage.storageDriver.storageclass: expected one of NONE",
         ),
         (
+            "regionendpoint: 'host:1', usedualstack: true",
+            "1 storage.storageDriver.usedualstack: contradicts regionendpoint",
+        ),
+        (
+            "accelerate: true, forcepathstyle: true",
+            "1 storage.storageDriver.accelerate: contradicts forcepathstyle",
+        ),
+        (
+            "useragent: 'café'",
+            "1 storage.storageDriver.useragent: expected visible",
+        ),
+        (
             "redirectendpoint: x",
             "1 storage.storageDriver.redirectendpoint: presigned",
         ),

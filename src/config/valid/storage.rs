@@ -93,10 +93,12 @@ fn s3(c: &mut Checked) -> Option<S3Config> {
     let credentials = credentials(c);
     let encryption = encryption(c);
     let part_bytes = part_bytes(c);
+    let user_agent = user_agent(c);
     if c.bool("storage.storageDriver.v4auth") == Some(false) {
         let problem = "signature version 2 is not spoken: say true or leave it out";
         c.refuse(FaultKind::Unsupported, "storage.storageDriver.v4auth", problem);
     }
+    aws_only(c);
     let flag = |path, default| c.bool(path).unwrap_or(default);
     Some(S3Config {
         bucket: bucket?,
@@ -115,7 +117,7 @@ fn s3(c: &mut Checked) -> Option<S3Config> {
         dual_stack: flag("storage.storageDriver.usedualstack", false),
         fips: flag("storage.storageDriver.usefipsendpoint", false),
         accelerate: flag("storage.storageDriver.accelerate", false),
-        user_agent: c.text("storage.storageDriver.useragent"),
+        user_agent: user_agent?,
         create_bucket: flag("storage.storageDriver.createbucket", false),
     })
 }
@@ -238,6 +240,43 @@ fn encryption(c: &mut Checked) -> Option<S3Encryption> {
         }
         (false, None) => None,
     }
+}
+
+/// Kinds of endpoints that only AWS has, each with a name of its own: they can't be had at one that is given.
+fn aws_only(c: &mut Checked) {
+    let of_its_own = c.has("storage.storageDriver.regionendpoint");
+    for path in [
+        "storage.storageDriver.usedualstack",
+        "storage.storageDriver.usefipsendpoint",
+        "storage.storageDriver.accelerate",
+    ] {
+        if of_its_own && c.bool(path) == Some(true) {
+            let problem = "contradicts regionendpoint: such endpoints are AWS's; leave out one of the two";
+            c.refuse(FaultKind::Contradiction, path, problem);
+        }
+    }
+    const ACCELERATE: &str = "storage.storageDriver.accelerate";
+    let path_style = c.bool("storage.storageDriver.forcepathstyle") == Some(true);
+    if !of_its_own && path_style && c.bool(ACCELERATE) == Some(true) {
+        let problem = "contradicts forcepathstyle: accelerated endpoints have the bucket in their names";
+        c.refuse(FaultKind::Contradiction, ACCELERATE, problem);
+    }
+}
+
+/// What is added to the user agent, if anything is. `None` when it can't be sent.
+fn user_agent(c: &mut Checked) -> Option<Option<String>> {
+    const PATH: &str = "storage.storageDriver.useragent";
+    let agent = c.text(PATH);
+    let sound = |agent: &String| agent.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+    if agent.as_ref().is_none_or(sound) {
+        return Some(agent);
+    }
+    c.refuse(
+        FaultKind::Value,
+        PATH,
+        "expected visible ASCII characters and spaces",
+    );
+    None
 }
 
 fn part_bytes(c: &mut Checked) -> Option<u64> {

@@ -1,6 +1,7 @@
 //! The end of an upload: its digest is verified, then it becomes a blob of the repository, or nothing.
 
 use futures_util::StreamExt as _;
+use tokio::time::Instant;
 
 use super::{
     super::{
@@ -235,7 +236,8 @@ impl Registry {
                 }
                 Ok(None) | Err(_) => {}
             }
-            if attempt == self.settings.attempts {
+            // A store that hangs takes its time for each attempt.
+            if attempt == self.settings.attempts || Instant::now() >= deadline {
                 return Err(match error.kind() {
                     StoreErrorKind::NotFound => RegistryError::UploadLost,
                     _ => error.into(),

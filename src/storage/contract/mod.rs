@@ -63,8 +63,8 @@ pub async fn run_blobs(store: Arc<dyn BlobStore>) {
     blobs::ranges_cross_the_borders_of_parts(store).await;
     blobs::nothing_is_visible_before_complete(store).await;
     blobs::a_part_may_have_the_least_length(store).await;
-    blobs::a_part_that_was_not_named_vanishes(store).await;
-    blobs::a_part_that_was_overwritten_is_invalid(store).await;
+    blobs::a_part_that_was_not_named_is_never_in_the_object(store).await;
+    blobs::a_part_that_was_overwritten_is_never_another_one(store).await;
     blobs::a_part_that_never_was_is_invalid(store).await;
     blobs::complete_may_be_repeated(store).await;
     blobs::abort_is_idempotent_and_final(store).await;

@@ -18,7 +18,7 @@ use portolan::{
 
 use super::{
     PATIENCE,
-    client::{Client, Http},
+    client::{Ask as _, Client, Http, Request},
     metrics::Metrics,
     ports::{free_port, loopback},
 };
@@ -27,8 +27,7 @@ use crate::api::Names;
 /// How many members.
 pub(crate) const MEMBERS: usize = 3;
 
-/// The key of the sample configuration, too.
-pub(crate) const HASH_KEY: [u8; 16] = *b"loremipsumdolors";
+const HASH_KEY: [u8; 16] = *b"loremipsumdolors";
 
 /// Another one, under which most repositories have other owners.
 pub(crate) const OTHER_HASH_KEY: [u8; 16] = *b"sitametconsetetu";
@@ -41,22 +40,6 @@ pub(crate) const PART: usize = 64 << 10;
 pub(crate) struct Counts {
     pub(crate) forwards: [[f64; MEMBERS]; MEMBERS],
     pub(crate) replays: [[f64; MEMBERS]; MEMBERS],
-}
-
-impl Counts {
-    /// Those of `members`, each asked by its client.
-    pub(crate) async fn ask(clients: &[Client], members: &[MemberId]) -> Self {
-        let mut counts = Self::default();
-        for (at, client) in clients.iter().enumerate() {
-            let metrics = Metrics::ask(client).await;
-            for (of, peer) in members.iter().enumerate() {
-                let labels = [("peer", peer.as_str()), ("outcome", "answered")];
-                counts.forwards[at][of] = metrics.sum("portolan_forwards_total", &labels);
-                counts.replays[at][of] = metrics.sum("portolan_replays_total", &labels);
-            }
-        }
-        counts
-    }
 }
 
 /// A running mesh.
@@ -105,6 +88,12 @@ impl Plan {
     /// Member by member: those with another key believe in other owners.
     pub(crate) fn hash_keys(mut self, hash_keys: [[u8; 16]; MEMBERS]) -> Self {
         self.hash_keys = hash_keys;
+        self
+    }
+
+    /// Parts of large blobs have `bytes`: stores that are services take no small ones.
+    pub(crate) fn parts(mut self, bytes: usize) -> Self {
+        self.limits.upload_part_bytes = bytes;
         self
     }
 
@@ -246,11 +235,26 @@ impl Mesh {
     }
 
     pub(crate) async fn metrics(&self, member: usize) -> Metrics {
-        Metrics::ask(&self.client(member)).await
+        let answer = self
+            .client(member)
+            .ask(Request::get("/metrics"))
+            .await
+            .unwrap()
+            .expect(200);
+        Metrics::parse(std::str::from_utf8(&answer.body).unwrap())
     }
 
     pub(crate) async fn counts(&self) -> Counts {
-        Counts::ask(&self.clients(), &self.members).await
+        let mut counts = Counts::default();
+        for at in 0..MEMBERS {
+            let metrics = self.metrics(at).await;
+            for (of, peer) in self.members.iter().enumerate() {
+                let labels = [("peer", peer.as_str()), ("outcome", "answered")];
+                counts.forwards[at][of] = metrics.sum("portolan_forwards_total", &labels);
+                counts.replays[at][of] = metrics.sum("portolan_replays_total", &labels);
+            }
+        }
+        counts
     }
 
     /// Ends one member within `bound`; what is still in flight then is cut, and told.

@@ -1,0 +1,117 @@
+//! From a configuration to a client of the SDK.
+
+use aws_config::BehaviorVersion;
+use aws_sdk_s3::{
+    Client,
+    config::{
+        Builder, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+        StalledStreamProtectionConfig, retry::RetryConfig,
+    },
+    types::{ChecksumAlgorithm, ObjectCannedAcl, ServerSideEncryption, StorageClass},
+};
+use http::HeaderValue;
+
+use super::{
+    Bounds, Bucket, Written,
+    http::{self as transport, Trust},
+    open::S3OpenError,
+};
+use crate::config::{Limits, S3Config, S3Encryption};
+
+/// The bucket that `config` names. Nothing is asked of it yet.
+pub(super) async fn bucket(config: &S3Config, limits: &Limits) -> Result<Bucket, S3OpenError> {
+    let bounds = Bounds {
+        connect: limits.s3_connect_timeout,
+        answer: limits.s3_answer_timeout,
+        complete: limits.s3_complete_timeout,
+        retries: limits.s3_retry_time,
+        slowest: limits.s3_slowest_upload,
+    };
+    let prefix = match config.prefix.as_str() {
+        "" => String::new(),
+        prefix => format!("{prefix}/"),
+    };
+    Ok(Bucket {
+        client: client(config, limits, bounds).await?,
+        name: config.bucket.clone(),
+        prefix,
+        written: written(config),
+        read_stall: limits.s3_read_stall,
+        read_attempts: limits.s3_read_attempts,
+        bounds,
+    })
+}
+
+async fn client(config: &S3Config, limits: &Limits, bounds: Bounds) -> Result<Client, S3OpenError> {
+    let mut loader =
+        aws_config::defaults(BehaviorVersion::latest()).region(Region::new(config.region.clone()));
+    if let Some(fixed) = &config.credentials {
+        let token = fixed
+            .session_token
+            .as_ref()
+            .map(|token| token.expose().to_owned());
+        let secret = fixed.secret_key.expose();
+        let fixed = Credentials::new(&fixed.access_key, secret, token, None, "configuration");
+        loader = loader.credentials_provider(fixed);
+    }
+    let shared = loader.load().await;
+    let trust = Trust::new(config.verify_certificate);
+    let retries = RetryConfig::standard()
+        .with_max_attempts(limits.s3_attempts)
+        .with_initial_backoff(limits.s3_backoff_min)
+        .with_max_backoff(limits.s3_backoff_max);
+    let mut builder = Builder::from(&shared)
+        .http_client(transport::client(&trust, agent(config)?, limits)?)
+        .force_path_style(config.path_style)
+        .retry_config(retries)
+        .timeout_config(bounds.within(bounds.answer))
+        // Attempts are bounded in time, and so are the pauses of a read.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        // A range has none, and whoever pulls compares the digest.
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    if let Some(endpoint) = &config.endpoint {
+        // Other servers take them in other ways, or not at all.
+        builder = builder
+            .endpoint_url(endpoint)
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+    }
+    // Left alone when false, so that what AWS's own variables say holds.
+    if config.dual_stack {
+        builder = builder.use_dual_stack(true);
+    }
+    if config.fips {
+        builder = builder.use_fips(true);
+    }
+    if config.accelerate {
+        builder = builder.accelerate(true);
+    }
+    Ok(Client::from_conf(builder.build()))
+}
+
+fn agent(config: &S3Config) -> Result<HeaderValue, S3OpenError> {
+    let own = concat!("portolan/", env!("CARGO_PKG_VERSION"));
+    let agent = match &config.user_agent {
+        Some(more) => format!("{own} {more}"),
+        None => own.to_owned(),
+    };
+    HeaderValue::from_str(&agent).map_err(|_| S3OpenError::UserAgent)
+}
+
+fn written(config: &S3Config) -> Written {
+    let (encryption, encryption_key) = match &config.encryption {
+        None => (None, None),
+        Some(S3Encryption::Managed) => (Some(ServerSideEncryption::Aes256), None),
+        Some(S3Encryption::Kms(key)) => (Some(ServerSideEncryption::AwsKms), Some(key.expose().to_owned())),
+    };
+    Written {
+        encryption,
+        encryption_key,
+        class: config.storage_class.as_deref().map(StorageClass::from),
+        acl: config.acl.as_deref().map(ObjectCannedAcl::from),
+        checksum: match &config.endpoint {
+            Some(_) => None,
+            // The one that S3 can tell of a whole object from those of its parts.
+            None => Some(ChecksumAlgorithm::Crc64Nvme),
+        },
+    }
+}

@@ -1,0 +1,301 @@
+//! Objects in an S3 bucket: AWS, or what speaks like it (SeaweedFS, MinIO, Ceph).
+//!
+//! What the contract of [`BlobStore`] promises is S3's own promise; this says it in requests, bounds each of them in time
+//! and attempts, and tells errors apart. Payloads go out unsigned and uncopied: they are hashed before they come here.
+//!
+//! Absent on purpose: copies inside the bucket and what a server lists of parts (nothing is written twice, and what was
+//! acknowledged says which parts there are); conditional requests, about which servers differ.
+
+mod body;
+mod client;
+mod error;
+mod http;
+mod open;
+mod read;
+mod sweep;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use aws_sdk_s3::{
+    Client,
+    config::{Builder, timeout::TimeoutConfig},
+    types::{
+        ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, ObjectCannedAcl,
+        ServerSideEncryption, StorageClass,
+    },
+};
+
+use self::error::failed;
+pub use self::open::S3OpenError;
+use super::{
+    BlobStore, ByteStream, ObjectKey, Part, PartNumber, Payload, StoreError, StoreErrorKind, bounds,
+};
+
+/// What S3 takes as a part that isn't the last, in bytes.
+const MIN_PART: u64 = 5 << 20;
+
+/// A bucket, or a prefix of one.
+#[derive(Debug)]
+pub struct S3Blobs {
+    bucket: Arc<Bucket>,
+}
+
+/// The bucket, and how to ask for what is in it.
+struct Bucket {
+    client: Client,
+    name: String,
+    /// Of every key, with the slash that ends it; or empty.
+    prefix: String,
+    /// What every new object is to be.
+    written: Written,
+    read_stall: Duration,
+    read_attempts: u32,
+    bounds: Bounds,
+}
+
+/// What the configuration says of new objects.
+struct Written {
+    encryption: Option<ServerSideEncryption>,
+    encryption_key: Option<String>,
+    class: Option<StorageClass>,
+    acl: Option<ObjectCannedAcl>,
+    /// A checksum for S3 to compare with; `None` where the server may not know it.
+    checksum: Option<ChecksumAlgorithm>,
+}
+
+/// How long requests may take.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    connect: Duration,
+    /// To be answered, beside the time for a body.
+    answer: Duration,
+    /// To put an object together.
+    complete: Duration,
+    /// For attempts after the first.
+    retries: Duration,
+    /// Of a body, in bytes a second.
+    slowest: u64,
+}
+
+impl Bounds {
+    /// One attempt takes at most `attempt`.
+    fn within(&self, attempt: Duration) -> TimeoutConfig {
+        TimeoutConfig::builder()
+            .connect_timeout(self.connect)
+            .operation_attempt_timeout(attempt)
+            .operation_timeout(attempt + self.retries)
+            .build()
+    }
+
+    /// For a request with a body of `length` bytes.
+    fn sending(&self, length: u64) -> Builder {
+        let body = Duration::from_secs(length.div_ceil(self.slowest.max(1)));
+        aws_sdk_s3::Config::builder().timeout_config(self.within(self.answer + body))
+    }
+}
+
+// The SDK's client would say a few pages about itself.
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, prefix, .. } = self;
+        f.debug_struct("Bucket")
+            .field("name", name)
+            .field("prefix", prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Bucket {
+    /// The key in the bucket.
+    fn key(&self, key: &ObjectKey) -> String {
+        self.full(key.as_str())
+    }
+
+    fn full(&self, key: &str) -> String {
+        [self.prefix.as_str(), key].concat()
+    }
+
+    async fn delete(&self, operation: &'static str, key: String) -> Result<(), StoreError> {
+        let deleted = self
+            .client
+            .delete_object()
+            .bucket(&self.name)
+            .key(key)
+            .send()
+            .await;
+        missing_is_fine(deleted.map_err(|error| failed(operation, error).into()))
+    }
+
+    async fn abort(&self, operation: &'static str, key: String, upload: &str) -> Result<(), StoreError> {
+        let aborted = self
+            .client
+            .abort_multipart_upload()
+            .bucket(&self.name)
+            .key(key)
+            .upload_id(upload)
+            .send()
+            .await;
+        missing_is_fine(aborted.map_err(|error| failed(operation, error).into()))
+    }
+}
+
+fn missing_is_fine<T>(result: Result<T, StoreError>) -> Result<(), StoreError> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[async_trait]
+impl BlobStore for S3Blobs {
+    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<(), StoreError> {
+        let (bucket, written) = (&self.bucket, &self.bucket.written);
+        bucket
+            .client
+            .put_object()
+            .bucket(&bucket.name)
+            .key(bucket.key(key))
+            .body(body::stream(&payload))
+            .set_server_side_encryption(written.encryption.clone())
+            .set_ssekms_key_id(written.encryption_key.clone())
+            .set_storage_class(written.class.clone())
+            .set_acl(written.acl.clone())
+            .set_checksum_algorithm(written.checksum.clone())
+            .customize()
+            .disable_payload_signing()
+            .config_override(bucket.bounds.sending(payload.len()))
+            .send()
+            .await
+            .map_err(|error| failed("put", error))?;
+        Ok(())
+    }
+
+    async fn begin(&self, key: &ObjectKey) -> Result<String, StoreError> {
+        let (bucket, written) = (&self.bucket, &self.bucket.written);
+        // Of the whole object, so that nobody has to remember those of the parts.
+        let kind = written.checksum.as_ref().map(|_| ChecksumType::FullObject);
+        let begun = bucket
+            .client
+            .create_multipart_upload()
+            .bucket(&bucket.name)
+            .key(bucket.key(key))
+            .set_server_side_encryption(written.encryption.clone())
+            .set_ssekms_key_id(written.encryption_key.clone())
+            .set_storage_class(written.class.clone())
+            .set_acl(written.acl.clone())
+            .set_checksum_algorithm(written.checksum.clone())
+            .set_checksum_type(kind)
+            .send()
+            .await
+            .map_err(|error| failed("begin", error))?;
+        begun.upload_id.ok_or_else(|| nameless("begin"))
+    }
+
+    async fn part(
+        &self,
+        key: &ObjectKey,
+        upload: &str,
+        number: PartNumber,
+        payload: Payload,
+    ) -> Result<String, StoreError> {
+        let bucket = &self.bucket;
+        let part = bucket
+            .client
+            .upload_part()
+            .bucket(&bucket.name)
+            .key(bucket.key(key))
+            .upload_id(upload)
+            .part_number(sdk_number(number))
+            .body(body::stream(&payload))
+            .set_checksum_algorithm(bucket.written.checksum.clone())
+            .customize()
+            .disable_payload_signing()
+            .config_override(bucket.bounds.sending(payload.len()))
+            .send()
+            .await
+            .map_err(|error| failed("part", error))?;
+        part.e_tag.ok_or_else(|| nameless("part"))
+    }
+
+    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<(), StoreError> {
+        bounds::check_parts(parts, MIN_PART)?;
+        let bucket = &self.bucket;
+        let named = |part: &Part| {
+            let named = CompletedPart::builder().part_number(sdk_number(part.number));
+            named.e_tag(&part.etag).build()
+        };
+        let named = CompletedMultipartUpload::builder().set_parts(Some(parts.iter().map(named).collect()));
+        let patient = bucket.bounds.within(bucket.bounds.complete);
+        bucket
+            .client
+            .complete_multipart_upload()
+            .bucket(&bucket.name)
+            .key(bucket.key(key))
+            .upload_id(upload)
+            .multipart_upload(named.build())
+            .customize()
+            .config_override(aws_sdk_s3::Config::builder().timeout_config(patient))
+            .send()
+            .await
+            .map_err(|error| failed("complete", error))?;
+        Ok(())
+    }
+
+    async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), StoreError> {
+        let bucket = &self.bucket;
+        bucket.abort("abort", bucket.key(key), upload).await
+    }
+
+    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<ByteStream, StoreError> {
+        bounds::check_range(first, last)?;
+        read::range(self.bucket.clone(), key, first, last).await
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError> {
+        let bucket = &self.bucket;
+        let head = bucket
+            .client
+            .head_object()
+            .bucket(&bucket.name)
+            .key(bucket.key(key))
+            .send()
+            .await;
+        match head.map_err(|error| StoreError::from(failed("head", error))) {
+            Ok(head) => {
+                let length = head.content_length.and_then(|length| u64::try_from(length).ok());
+                length.map(Some).ok_or_else(|| nameless("head"))
+            }
+            Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        self.bucket.delete("delete", self.bucket.key(key)).await
+    }
+
+    async fn sweep(&self, prefix: &str, keep: &[ObjectKey]) -> Result<(), StoreError> {
+        bounds::check_prefix(prefix)?;
+        sweep::sweep(&self.bucket, prefix, keep).await
+    }
+
+    fn min_part(&self) -> u64 {
+        MIN_PART
+    }
+}
+
+fn sdk_number(number: PartNumber) -> i32 {
+    // At most 10,000.
+    i32::try_from(number.get()).unwrap_or(i32::MAX)
+}
+
+/// An answer without what it is for.
+fn nameless(operation: &'static str) -> StoreError {
+    StoreError::with_source(
+        StoreErrorKind::Unavailable,
+        operation,
+        "S3's answer lacks an id, an ETag or a length",
+    )
+}

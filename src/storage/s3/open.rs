@@ -1,0 +1,359 @@
+//! Opening a bucket: whether it is there, and whether everything that is ever asked of it is allowed.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
+use bytes::Bytes;
+use tokio::time::sleep;
+
+use super::{
+    Bucket, S3Blobs, client,
+    error::{Failed, failed},
+    read::jittered,
+};
+use crate::{
+    config::{Limits, S3Config},
+    storage::{BlobStore as _, ObjectKey, Payload, StoreError, StoreErrorKind, bounds::random_name},
+};
+
+/// How often a bucket that is being created is looked for, by this member or by others at the same time.
+const LOOKS: u32 = 10;
+/// The longest pause between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Why a bucket can't be used. Each says what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum S3OpenError {
+    /// The certificates that `AWS_CA_BUNDLE` names can't be read.
+    #[error("AWS_CA_BUNDLE names {}, which can't be used: name a PEM file of certificates, or unset it", path.display())]
+    Bundle {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// TLS can't be set up at all.
+    #[error("TLS can't be set up")]
+    Tls(#[source] rustls::Error),
+    /// The configured user agent can't be sent.
+    #[error("storage.storageDriver.useragent: expected visible ASCII characters")]
+    UserAgent,
+    /// The bucket doesn't exist.
+    #[error(
+        "the bucket {bucket} doesn't exist at {place}: create it, correct storage.storageDriver.bucket, or set storage.storageDriver.createbucket: true"
+    )]
+    NoBucket {
+        /// Its name.
+        bucket: String,
+        /// The endpoint, or the region of AWS.
+        place: String,
+    },
+    /// The bucket can't be created.
+    #[error(
+        "the bucket {bucket} doesn't exist at {place} and can't be created: create it by hand, or grant s3:CreateBucket"
+    )]
+    CantCreate {
+        /// Its name.
+        bucket: String,
+        /// The endpoint, or the region of AWS.
+        place: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// The bucket is elsewhere.
+    #[error("the bucket {bucket} is in another region than {region}: correct storage.storageDriver.region")]
+    OtherRegion {
+        /// Its name.
+        bucket: String,
+        /// The configured region.
+        region: String,
+        /// What S3 says.
+        #[source]
+        source: StoreError,
+    },
+    /// There is nothing to sign requests with, or S3 doesn't know it.
+    #[error(
+        "no valid credentials for {place}: set storage.storageDriver.accesskey and secretkey, or give this process an environment, a profile or a role that AWS's tools understand"
+    )]
+    Credentials {
+        /// The endpoint, or the region of AWS.
+        place: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// A right is missing.
+    #[error(
+        "the credentials lack {right} in the bucket {bucket}: grant it (deploy/iam/s3.json has all that are needed)"
+    )]
+    Denied {
+        /// What is missing, by AWS's names of rights.
+        right: &'static str,
+        /// The bucket.
+        bucket: String,
+        /// What S3 says.
+        #[source]
+        source: StoreError,
+    },
+    /// Anything else.
+    #[error("the bucket {bucket} at {place} can't be used: to {action} failed")]
+    Failed {
+        /// Its name.
+        bucket: String,
+        /// The endpoint, or the region of AWS.
+        place: String,
+        /// What was tried.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+}
+
+impl S3Blobs {
+    /// Opens the bucket that `config` names, and makes it if it is missing and `create_bucket` says so.
+    ///
+    /// Writes, reads, lists and deletes one small object and begins and aborts an upload, so that a missing right is
+    /// found now.
+    ///
+    /// # Errors
+    /// [`S3OpenError`], which says what to change.
+    pub async fn open(config: &S3Config, limits: &Limits) -> Result<Self, S3OpenError> {
+        let bucket = client::bucket(config, limits).await?;
+        let opening = Opening {
+            bucket: &bucket,
+            config,
+        };
+        opening.find().await?;
+        let store = Self {
+            bucket: bucket.into(),
+        };
+        Opening {
+            bucket: &store.bucket,
+            config,
+        }
+        .probe(&store)
+        .await?;
+        Ok(store)
+    }
+}
+
+struct Opening<'a> {
+    bucket: &'a Bucket,
+    config: &'a S3Config,
+}
+
+/// A right, and what needs it.
+#[derive(Clone, Copy)]
+struct Need {
+    right: &'static str,
+    action: &'static str,
+}
+
+const LIST: Need = Need {
+    right: "s3:ListBucket",
+    action: "list objects",
+};
+const WRITE: Need = Need {
+    right: "s3:PutObject (with encryption also kms:GenerateDataKey and kms:Decrypt on the key; with an ACL also s3:PutObjectAcl)",
+    action: "write an object",
+};
+const READ: Need = Need {
+    right: "s3:GetObject",
+    action: "read an object",
+};
+const DELETE: Need = Need {
+    right: "s3:DeleteObject",
+    action: "delete an object",
+};
+const ABORT: Need = Need {
+    right: "s3:AbortMultipartUpload",
+    action: "abort an upload",
+};
+const LIST_UPLOADS: Need = Need {
+    right: "s3:ListBucketMultipartUploads",
+    action: "list uploads",
+};
+
+impl Opening<'_> {
+    /// Sees that the bucket is there. Not by HeadBucket, whose answers have no body that says what is wrong.
+    async fn find(&self) -> Result<(), S3OpenError> {
+        let Err(missing) = self.look().await else {
+            return Ok(());
+        };
+        if !is_missing(&missing) {
+            return Err(self.fault(LIST, missing));
+        }
+        if !self.config.create_bucket {
+            return Err(S3OpenError::NoBucket {
+                bucket: self.name(),
+                place: self.place(),
+            });
+        }
+        self.create().await
+    }
+
+    /// Creates the bucket, perhaps together with other members. Whoever made it, it is there once it can be listed.
+    async fn create(&self) -> Result<(), S3OpenError> {
+        let mut refused = None;
+        for look in 0..LOOKS {
+            if look > 0 {
+                sleep(jittered(PAUSE)).await;
+            }
+            if let Err(failed) = self.request_bucket().await {
+                refused = Some(failed.error);
+            }
+            match self.look().await {
+                Ok(()) => return Ok(()),
+                Err(missing) if is_missing(&missing) => {
+                    refused.get_or_insert(missing.error);
+                }
+                Err(other) => return Err(self.fault(LIST, other)),
+            }
+            let is_final =
+                |error: &StoreError| matches!(error.kind(), StoreErrorKind::Denied | StoreErrorKind::Misuse);
+            if refused.as_ref().is_some_and(is_final) {
+                break;
+            }
+        }
+        Err(S3OpenError::CantCreate {
+            bucket: self.name(),
+            place: self.place(),
+            source: refused.unwrap_or_else(|| StoreError::new(StoreErrorKind::Unavailable, "create")),
+        })
+    }
+
+    async fn request_bucket(&self) -> Result<(), Failed> {
+        // AWS wants to be told the region, but for the first one; other servers have one only.
+        let region = self.config.region.as_str();
+        let elsewhere = self.config.endpoint.is_none() && region != "us-east-1";
+        let place = elsewhere.then(|| {
+            CreateBucketConfiguration::builder()
+                .location_constraint(BucketLocationConstraint::from(region))
+                .build()
+        });
+        let created = self
+            .bucket
+            .client
+            .create_bucket()
+            .bucket(&self.bucket.name)
+            .set_create_bucket_configuration(place)
+            .send()
+            .await;
+        created.map(drop).map_err(|error| failed("create", error))
+    }
+
+    async fn look(&self) -> Result<(), Failed> {
+        let listed = self
+            .bucket
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket.name)
+            .prefix(self.bucket.full("probe/"))
+            .max_keys(1)
+            .send()
+            .await;
+        listed.map(drop).map_err(|error| failed("list", error))
+    }
+
+    /// Does once what is done later: write, read, list uploads, delete.
+    async fn probe(&self, store: &S3Blobs) -> Result<(), S3OpenError> {
+        let name = format!("probe/{}", random_name());
+        // Always a key: digits of a random number after a word.
+        let Some(key) = ObjectKey::parse(&name) else {
+            return Ok(());
+        };
+        let need = |need: Need| move |error: StoreError| self.fault(need, Failed { error, answer: None });
+        store
+            .put(&key, Payload::from(Bytes::from_static(b"portolan")))
+            .await
+            .map_err(need(WRITE))?;
+        let (read, uploads) = tokio::join!(
+            async { store.get(&key, 0, 0).await.map(drop).map_err(need(READ)) },
+            self.probe_uploads(store, &key),
+        );
+        // Whatever came of it, nothing is to be left.
+        let deleted = store.delete(&key).await.map_err(need(DELETE));
+        read.and(uploads).and(deleted)
+    }
+
+    async fn probe_uploads(&self, store: &S3Blobs, key: &ObjectKey) -> Result<(), S3OpenError> {
+        let need = |need: Need| move |error: StoreError| self.fault(need, Failed { error, answer: None });
+        let upload = store.begin(key).await.map_err(need(WRITE))?;
+        let listed = self
+            .bucket
+            .client
+            .list_multipart_uploads()
+            .bucket(&self.bucket.name)
+            .prefix(self.bucket.key(key))
+            .max_uploads(1)
+            .send()
+            .await;
+        store.abort(key, &upload).await.map_err(need(ABORT))?;
+        listed
+            .map(drop)
+            .map_err(|error| self.fault(LIST_UPLOADS, failed("list", error)))
+    }
+
+    fn fault(&self, need: Need, failed: Failed) -> S3OpenError {
+        let Failed {
+            error: source,
+            answer,
+        } = failed;
+        let (status, code) = answer.as_ref().map_or((0, ""), |answer| {
+            (answer.status, answer.code.as_deref().unwrap_or_default())
+        });
+        let (bucket, place) = (self.name(), self.place());
+        match (source.kind(), code) {
+            (
+                _,
+                "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException",
+            ) => S3OpenError::OtherRegion {
+                bucket,
+                region: self.config.region.clone(),
+                source,
+            },
+            (
+                _,
+                "InvalidAccessKeyId"
+                | "SignatureDoesNotMatch"
+                | "ExpiredToken"
+                | "InvalidToken"
+                | "InvalidClientTokenId",
+            ) => S3OpenError::Credentials { place, source },
+            // Nothing could be signed, so nothing was answered.
+            (StoreErrorKind::Denied, "") if status == 0 && need.right == LIST.right => {
+                S3OpenError::Credentials { place, source }
+            }
+            (StoreErrorKind::Denied, _) => S3OpenError::Denied {
+                right: need.right,
+                bucket,
+                source,
+            },
+            _ => S3OpenError::Failed {
+                bucket,
+                place,
+                action: need.action,
+                source,
+            },
+        }
+    }
+
+    fn name(&self) -> String {
+        self.bucket.name.clone()
+    }
+
+    fn place(&self) -> String {
+        match &self.config.endpoint {
+            Some(endpoint) => endpoint.clone(),
+            None => format!("AWS in {}", self.config.region),
+        }
+    }
+}
+
+fn is_missing(failed: &Failed) -> bool {
+    let code = failed.answer.as_ref().and_then(|answer| answer.code.as_deref());
+    code == Some("NoSuchBucket")
+}

@@ -1,0 +1,78 @@
+//! Finding and deleting what is below a prefix: the one place that lists.
+
+use std::collections::HashSet;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{Bucket, error::failed};
+use crate::storage::{ObjectKey, StoreError};
+
+/// Deletes on their way at once. One by one, for `DeleteObjects` wants a checksum that not every server agrees about,
+/// and there are a few only.
+const AT_ONCE: usize = 8;
+
+/// Deletes the objects whose keys begin with `prefix`, and aborts the multipart uploads towards such keys, but for those
+/// of `keep`.
+pub(super) async fn sweep(bucket: &Bucket, prefix: &str, keep: &[ObjectKey]) -> Result<(), StoreError> {
+    let keep: HashSet<String> = keep.iter().map(|key| bucket.key(key)).collect();
+    let prefix = bucket.full(prefix);
+    objects(bucket, &prefix, &keep).await?;
+    uploads(bucket, &prefix, &keep).await
+}
+
+async fn objects(bucket: &Bucket, prefix: &str, keep: &HashSet<String>) -> Result<(), StoreError> {
+    let mut next = None;
+    loop {
+        let page = bucket
+            .client
+            .list_objects_v2()
+            .bucket(&bucket.name)
+            .prefix(prefix)
+            .set_continuation_token(next)
+            .send()
+            .await
+            .map_err(|error| failed("sweep", error))?;
+        let keys = page.contents.unwrap_or_default().into_iter();
+        let keys = keys
+            .filter_map(|object| object.key)
+            .filter(|key| !keep.contains(key));
+        stream::iter(keys.map(Ok))
+            .try_for_each_concurrent(AT_ONCE, |key| bucket.delete("sweep", key))
+            .await?;
+        next = page.next_continuation_token;
+        if next.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+async fn uploads(bucket: &Bucket, prefix: &str, keep: &HashSet<String>) -> Result<(), StoreError> {
+    let (mut key, mut id) = (None, None);
+    loop {
+        let page = bucket
+            .client
+            .list_multipart_uploads()
+            .bucket(&bucket.name)
+            .prefix(prefix)
+            .set_key_marker(key)
+            .set_upload_id_marker(id)
+            .send()
+            .await
+            .map_err(|error| failed("sweep", error))?;
+        let found = page.uploads.unwrap_or_default().into_iter();
+        let found = found
+            .filter_map(|upload| upload.key.zip(upload.upload_id))
+            // Not every server filters by the prefix.
+            .filter(|(key, _)| key.starts_with(prefix) && !keep.contains(key));
+        let mut aborts =
+            stream::iter(found.map(|(key, id)| async move { bucket.abort("sweep", key, &id).await }))
+                .buffer_unordered(AT_ONCE);
+        while let Some(aborted) = aborts.next().await {
+            aborted?;
+        }
+        if page.is_truncated != Some(true) {
+            return Ok(());
+        }
+        (key, id) = (page.next_key_marker, page.next_upload_id_marker);
+    }
+}

@@ -1,0 +1,288 @@
+//! A proxy before a real server that can do what networks and busy servers do: refuse, stall, cut, lose an answer.
+//!
+//! It forwards request for request, so that it knows which one it harms, and keeps a record.
+
+use std::{
+    error::Error,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    body::{Body, Frame, Incoming, SizeHint},
+    service::service_fn,
+};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+};
+use parking_lot::Mutex;
+use tokio::{net::TcpListener, task::JoinSet};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What happens to a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    None,
+    /// It is answered so, and never arrives.
+    Answer(u16, &'static str),
+    /// The connection ends after so many bytes of its body.
+    CutRequest(u64),
+    /// It arrives and has its effect; the connection ends instead of the answer.
+    LoseAnswer,
+    /// The connection ends after so many bytes of the answer's body.
+    CutAnswer(u64),
+    /// Nothing comes any more after so many bytes of the answer's body.
+    StallAnswer(u64),
+    /// It arrives later.
+    Delay(Duration),
+}
+
+/// A request that came by.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Seen {
+    /// S3's name of the operation, as far as tests tell them apart.
+    pub(crate) fn operation(&self) -> &'static str {
+        let query = self.uri.query().unwrap_or_default();
+        let has = |name: &str| {
+            query
+                .split('&')
+                .any(|pair| pair == name || pair.starts_with(&format!("{name}=")))
+        };
+        let name = self.uri.path().trim_start_matches('/');
+        let is_object = name.split_once('/').is_some_and(|(_, key)| !key.is_empty());
+        match (self.method.as_str(), is_object) {
+            ("PUT", true) if has("partNumber") => "UploadPart",
+            ("PUT", true) => "PutObject",
+            ("POST", true) if has("uploads") => "CreateMultipartUpload",
+            ("POST", true) => "CompleteMultipartUpload",
+            ("GET", true) => "GetObject",
+            ("HEAD", true) => "HeadObject",
+            ("DELETE", true) if has("uploadId") => "AbortMultipartUpload",
+            ("DELETE", true) => "DeleteObject",
+            ("GET", false) if has("uploads") => "ListMultipartUploads",
+            ("GET", false) => "ListObjects",
+            ("PUT", false) => "CreateBucket",
+            _ => "another",
+        }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+type Decide = dyn Fn(&Seen) -> Fault + Send + Sync;
+
+/// A running proxy; it ends with this.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+    _tasks: JoinSet<()>,
+}
+
+struct Shared {
+    upstream: String,
+    client: Client<HttpConnector, Limited>,
+    decide: Mutex<Arc<Decide>>,
+    seen: Mutex<Vec<Seen>>,
+}
+
+impl Proxy {
+    /// Forwards to `upstream`, a URL, and harms nothing yet.
+    pub(crate) async fn start(upstream: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            upstream: upstream.to_owned(),
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            decide: Mutex::new(Arc::new(|_| Fault::None)),
+            seen: Mutex::default(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, shared.clone()));
+        Self {
+            address,
+            shared,
+            _tasks: tasks,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// From now on requests fare as `decide` says, and the record is empty.
+    pub(crate) fn harm(&self, decide: impl Fn(&Seen) -> Fault + Send + Sync + 'static) {
+        *self.shared.decide.lock() = Arc::new(decide);
+        self.shared.seen.lock().clear();
+    }
+
+    /// From now on the first `times` requests of `operation` meet `fault`, and the record is empty.
+    pub(crate) fn harm_first(&self, operation: &'static str, times: usize, fault: Fault) {
+        let left = Mutex::new(times);
+        self.harm(move |seen| {
+            let mut left = left.lock();
+            if seen.operation() != operation || *left == 0 {
+                return Fault::None;
+            }
+            *left -= 1;
+            fault.clone()
+        });
+    }
+
+    /// Every request that came by since the last `harm`.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.shared.seen.lock().clone()
+    }
+
+    /// Those of `operation`.
+    pub(crate) fn seen_of(&self, operation: &str) -> Vec<Seen> {
+        let mut seen = self.seen();
+        seen.retain(|seen| seen.operation() == operation);
+        seen
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (socket, _) = listener.accept().await.unwrap();
+        let shared = shared.clone();
+        connections.spawn(async move {
+            let service = service_fn(move |request| handle(shared.clone(), request));
+            // A connection that is cut is an error here.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
+        });
+    }
+}
+
+async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Limited>, BoxError> {
+    let (mut head, body) = request.into_parts();
+    let seen = Seen {
+        method: head.method.clone(),
+        uri: head.uri.clone(),
+        headers: head.headers.clone(),
+    };
+    let decide = shared.decide.lock().clone();
+    let fault = decide(&seen);
+    shared.seen.lock().push(seen);
+    let mut sent = Limited::all(body);
+    match &fault {
+        Fault::Answer(status, code) => {
+            // Read to its end, or the answer is lost in a reset.
+            let _ = sent.collect().await;
+            return Ok(refusal(*status, code));
+        }
+        Fault::CutRequest(after) => sent.limit = Some((*after, End::Cut)),
+        Fault::Delay(time) => tokio::time::sleep(*time).await,
+        Fault::None | Fault::LoseAnswer | Fault::CutAnswer(_) | Fault::StallAnswer(_) => {}
+    }
+    // The Host field stays: it is signed.
+    head.uri = format!("{}{}", shared.upstream, head.uri).parse()?;
+    let answer = shared.client.request(Request::from_parts(head, sent)).await?;
+    let (head, body) = answer.into_parts();
+    let mut body = Limited::all(body);
+    match fault {
+        Fault::LoseAnswer => {
+            let _ = body.collect().await;
+            return Err("the answer is lost".into());
+        }
+        Fault::CutAnswer(after) => body.limit = Some((after, End::Cut)),
+        Fault::StallAnswer(after) => body.limit = Some((after, End::Stall)),
+        Fault::None | Fault::Answer(..) | Fault::CutRequest(_) | Fault::Delay(_) => {}
+    }
+    Ok(Response::from_parts(head, body))
+}
+
+fn refusal(status: u16, code: &str) -> Response<Limited> {
+    let body = format!("<Error><Code>{code}</Code><Message>from the proxy</Message></Error>");
+    let mut answer = Response::new(Limited {
+        inner: Full::from(body).map_err(Into::into).boxed_unsync(),
+        limit: None,
+        pause: None,
+    });
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+    answer
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    Cut,
+    Stall,
+}
+
+/// A body that may end before its end.
+struct Limited {
+    inner: http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>,
+    limit: Option<(u64, End)>,
+    /// Before a cut, so that everything up to it is sent.
+    pause: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Limited {
+    fn all(body: Incoming) -> Self {
+        Self {
+            inner: body.map_err(Into::into).boxed_unsync(),
+            limit: None,
+            pause: None,
+        }
+    }
+}
+
+impl Body for Limited {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.limit {
+            Some((0, End::Cut)) => {
+                let pause = self
+                    .pause
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_millis(50))));
+                ready!(pause.as_mut().poll(cx));
+                return Poll::Ready(Some(Err("cut".into())));
+            }
+            Some((0, End::Stall)) => return Poll::Pending,
+            Some(_) | None => {}
+        }
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let Some((left, _)) = &mut self.limit else {
+            return Poll::Ready(frame);
+        };
+        Poll::Ready(frame.map(|frame| {
+            let Ok(mut data) = frame?.into_data() else {
+                return Err("trailers".into());
+            };
+            data.truncate(usize::try_from(*left).unwrap());
+            *left -= data.len() as u64;
+            Ok(Frame::data(data))
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
