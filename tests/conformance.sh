@@ -13,9 +13,7 @@ cd "$(dirname "$0")/.."
 . tests/lib/report.sh
 . tests/lib/tools.sh
 . tests/lib/mesh.sh
-
-# What the best registry known reaches. A suite that skips what it can't do has no failure either, so passes are counted.
-declare -A floor=([1.1]=691 [dev]=791)
+. tests/lib/conformance.sh
 
 versions=()
 entries=()
@@ -36,7 +34,7 @@ run() {
   say "conformance $version, $entry: entering by $door; $repo1 is $owner1's, $repo2 is $owner2's"
   [ "$entry" != alternating ] || relay_start
   before=$(forwards)
-  suite "$version" "$name"
+  suite "$version" "$name" "$door" "$repo1" "$repo2"
   check_forwards "$entry" $(($(forwards) - before))
   [ "$entry" != alternating ] || relay_stop
 }
@@ -53,29 +51,6 @@ choose() {
   esac
   repo1=$(repository_owned_by "$owner1" "$2/first")
   repo2=$(repository_owned_by "$owner2" "$2/second")
-}
-
-# suite VERSION NAME: one run. Its exit status only says that something failed; junit.xml says what.
-suite() {
-  local version=$1 results=$logs/$2 begin=$SECONDS run_passed=0 run_failed=0 run_skipped=0
-  mkdir "$results"
-  env -i PATH="$PATH" HOME="$results" \
-    OCI_REGISTRY="$door" OCI_TLS=disabled OCI_REPO1="$repo1" OCI_REPO2="$repo2" \
-    OCI_VERSION="$version" OCI_RESULTS_DIR="$results" \
-    timeout 900 conformance >"$results/output.txt" 2>&1 || true
-  if [ ! -s "$results/junit.xml" ]; then
-    fail "$2: the suite wrote no result"
-    excerpt <"$results/output.txt"
-    return
-  fi
-  python3 tests/lib/junit.py "$results/junit.xml" >"$results/failures.txt"
-  head -n -1 "$results/failures.txt"
-  read -r run_passed run_failed run_skipped < <(tail -n 1 "$results/failures.txt")
-  say "  $run_passed passed, $run_failed failed, $run_skipped skipped$(took "$begin")"
-  passed=$((passed + run_passed))
-  failed=$((failed + run_failed))
-  [ "$run_passed" -ge "${floor[$version]}" ] ||
-    fail "$2: $run_passed passes are fewer than the ${floor[$version]} it must have"
 }
 
 # Was the entry what it says? check_forwards ENTRY COUNT

@@ -1,17 +1,23 @@
 # shellcheck shell=bash
 # A mesh of three members to test against, and questions to it. Sourced, never run.
+#
+# The questions go by what whoever starts a mesh sets: mesh_start here, cluster_start in cluster.sh.
+#   members    the members' names, host:port of their public ports
+#   scheme     how those are spoken to, http or https
+#   mesh_port  the mesh port of each
+#   mesh_ca    the file of the authority of every certificate there is
+#   mesh_pair  PATH.crt and PATH.key, which may ask for diagnostics
 
 # The program under test: the one `cargo build` makes, unless another is named.
 portolan=${PORTOLAN:-$target/debug/portolan}
 
-# mesh_start: `portolan dev` on ports that are free, ready when it returns. Sets
-#   members   the members' names, host:port of their public ports
-#   mesh_pid  the one process they live in
+# mesh_start: `portolan dev` on ports that are free, ready when it returns. Its one process is $mesh_pid.
 mesh_start() {
   [ -x "$portolan" ] || die "there is no $portolan: run cargo build first"
   read -r port mesh_port < <(python3 tests/lib/free_ports.py 127.0.0.1 127.0.0.2 127.0.0.3)
   members=("127.0.0.1:$port" "127.0.0.2:$port" "127.0.0.3:$port")
   mesh_data=$scratch/mesh
+  scheme=http mesh_ca=$mesh_data/tls/ca.crt mesh_pair=$mesh_data/tls/operator
   process_start "$logs/mesh.log" \
     "$portolan" dev --members 3 --port "$port" --mesh-port "$mesh_port" --data "$mesh_data"
   mesh_pid=$started_pid
@@ -21,7 +27,7 @@ mesh_start() {
 
 mesh_is_ready() {
   local member
-  for member in "${members[@]}"; do ask "http://$member/readyz" || return 1; done
+  for member in "${members[@]}"; do ask "$scheme://$member/readyz" || return 1; done
 }
 
 # mesh_stop: one check, that the mesh drains on SIGTERM and says so with exit status 0.
@@ -32,12 +38,11 @@ mesh_stop() {
 }
 
 # curl without the user's proxy and settings, with a bound.
-ask() { curl -q --noproxy '*' -fsS --max-time 10 "$@"; }
+ask() { curl -q --noproxy '*' -fsS --max-time 10 --cacert "$mesh_ca" "$@"; }
 
 # diagnose MESH_HOST METHOD [REQUEST]: an operator's question to a member; the answer is JSON.
 diagnose() {
-  grpcurl -max-time 10 -cacert "$mesh_data/tls/ca.crt" \
-    -cert "$mesh_data/tls/operator.crt" -key "$mesh_data/tls/operator.key" \
+  grpcurl -max-time 10 -cacert "$mesh_ca" -cert "$mesh_pair.crt" -key "$mesh_pair.key" \
     -d "${3:-{\}}" "$1:$mesh_port" "portolan.mesh.v1.Diagnostics/$2"
 }
 

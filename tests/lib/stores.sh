@@ -95,7 +95,7 @@ dynamodb_start() {
 
 # Both would be found ready when somebody else's answers there.
 port_is_free() {
-  python3 -c 'import socket, sys; socket.socket().bind(("127.0.0.1", int(sys.argv[1])))' "$1" 2>/dev/null ||
+  ! python3 -c 'import socket, sys; socket.create_connection(("127.0.0.1", int(sys.argv[1])), 1)' "$1" 2>/dev/null ||
     die "port $1 is in use: stop what listens there, or set PORTOLAN_TEST_S3_PORT and PORTOLAN_TEST_DYNAMODB_PORT"
 }
 

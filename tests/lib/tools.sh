@@ -118,6 +118,13 @@ need_memory() {
   need_go grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 }
 
+# With stores.sh sourced, too.
+need_shared() {
+  need_conformance
+  need_deb openssl=openssl haproxy=haproxy
+  need_stores
+}
+
 need_clients_extra() {
   need_clients
   need_deb dockerd=docker.io containerd=containerd busybox=busybox-static

@@ -12,7 +12,8 @@ use super::{
 use crate::support::{
     client::Http,
     content::Random,
-    mesh::{Mesh, Plan},
+    door::Door,
+    mesh::{Counts, Mesh, Plan},
 };
 
 /// A test of the API.
@@ -28,11 +29,16 @@ impl Test {
     }
 }
 
-/// Runs `test` through the owner of its repositories and through both others, over both versions of HTTP, and asserts
-/// that all runs heard the same and that what had to be forwarded was.
-pub(crate) async fn through_every_member(test: &Test) {
-    let mesh = Mesh::of_three().await;
-    let home = test.home();
+/// A way in: a door of the mesh and how it is entered.
+pub(super) struct Way {
+    pub(super) door: Door,
+    /// The member behind the door; `None` is whichever a balancer takes.
+    pub(super) member: Option<usize>,
+    pub(super) http: Http,
+}
+
+/// Through the owner of the test's repositories and through both others, over both versions of HTTP.
+pub(super) fn ways(home: usize, door: impl Fn(usize) -> Door) -> Vec<Way> {
     let (next, last) = ((home + 1) % 3, (home + 2) % 3);
     let ways = [
         (home, Http::One),
@@ -41,48 +47,79 @@ pub(crate) async fn through_every_member(test: &Test) {
         (home, Http::Two),
         (next, Http::Two),
     ];
-    let mut first: Option<Vec<String>> = None;
-    for (number, (door, http)) in ways.into_iter().enumerate() {
-        let names = mesh.names();
+    let way = |(member, http)| Way {
+        door: door(member),
+        member: Some(member),
+        http,
+    };
+    ways.map(way).into()
+}
+
+/// Runs `test` in every way into a mesh of its own.
+pub(crate) async fn through_every_member(test: &Test) {
+    let mesh = Mesh::of_three().await;
+    let ways = ways(test.home(), |member| mesh.door(member).into());
+    let counts = || mesh.counts();
+    in_all_ways(test, 0, ways, &mesh.names(), &counts).await;
+    mesh.stop().await;
+}
+
+/// Runs `test` in all `ways`, numbered from `first` on, and asserts that all runs heard the same and that what had to be
+/// forwarded was, as the members' `counts` say.
+pub(super) async fn in_all_ways<F: Future<Output = Counts>>(
+    test: &Test,
+    first: usize,
+    ways: Vec<Way>,
+    names: &Names,
+    counts: &impl Fn() -> F,
+) {
+    let home = test.home();
+    let mut heard: Option<Vec<String>> = None;
+    for (number, way) in ways.into_iter().enumerate() {
         let run = Run::new(
             test.name,
-            number,
-            mesh.door(door),
-            http,
+            first + number,
+            way.door.clone(),
+            way.http,
             names.clone(),
             home,
             Mode::Strict,
         );
-        let before = mesh.counts().await;
+        let before = counts().await;
         let ran = (test.run)(run.clone()).await;
         assert!(ran.is_ok(), "nothing fails here: {ran:?}");
         let exchanges = run.exchanges();
-        let after = mesh.counts().await;
-        for owner in (0..3).filter(|owner| *owner != door) {
-            let needed = exchanges
-                .iter()
-                .filter(|exchange| owned_by(exchange, &names) == Some(owner))
-                .count();
-            let forwarded = after.forwards[door][owner] - before.forwards[door][owner];
-            let replayed = after.replays[owner][door] - before.replays[owner][door];
-            assert!(
-                forwarded >= needed as f64 && replayed >= needed as f64,
-                "member {door} forwarded {forwarded} requests to {owner}, which replayed {replayed} of {needed}"
-            );
+        if let Some(member) = way.member {
+            were_forwarded(&exchanges, names, member, &before, &counts().await);
         }
         let ours = Transcript::write(&run.repositories(), &exchanges);
-        match &first {
-            None => first = Some(ours),
-            Some(first) => {
-                if let Some(difference) = difference(first, &ours) {
-                    panic!(
-                        "member {home} (the owner) and {door} ({http:?}) answer differently:\n{difference}"
-                    );
-                }
-            }
+        let Some(heard) = &heard else {
+            heard = Some(ours);
+            continue;
+        };
+        if let Some(difference) = difference(heard, &ours) {
+            let (name, door, http) = (test.name, way.door, way.http);
+            panic!(
+                "{name}: member {home} (the owner) and {door:?} ({http:?}) answer differently:\n{difference}"
+            );
         }
     }
-    mesh.stop().await;
+}
+
+/// Asserts that what came in at `front` and isn't its own was forwarded to the owners, and replayed there.
+fn were_forwarded(exchanges: &[Exchange], names: &Names, front: usize, before: &Counts, after: &Counts) {
+    for owner in (0..3).filter(|owner| *owner != front) {
+        let needed = exchanges
+            .iter()
+            .filter(|exchange| owned_by(exchange, names) == Some(owner))
+            .count();
+        let forwarded = after.forwards[front][owner] - before.forwards[front][owner];
+        let replayed = after.replays[owner][front] - before.replays[owner][front];
+        assert!(
+            forwarded >= needed as f64 && replayed >= needed as f64,
+            "member {front} forwarded {forwarded} requests to {owner}, which replayed {replayed} of {needed}"
+        );
+    }
 }
 
 /// The member that has to serve an exchange, if it isn't any.

@@ -2,13 +2,15 @@
 //!
 //! A test is a function of a [`Run`]: one way into a mesh, with repositories and content of its own. The harness runs it
 //! through the owner and through both others, over HTTP/1.1 and HTTP/2, records every exchange and compares: a client
-//! can't tell members apart. The same tests run over failing stores ([`crate::faults`]).
+//! can't tell members apart. The same tests run over failing stores ([`crate::faults`]), and against members and a balancer
+//! that run elsewhere ([`external`]).
 
 mod compare;
 mod conditions;
 mod deletes;
 mod discovery;
 mod errors;
+mod external;
 mod harness;
 mod manifests;
 mod mounts;

@@ -1,6 +1,6 @@
 //! One run of a test: a way into a mesh, repositories and content of its own, and a record of what was said.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use portolan::{
@@ -12,6 +12,7 @@ use super::compare::Exchange;
 use crate::support::{
     client::{Answer, Ask, Broken, Client, Http, Request},
     content::Blob,
+    door::Door,
 };
 
 /// Whether requests may fail.
@@ -77,7 +78,7 @@ impl Run {
     pub(crate) fn new(
         test: &'static str,
         number: usize,
-        door: SocketAddr,
+        door: impl Into<Door>,
         http: Http,
         names: Names,
         home: usize,
@@ -132,8 +133,8 @@ impl Run {
     }
 
     /// The address this run goes in by.
-    pub(crate) fn door(&self) -> SocketAddr {
-        self.client.door
+    pub(crate) fn door(&self) -> Door {
+        self.client.door.clone()
     }
 
     /// Whether what concerns this run's repositories is forwarded.

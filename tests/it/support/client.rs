@@ -1,13 +1,13 @@
 //! A client of the distribution API that hides nothing: every header, every status, no redirect, no retry.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
 use serde_json::Value;
@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::{
     PATIENCE,
     content::{Blob, Manifest},
+    door::{Connector, Door},
 };
 
 /// The body of a request.
@@ -106,10 +107,12 @@ impl Request {
         self
     }
 
-    fn build(&self, door: SocketAddr) -> http::Request<Body> {
-        let mut request = http::Request::builder()
-            .method(self.method.clone())
-            .uri(format!("http://{door}{}", self.target));
+    fn build(&self, door: &Door) -> http::Request<Body> {
+        let mut request = http::Request::builder().method(self.method.clone()).uri(format!(
+            "{}://{door}{}",
+            door.scheme(),
+            self.target
+        ));
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
@@ -267,24 +270,23 @@ impl fmt::Display for Answer {
 /// Talks to one member. Cheap to clone; the clones share connections.
 #[derive(Clone)]
 pub(crate) struct Client {
-    pub(crate) door: SocketAddr,
-    inner: legacy::Client<HttpConnector, Body>,
+    pub(crate) door: Door,
+    inner: legacy::Client<Connector, Body>,
 }
 
 impl Client {
-    pub(crate) fn new(door: SocketAddr, http: Http) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
+    pub(crate) fn new(door: impl Into<Door>, http: Http) -> Self {
+        let door = door.into();
         let inner = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .http2_only(http == Http::Two)
-            .build(connector);
+            .build(door.connector(http));
         Self { door, inner }
     }
 
     /// Sends a request and gives the answer as soon as its head is there.
     pub(crate) async fn open(&self, request: &Request) -> Result<http::Response<Incoming>, Broken> {
-        let sent = self.inner.request(request.build(self.door));
+        let sent = self.inner.request(request.build(&self.door));
         let answer = tokio::time::timeout(PATIENCE, sent)
             .await
             .unwrap_or_else(|_| panic!("no answer within {PATIENCE:?} from {}: {request}", self.door));

@@ -18,7 +18,7 @@ use portolan::{
 
 use super::{
     PATIENCE,
-    client::{Ask as _, Client, Http, Request},
+    client::{Client, Http},
     metrics::Metrics,
     ports::{free_port, loopback},
 };
@@ -27,7 +27,8 @@ use crate::api::Names;
 /// How many members.
 pub(crate) const MEMBERS: usize = 3;
 
-const HASH_KEY: [u8; 16] = *b"loremipsumdolors";
+/// The key of the sample configuration, too.
+pub(crate) const HASH_KEY: [u8; 16] = *b"loremipsumdolors";
 
 /// Another one, under which most repositories have other owners.
 pub(crate) const OTHER_HASH_KEY: [u8; 16] = *b"sitametconsetetu";
@@ -40,6 +41,22 @@ pub(crate) const PART: usize = 64 << 10;
 pub(crate) struct Counts {
     pub(crate) forwards: [[f64; MEMBERS]; MEMBERS],
     pub(crate) replays: [[f64; MEMBERS]; MEMBERS],
+}
+
+impl Counts {
+    /// Those of `members`, each asked by its client.
+    pub(crate) async fn ask(clients: &[Client], members: &[MemberId]) -> Self {
+        let mut counts = Self::default();
+        for (at, client) in clients.iter().enumerate() {
+            let metrics = Metrics::ask(client).await;
+            for (of, peer) in members.iter().enumerate() {
+                let labels = [("peer", peer.as_str()), ("outcome", "answered")];
+                counts.forwards[at][of] = metrics.sum("portolan_forwards_total", &labels);
+                counts.replays[at][of] = metrics.sum("portolan_replays_total", &labels);
+            }
+        }
+        counts
+    }
 }
 
 /// A running mesh.
@@ -235,26 +252,11 @@ impl Mesh {
     }
 
     pub(crate) async fn metrics(&self, member: usize) -> Metrics {
-        let answer = self
-            .client(member)
-            .ask(Request::get("/metrics"))
-            .await
-            .unwrap()
-            .expect(200);
-        Metrics::parse(std::str::from_utf8(&answer.body).unwrap())
+        Metrics::ask(&self.client(member)).await
     }
 
     pub(crate) async fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for at in 0..MEMBERS {
-            let metrics = self.metrics(at).await;
-            for (of, peer) in self.members.iter().enumerate() {
-                let labels = [("peer", peer.as_str()), ("outcome", "answered")];
-                counts.forwards[at][of] = metrics.sum("portolan_forwards_total", &labels);
-                counts.replays[at][of] = metrics.sum("portolan_replays_total", &labels);
-            }
-        }
-        counts
+        Counts::ask(&self.clients(), &self.members).await
     }
 
     /// Ends one member within `bound`; what is still in flight then is cut, and told.

@@ -2,11 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use super::client::{Ask as _, Client, Request};
+
 /// One member's metrics: samples by name with labels.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
+    /// What the member that this client talks to has counted.
+    pub(crate) async fn ask(client: &Client) -> Self {
+        let answer = client.ask(Request::get("/metrics")).await.unwrap().expect(200);
+        Self::parse(std::str::from_utf8(&answer.body).unwrap())
+    }
+
     /// Reads the OpenMetrics text format.
     pub(crate) fn parse(text: &str) -> Self {
         let samples = text

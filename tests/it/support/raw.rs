@@ -1,19 +1,21 @@
 //! HTTP/1.1 by hand, for what a real client's library hides: bodies held back or never finished, `100 Continue`, and
 //! when a connection is closed.
 
-use std::net::SocketAddr;
-
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     time::timeout,
 };
 
-use super::PATIENCE;
+use super::{
+    PATIENCE,
+    client::Http,
+    door::{Door, Wire},
+};
 
 /// A connection on which the test writes and reads what it likes.
 pub(crate) struct Raw {
-    stream: TcpStream,
+    stream: Wire,
+    host: String,
     // Read and not yet taken.
     buffer: Vec<u8>,
 }
@@ -36,22 +38,18 @@ impl Head {
 }
 
 impl Raw {
-    pub(crate) async fn open(door: SocketAddr) -> Self {
-        let stream = TcpStream::connect(door).await.unwrap();
-        stream.set_nodelay(true).unwrap();
+    pub(crate) async fn open(door: impl Into<Door>) -> Self {
+        let door = door.into();
         Self {
-            stream,
+            stream: door.connect(Http::One).await.unwrap(),
+            host: door.to_string(),
             buffer: Vec::new(),
         }
     }
 
     /// Writes a request's head: its first line and headers, without the blank line.
     pub(crate) async fn head(&mut self, lines: &[&str]) {
-        let head = format!(
-            "{}\r\nhost: {}\r\n\r\n",
-            lines.join("\r\n"),
-            self.stream.peer_addr().unwrap()
-        );
+        let head = format!("{}\r\nhost: {}\r\n\r\n", lines.join("\r\n"), self.host);
         self.write(head.as_bytes()).await.unwrap();
     }
 

@@ -1,0 +1,107 @@
+# shellcheck shell=bash
+# A mesh as people run it: three processes of `portolan serve` on SeaweedFS and DynamoDB Local from the sample
+# configuration, and HAProxy before them from the sample of that. Sourced, after report.sh, tools.sh, stores.sh,
+# certificates.sh and mesh.sh; never run.
+
+# Ports and configuration are the samples'; only addresses, certificates and endpoints are replaced.
+cluster_sample=${PORTOLAN_TEST_CLUSTER:-deploy/cluster.json}
+cluster_hosts=(127.0.0.1 127.0.0.2 127.0.0.3)
+balancer_host=127.0.0.4
+balancer=$balancer_host:8080
+
+# cluster_start: the stores, the bucket, three members and the balancer, ready when it returns. Sets what mesh.sh's
+# questions go by.
+cluster_start() {
+  local host
+  [ -x "$portolan" ] || die "there is no $portolan: run cargo build first"
+  tls=$scratch/tls
+  certificates_make "$tls" "${cluster_hosts[@]}" "$balancer_host"
+  stores_start
+  bucket_make "$(sample storage.storageDriver.bucket)"
+  mesh_port=9443 scheme=https mesh_ca=$tls/ca.crt mesh_pair=$tls/127.0.0.1
+  members=()
+  for host in "${cluster_hosts[@]}"; do members+=("$host:$(sample http.port)"); done
+  member_pids=()
+  for host in "${cluster_hosts[@]}"; do member_start "$host"; done
+  for i in 0 1 2; do member_ready "$i"; done
+  balancer_start
+  say "cluster: ${members[*]} are ready, and HAProxy at $balancer"
+}
+
+# member_start HOST
+member_start() {
+  member_configuration "$1" >"$scratch/$1.json"
+  process_start "$logs/member-$1.log" "$portolan" serve "$scratch/$1.json"
+  member_pids+=("$started_pid")
+}
+
+# member_ready NUMBER
+member_ready() {
+  wait_for 30 "${member_pids[$1]}" ask "https://${members[$1]}/readyz" || die "${members[$1]} did not become ready"
+}
+
+# sample KEY: a value of the sample configuration.
+sample() {
+  python3 -c '
+import functools, json, sys
+print(functools.reduce(lambda value, key: value[key], sys.argv[2].split("."), json.load(open(sys.argv[1]))))' \
+    "$cluster_sample" "$1"
+}
+
+# member_configuration HOST: the sample with this machine's addresses, certificates and endpoints.
+member_configuration() {
+  python3 - "$cluster_sample" "$tls" "$1" "127.0.0.1:$s3_port" "127.0.0.1:$dynamodb_port" "${cluster_hosts[@]}" <<'EOF'
+import json, sys
+sample, tls, host, s3, dynamodb, *hosts = sys.argv[1:]
+config = json.load(open(sample))
+config["http"]["address"] = host
+config["http"]["tls"] = {"cert": f"{tls}/{host}.crt", "key": f"{tls}/{host}.key"}
+config["cluster"]["members"] = [f"{host}:{config['http']['port']}" for host in hosts]
+config["cluster"]["tls"]["cacert"] = f"{tls}/ca.crt"
+config["storage"]["storageDriver"]["regionendpoint"] = s3
+config["storage"]["cacheDriver"]["endpoint"] = f"http://{dynamodb}"
+print(json.dumps(config, indent=2))
+EOF
+}
+
+# balancer_start: HAProxy as in deploy/haproxy.cfg, but for the addresses and files, with its log on standard output.
+balancer_start() {
+  local config=$scratch/haproxy.cfg drop=()
+  cat "$tls/$balancer_host.crt" "$tls/$balancer_host.key" >"$tls/balancer.pem"
+  # What only root can do.
+  [ "$(id -u)" -eq 0 ] || drop=(-e '/^ *\(chroot\|user\|group\) /d')
+  sed -e "s|bind \*:8080|bind $balancer|" -e "s|/etc/haproxy/portolan.pem|$tls/balancer.pem|" \
+    -e "s|/etc/haproxy/portolan-ca.crt|$tls/ca.crt|" -e 's|log /dev/log local0|log stdout format raw local0|' \
+    "${drop[@]}" deploy/haproxy.cfg >"$config"
+  check "HAProxy finds nothing to complain of in deploy/haproxy.cfg" balancer_accepts "$config"
+  process_start "$logs/haproxy.log" haproxy -db -f "$config"
+  balancer_pid=$started_pid
+  wait_for 30 "$balancer_pid" ask "https://$balancer/readyz" || die "HAProxy did not become ready"
+}
+
+# A warning is a complaint, too, and leaves the exit status as it is.
+balancer_accepts() {
+  local said
+  said=$(haproxy -c -f "$1" 2>&1) || { echo "$said" && return 1; }
+  [ "$said" = "Configuration file is valid" ] || { echo "$said" && return 1; }
+}
+
+# balancer_counts: a line for each member with the number of requests that HAProxy gave it.
+balancer_counts() {
+  local host
+  for host in "${cluster_hosts[@]}"; do
+    echo "$host $(grep -c " portolan/${host//127.0.0./portolan-} " "$logs/haproxy.log")"
+  done
+}
+
+# cluster_stop: one check a member, that it drains on SIGTERM and says so with exit status 0.
+cluster_stop() {
+  local i status
+  process_stop "$balancer_pid" || true
+  for i in 0 1 2; do
+    status=0
+    process_stop "${member_pids[i]}" || status=$?
+    equal "on SIGTERM ${members[i]} drains and exits with 0" 0 "$status"
+  done
+  stores_stop
+}

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# The way people run it: three processes of `portolan serve` from the sample configuration, on SeaweedFS and DynamoDB
+# Local, behind HAProxy. Everything goes through each member and through HAProxy, which gives each request to the next:
+#
+#   api          every test of the API (tests/it/api), compared between all ways in
+#   conformance  the official OCI suite under two versions of the specification
+#   slow         a blob pulled at 250 KB/s for two minutes through a member that doesn't own it, beside the others
+#
+# usage: tests/shared.sh [api|conformance|slow]...    all of them when none is named; PORTOLAN_TEST_CLUSTER=path takes
+#                                                     another sample configuration
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tests/lib/report.sh
+. tests/lib/tools.sh
+. tests/lib/stores.sh
+. tests/lib/certificates.sh
+. tests/lib/mesh.sh
+. tests/lib/cluster.sh
+. tests/lib/conformance.sh
+
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(slow api conformance)
+for part in "${parts[@]}"; do
+  case $part in api | conformance | slow) ;; *) die "no such part: $part (see the head of $0)" ;; esac
+done
+
+slow_bytes=$((30 << 20))
+
+part_slow() {
+  local location digest content=$scratch/slow
+  slow_repository=$(repository_owned_by "${members[2]}" large/slow)
+  head -c "$slow_bytes" /dev/urandom >"$content"
+  digest=sha256:$(sha256sum "$content" | cut -d ' ' -f 1)
+  location=$(ask -o /dev/null -D - -X POST "https://${members[1]}/v2/$slow_repository/blobs/uploads/" |
+    tr -d '\r' | awk 'tolower($1) == "location:" { print $2 }')
+  check "30 MiB are pushed through ${members[1]} for ${members[2]}" \
+    ask -X PUT -H 'Expect:' -H 'Content-Type: application/octet-stream' -T "$content" \
+    "https://${members[1]}$location?digest=$digest"
+  rm "$content"
+  slow_digest=$digest slow_begin=$SECONDS
+  process_start "$logs/slow.log" slow_pull
+  slow_pid=$started_pid
+}
+
+# Prints the digest of what came, and fails when the transfer did.
+slow_pull() {
+  ask --max-time 300 --limit-rate 250k "https://${members[0]}/v2/$slow_repository/blobs/$slow_digest" | sha256sum
+}
+
+slow_end() {
+  local status=0 digest
+  wait "$slow_pid" || status=$?
+  process_forget "$slow_pid"
+  equal "the slow pull through ${members[0]} ended well" 0 "$status"
+  read -r digest _ <"$logs/slow.log"
+  equal "all of it came as it was pushed$(took "$slow_begin")" "$slow_digest" "sha256:$digest"
+}
+
+# Each test of the API is a check here: it said the same in all ways.
+part_api() {
+  local status=0 begin=$SECONDS name
+  PORTOLAN_TEST_MEMBERS=$(IFS=, && echo "${members[*]}") PORTOLAN_TEST_BALANCER=$balancer PORTOLAN_TEST_CA=$mesh_ca \
+    cargo test --locked --test it external -- --ignored --nocapture >"$logs/api.log" 2>&1 || status=$?
+  while read -r name; do pass "the same through every member and HAProxy: $name"; done < <(sed -n 's/^ok \([a-z0-9_]*\)$/\1/p' "$logs/api.log")
+  while read -r name; do fail "$name"; done < <(sed -n 's/^FAILED \([a-z0-9_]*\)$/\1/p' "$logs/api.log")
+  equal "the tests of the API end well$(took "$begin")" 0 "$status"
+}
+
+part_conformance() {
+  local version entry name
+  for version in 1.1 dev; do
+    for entry in "${members[@]}" "$balancer"; do
+      name=$version-${entry%:*}
+      say "conformance $version by $entry"
+      suite "$version" "$name" "$entry" "$(repository_owned_by "${members[0]}" "conformance/$name/first")" \
+        "$(repository_owned_by "${members[1]}" "conformance/$name/second")"
+    done
+  done
+}
+
+report_begin shared
+need_shared
+cluster_start
+for part in "${parts[@]}"; do "part_$part"; done
+[ -z "${slow_pid:-}" ] || slow_end
+while read -r member count; do
+  check "HAProxy gave $count requests to $member" test "$count" -gt 0
+done < <(balancer_counts)
+cluster_stop
