@@ -13,6 +13,7 @@ mod faults;
 mod history;
 mod imports;
 mod mesh;
+mod models;
 mod ownership;
 mod races;
 mod stores;

@@ -1,0 +1,647 @@
+//! Collection of one blob's content (rules G1 to G4): uploads and a mount that link it, an unlink, collectors, the trash,
+//! readers, and a write that arrives late.
+//!
+//! `registry::links`, `uploads::finish` and `blobs` write the rows that this is about; the collector of digests is as the
+//! rules say it (ARCHITECTURE.md, Ownership), before there is one. The times are steps that may happen whenever the
+//! rules' assumptions allow: a day is longer than a write that is late, the trash waits longer than any reader, and a
+//! client that was told that a blob is there uses it within the grace.
+
+use super::checker::{self, Model, Steps};
+
+/// The rule that is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weakened {
+    Nothing,
+    /// G1: an upload that finds the record condemned makes its own object the content.
+    RevivedWithOwnObject,
+    /// G1: of two equal uploads the second leaves its object where it is.
+    LoserLeavesObject,
+    /// G1: a mount doesn't compare the record.
+    MountIgnoresRecord,
+    /// G2: a link goes without replacing the repository's row.
+    UnlinkIsUnfenced,
+    /// G2: what HEAD finds isn't kept for its client.
+    NotRearmed,
+    /// G3: a record is condemned for a due-row that another collector has done with. (If this one dies then, nobody looks
+    /// at the record again until its last link goes.)
+    CondemnedUnasked,
+    /// G3: the links are looked for before the record is condemned.
+    LinksFirst,
+    /// G3: that the record is condemned is enough; whose condemnation it is doesn't matter.
+    StateIsEnough,
+    /// G3: the record goes whatever it has become.
+    RemovedRegardless,
+    /// G4: the trash is emptied at once.
+    TrashAtOnce,
+    /// G4: the trash is emptied once.
+    TrashOnce,
+}
+
+const REPOSITORIES: usize = 3;
+const UPLOADS: usize = 2;
+const COLLECTORS: usize = 2;
+
+/// Which processes there are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cast {
+    uploads: usize,
+    late: bool,
+    mounts: bool,
+    unlinks: bool,
+    /// A manifest is pushed, whose client asked for the blob before, or didn't.
+    pushes: bool,
+    heads: bool,
+    reads: bool,
+    collectors: usize,
+    crashes: u8,
+}
+
+struct Collection {
+    cast: Cast,
+    weakened: Weakened,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct State {
+    record: Option<Record>,
+    links: [Option<Link>; REPOSITORIES],
+    /// The version of the first repository's row, and whether a manifest there refers to the blob.
+    row: u8,
+    has_manifest: bool,
+    /// Objects that are there, and that are yet to arrive, by the upload that writes them.
+    objects: [bool; UPLOADS],
+    late: [bool; UPLOADS],
+    trash: [Trash; UPLOADS],
+    /// The version of the due-row that says to look at the digest; 0 when there is none.
+    due: u8,
+    /// The next version that is drawn.
+    fresh: u8,
+    crashes: u8,
+    uploads: [Upload; UPLOADS],
+    mount: Mount,
+    unlink: Unlink,
+    push: Push,
+    read: Read,
+    collectors: [Collector; COLLECTORS],
+    broken: Option<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Record {
+    is_live: bool,
+    object: usize,
+    version: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Link {
+    object: usize,
+    version: u8,
+    // Its grace is over.
+    is_old: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Trash {
+    Not,
+    First,
+    Second,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Upload {
+    Put,
+    Publish(Option<Record>),
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Mount {
+    Look,
+    Link(Record),
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Unlink {
+    Row,
+    Link { row: u8 },
+    Manifests { row: u8, link: Link },
+    Commit { row: u8, link: Link },
+    Over,
+}
+
+/// A client that asks for the blob (unless it knows), and pushes a manifest with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Push {
+    Head,
+    Row,
+    Link { row: u8 },
+    Commit { row: u8 },
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Read {
+    Link,
+    Object(usize),
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Collector {
+    Idle,
+    Record { due: u8 },
+    Condemn { due: u8, record: Record },
+    Links { due: u8, record: Record },
+    Decide { due: u8, record: Record, linked: bool },
+}
+
+impl State {
+    fn version(&mut self) -> u8 {
+        self.fresh += 1;
+        assert!(self.fresh < 30, "something goes round for ever");
+        self.fresh
+    }
+
+    fn link(&mut self, repository: usize, object: usize) {
+        let version = self.version();
+        self.links[repository] = Some(Link {
+            object,
+            version,
+            is_old: false,
+        });
+    }
+
+    fn throw_away(&mut self, object: usize) {
+        self.trash[object] = Trash::First;
+    }
+
+    /// The due-row goes, unless it was written anew.
+    fn done(&mut self, due: u8) {
+        if self.due == due {
+            self.due = 0;
+        }
+    }
+}
+
+impl Collection {
+    fn upload(&self, state: &State, at: usize, steps: &mut Steps<State>) {
+        let mut next = state.clone();
+        match state.uploads[at] {
+            Upload::Put => {
+                if self.cast.late {
+                    // The put isn't answered: the session is given up, and what may come of it is trash.
+                    let mut late = state.clone();
+                    late.late[at] = true;
+                    late.throw_away(at);
+                    late.uploads[at] = Upload::Over;
+                    steps.push(("an upload gives up waiting for its object", late));
+                }
+                next.objects[at] = true;
+                next.uploads[at] = Upload::Publish(None);
+                steps.push(("an object is put", next));
+            }
+            Upload::Publish(seen) if seen != state.record => {
+                next.uploads[at] = Upload::Publish(state.record);
+                steps.push(("an upload finds the record", next));
+            }
+            Upload::Publish(seen) => {
+                let (is_live, object, version) = match seen {
+                    None => (true, at, next.version()),
+                    Some(record) if record.is_live => (true, record.object, record.version),
+                    Some(_) if self.weakened == Weakened::RevivedWithOwnObject => (true, at, next.version()),
+                    Some(record) => (true, record.object, next.version()),
+                };
+                next.record = Some(Record {
+                    is_live,
+                    object,
+                    version,
+                });
+                next.link(at, object);
+                if object != at && self.weakened != Weakened::LoserLeavesObject {
+                    next.throw_away(at);
+                }
+                next.uploads[at] = Upload::Over;
+                steps.push(("an upload is published", next));
+            }
+            Upload::Over => {}
+        }
+    }
+
+    fn mount(&self, state: &State, steps: &mut Steps<State>) {
+        let mut next = state.clone();
+        match state.mount {
+            Mount::Look => {
+                next.mount = match (state.links[0], state.record) {
+                    (Some(_), Some(record)) => Mount::Link(record),
+                    _ => Mount::Over,
+                };
+                steps.push(("a mount looks", next));
+            }
+            Mount::Link(record) => {
+                if self.weakened == Weakened::MountIgnoresRecord {
+                    next.link(2, record.object);
+                } else if state.record == Some(record) {
+                    if !record.is_live {
+                        let version = next.version();
+                        next.record = Some(Record {
+                            is_live: true,
+                            version,
+                            ..record
+                        });
+                    }
+                    next.link(2, record.object);
+                } else {
+                    next.mount = Mount::Look;
+                    steps.push(("a mount looks again", next));
+                    return;
+                }
+                next.mount = Mount::Over;
+                steps.push(("a blob is mounted", next));
+            }
+            Mount::Over => {}
+        }
+    }
+
+    /// The sweep of a link that no manifest uses (`blobs::Unlink`, and the grace).
+    fn unlink(&self, state: &State, steps: &mut Steps<State>) {
+        let mut next = state.clone();
+        match state.unlink {
+            Unlink::Row => {
+                next.unlink = Unlink::Link { row: state.row };
+                steps.push(("an unlink reads the row", next));
+            }
+            Unlink::Link { row } => {
+                if let Some(link) = state.links[0].filter(|link| link.is_old) {
+                    next.unlink = Unlink::Manifests { row, link };
+                    steps.push(("an unlink finds the grace over", next));
+                }
+            }
+            Unlink::Manifests { row, link } => {
+                next.unlink = match state.has_manifest {
+                    true => Unlink::Over,
+                    false => Unlink::Commit { row, link },
+                };
+                steps.push(("an unlink looks for manifests", next));
+            }
+            Unlink::Commit { row, link } => {
+                let is_fenced = self.weakened != Weakened::UnlinkIsUnfenced;
+                if state.links[0] == Some(link) && (state.row == row || !is_fenced) {
+                    if is_fenced {
+                        next.row = next.version();
+                    }
+                    next.links[0] = None;
+                    next.due = next.version();
+                    next.unlink = Unlink::Over;
+                    steps.push(("a link goes", next));
+                } else {
+                    next.unlink = Unlink::Row;
+                    steps.push(("an unlink is refused", next));
+                }
+            }
+            Unlink::Over => {}
+        }
+    }
+
+    fn push(&self, state: &State, steps: &mut Steps<State>) {
+        let mut next = state.clone();
+        match state.push {
+            Push::Head => {
+                if let Some(link) = state.links[0] {
+                    if self.weakened != Weakened::NotRearmed && link.is_old {
+                        next.link(0, link.object);
+                    }
+                    next.push = Push::Row;
+                    steps.push(("HEAD says that the blob is there", next));
+                }
+            }
+            Push::Row => {
+                next.push = Push::Link { row: state.row };
+                steps.push(("a push reads the row", next));
+            }
+            Push::Link { row } => {
+                next.push = match state.links[0] {
+                    Some(_) => Push::Commit { row },
+                    None => Push::Over,
+                };
+                if state.links[0].is_none() && self.cast.heads {
+                    next.broken = Some("a blob that HEAD found isn't there for the manifest");
+                }
+                steps.push(("a push looks for the blob", next));
+            }
+            Push::Commit { row } if row == state.row => {
+                next.row = next.version();
+                next.has_manifest = true;
+                next.push = Push::Over;
+                steps.push(("a manifest is there", next));
+            }
+            Push::Commit { .. } => {
+                next.push = Push::Row;
+                steps.push(("a push is refused", next));
+            }
+            Push::Over => {}
+        }
+    }
+
+    fn read(&self, state: &State, steps: &mut Steps<State>) {
+        let mut next = state.clone();
+        match (state.read, state.links[0]) {
+            (Read::Link, Some(link)) => {
+                next.read = Read::Object(link.object);
+                steps.push(("a pull finds the link", next));
+            }
+            (Read::Object(object), _) => {
+                if !state.objects[object] {
+                    next.broken = Some("a pull that found the link doesn't find the object");
+                }
+                next.read = Read::Over;
+                steps.push(("a pull reads the object", next));
+            }
+            (Read::Link, None) | (Read::Over, _) => {}
+        }
+    }
+
+    fn collect(&self, state: &State, at: usize, steps: &mut Steps<State>) {
+        let mut next = state.clone();
+        let now = &mut next.collectors[at];
+        let step = match state.collectors[at] {
+            Collector::Idle if state.due == 0 => return,
+            Collector::Idle => {
+                *now = Collector::Record { due: state.due };
+                "a collector finds work"
+            }
+            Collector::Record { due } => {
+                match state.record {
+                    None => {
+                        *now = Collector::Idle;
+                        next.done(due);
+                    }
+                    Some(record) if record.is_live && self.weakened != Weakened::LinksFirst => {
+                        *now = Collector::Condemn { due, record };
+                    }
+                    // One that was condemned before, perhaps by a collector that died, goes on from here.
+                    Some(record) => *now = Collector::Links { due, record },
+                }
+                "a collector reads the record"
+            }
+            Collector::Condemn { due, record } => {
+                let is_asked_for = state.due == due || self.weakened == Weakened::CondemnedUnasked;
+                if state.record == Some(record) && is_asked_for {
+                    let version = next.version();
+                    let condemned = Record {
+                        is_live: false,
+                        version,
+                        ..record
+                    };
+                    next.record = Some(condemned);
+                    next.collectors[at] = Collector::Links {
+                        due,
+                        record: condemned,
+                    };
+                } else {
+                    *now = Collector::Idle;
+                }
+                "the record is condemned"
+            }
+            Collector::Links { due, record } => {
+                let linked = state.links.iter().any(Option::is_some);
+                *now = Collector::Decide { due, record, linked };
+                "a collector looks for links"
+            }
+            Collector::Decide { due, record, linked } => {
+                *now = Collector::Idle;
+                self.decide(&mut next, due, record, linked);
+                "a collector decides"
+            }
+        };
+        if state.crashes > 0 && state.collectors[at] != Collector::Idle {
+            let mut crashed = state.clone();
+            crashed.crashes -= 1;
+            crashed.collectors[at] = Collector::Idle;
+            steps.push(("a collector crashes", crashed));
+        }
+        steps.push((step, next));
+    }
+
+    fn decide(&self, state: &mut State, due: u8, record: Record, linked: bool) {
+        let is_that = match self.weakened {
+            Weakened::StateIsEnough => state.record.is_some_and(|now| !now.is_live),
+            Weakened::RemovedRegardless => state.record.is_some(),
+            _ => state.record == Some(record),
+        };
+        match (is_that, linked) {
+            (true, true) => {
+                let version = state.version();
+                state.record = Some(Record {
+                    is_live: true,
+                    version,
+                    ..record
+                });
+                state.done(due);
+            }
+            (true, false) => {
+                state.record = None;
+                state.throw_away(record.object);
+                state.done(due);
+            }
+            // Someone came first; the due-row stays until somebody has seen to it.
+            (false, _) => {}
+        }
+    }
+
+    fn time(&self, state: &State, steps: &mut Steps<State>) {
+        let pushes = matches!(state.push, Push::Row | Push::Link { .. } | Push::Commit { .. });
+        if self.cast.unlinks && !(pushes && self.cast.heads) {
+            let links = state.links[0];
+            if let Some(link) = links.filter(|link| !link.is_old && !state.has_manifest) {
+                let mut next = state.clone();
+                next.links[0] = Some(Link { is_old: true, ..link });
+                steps.push(("the grace passes", next));
+            }
+        }
+        for object in 0..UPLOADS {
+            if state.late[object] {
+                let mut next = state.clone();
+                (next.late[object], next.objects[object]) = (false, true);
+                steps.push(("an object arrives late", next));
+            }
+            let mut next = state.clone();
+            next.objects[object] = false;
+            let is_read = state.read == Read::Object(object) && self.weakened != Weakened::TrashAtOnce;
+            match state.trash[object] {
+                Trash::First if !is_read => {
+                    next.trash[object] = match self.weakened {
+                        Weakened::TrashOnce => Trash::Not,
+                        _ => Trash::Second,
+                    };
+                    steps.push(("the trash is emptied", next));
+                }
+                Trash::Second if !state.late[object] => {
+                    next.trash[object] = Trash::Not;
+                    steps.push(("the trash is emptied again, a day later", next));
+                }
+                Trash::First | Trash::Second | Trash::Not => {}
+            }
+        }
+    }
+}
+
+impl Model for Collection {
+    type State = State;
+
+    fn start(&self) -> State {
+        let Cast {
+            mounts,
+            unlinks,
+            pushes,
+            heads,
+            reads,
+            uploads,
+            crashes,
+            ..
+        } = self.cast;
+        let mut state = State {
+            record: None,
+            links: [None; REPOSITORIES],
+            row: 0,
+            has_manifest: false,
+            objects: [false; UPLOADS],
+            late: [false; UPLOADS],
+            trash: [Trash::Not; UPLOADS],
+            due: 0,
+            fresh: 0,
+            crashes,
+            uploads: [Upload::Over; UPLOADS],
+            mount: if mounts { Mount::Look } else { Mount::Over },
+            unlink: if unlinks { Unlink::Row } else { Unlink::Over },
+            push: match (pushes, heads) {
+                (true, true) => Push::Head,
+                (true, false) => Push::Row,
+                (false, _) => Push::Over,
+            },
+            read: if reads { Read::Link } else { Read::Over },
+            collectors: [Collector::Idle; COLLECTORS],
+            broken: None,
+        };
+        state.uploads[..uploads].fill(Upload::Put);
+        state
+    }
+
+    fn next(&self, state: &State, steps: &mut Steps<State>) {
+        for at in 0..UPLOADS {
+            self.upload(state, at, steps);
+        }
+        self.mount(state, steps);
+        self.unlink(state, steps);
+        self.push(state, steps);
+        self.read(state, steps);
+        for at in 0..self.cast.collectors {
+            self.collect(state, at, steps);
+        }
+        self.time(state, steps);
+    }
+
+    fn broken(&self, state: &State) -> Option<&'static str> {
+        for link in state.links.iter().flatten() {
+            match state.record {
+                None => return Some("a link has no record"),
+                Some(record) if record.object != link.object => {
+                    return Some("a link's object isn't the record's");
+                }
+                Some(_) if !state.objects[link.object] => return Some("a link has no object"),
+                Some(_) => {}
+            }
+        }
+        if state
+            .record
+            .is_some_and(|record| state.trash[record.object] != Trash::Not)
+        {
+            return Some("a record's object is in the trash");
+        }
+        if state.has_manifest && state.links[0].is_none() {
+            return Some("a manifest's blob is gone");
+        }
+        state.broken
+    }
+
+    fn stuck(&self, state: &State) -> Option<&'static str> {
+        let linked = state.links.iter().any(Option::is_some);
+        for object in 0..UPLOADS {
+            let is_named = state.record.is_some_and(|record| record.object == object);
+            if state.objects[object] && !is_named {
+                return Some("an object that nothing names stays");
+            }
+        }
+        match state.record {
+            Some(record) if !record.is_live => Some("a record stays condemned"),
+            Some(_) if !linked => Some("content that nothing links stays"),
+            Some(_) | None => None,
+        }
+    }
+}
+
+fn casts() -> [Cast; 6] {
+    let one = Cast {
+        uploads: 1,
+        unlinks: true,
+        collectors: 1,
+        ..Cast::default()
+    };
+    [
+        Cast { late: true, ..one },
+        Cast {
+            reads: true,
+            mounts: true,
+            ..one
+        },
+        Cast { pushes: true, ..one },
+        Cast {
+            pushes: true,
+            heads: true,
+            crashes: 1,
+            ..one
+        },
+        Cast {
+            uploads: 2,
+            collectors: 2,
+            ..one
+        },
+        Cast {
+            uploads: 2,
+            mounts: true,
+            collectors: 2,
+            crashes: 1,
+            ..one
+        },
+    ]
+}
+
+fn models(weakened: Weakened) -> impl Iterator<Item = Collection> {
+    casts().into_iter().map(move |cast| Collection { cast, weakened })
+}
+
+#[test]
+fn what_is_linked_is_whole_and_what_is_not_goes() {
+    checker::holds("collection", models(Weakened::Nothing));
+}
+
+#[test]
+fn each_rule_of_collection_is_needed() {
+    use Weakened::*;
+    for weakened in [
+        RevivedWithOwnObject,
+        LoserLeavesObject,
+        MountIgnoresRecord,
+        UnlinkIsUnfenced,
+        NotRearmed,
+        CondemnedUnasked,
+        LinksFirst,
+        StateIsEnough,
+        RemovedRegardless,
+        TrashAtOnce,
+        TrashOnce,
+    ] {
+        checker::breaks(&format!("collection, {weakened:?}"), models(weakened));
+    }
+}
