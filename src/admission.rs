@@ -81,8 +81,53 @@ pub struct Identity {
 
 /// What the caller may do, as actions on named repositories. Whether a push creates or overwrites a tag is only known
 /// inside the owner's transaction, so the set travels, not a yes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Grants(BTreeMap<RepoName, Vec<Action>>);
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    actions: BTreeMap<RepoName, Vec<Action>>,
+    visible: Visible,
+}
+
+/// Which repositories a caller may read, where a request names none: for the catalogue, and for a mount that doesn't say
+/// from where.
+#[derive(Clone, Default)]
+pub enum Visible {
+    /// None.
+    #[default]
+    Nothing,
+    /// Every one, also those that are yet to come. Only this crosses the mesh: all else is decided where it is asked.
+    Everything,
+    /// Those for which this is true.
+    Those(Arc<dyn Fn(&RepoName) -> bool + Send + Sync>),
+}
+
+impl Visible {
+    /// Whether `repository` is among them.
+    pub fn includes(&self, repository: &RepoName) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Everything => true,
+            Self::Those(includes) => includes(repository),
+        }
+    }
+
+    /// Whether it is everything.
+    pub fn is_everything(&self) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Nothing | Self::Those(_) => false,
+        }
+    }
+}
+
+impl fmt::Debug for Visible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "Nothing",
+            Self::Everything => "Everything",
+            Self::Those(_) => "Those",
+        })
+    }
+}
 
 impl Grants {
     /// No rights at all.
@@ -92,7 +137,7 @@ impl Grants {
 
     /// Adds `actions` on `repository`.
     pub fn grant(&mut self, repository: RepoName, actions: impl IntoIterator<Item = Action>) {
-        let held = self.0.entry(repository).or_default();
+        let held = self.actions.entry(repository).or_default();
         for action in actions {
             if !held.contains(&action) {
                 held.push(action);
@@ -102,14 +147,24 @@ impl Grants {
 
     /// Whether `action` is allowed on `repository`.
     pub fn allows(&self, repository: &RepoName, action: Action) -> bool {
-        self.0
+        self.actions
             .get(repository)
             .is_some_and(|actions| actions.contains(&action))
     }
 
+    /// Lets the caller see what is `visible`.
+    pub fn show(&mut self, visible: Visible) {
+        self.visible = visible;
+    }
+
+    /// What the caller sees of repositories that the request doesn't name.
+    pub fn visible(&self) -> &Visible {
+        &self.visible
+    }
+
     /// Every repository with its actions.
     pub fn iter(&self) -> impl Iterator<Item = (&RepoName, &[Action])> {
-        self.0
+        self.actions
             .iter()
             .map(|(repository, actions)| (repository, actions.as_slice()))
     }

@@ -15,6 +15,7 @@ use super::{
     serve::until_told, signals::Signals,
 };
 use crate::{
+    auth::GateSpec,
     config::{Limits, MeshTls, PairSource},
     placement::{HashKey, MemberId},
 };
@@ -103,6 +104,7 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
             id: id.clone(),
             public: SocketAddr::new(*ip, options.port),
             public_tls: None,
+            gate: GateSpec::default(),
             mesh: Some(MeshSpec {
                 listen: SocketAddr::new(*ip, options.mesh_port),
                 members: names.clone(),

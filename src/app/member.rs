@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{MemberSpec, MeshSpec, StartError, Stores};
 use crate::{
     admission::Service,
-    auth::AllowAnonymous,
+    auth::Gate,
     config::Limits,
     http::{self, FrontLimits, FrontParts, Probes, ServerLimits},
     mesh::{Mesh, MeshServer, MeshSettings, Peers, Readiness},
@@ -28,6 +28,7 @@ pub struct App {
     probes: Probes,
     public: Listener,
     front: http::Front,
+    gate: Arc<Gate>,
     mesh: Option<MeshDoor>,
     limits: Limits,
 }
@@ -67,6 +68,7 @@ impl App {
             id,
             public,
             public_tls,
+            gate,
             mesh,
             limits,
         } = spec;
@@ -81,6 +83,7 @@ impl App {
             member: id.clone(),
             incarnation: view.incarnation(),
         };
+        let gate = Arc::new(Gate::new(gate, stores.meta.clone(), &limits)?);
         let registry = Registry::new(stores.clone(), holder, settings(&limits));
         let local = http::local(Arc::new(registry));
         let (router, mesh) = match mesh {
@@ -102,7 +105,7 @@ impl App {
         let public = Listener::bind("public", public, tls, public_settings(&limits)).await?;
         let front = http::front(FrontParts {
             me: id.clone(),
-            authority: Arc::new(AllowAnonymous),
+            gate: gate.clone(),
             probes: probes.clone(),
             metrics: metrics.clone(),
             limits: FrontLimits::from(&limits),
@@ -115,6 +118,7 @@ impl App {
             probes,
             public,
             front,
+            gate,
             mesh,
             limits,
         })
@@ -129,6 +133,7 @@ impl App {
             probes,
             public,
             front,
+            gate,
             mesh,
             limits,
         } = self;
@@ -136,6 +141,7 @@ impl App {
         if let Some(door) = mesh {
             door.serve(&drain).await;
         }
+        drain.spawn("files with passwords and policies", gate.watch(drain.clone()));
         let address = public.address();
         let serving = drain.clone();
         drain.spawn("public listener", async move {

@@ -24,6 +24,7 @@ pub use self::{
 };
 pub use crate::registry::Stores;
 use crate::{
+    auth::FileFault,
     config::identity::IdentityError,
     net::{BindError, TlsError},
     storage::StoreError,
@@ -38,6 +39,9 @@ pub enum StartError {
     /// A certificate can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A file with passwords, keys or policies can't be used.
+    #[error(transparent)]
+    Access(#[from] FileFault),
     /// Nobody knows which member this is.
     #[error(transparent)]
     Identity(#[from] IdentityError),

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use super::{App, Embedded, MemberSpec, MeshSpec, Running, StartError, signals::Signals, spec::public_tls};
 use crate::{
+    auth::GateSpec,
     config::{Cluster, Config, Limits, Listen, ListenAddress, Storage, identity::Machine},
     placement::MemberId,
 };
@@ -65,6 +66,11 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         id,
         public,
         public_tls: config.public_tls.as_ref().map(public_tls),
+        gate: GateSpec {
+            logins: config.logins.clone(),
+            access: config.access.clone(),
+            source: config.source.clone(),
+        },
         mesh: config
             .cluster
             .as_ref()

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::{
+    auth::GateSpec,
     config::{Limits, MeshTls, Timeouts},
     net::{CertificateFiles, ClientCertificates, ServerSpec, TlsVersions},
     placement::{HashKey, MemberId},
@@ -17,6 +18,8 @@ pub struct MemberSpec {
     pub public: SocketAddr,
     /// How they do; `None` is plain HTTP.
     pub public_tls: Option<ServerSpec>,
+    /// How one logs in, and who may do what.
+    pub gate: GateSpec,
     /// The mesh it belongs to; `None` is a member by itself.
     pub mesh: Option<MeshSpec>,
     /// Every bound.
@@ -43,6 +46,7 @@ impl MemberSpec {
             id,
             public,
             public_tls: None,
+            gate: GateSpec::default(),
             mesh: None,
             limits: Limits::default(),
         }

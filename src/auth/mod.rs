@@ -1,54 +1,85 @@
 //! Who asks, and what they may do: decided once, at the front.
 //!
-//! Deliberately absent: users. Everyone is anonymous and may do everything until policies come; what is fixed here is
-//! where they will decide, from what, and what they give.
+//! A request's evidence (a header, a certificate) goes to the [`Authenticator`]s in a fixed order; the [`Gate`] holds
+//! what they find against the configured [`AccessControl`](crate::config::AccessControl) and answers with a
+//! [`Decision`]. Files with passwords, keys and policies are read again when they change. docs/access.md is for those
+//! who configure it.
+//!
+//! Deliberately absent: what a route means, HTTP answers, and owners: an owner gets the decision, never the evidence.
 
-use async_trait::async_trait;
-use http::HeaderMap;
+mod api_keys;
+mod authenticator;
+mod bearer;
+mod certificate;
+mod challenge;
+mod credentials;
+mod gate;
+mod hashing;
+mod htpasswd;
+mod policy;
+#[cfg(test)]
+mod tests;
+mod watched;
 
+use http::{HeaderMap, HeaderValue};
+use rustls::pki_types::CertificateDer;
+
+pub use self::{
+    api_keys::{ApiKey, ApiKeyError, ApiKeys, NewApiKey, Scope, ScopeError},
+    authenticator::{Authenticator, Evidence, Login, Verdict, Via},
+    credentials::Credentials,
+    gate::{Gate, GateSpec},
+    watched::FileFault,
+};
 use crate::{
     admission::{Grants, Identity},
-    oci::{Action, Route},
+    oci::Route,
 };
 
+/// What a request shows of who sends it.
+#[derive(Clone, Copy)]
+pub struct Caller<'a> {
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// The certificates of its connection, verified, the client's own first.
+    pub certificates: Option<&'a [CertificateDer<'static>]>,
+}
+
+/// What somebody wants.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    /// A request of the distribution API.
+    Route(&'a Route),
+    /// To list, make or revoke API keys of their own.
+    ApiKeys,
+    /// To read `/metrics`.
+    Metrics,
+}
+
 /// A decision about a request that may go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Decision {
     /// Who asks.
     pub identity: Identity,
-    /// What they may do in the repositories the route names.
+    /// What they may do in the repositories the route names, and which others they see.
     pub grants: Grants,
+    /// How one could log in, for an answer to who hasn't but might want to.
+    pub challenges: Vec<HeaderValue>,
 }
 
 /// Why a request may not go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum AuthError {
+    /// Nobody knows who asks, or what proves it is wrong, or it proves too little; these say how it is done.
+    #[error("authentication is required")]
+    Unauthenticated(Vec<HeaderValue>),
     /// They may not.
     #[error("the requested access is denied")]
     Denied,
-}
-
-/// Decides about requests.
-#[async_trait]
-pub trait Authority: Send + Sync + 'static {
-    /// Who asks with these headers, and what they may do in the repositories of `route`.
-    async fn decide(&self, headers: &HeaderMap, route: &Route) -> Result<Decision, AuthError>;
-}
-
-/// Lets everyone do everything, as nobody.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AllowAnonymous;
-
-#[async_trait]
-impl Authority for AllowAnonymous {
-    async fn decide(&self, _headers: &HeaderMap, route: &Route) -> Result<Decision, AuthError> {
-        let mut grants = Grants::none();
-        for permission in route.permissions() {
-            grants.grant(permission.repository, Action::ALL);
-        }
-        Ok(Decision {
-            identity: Identity::default(),
-            grants,
-        })
-    }
+    /// Too many logins wait for their passwords to be compared.
+    #[error("too many logins at once")]
+    Busy,
+    /// What is needed to find out can't be asked.
+    #[error("logins can't be checked")]
+    Unavailable(#[source] crate::storage::StoreError),
 }

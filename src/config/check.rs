@@ -8,6 +8,7 @@ use super::{
     duration,
     fault::{Fault, FaultKind},
     keys::{self, Key, Kind, Verdict},
+    secret,
     tree::{Node, Value},
 };
 
@@ -43,6 +44,8 @@ pub(crate) struct Checked {
     pub(crate) faults: Vec<Fault>,
     /// Remarks on what was accepted.
     pub(crate) warnings: Vec<String>,
+    /// Objects whose keys are the user's names, as they stand.
+    maps: BTreeMap<&'static str, Node>,
     /// Rows without effect that were used, by the reason: one warning a reason.
     unused: BTreeMap<&'static str, Vec<&'static str>>,
 }
@@ -152,6 +155,9 @@ impl Checked {
         let setting = match (key.kind, &node.value) {
             (Kind::Any, _) => return,
             (Kind::Object | Kind::Section | Kind::Map, Value::Object(members)) => {
+                if (key.kind, mode) == (Kind::Map, Mode::Judge) {
+                    self.maps.insert(key.path, node.clone());
+                }
                 self.object(
                     members,
                     Place {
@@ -163,6 +169,8 @@ impl Checked {
                 Ok(Setting::Present)
             }
             (Kind::List, Value::List(elements)) => return self.list(key, path, elements, mode),
+            (Kind::Secret, Value::Object(_)) if mode == Mode::Quiet => return,
+            (Kind::Secret, Value::Object(members)) => secret::pointed_to(members).map(Setting::Text),
             (kind, value) => read(kind, value),
         };
         if mode == Mode::Quiet {
@@ -279,6 +287,15 @@ impl Checked {
         }
     }
 
+    /// The members of an object whose keys are the user's names: what is in them has been checked, but for their own
+    /// meaning.
+    pub(crate) fn entries(&self, path: &'static str) -> Vec<(String, Node)> {
+        match self.maps.get(path).map(|node| &node.value) {
+            Some(Value::Object(members)) => members.clone(),
+            Some(_) | None => Vec::new(),
+        }
+    }
+
     /// A string that must be there; that it isn't is a fault, unless the key already has one.
     pub(crate) fn required(&mut self, path: &'static str, why: &str) -> Option<String> {
         let text = self.text(path);
@@ -293,6 +310,11 @@ impl Checked {
     pub(crate) fn refuse(&mut self, kind: FaultKind, path: &'static str, problem: impl Into<String>) {
         let line = self.found(path).map(|found| found.line);
         self.fault(kind, path, line, problem.into());
+    }
+
+    /// A fault at a path with a name of the user's.
+    pub(crate) fn refuse_at(&mut self, kind: FaultKind, path: &str, line: u32, problem: String) {
+        self.fault(kind, path, Some(line), problem);
     }
 
     /// A fault at one element of a list.
@@ -419,7 +441,8 @@ impl fmt::Display for Expected {
             Kind::Object | Kind::Section | Kind::Map => "an object",
             Kind::List => "a list of objects",
             Kind::Any => "anything",
-            Kind::Text | Kind::Secret => "a string",
+            Kind::Text => "a string",
+            Kind::Secret => "a string, or an object with file or env",
             Kind::Texts => "a list of strings",
             Kind::Bool => "true or false",
             Kind::Int => "a whole number",

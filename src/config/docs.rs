@@ -30,7 +30,7 @@ fn value(kind: Kind) -> String {
         Kind::List => "list of objects".to_owned(),
         Kind::Any => "anything".to_owned(),
         Kind::Text => "string".to_owned(),
-        Kind::Secret => "string, never shown".to_owned(),
+        Kind::Secret => "string, never shown, or `{file}`, `{env}`".to_owned(),
         Kind::Texts => "list of strings".to_owned(),
         Kind::Bool => "boolean".to_owned(),
         Kind::Int | Kind::Number => "number".to_owned(),

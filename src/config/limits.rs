@@ -46,6 +46,21 @@ pub struct Limits {
     /// Time for a handler that doesn't carry a body, from admission to the head of the answer.
     pub request_deadline: Duration,
 
+    // --- Logins ---
+    /// Logins whose password waits to be compared with its bcrypt hash; more get 429. Comparing is done by a quarter of
+    /// the processors.
+    pub password_checks_waiting: usize,
+    /// Time for which a password that was right isn't compared again.
+    pub password_remembered: Duration,
+    /// Passwords that are remembered like this at once, as keyed hashes.
+    pub passwords_remembered: usize,
+    /// Failed logins that wait for `http.auth.failDelay` at once; more get 429.
+    pub failed_logins_delayed: usize,
+    /// API keys of one user.
+    pub api_keys_per_user: usize,
+    /// Time between two looks at files with passwords, keys of tokens and policies.
+    pub file_check_interval: Duration,
+
     // --- What a request may carry ---
     /// Bytes of a manifest's body kept inline in its row; larger ones are objects (a DynamoDB item has at most 400 KB).
     pub manifest_inline_bytes: usize,
@@ -158,6 +173,13 @@ impl Default for Limits {
             linger_bytes: 64 * 1024 * 1024,
             linger_time: Duration::from_secs(2),
             request_deadline: Duration::from_secs(60),
+
+            password_checks_waiting: 1_024,
+            password_remembered: Duration::from_secs(60),
+            passwords_remembered: 4_096,
+            failed_logins_delayed: 4_096,
+            api_keys_per_user: 100,
+            file_check_interval: Duration::from_secs(2),
 
             manifest_inline_bytes: 32 * KIB,
 

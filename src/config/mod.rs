@@ -3,8 +3,9 @@
 //! `tree` reads JSON and YAML with line numbers, `keys` is the table of every key there is, `check` walks the one by
 //! the other, `valid` builds the types of `model` and finds contradictions. [`identity`] answers which member this
 //! process is; [`limits`] holds every bound of the program. Deliberately absent: opening certificates, resolving peers,
-//! asking stores (`verify` and the start do), environment variables, and defaults that depend on the machine.
+//! asking stores (`verify` and the start do), the environment (but for secrets that a file points there for), and defaults that depend on the machine.
 
+pub mod access;
 mod check;
 mod docs;
 mod duration;
@@ -22,6 +23,7 @@ mod tests;
 
 use std::path::Path;
 
+pub use access::{AccessControl, Logins};
 pub use docs::keys_as_markdown;
 pub use fault::{ConfigErrors, Fault, FaultKind};
 pub use limits::Limits;

@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use super::{limits::Limits, secret::Secret};
+use super::{
+    access::{AccessControl, Logins},
+    limits::Limits,
+    secret::Secret,
+};
 use crate::placement::{HashKey, MemberId};
 
 /// The whole configuration of one member.
@@ -20,6 +24,10 @@ pub struct Config {
     pub listen: Listen,
     /// The certificate of the public listener, and the CA of its clients.
     pub public_tls: Option<TlsFiles>,
+    /// How one logs in.
+    pub logins: Logins,
+    /// Who may do what; `None` is everything for who has logged in, or for everybody where nobody can.
+    pub access: Option<AccessControl>,
     /// Where content and metadata are.
     pub storage: Storage,
     /// Time-outs of the public listener.
@@ -43,6 +51,8 @@ impl Config {
                 port: 5000,
             },
             public_tls: None,
+            logins: Logins::default(),
+            access: None,
             storage: Storage::Embedded { root },
             timeouts: Timeouts::default(),
             log: Log::default(),
@@ -256,6 +266,8 @@ pub struct Log {
     pub level: LogLevel,
     /// Whereto.
     pub output: LogOutput,
+    /// Whereto a line for every change goes; `None` is nowhere.
+    pub audit: Option<LogOutput>,
 }
 
 /// How much is logged.

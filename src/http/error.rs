@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::{
     admission::{self, Body, BodyError, Failure, RequestId},
-    auth::AuthError,
+    auth::{ApiKeyError, AuthError},
     oci::{ErrorCode, ManifestError, MediaTypeError, RangeError, RepoName, RouteError, UploadId},
     registry::RegistryError,
     storage::StoreErrorKind,
@@ -81,7 +81,9 @@ impl Answer {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.extend(self.headers.into_iter().map(|(name, value)| (Some(name), value)));
+        for (name, value) in self.headers {
+            headers.append(name, value);
+        }
         response
     }
 }
@@ -233,12 +235,7 @@ pub(super) fn front(error: &FrontError, method: &Method) -> Answer {
     match error {
         FrontError::Route(error) => route(error, method),
         FrontError::Auth(error) => auth(error),
-        FrontError::Overloaded(_) => Answer::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            ErrorCode::TooManyRequests,
-            "too many requests at once; try again",
-        )
-        .with(header::RETRY_AFTER, HeaderValue::from_static("1")),
+        FrontError::Overloaded(_) => too_many("too many requests at once; try again"),
         FrontError::Late(_) => late(),
         FrontError::LateUnknown(_) => outcome_unknown(),
     }
@@ -247,7 +244,46 @@ pub(super) fn front(error: &FrontError, method: &Method) -> Answer {
 fn auth(error: &AuthError) -> Answer {
     match error {
         AuthError::Denied => Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, error.to_string()),
+        AuthError::Unauthenticated(challenges) => {
+            let mut answer = Answer::new(
+                StatusCode::UNAUTHORIZED,
+                ErrorCode::Unauthorized,
+                error.to_string(),
+            );
+            for challenge in challenges {
+                answer = answer.with(header::WWW_AUTHENTICATE, challenge.clone());
+            }
+            answer
+        }
+        AuthError::Busy => too_many("too many logins at once; try again"),
+        AuthError::Unavailable(error) => store(error.kind()),
     }
+}
+
+fn too_many(message: &'static str) -> Answer {
+    Answer::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
+        .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
+}
+
+/// What becomes of an API key that can't be.
+pub(super) fn api_key(error: &ApiKeyError) -> Answer {
+    let message = error.to_string();
+    match error {
+        ApiKeyError::Scope(_) | ApiKeyError::TooLarge | ApiKeyError::Past => {
+            Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
+        }
+        ApiKeyError::TooMany(_) => Answer::new(StatusCode::CONFLICT, ErrorCode::Denied, message),
+        ApiKeyError::Unknown => Answer::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, message),
+        ApiKeyError::OutcomeUnknown => {
+            unavailable("the outcome is unknown: list the keys before trying again")
+        }
+        ApiKeyError::Store(error) => store(error.kind()),
+    }
+}
+
+/// A request about API keys that isn't what it should be.
+pub(super) fn bad_api_key_request(expected: &'static str) -> Answer {
+    Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, expected)
 }
 
 /// A request that came to nothing between two members.

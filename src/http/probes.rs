@@ -2,7 +2,7 @@
 //!
 //! `/livez`: the process answers. `/startupz`: it has started; sockets open only then. `/readyz`: it should be sent
 //! requests, that is, it isn't about to end and its stores answer; the stores are asked, at most every
-//! [`FRESH`]. None of them needs a login, a permit or a working mesh.
+//! [`FRESH`]. None of them needs a login, a permit or a working mesh. `/metrics` may need a login, which the front sees to.
 
 use std::{sync::Arc, time::Duration};
 
@@ -100,15 +100,18 @@ async fn answers(store: &str, request: impl Future<Output = Result<(), StoreErro
     }
 }
 
+/// Where the metrics are, for who may read them.
+pub(super) const METRICS: &str = "/metrics";
+
 /// What the router answers; everything else is the registry's.
-const PATHS: [&str; 4] = ["/livez", "/readyz", "/startupz", "/metrics"];
+const PATHS: [&str; 4] = ["/livez", "/readyz", "/startupz", METRICS];
 
 fn router(probes: Probes) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/startupz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+        .route(METRICS, get(metrics))
         .with_state(probes)
         .layer(map_response(no_store))
 }

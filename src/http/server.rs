@@ -119,16 +119,22 @@ struct Server {
 impl Server {
     async fn connection(self, connection: Connection) {
         let Connection { io, peer, slot } = connection;
-        let client = peer.address;
+        let (client, certificates) = (peer.address, peer.certificates);
         let first = Arc::new(Notify::new());
         let service = {
             let (front, first, stall) = (self.front, first.clone(), self.limits.stall_timeout);
             service_fn(move |request: Request<Incoming>| {
                 first.notify_one();
-                let front = front.clone();
+                let (front, certificates) = (front.clone(), certificates.clone());
                 async move {
                     let (request, unread) = Unread::watch(bounded(request, stall));
-                    let response = front.oneshot(Arrival { request, client }).await?;
+                    let response = front
+                        .oneshot(Arrival {
+                            request,
+                            client,
+                            certificates,
+                        })
+                        .await?;
                     Ok::<_, Infallible>(unread.tell(response))
                 }
             })

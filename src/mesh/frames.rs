@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::pb;
 use crate::{
-    admission::{Admitted, BlobSource, Body, Grants, Identity, RequestId, Served},
+    admission::{Admitted, BlobSource, Body, Grants, Identity, RequestId, Served, Visible},
     oci::{Action, Effect, Route},
     ownership::Reachability,
     placement::MemberId,
@@ -238,6 +238,7 @@ pub(super) fn request_head(
         deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
         holder_unreachable: holder == Reachability::UnreachableForFront,
         scheme: uri.scheme_str().unwrap_or("http").to_owned(),
+        reads_everything: asked.grants.visible().is_everything(),
     }
 }
 
@@ -289,6 +290,9 @@ pub(super) fn read_request(frame: Option<pb::Request>) -> Result<Offered, Protoc
         let repository = grant.repository.parse().map_err(|_| field("grants.repository"))?;
         let actions: Result<Vec<_>, _> = grant.actions.into_iter().map(action_in).collect();
         grants.grant(repository, actions?);
+    }
+    if head.reads_everything {
+        grants.show(Visible::Everything);
     }
     let (mut parts, ()) = http::Request::new(()).into_parts();
     (parts.method, parts.uri, parts.headers) = (method, uri, headers);

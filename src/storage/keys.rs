@@ -15,6 +15,8 @@
 //! | links | digest | repository | [`Link`](super::rows::Link) |
 //! | uploads | upload id | `.` | [`Session`](super::rows::Session) |
 //! | uploads | upload id | `p#<first>#<attempt>` | [`Parts`](super::rows::Parts) |
+//! | users | user | `k#<id>` | [`ApiKey`](super::rows::ApiKey) |
+//! | api-keys | SHA-256 of the key | `.` | [`ApiKey`](super::rows::ApiKey) |
 //! | members | `_members` | member | [`Lease`](super::rows::Lease) |
 //!
 //! `#` and `_catalog` can't occur in names, tags or digests, and a bare `.` can't be a repository, so keys never
@@ -137,6 +139,19 @@ pub fn parts(id: &UploadId, first: u32, attempt: &str) -> Key {
         id.as_str(),
         format!("{PARTS}{first:05}#{attempt}"),
     )
+}
+
+/// An API key, by its hash in hex.
+pub fn api_key(hash: &str) -> Key {
+    key(Space::ApiKeys, hash, SELF)
+}
+
+/// Prefix of API keys among a user's rows.
+pub const USERS_API_KEYS: &str = "k#";
+
+/// An API key, by its user and its id.
+pub fn users_api_key(user: &str, id: &str) -> Key {
+    key(Space::Users, user, format!("{USERS_API_KEYS}{id}"))
 }
 
 /// A member's lease.

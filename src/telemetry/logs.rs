@@ -1,4 +1,5 @@
-//! The log: text where a person reads it, JSON where a machine does.
+//! The log: text where a person reads it, JSON where a machine does; and the audit, one JSON line for every change that
+//! somebody asked for, which is apart from the log and its level.
 //!
 //! Deliberately absent: rotation (the file is opened for appending, so `logrotate` with `copytruncate` or a service
 //! manager does it) and remote collectors.
@@ -10,7 +11,15 @@ use std::{
     sync::Arc,
 };
 
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{Targets, filter_fn},
+    fmt::{self, writer::BoxMakeWriter},
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
+    util::SubscriberInitExt as _,
+};
 
 use crate::config::{Log, LogLevel, LogOutput};
 
@@ -31,43 +40,67 @@ pub enum LogError {
     Twice,
 }
 
+/// Target of the lines of the audit.
+pub const AUDIT: &str = "audit";
+
 /// Logs from now on as `log` says.
 ///
 /// # Errors
-/// [`LogError`] when the file can't be opened, or on a second call.
+/// [`LogError`] when a file can't be opened, or on a second call.
 pub fn start(log: &Log) -> Result<(), LogError> {
-    match &log.output {
-        LogOutput::Stdout => install(log.level, io::stdout().is_terminal(), io::stdout),
-        LogOutput::Stderr => install(log.level, io::stderr().is_terminal(), io::stderr),
+    let is_terminal = match &log.output {
+        LogOutput::Stdout => io::stdout().is_terminal(),
+        LogOutput::Stderr => io::stderr().is_terminal(),
+        LogOutput::File(_) => false,
+    };
+    let main = fmt::layer().with_writer(writer(&log.output)?);
+    let main = match is_terminal {
+        true => main.with_target(false).boxed(),
+        false => json(main).boxed(),
+    };
+    let not_audit = filter_fn(|metadata| metadata.target() != AUDIT);
+    let main = main.with_filter(filter(log.level)).with_filter(not_audit);
+    let audit = match &log.audit {
+        None => None,
+        Some(output) => {
+            let layer = json(fmt::layer().with_writer(writer(output)?)).with_target(false);
+            Some(layer.with_filter(Targets::new().with_target(AUDIT, LevelFilter::INFO)))
+        }
+    };
+    let installed = tracing_subscriber::registry().with(main).with(audit).try_init();
+    installed.map_err(|_| LogError::Twice)
+}
+
+fn writer(output: &LogOutput) -> Result<BoxMakeWriter, LogError> {
+    Ok(match output {
+        LogOutput::Stdout => BoxMakeWriter::new(io::stdout),
+        LogOutput::Stderr => BoxMakeWriter::new(io::stderr),
         LogOutput::File(path) => {
             let opened = OpenOptions::new().create(true).append(true).open(path);
             let file: File = opened.map_err(|source| LogError::File {
                 path: path.clone(),
                 source,
             })?;
-            install(log.level, false, Arc::new(file))
+            BoxMakeWriter::new(Arc::new(file))
         }
-    }
+    })
 }
 
-fn install<W>(level: LogLevel, is_terminal: bool, writer: W) -> Result<(), LogError>
+/// One object a line, with the fields of an event side by side.
+fn json<S, N, L, T, W>(layer: fmt::Layer<S, N, fmt::format::Format<L, T>, W>) -> JsonLayer<S, T, W>
 where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> fmt::FormatFields<'a> + 'static,
 {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(level))
-        .with_writer(writer);
-    let installed = match is_terminal {
-        true => builder.with_target(false).try_init(),
-        false => builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .try_init(),
-    };
-    installed.map_err(|_| LogError::Twice)
+    layer
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
 }
+
+type JsonLayer<S, T, W> =
+    fmt::Layer<S, fmt::format::JsonFields, fmt::format::Format<fmt::format::Json, T>, W>;
 
 /// Libraries speak up only when something deserves a look, unless everything is asked for.
 fn filter(level: LogLevel) -> EnvFilter {

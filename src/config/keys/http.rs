@@ -31,7 +31,7 @@ pub(super) const HTTP: &[Key] = &[
     key(
         "http.realm",
         Text,
-        NoEffect("there is no login in this release that would show it"),
+        Mapped("what the challenge for a password says; `portolan` by default"),
     ),
     key("http.allowOrigin", Text, Later(CORS)),
     key(

@@ -146,13 +146,13 @@ fn a_file_with_nothing_but_a_root_has_zots_defaults() {
 #[test]
 fn all_faults_are_reported_at_once_in_the_order_of_the_file() {
     refused(
-        "distSpecVersion: 1.1\nstorage:\n  dedup: true\n  gc: maybe\nhttp:\n  port: 70000\n  tls:\n    cert: a.crt\n  auth:\n    htpasswd: {path: /x}\nlog: {level: loud}\nbananas: 1\n",
+        "distSpecVersion: 1.1\nstorage:\n  dedup: true\n  gc: maybe\nhttp:\n  port: 70000\n  tls:\n    cert: a.crt\n  auth:\n    ldap: {address: x}\nlog: {level: loud}\nbananas: 1\n",
         &[
             "1 distSpecVersion: expected a string, got 1.1; put it in quotes",
             "3 storage.dedup: unknown key: did you mean dedupe?",
             "4 storage.gc: expected true or false, got \"maybe\"",
             "6 http.port: expected a port from 0 to 65535, got 70000",
-            "9 http.auth: logins come with the front-door release",
+            "10 http.auth.ldap: LDAP comes with a later release",
             "11 log.level: expected one of trace, debug",
             "12 bananas: unknown key",
             "- http.tls.key: is required",
@@ -166,7 +166,7 @@ fn paths_of_faults_name_elements_and_quote_names() {
     refused(
         "storage: {rootDirectory: /d}\nhttp:\n  accessControl:\n    repositories:\n      team/**:\n        policies:\n        - {users: [a], actoins: [read]}\n",
         &[
-            "3 http.accessControl: access control comes with the front-door release",
+            "3 http.accessControl: its policies are for users, and nobody can log in",
             "7 http.accessControl.repositories.\"team/**\".policies[0].actoins: unknown key: did you mean actions?",
         ],
     );
@@ -174,7 +174,7 @@ fn paths_of_faults_name_elements_and_quote_names() {
 
 #[test]
 fn what_is_switched_off_is_accepted_and_what_is_on_is_refused() {
-    let off = "storage: {rootDirectory: /d, redirectBlobURL: false, maxRepos: 0, retention: {dryRun: false, policies: []}}\nhttp: {auth: {apikey: false, htpasswd: {path: ''}, failDelay: 0}, ratelimit: {}}\nextensions:\n  search: {enable: false, cve: {updateInterval: 2h}}\n  ui: {enable: \"false\"}\n  scrub:\n  mgmt: {enable: true}\n  metrics: {enable: true, prometheus: {path: /metrics}}\n";
+    let off = "storage: {rootDirectory: /d, redirectBlobURL: false, maxRepos: 0, retention: {dryRun: false, policies: []}}\nhttp: {auth: {apikey: false, failDelay: 0}, ratelimit: {}}\nextensions:\n  search: {enable: false, cve: {updateInterval: 2h}}\n  ui: {enable: \"false\"}\n  scrub:\n  mgmt: {enable: true}\n  metrics: {enable: true, prometheus: {path: /metrics}}\n";
     yaml(off).unwrap();
     refused(
         "storage: {rootDirectory: /d}\nextensions:\n  search: {}\n  ui: {enable: true}\n  sync:\n    registries: [{urls: [x]}]\n  metrics: {prometheus: {path: /m}}\n",
@@ -188,7 +188,8 @@ fn what_is_switched_off_is_accepted_and_what_is_on_is_refused() {
     for on in [
         "auth: {ldap: {}}",
         "auth: {mtls: {}}",
-        "accessControl: {}",
+        "auth: {htpasswd: {}}",
+        "auth: {bearer: {realm: 'http://x/', service: s, cert: c, oidc: [{issuer: x}]}}",
         "auth: {apikey: true}",
         "ratelimit: {rate: 5}",
     ] {
@@ -202,13 +203,13 @@ fn what_is_switched_off_is_accepted_and_what_is_on_is_refused() {
 
 #[test]
 fn keys_without_effect_are_warnings_one_for_each_reason() {
-    let config = yaml("distSpecVersion: 1.0.1\nstorage: {rootDirectory: /d, dedupe: false, gc: true, gcDelay: 1h, gcInterval: 24h}\nhttp: {realm: zot, writeTimeout: 0}\nscheduler: {numWorkers: 4}").unwrap();
+    let config = yaml("distSpecVersion: 1.0.1\nstorage: {rootDirectory: /d, dedupe: false, gc: true, gcDelay: 1h, gcInterval: 24h}\nhttp: {auth: {secureSession: false}, writeTimeout: 0}\nscheduler: {numWorkers: 4}").unwrap();
     let all = config.warnings.join("\n");
     for part in [
         "1.0.1",
         "storage.dedupe",
         "storage.gc, storage.gcDelay, storage.gcInterval: collection",
-        "http.realm",
+        "http.auth.secureSession",
         "scheduler.numWorkers",
         "http.writeTimeout",
     ] {
@@ -232,7 +233,8 @@ fn values_are_read_as_leniently_as_zot_reads_them() {
         config.log,
         Log {
             level: LogLevel::Warn,
-            output: LogOutput::Stderr
+            output: LogOutput::Stderr,
+            audit: None
         }
     );
     refused(

@@ -141,7 +141,7 @@ fn s3_is_validated_in_full() {
         ),
         (
             "secretkey: 5, accesskey: A",
-            "1 storage.storageDriver.secretkey: expected a string, got a number; put it in quotes",
+            "1 storage.storageDriver.secretkey: expected a string, or an object with file or env, got a number; put it in quotes",
         ),
     ] {
         refused(&with(more), &[fault]);

@@ -2,6 +2,7 @@
 //!
 //! Each part adds its faults and goes on, so that one run names them all.
 
+mod access;
 mod cluster;
 mod storage;
 mod values;
@@ -24,6 +25,9 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     spec_version(&mut c);
     let listen = listen(&mut c);
     let public_tls = public_tls(&mut c);
+    let logins = access::logins(&mut c, public_tls.as_ref());
+    let access = access::access_control(&mut c, &logins);
+    access::open_door(&mut c, listen.as_ref(), &logins, access.as_ref());
     let timeouts = timeouts(&mut c);
     let log = log(&mut c);
     compat(&mut c);
@@ -35,6 +39,8 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
             source: Some(source.to_owned()),
             listen,
             public_tls,
+            logins,
+            access,
             storage,
             timeouts,
             log,
@@ -126,12 +132,18 @@ fn log(c: &mut Checked) -> Log {
         Some("disabled") => LogLevel::Off,
         Some(_) | None => LogLevel::default(),
     };
-    let output = match c.text("log.output").as_deref() {
-        None | Some("/dev/stdout") => LogOutput::Stdout,
-        Some("/dev/stderr") => LogOutput::Stderr,
-        Some(file) => LogOutput::File(file.into()),
-    };
-    Log { level, output }
+    let output = c.text("log.output");
+    let output = output.map_or(LogOutput::Stdout, |file| log_output(&file));
+    let audit = c.text("log.audit").map(|file| log_output(&file));
+    Log { level, output, audit }
+}
+
+fn log_output(file: &str) -> LogOutput {
+    match file {
+        "/dev/stdout" => LogOutput::Stdout,
+        "/dev/stderr" => LogOutput::Stderr,
+        file => LogOutput::File(file.into()),
+    }
 }
 
 fn compat(c: &mut Checked) {

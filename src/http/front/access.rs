@@ -19,14 +19,14 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    Exchange, Notes,
+    Change, Exchange, Notes,
     step::{Next, Step},
 };
 use crate::{
     admission::{Body, BodyError, RequestId, Served},
     http::error::Chain,
     placement::MemberId,
-    telemetry::{Direction, Metrics},
+    telemetry::{Direction, Metrics, logs::AUDIT},
 };
 
 #[derive(Clone)]
@@ -133,11 +133,48 @@ struct Line {
     outcome: Outcome,
 }
 
+impl Line {
+    /// The member that served the request, if that wasn't this one.
+    fn owner(&self) -> Option<&MemberId> {
+        let answered = self.answered.as_ref()?;
+        answered.served.forwarded_to.as_ref()
+    }
+
+    /// The line of the audit: who wanted to change what, from where and by which way, and what came of it.
+    fn audit(&self, change: &Change, notes: &Notes) {
+        let status = self.answered.as_ref().map(|answered| answered.status);
+        let outcome = match status {
+            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => "denied",
+            Some(status) if status.is_success() => "done",
+            Some(status) if status.is_client_error() => "refused",
+            Some(_) => "failed",
+            // The client went away before there was an answer.
+            None => "unknown",
+        };
+        let me = &self.access.me;
+        tracing::info!(
+            target: AUDIT,
+            user = notes.user.as_deref(),
+            client = self.client,
+            action = change.what,
+            repository = notes.repository.as_ref().map(AsRef::<str>::as_ref),
+            subject = change.subject.as_deref(),
+            outcome,
+            status = status.map(|status| status.as_u16()),
+            front = %me,
+            owner = %self.owner().unwrap_or(me),
+            request_id = %self.id,
+            "change"
+        );
+    }
+}
+
 impl Drop for Line {
     fn drop(&mut self) {
         let Access { me, metrics } = &self.access;
         let took = self.started.elapsed();
-        let notes = std::mem::take(&mut *self.notes.lock());
+        let mut notes = std::mem::take(&mut *self.notes.lock());
+        let change = notes.change.take();
         let route = notes.route.unwrap_or("none");
         let bytes_in = self.bytes_in.load(Ordering::Relaxed);
         // Without an answer the client went away first; there is no status for that, nginx's will do.
@@ -150,14 +187,14 @@ impl Drop for Line {
         metrics.request_bytes(Direction::Upload, bytes_in);
         metrics.request_bytes(Direction::Download, self.bytes_out);
 
+        if let Some(change) = change {
+            self.audit(&change, &notes);
+        }
         let (outcome, error) = match &self.outcome {
             Outcome::Ok => ("ok", None),
             Outcome::Aborted(error) => ("aborted", error.as_deref()),
         };
-        let owner = self
-            .answered
-            .as_ref()
-            .and_then(|answered| answered.served.forwarded_to.as_ref());
+        let owner = self.owner();
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(

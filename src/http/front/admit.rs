@@ -2,21 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout_at},
 };
 
 use super::{
-    Decided, Exchange, FrontLimits, Routed,
+    Change, Decided, Exchange, FrontLimits, Routed,
     access::InMesh,
     step::{Next, Step},
 };
 use crate::{
     admission::{Admitted, Body, Failure, RequestId},
-    auth::Authority,
-    http::error::{self, FrontError},
+    auth::{Caller, Gate, Wanted},
+    http::{
+        error::{self, FrontError},
+        probes,
+    },
     net,
     oci::{Effect, Route},
 };
@@ -42,6 +45,10 @@ impl Step for Parse {
             let mut notes = exchange.notes.lock();
             notes.route = Some(route.name());
             notes.repository = route.repository().cloned();
+            notes.change = (route.effect() == Effect::Unsafe).then(|| Change {
+                what: route.name(),
+                subject: route.subject(),
+            });
         }
         next.go(Routed { exchange, route }).await
     }
@@ -50,7 +57,7 @@ impl Step for Parse {
 /// Who asks, and what they may do. What they proved it with goes no further.
 #[derive(Clone)]
 pub(super) struct Authorise {
-    pub(super) authority: Arc<dyn Authority>,
+    pub(super) gate: Arc<Gate>,
 }
 
 impl Step for Authorise {
@@ -58,19 +65,57 @@ impl Step for Authorise {
     type Out = Decided;
 
     async fn run<N: Next<Decided>>(self, mut routed: Routed, next: N) -> Response<Body> {
-        let request = &mut routed.exchange.request;
-        let decision = match self.authority.decide(request.headers(), &routed.route).await {
+        let Routed { exchange, route } = &mut routed;
+        let caller = caller(exchange);
+        let mut decision = match self.gate.decide(caller, Wanted::Route(route)).await {
             Ok(decision) => decision,
-            Err(error) => return refuse(&error.into(), request.method(), &routed.exchange.id),
+            Err(error) => return refuse(&error.into(), exchange.request.method(), &exchange.id),
         };
-        strip_credentials(request.headers_mut());
+        strip_credentials(exchange.request.headers_mut());
+        let challenges = std::mem::take(&mut decision.challenges);
         routed
             .exchange
             .notes
             .lock()
             .user
             .clone_from(&decision.identity.user);
-        next.go(Decided { routed, decision }).await
+        let mut response = next.go(Decided { routed, decision }).await;
+        challenge(&mut response, challenges);
+        response
+    }
+}
+
+fn caller(exchange: &Exchange) -> Caller<'_> {
+    Caller {
+        headers: exchange.request.headers(),
+        certificates: exchange.certificates.as_deref(),
+    }
+}
+
+fn challenge(response: &mut Response<Body>, challenges: Vec<HeaderValue>) {
+    for value in challenges {
+        response.headers_mut().append(header::WWW_AUTHENTICATE, value);
+    }
+}
+
+/// `/metrics` tells who uses the registry for what, so it has a policy.
+#[derive(Clone)]
+pub(super) struct MetricsDoor {
+    pub(super) gate: Arc<Gate>,
+}
+
+impl Step for MetricsDoor {
+    type In = Exchange;
+    type Out = Exchange;
+
+    async fn run<N: Next<Exchange>>(self, exchange: Exchange, next: N) -> Response<Body> {
+        if exchange.request.uri().path() == probes::METRICS
+            && let Err(error) = self.gate.decide(caller(&exchange), Wanted::Metrics).await
+        {
+            exchange.notes.lock().route = Some("probe");
+            return refuse(&error.into(), exchange.request.method(), &exchange.id);
+        }
+        next.go(exchange).await
     }
 }
 
@@ -192,7 +237,7 @@ fn carries_content(route: &Route) -> bool {
     }
 }
 
-fn refuse(error: &FrontError, method: &Method, id: &RequestId) -> Response<Body> {
+pub(super) fn refuse(error: &FrontError, method: &Method, id: &RequestId) -> Response<Body> {
     let answer = error::front(error, method);
     if answer.status().is_server_error() {
         tracing::warn!(request_id = %id, %error, "request given up");

@@ -18,7 +18,11 @@ impl Step for Identify {
     type Out = Exchange;
 
     async fn run<N: Next<Exchange>>(self, arrival: Arrival, next: N) -> Response<Body> {
-        let Arrival { request, client } = arrival;
+        let Arrival {
+            request,
+            client,
+            certificates,
+        } = arrival;
         let given = request
             .headers()
             .get(X_REQUEST_ID)
@@ -29,6 +33,7 @@ impl Step for Identify {
         let exchange = Exchange {
             request,
             client,
+            certificates,
             id,
             notes: Default::default(),
         };

@@ -6,6 +6,7 @@
 
 mod access;
 mod admit;
+mod api_keys;
 mod identify;
 mod responses;
 pub(super) mod step;
@@ -14,6 +15,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 use tower::{Layer as _, util::BoxCloneSyncService};
 
@@ -21,7 +23,7 @@ use self::step::step;
 use super::probes::Probes;
 use crate::{
     admission::{Body, RequestId, Service},
-    auth::Authority,
+    auth::Gate,
     config::Limits,
     oci::{RepoName, Route},
     placement::MemberId,
@@ -36,7 +38,7 @@ pub struct FrontParts {
     /// This member, for logs.
     pub me: MemberId,
     /// Who decides what callers may do.
-    pub authority: Arc<dyn Authority>,
+    pub gate: Arc<Gate>,
     /// Answers `/livez` and its like.
     pub probes: Probes,
     /// What is counted.
@@ -74,13 +76,15 @@ pub struct Arrival {
     pub request: Request<Body>,
     /// The client's address.
     pub client: SocketAddr,
+    /// The certificates the client proved to hold, its own first.
+    pub certificates: Option<Arc<[CertificateDer<'static>]>>,
 }
 
 /// The public service over `parts`.
 pub fn front(parts: FrontParts) -> Front {
     let FrontParts {
         me,
-        authority,
+        gate,
         probes,
         metrics,
         limits,
@@ -102,12 +106,16 @@ pub fn front(parts: FrontParts) -> Front {
         step(responses::Bodiless),
         // A panic is one request's failure.
         step(responses::Contain),
-        // Probes and metrics: no permit, no decision.
+        // Metrics have a policy of their own; probes have none.
+        step(admit::MetricsDoor { gate: gate.clone() }),
+        // Probes and metrics: no permit.
         step(probes),
+        // A user's API keys.
+        step(api_keys::KeyDesk { gate: gate.clone() }),
         // What it asks for.
         step(admit::Parse),
         // Who asks, and what they may. Credentials end here.
-        step(admit::Authorise { authority }),
+        step(admit::Authorise { gate }),
         // There is room for it until its response's body has ended.
         step(admit::Admit {
             permits,
@@ -123,6 +131,7 @@ pub fn front(parts: FrontParts) -> Front {
 pub(super) struct Exchange {
     pub(super) request: Request<Body>,
     pub(super) client: SocketAddr,
+    pub(super) certificates: Option<Arc<[CertificateDer<'static>]>>,
     pub(super) id: RequestId,
     /// What the log will say of it.
     pub(super) notes: Arc<Mutex<Notes>>,
@@ -134,6 +143,16 @@ pub(super) struct Notes {
     pub(super) route: Option<&'static str>,
     pub(super) repository: Option<RepoName>,
     pub(super) user: Option<String>,
+    /// Of a request that may change something.
+    pub(super) change: Option<Change>,
+}
+
+/// What the audit says that somebody wanted to change.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    pub(super) what: &'static str,
+    /// The reference, digest, upload or key.
+    pub(super) subject: Option<String>,
 }
 
 /// A request that is a route.

@@ -7,7 +7,7 @@ use tower::{ServiceExt as _, service_fn};
 use super::*;
 use crate::{
     admission::{self, Admitted, Served},
-    auth::AllowAnonymous,
+    auth::{Gate, GateSpec},
     net::Drain,
     registry::Stores,
     storage::{MemoryBlobs, MemoryMeta},
@@ -45,8 +45,8 @@ where
     }));
     let parts = FrontParts {
         me: member(1),
-        authority: Arc::new(AllowAnonymous),
-        probes: Probes::new(member(1), drain.clone(), stores, metrics.clone()),
+        gate: Arc::new(Gate::new(GateSpec::default(), stores.meta.clone(), &Limits::default()).unwrap()),
+        probes: Probes::new(member(1), drain.clone(), stores.clone(), metrics.clone()),
         metrics: metrics.clone(),
         limits,
         mesh,
@@ -71,6 +71,7 @@ impl Fixture {
         let arrival = Arrival {
             request,
             client: "192.0.2.7:1234".parse().unwrap(),
+            certificates: None,
         };
         match self.front.clone().oneshot(arrival).await {
             Ok(response) => response,

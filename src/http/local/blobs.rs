@@ -104,8 +104,8 @@ impl Local {
     ) -> Outcome {
         let source = match &from {
             Some(from) if grants.allows(from, Action::Read) => Some(MountSource::Repository(from)),
-            Some(_) => None,
-            None => Some(MountSource::Anywhere),
+            None if grants.visible().is_everything() => Some(MountSource::Anywhere),
+            Some(_) | None => None,
         };
         if let Some(source) = source {
             match self.registry.mount(repository, digest, source).await? {

@@ -8,8 +8,9 @@ use super::{
     reply::{Reply, next_page},
 };
 use crate::{
+    admission::Visible,
     oci::{Digest, MediaType, Page, RepoName},
-    registry::Referrer,
+    registry::{Names, Referrer},
 };
 
 impl Local {
@@ -26,8 +27,12 @@ impl Local {
         Ok(reply.json(&json!({ "name": repository.as_str(), "tags": tags.names })))
     }
 
-    pub(super) async fn catalog(&self, page: &Page) -> Outcome {
-        let names = self.registry.catalog(page).await?;
+    pub(super) async fn catalog(&self, page: &Page, visible: &Visible) -> Outcome {
+        let names = match visible {
+            Visible::Nothing => Names::default(),
+            Visible::Everything => self.registry.catalog(page).await?,
+            Visible::Those(includes) => self.registry.catalog_of(page, &**includes).await?,
+        };
         let reply = linked(
             Reply::new(StatusCode::OK),
             "/v2/_catalog",

@@ -95,7 +95,7 @@ impl Local {
         let headers = &head.headers;
         match route {
             Route::ApiVersion => Ok(api_version()),
-            Route::Catalog { page } => self.catalog(&page).await,
+            Route::Catalog { page } => self.catalog(&page, grants.visible()).await,
             Route::ListTags { repository, page } => self.list_tags(&repository, &page).await,
             Route::Referrers {
                 repository,

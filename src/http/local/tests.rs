@@ -9,7 +9,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::{
-    admission::{self, BlobSource, Grants, Identity},
+    admission::{self, BlobSource, Grants, Identity, Visible},
     oci::{Action, Algorithm, Digest, RepoName},
     ownership::Incarnation,
     registry::{Holder, Settings, Stores},
@@ -44,6 +44,7 @@ fn admitted(request: Request<Body>, actions: &[Action]) -> Admitted {
     for permission in route.permissions() {
         grants.grant(permission.repository, actions.iter().copied());
     }
+    grants.show(Visible::Everything);
     Admitted {
         route,
         request,

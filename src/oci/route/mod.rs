@@ -192,6 +192,30 @@ impl Route {
         }
     }
 
+    /// What of the repository the route is about: a reference, a digest or an upload. Of a listing there is none.
+    #[must_use]
+    pub fn subject(&self) -> Option<String> {
+        match self {
+            Self::ApiVersion | Self::Catalog { .. } | Self::ListTags { .. } | Self::StartUpload { .. } => {
+                None
+            }
+            Self::GetManifest { reference, .. }
+            | Self::HeadManifest { reference, .. }
+            | Self::PutManifest { reference, .. }
+            | Self::DeleteManifest { reference, .. } => Some(reference.to_string()),
+            Self::GetBlob { digest, .. }
+            | Self::HeadBlob { digest, .. }
+            | Self::DeleteBlob { digest, .. }
+            | Self::PushBlob { digest, .. }
+            | Self::MountBlob { digest, .. }
+            | Self::FinishUpload { digest, .. } => Some(digest.to_string()),
+            Self::UploadStatus { upload, .. }
+            | Self::UploadChunk { upload, .. }
+            | Self::CancelUpload { upload, .. } => Some(upload.to_string()),
+            Self::Referrers { subject, .. } => Some(subject.to_string()),
+        }
+    }
+
     /// Whether the route may change anything: only those asked for by `GET` and `HEAD` may not.
     #[must_use]
     pub fn effect(&self) -> Effect {

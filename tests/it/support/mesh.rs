@@ -10,6 +10,7 @@ use std::{
 use parking_lot::Mutex;
 use portolan::{
     app::{App, DevCertificates, MemberSpec, MeshSpec, Running, StartError, Stores},
+    auth::GateSpec,
     config::{Limits, MeshTls, PairSource},
     net::Remaining,
     placement::{HashKey, MemberId},
@@ -159,6 +160,7 @@ impl Plan {
                 id: members[n].clone(),
                 public: doors[n],
                 public_tls: None,
+                gate: GateSpec::default(),
                 mesh: Some(MeshSpec {
                     listen: mesh_doors[n],
                     members: known,

@@ -1,0 +1,85 @@
+//! The ways to prove who one is, as one contract.
+
+use async_trait::async_trait;
+use rustls::pki_types::CertificateDer;
+
+use super::{AuthError, Credentials, Scope};
+use crate::admission::Grants;
+
+/// Most bytes of a user's name: it becomes part of a row's key.
+const MAX_USER_BYTES: usize = 256;
+
+/// A way to prove who one is.
+///
+/// Contract, checked for every one of them by the suite in `auth::tests::contract`:
+/// - Evidence of another kind, and no evidence, is [`Verdict::NotMine`]: the next one is asked.
+/// - Evidence of its kind that proves somebody is [`Verdict::Known`], with a name that [`is_user_name`] holds of (a token
+///   may have none).
+/// - Evidence of its kind that proves nobody is [`Verdict::Refused`], never `NotMine`: who shows something wrong doesn't
+///   become anonymous.
+/// - What can't be found out is an error, never one of these.
+/// - Refusing a name that doesn't exist takes as long as refusing a wrong password.
+/// - Nothing of the evidence is logged, kept as it is, or part of an error.
+///
+/// LDAP and OpenID Connect will be further ones: they find groups as well, which [`Login`] carries.
+#[async_trait]
+pub trait Authenticator: Send + Sync + 'static {
+    /// Looks at the evidence.
+    async fn authenticate(&self, evidence: &Evidence<'_>) -> Result<Verdict, AuthError>;
+
+    /// Reads files again that have changed. Called every few seconds, on a thread that may block.
+    fn look(&self) {}
+}
+
+/// What a request carries.
+pub struct Evidence<'a> {
+    /// The `Authorization` header.
+    pub credentials: Credentials,
+    /// The certificates of the connection, verified, the client's own first.
+    pub certificates: Option<&'a [CertificateDer<'static>]>,
+}
+
+/// What the evidence proves.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Nothing that this one knows of.
+    NotMine,
+    /// Who it is.
+    Known(Login),
+    /// It is wrong.
+    Refused,
+}
+
+/// Somebody who has logged in.
+#[derive(Debug)]
+pub struct Login {
+    /// The name, for policies and logs; empty where a token has none.
+    pub user: String,
+    /// Groups that the way of logging in knows of; those of the configuration are added.
+    pub groups: Vec<String>,
+    /// How, which says what bounds their rights.
+    pub via: Via,
+}
+
+/// How somebody has logged in.
+#[derive(Debug)]
+pub enum Via {
+    /// By a password: the policies say what they may do.
+    Password,
+    /// By a certificate: the same.
+    Certificate,
+    /// By a key of their own: the policies, within these scopes where there are any.
+    ApiKey(Vec<Scope>),
+    /// By a token: what it says, whatever the policies say.
+    Token {
+        /// On repositories.
+        grants: Grants,
+        /// The catalogue too.
+        catalog: bool,
+    },
+}
+
+/// Whether a text can be a user's name: 1 to 256 bytes without control characters.
+pub(super) fn is_user_name(text: &str) -> bool {
+    (1..=MAX_USER_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
+}

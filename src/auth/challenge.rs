@@ -1,0 +1,155 @@
+//! What a client is told about how to log in: `WWW-Authenticate`.
+//!
+//! Where several ways are open there are several headers, the token service's first: clients that know both take a
+//! token. A certificate has no scheme of its own, so where nothing else is open the header only says so.
+
+use std::fmt::Write as _;
+
+use http::HeaderValue;
+
+use crate::{
+    config::{Logins, access::Bearer},
+    oci::{Action, Need, Permission, Route},
+};
+
+/// The ways to log in, as headers say them.
+#[derive(Clone, Debug)]
+pub(super) struct Challenges {
+    realm: String,
+    basic: bool,
+    certificates: bool,
+    bearer: Option<Bearer>,
+}
+
+/// Why a token isn't enough (RFC 6750, 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenFault {
+    Invalid,
+    InsufficientScope,
+}
+
+impl Challenges {
+    pub(super) fn new(logins: &Logins) -> Self {
+        let realm = logins.realm.as_deref().unwrap_or("portolan");
+        Self {
+            realm: realm.chars().filter(|c| !matches!(c, '"' | '\\')).collect(),
+            basic: logins.htpasswd.is_some() || logins.api_keys == crate::config::access::ApiKeys::On,
+            certificates: logins.certificates.is_some(),
+            bearer: logins.bearer.clone(),
+        }
+    }
+
+    /// For somebody who hasn't logged in and needs `scope`.
+    pub(super) fn all(&self, scope: &str) -> Vec<HeaderValue> {
+        let mut values: Vec<HeaderValue> = self.bearer(scope, None).into_iter().collect();
+        if self.basic {
+            values.extend(HeaderValue::try_from(format!("Basic realm=\"{}\"", self.realm)));
+        }
+        if values.is_empty() && self.certificates {
+            values.extend(HeaderValue::try_from(format!(
+                "ClientCertificate realm=\"{}\"",
+                self.realm
+            )));
+        }
+        values
+    }
+
+    /// For somebody whose token isn't enough.
+    pub(super) fn bearer(&self, scope: &str, fault: Option<TokenFault>) -> Option<HeaderValue> {
+        let Bearer { realm, service, .. } = self.bearer.as_ref()?;
+        let mut text = format!("Bearer realm=\"{realm}\",service=\"{service}\"");
+        // Writing to a String doesn't fail.
+        if !scope.is_empty() {
+            let _ = write!(text, ",scope=\"{scope}\"");
+        }
+        match fault {
+            None => {}
+            Some(TokenFault::Invalid) => text.push_str(",error=\"invalid_token\""),
+            Some(TokenFault::InsufficientScope) => text.push_str(",error=\"insufficient_scope\""),
+        }
+        HeaderValue::try_from(text).ok()
+    }
+}
+
+/// What a token for `route` must say, in docker's words.
+pub(super) fn scope(route: &Route) -> String {
+    match route {
+        Route::ApiVersion => String::new(),
+        Route::Catalog { .. } => "registry:catalog:*".to_owned(),
+        Route::ListTags { .. }
+        | Route::GetManifest { .. }
+        | Route::HeadManifest { .. }
+        | Route::PutManifest { .. }
+        | Route::DeleteManifest { .. }
+        | Route::GetBlob { .. }
+        | Route::HeadBlob { .. }
+        | Route::DeleteBlob { .. }
+        | Route::StartUpload { .. }
+        | Route::PushBlob { .. }
+        | Route::MountBlob { .. }
+        | Route::UploadStatus { .. }
+        | Route::UploadChunk { .. }
+        | Route::FinishUpload { .. }
+        | Route::CancelUpload { .. }
+        | Route::Referrers { .. } => {
+            let scopes: Vec<String> = route.permissions().iter().map(of_permission).collect();
+            scopes.join(" ")
+        }
+    }
+}
+
+fn of_permission(permission: &Permission) -> String {
+    let actions = match permission.need {
+        Need::AnyOf(_) => "pull,push",
+        Need::Required(action) | Need::Optional(action) => match action {
+            Action::Read => "pull",
+            // Who pushes looks first what is there.
+            Action::Create | Action::Update => "pull,push",
+            Action::Delete => "delete",
+        },
+    };
+    format!("repository:{}:{actions}", permission.repository)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    fn each_route_asks_for_what_it_needs() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        for (method, target, expected) in [
+            (Method::GET, "/v2/".to_owned(), ""),
+            (Method::GET, "/v2/_catalog".to_owned(), "registry:catalog:*"),
+            (Method::GET, "/v2/a/b/tags/list".to_owned(), "repository:a/b:pull"),
+            (
+                Method::PUT,
+                "/v2/a/manifests/x".to_owned(),
+                "repository:a:pull,push",
+            ),
+            (
+                Method::DELETE,
+                "/v2/a/manifests/x".to_owned(),
+                "repository:a:delete",
+            ),
+            (
+                Method::POST,
+                "/v2/a/blobs/uploads/".to_owned(),
+                "repository:a:pull,push",
+            ),
+            (
+                Method::POST,
+                format!("/v2/a/blobs/uploads/?mount={digest}&from=b"),
+                "repository:a:pull,push repository:b:pull",
+            ),
+        ] {
+            let (path, query) = target
+                .split_once('?')
+                .map_or((target.as_str(), None), |(p, q)| (p, Some(q)));
+            let route = Route::parse(&method, path, query).unwrap();
+            assert_eq!(scope(&route), expected);
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! The decision: who asks, by the authenticators in their order, and what they may do.
+//!
+//! The order is: a token (`Authorization: Bearer`); an API key, then a password (`Authorization: Basic`); a client's
+//! certificate (without `Authorization`); nobody. Whoever knows who it is ends the search. Evidence that proves nobody
+//! is refused, even where somebody without any would be let through.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use http::HeaderValue;
+use tokio::{
+    sync::Semaphore,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{
+    ApiKeys, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, FileFault, Login, Scope,
+    Verdict, Via, Wanted,
+    bearer::Tokens,
+    certificate::Certificates,
+    challenge::{self, Challenges, TokenFault},
+    hashing::HashingLimits,
+    htpasswd::Htpasswd,
+    policy::{Policy, Subject},
+    watched::Watched,
+};
+use crate::{
+    admission::{Grants, Identity, Visible},
+    config::{self, AccessControl, Limits, Logins, access},
+    net::Drain,
+    oci::{Action, Permission, Route},
+    storage::MetaStore,
+};
+
+/// What a gate is made of.
+#[derive(Clone, Debug, Default)]
+pub struct GateSpec {
+    /// The ways to log in.
+    pub logins: Logins,
+    /// Who may do what.
+    pub access: Option<AccessControl>,
+    /// The configuration's file, whose `accessControl` is read again when it changes.
+    pub source: Option<std::path::PathBuf>,
+}
+
+/// Decides about requests. Shared by everything that asks.
+pub struct Gate {
+    authenticators: Vec<Box<dyn Authenticator>>,
+    api_keys: Option<Arc<ApiKeys>>,
+    challenges: Challenges,
+    policy: PolicySource,
+    fail_delay: Duration,
+    delayed: Semaphore,
+    look_every: Duration,
+}
+
+enum PolicySource {
+    Fixed(Arc<Policy>),
+    File(Watched<Policy>),
+}
+
+impl Gate {
+    /// Reads all files for the first time. Keys are in `meta`.
+    ///
+    /// # Errors
+    /// [`FileFault`], naming the file that can't be used.
+    pub fn new(spec: GateSpec, meta: Arc<dyn MetaStore>, limits: &Limits) -> Result<Self, FileFault> {
+        let GateSpec {
+            logins,
+            access,
+            source,
+        } = spec;
+        let api_keys = match logins.api_keys {
+            access::ApiKeys::On => Some(Arc::new(ApiKeys::new(meta, limits.api_keys_per_user))),
+            access::ApiKeys::Off => None,
+        };
+        let challenges = Challenges::new(&logins);
+        let policy = match (source, &access) {
+            (Some(file), Some(_)) => PolicySource::File(policy_of(&file, logins.exist())?),
+            (Some(_) | None, _) => PolicySource::Fixed(Arc::new(policy(access, logins.exist()))),
+        };
+        let fail_delay = logins.fail_delay;
+        Ok(Self {
+            authenticators: authenticators(logins, api_keys.as_ref(), limits)?,
+            api_keys,
+            challenges,
+            policy,
+            fail_delay,
+            delayed: Semaphore::new(limits.failed_logins_delayed),
+            look_every: limits.file_check_interval,
+        })
+    }
+
+    /// Where users' keys are; `None` when they make none.
+    pub fn api_keys(&self) -> Option<&Arc<ApiKeys>> {
+        self.api_keys.as_ref()
+    }
+
+    /// Reads files that have changed, every few seconds, until `drain` begins.
+    pub async fn watch(self: Arc<Self>, drain: Drain) {
+        let mut ticks = interval(self.look_every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = drain.begun() => return,
+            }
+            let gate = self.clone();
+            let looked = tokio::task::spawn_blocking(move || gate.look()).await;
+            if looked.is_err() {
+                tracing::error!("reading changed files panicked");
+            }
+        }
+    }
+
+    /// Asks this one before all others.
+    #[cfg(test)]
+    pub(super) fn put_first(&mut self, authenticator: Box<dyn Authenticator>) {
+        self.authenticators.insert(0, authenticator);
+    }
+
+    /// Reads files again that have changed. May block.
+    pub(super) fn look(&self) {
+        for authenticator in &self.authenticators {
+            authenticator.look();
+        }
+        match &self.policy {
+            PolicySource::Fixed(_) => {}
+            PolicySource::File(file) => file.look(),
+        }
+    }
+
+    fn policy(&self) -> Arc<Policy> {
+        match &self.policy {
+            PolicySource::Fixed(policy) => policy.clone(),
+            PolicySource::File(file) => file.current(),
+        }
+    }
+
+    /// Who asks, and what they may do for what they want.
+    ///
+    /// # Errors
+    /// [`AuthError`]: they may not, or nobody can tell.
+    pub async fn decide(&self, caller: Caller<'_>, wanted: Wanted<'_>) -> Result<Decision, AuthError> {
+        let login = self.login(caller, wanted).await?;
+        let policy = self.policy();
+        let who = Who::new(login, &policy);
+        match wanted {
+            Wanted::Route(route) => self.route(&policy, who, route),
+            Wanted::ApiKeys => match who.rights {
+                Rights::Policy(None) if who.subject.user.is_some() => Ok(who.decision(Grants::none())),
+                Rights::Policy(None) => Err(self.unauthenticated("")),
+                // A key that could make keys would outlive its own end and its scopes.
+                Rights::Policy(Some(_)) | Rights::Token { .. } => Err(AuthError::Denied),
+            },
+            Wanted::Metrics if policy.shows_metrics(&who.subject) => Ok(who.decision(Grants::none())),
+            Wanted::Metrics => Err(self.refused(&who, "")),
+        }
+    }
+
+    /// Who it is; `None` is somebody who hasn't logged in.
+    async fn login(&self, caller: Caller<'_>, wanted: Wanted<'_>) -> Result<Option<Login>, AuthError> {
+        let evidence = Evidence {
+            credentials: Credentials::of(caller.headers),
+            certificates: caller.certificates,
+        };
+        // Where nobody can log in, what somebody shows has no meaning.
+        if self.authenticators.is_empty() {
+            return Ok(None);
+        }
+        let mut is_refused = evidence.credentials != Credentials::None;
+        for authenticator in &self.authenticators {
+            match authenticator.authenticate(&evidence).await? {
+                Verdict::Known(login) => return Ok(Some(login)),
+                Verdict::Refused => is_refused = true,
+                Verdict::NotMine => {}
+            }
+        }
+        if !is_refused {
+            return Ok(None);
+        }
+        self.delay().await?;
+        let scope = match wanted {
+            Wanted::Route(route) => challenge::scope(route),
+            Wanted::ApiKeys | Wanted::Metrics => String::new(),
+        };
+        let of_token = match evidence.credentials {
+            Credentials::Bearer(_) => self.challenges.bearer(&scope, Some(TokenFault::Invalid)),
+            Credentials::None | Credentials::Basic { .. } | Credentials::Malformed => None,
+        };
+        let challenges = match of_token {
+            Some(challenge) => vec![challenge],
+            None => self.challenges.all(&scope),
+        };
+        Err(AuthError::Unauthenticated(challenges))
+    }
+
+    /// Makes guessing slow. Not more wait at a time than there is room for, or waiting would cost us more than them.
+    async fn delay(&self) -> Result<(), AuthError> {
+        if !self.fail_delay.is_zero() {
+            let _place = self.delayed.try_acquire().map_err(|_| AuthError::Busy)?;
+            sleep(self.fail_delay).await;
+        }
+        Ok(())
+    }
+
+    /// The one place where each route gets its decision. One that has none doesn't compile.
+    fn route(&self, policy: &Arc<Policy>, who: Who, route: &Route) -> Result<Decision, AuthError> {
+        match route {
+            Route::ApiVersion => {
+                if !who.is_somebody() && !policy.knows_anonymous() {
+                    return Err(self.unauthenticated(""));
+                }
+                // Also to who needs no login here, since some client might have one for elsewhere.
+                let mut decision = who.decision(Grants::none());
+                decision.challenges = self.challenges.all("");
+                Ok(decision)
+            }
+            Route::Catalog { .. } => {
+                let scope = challenge::scope(route);
+                let lacks_scope = matches!(who.rights, Rights::Token { catalog: false, .. });
+                if lacks_scope || (!who.is_somebody() && !policy.knows_anonymous()) {
+                    return Err(self.refused(&who, &scope));
+                }
+                let mut grants = Grants::none();
+                grants.show(who.visible(policy));
+                Ok(who.decision(grants))
+            }
+            Route::ListTags { .. }
+            | Route::GetManifest { .. }
+            | Route::HeadManifest { .. }
+            | Route::PutManifest { .. }
+            | Route::DeleteManifest { .. }
+            | Route::GetBlob { .. }
+            | Route::HeadBlob { .. }
+            | Route::DeleteBlob { .. }
+            | Route::StartUpload { .. }
+            | Route::PushBlob { .. }
+            | Route::UploadStatus { .. }
+            | Route::UploadChunk { .. }
+            | Route::FinishUpload { .. }
+            | Route::CancelUpload { .. }
+            | Route::Referrers { .. }
+            | Route::MountBlob { from: Some(_), .. } => {
+                self.repositories(policy, who, route, Visible::Nothing)
+            }
+            // It may come from any repository, so it is for who may read them all.
+            Route::MountBlob { from: None, .. } => {
+                let visible = who.visible(policy);
+                self.repositories(policy, who, route, visible)
+            }
+        }
+    }
+
+    /// What may be done in the repositories that a route names.
+    fn repositories(
+        &self,
+        policy: &Arc<Policy>,
+        who: Who,
+        route: &Route,
+        visible: Visible,
+    ) -> Result<Decision, AuthError> {
+        let mut grants = Grants::none();
+        for Permission { repository, need } in route.permissions() {
+            let may = |action: &Action| who.may(policy, &repository, *action);
+            let allowed: Vec<Action> = need.actions().iter().copied().filter(may).collect();
+            if need.refuses(|action| allowed.contains(&action)) {
+                return Err(self.refused(&who, &challenge::scope(route)));
+            }
+            grants.grant(repository, allowed);
+        }
+        grants.show(visible);
+        Ok(who.decision(grants))
+    }
+
+    /// Somebody may not: who hasn't logged in is asked to, who has a token to get a better one.
+    fn refused(&self, who: &Who, scope: &str) -> AuthError {
+        match &who.rights {
+            Rights::Token { .. } => {
+                let challenge = self.challenges.bearer(scope, Some(TokenFault::InsufficientScope));
+                AuthError::Unauthenticated(challenge.into_iter().collect())
+            }
+            Rights::Policy(_) if who.is_somebody() => AuthError::Denied,
+            Rights::Policy(_) => self.unauthenticated(scope),
+        }
+    }
+
+    fn unauthenticated(&self, scope: &str) -> AuthError {
+        let challenges: Vec<HeaderValue> = self.challenges.all(scope);
+        match challenges.is_empty() {
+            // There is no way to log in.
+            true => AuthError::Denied,
+            false => AuthError::Unauthenticated(challenges),
+        }
+    }
+}
+
+fn authenticators(
+    logins: Logins,
+    api_keys: Option<&Arc<ApiKeys>>,
+    limits: &Limits,
+) -> Result<Vec<Box<dyn Authenticator>>, FileFault> {
+    let mut authenticators: Vec<Box<dyn Authenticator>> = Vec::new();
+    if let Some(bearer) = &logins.bearer {
+        authenticators.push(Box::new(Tokens::load(bearer)?));
+    }
+    if let Some(api_keys) = api_keys {
+        authenticators.push(Box::new(api_keys.clone()));
+    }
+    if let Some(file) = &logins.htpasswd {
+        let hashing = HashingLimits {
+            waiting: limits.password_checks_waiting,
+            remembered: limits.password_remembered,
+            entries: limits.passwords_remembered,
+        };
+        authenticators.push(Box::new(Htpasswd::load(file, hashing)?));
+    }
+    if let Some(names) = logins.certificates {
+        authenticators.push(Box::new(Certificates(names)));
+    }
+    Ok(authenticators)
+}
+
+fn policy(access: Option<AccessControl>, can_log_in: bool) -> Policy {
+    match (access, can_log_in) {
+        (Some(access), _) => Policy::Rules(access),
+        (None, true) => Policy::Users,
+        (None, false) => Policy::Everybody,
+    }
+}
+
+/// The policy of a configuration's file, as the file is at any time. The rest of it counts at the next start.
+fn policy_of(file: &Path, can_log_in: bool) -> Result<Watched<Policy>, FileFault> {
+    let path = file.to_owned();
+    Watched::load(file, move |content| {
+        let text = std::str::from_utf8(content).map_err(|_| "it is no text in UTF-8".to_owned())?;
+        let config = config::parse(&path, text).map_err(|faults| faults.to_string())?;
+        match config.access {
+            Some(access) => Ok(policy(Some(access), can_log_in)),
+            None => Err("http.accessControl is gone, which counts at the next start".to_owned()),
+        }
+    })
+}
+
+/// Somebody, with what bounds their rights.
+struct Who {
+    subject: Subject,
+    rights: Rights,
+}
+
+enum Rights {
+    /// What the policy says, within scopes where there are any.
+    Policy(Option<Vec<Scope>>),
+    /// What a token says.
+    Token { grants: Grants, catalog: bool },
+}
+
+impl Who {
+    fn new(login: Option<Login>, policy: &Policy) -> Self {
+        let Some(Login {
+            user,
+            mut groups,
+            via,
+        }) = login
+        else {
+            return Self {
+                subject: Subject {
+                    user: None,
+                    groups: Vec::new(),
+                },
+                rights: Rights::Policy(None),
+            };
+        };
+        groups.extend(policy.groups(&user));
+        Self {
+            subject: Subject {
+                user: Some(user).filter(|user| !user.is_empty()),
+                groups,
+            },
+            rights: match via {
+                Via::Password | Via::Certificate => Rights::Policy(None),
+                Via::ApiKey(scopes) => Rights::Policy(Some(scopes)),
+                Via::Token { grants, catalog } => Rights::Token { grants, catalog },
+            },
+        }
+    }
+
+    fn is_somebody(&self) -> bool {
+        match self.rights {
+            Rights::Token { .. } => true,
+            Rights::Policy(_) => self.subject.user.is_some(),
+        }
+    }
+
+    fn may(&self, policy: &Policy, repository: &crate::oci::RepoName, action: Action) -> bool {
+        match &self.rights {
+            Rights::Token { grants, .. } => grants.allows(repository, action),
+            Rights::Policy(scopes) => {
+                let in_scope = scopes.as_ref().is_none_or(|scopes| {
+                    scopes.is_empty() || scopes.iter().any(|scope| scope.covers(repository, action))
+                });
+                in_scope && policy.allows(&self.subject, repository, action)
+            }
+        }
+    }
+
+    fn visible(&self, policy: &Arc<Policy>) -> Visible {
+        match &self.rights {
+            Rights::Token { catalog: true, .. } => Visible::Everything,
+            Rights::Token { grants, .. } => {
+                let grants = grants.clone();
+                Visible::Those(Arc::new(move |repository| {
+                    grants.allows(repository, Action::Read)
+                }))
+            }
+            Rights::Policy(Some(scopes)) if !scopes.is_empty() => {
+                let (scopes, visible) = (scopes.clone(), policy.visible(&self.subject));
+                Visible::Those(Arc::new(move |repository| {
+                    let in_scope = scopes.iter().any(|scope| scope.covers(repository, Action::Read));
+                    in_scope && visible.includes(repository)
+                }))
+            }
+            Rights::Policy(_) => policy.visible(&self.subject),
+        }
+    }
+
+    fn decision(self, grants: Grants) -> Decision {
+        Decision {
+            identity: Identity {
+                user: self.subject.user,
+                groups: self.subject.groups,
+            },
+            grants,
+            challenges: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Comparing passwords with bcrypt hashes, which is slow on purpose: on threads that may block, a few at a time, and
+//! not again for a while after it went well.
+//!
+//! A pull of twenty layers is twenty requests with one password. What is remembered of a success is a keyed hash of
+//! name, password and bcrypt hash, under a key that this process drew: a changed line of the file is another entry.
+
+use std::{collections::HashMap, num::NonZero, sync::Arc, thread};
+
+use aws_lc_rs::hmac;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OnceCell, Semaphore},
+    time::{Duration, Instant},
+};
+
+use super::AuthError;
+
+/// Bounds on comparing passwords.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HashingLimits {
+    /// Logins that wait to have their password compared; more are told to come again.
+    pub(super) waiting: usize,
+    /// How long a success is remembered.
+    pub(super) remembered: Duration,
+    /// Successes that are remembered at once.
+    pub(super) entries: usize,
+}
+
+/// A keyed hash of what was compared.
+type Tag = [u8; 32];
+
+/// Compares passwords.
+pub(super) struct Hashing {
+    limits: HashingLimits,
+    slots: Semaphore,
+    queue: Semaphore,
+    key: hmac::Key,
+    compared: Mutex<HashMap<Tag, Arc<Compared>>>,
+}
+
+/// When the comparison went well; who comes while it goes on waits for it instead of comparing as well.
+type Compared = OnceCell<Instant>;
+
+/// A comparison that didn't go well.
+enum Unequal {
+    Wrong,
+    Busy,
+}
+
+impl Hashing {
+    /// As many at a time as a quarter of this machine's processors, at least one: the others are for content.
+    pub(super) fn new(limits: HashingLimits) -> Self {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        // 32 random bytes.
+        let halves = [0, 1].map(|_| crate::storage::Version::random().to_bytes());
+        Self {
+            slots: Semaphore::new((processors / 4).max(1)),
+            queue: Semaphore::new(limits.waiting),
+            key: hmac::Key::new(hmac::HMAC_SHA256, halves.as_flattened()),
+            compared: Mutex::default(),
+            limits,
+        }
+    }
+
+    /// Whether `password` is the one that `hash` was made of.
+    ///
+    /// # Errors
+    /// [`AuthError::Busy`] when too many wait.
+    pub(super) async fn is_equal(&self, user: &str, password: &str, hash: &str) -> Result<bool, AuthError> {
+        let tag = self.tag(user, password, hash);
+        let entry = self.entry(tag);
+        let compare = || async {
+            match self.compare(password, hash).await {
+                Ok(true) => Ok(Instant::now()),
+                Ok(false) => Err(Unequal::Wrong),
+                Err(AuthError::Busy) => Err(Unequal::Busy),
+                Err(_) => Err(Unequal::Wrong),
+            }
+        };
+        match entry.get_or_try_init(compare).await {
+            Ok(_) => Ok(true),
+            Err(unequal) => {
+                let mut compared = self.compared.lock();
+                if compared
+                    .get(&tag)
+                    .is_some_and(|kept| Arc::ptr_eq(kept, &entry) && !kept.initialized())
+                {
+                    compared.remove(&tag);
+                }
+                match unequal {
+                    Unequal::Wrong => Ok(false),
+                    Unequal::Busy => Err(AuthError::Busy),
+                }
+            }
+        }
+    }
+
+    fn tag(&self, user: &str, password: &str, hash: &str) -> Tag {
+        let mut context = hmac::Context::with_key(&self.key);
+        for part in [user, password, hash] {
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part.as_bytes());
+        }
+        let mut tag = [0; 32];
+        tag.copy_from_slice(context.sign().as_ref());
+        tag
+    }
+
+    fn entry(&self, tag: Tag) -> Arc<Compared> {
+        let mut compared = self.compared.lock();
+        let is_over = |entry: &Compared| {
+            entry
+                .get()
+                .is_some_and(|at| at.elapsed() >= self.limits.remembered)
+        };
+        if let Some(entry) = compared.get(&tag).filter(|entry| !is_over(entry)) {
+            return entry.clone();
+        }
+        if compared.len() >= self.limits.entries {
+            compared.retain(|_, entry| !is_over(entry));
+        }
+        if compared.len() >= self.limits.entries
+            && let Some(any) = compared.keys().next().copied()
+        {
+            compared.remove(&any);
+        }
+        let entry = Arc::new(Compared::new());
+        compared.insert(tag, entry.clone());
+        entry
+    }
+
+    async fn compare(&self, password: &str, hash: &str) -> Result<bool, AuthError> {
+        let _place = self.queue.try_acquire().map_err(|_| AuthError::Busy)?;
+        let _slot = self.slots.acquire().await.map_err(|_| AuthError::Busy)?;
+        let (password, hash) = (password.to_owned(), hash.to_owned());
+        let compared = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash)).await;
+        // The hash was looked at when the file was read, so what can't be compared is a password that bcrypt doesn't take.
+        Ok(matches!(compared, Ok(Ok(true))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: HashingLimits = HashingLimits {
+        waiting: 2,
+        remembered: Duration::from_secs(60),
+        entries: 2,
+    };
+
+    fn hash(password: &str) -> String {
+        bcrypt::hash(password, 4).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_success_is_remembered_for_that_name_password_and_hash_alone() {
+        let hashing = Hashing::new(LIMITS);
+        let good = hash("secret");
+        assert!(hashing.is_equal("a", "secret", &good).await.unwrap());
+        // No hashing any more, which needs a place in the queue.
+        let _all = hashing.queue.try_acquire_many(2).unwrap();
+        for _ in 0..20 {
+            assert!(hashing.is_equal("a", "secret", &good).await.unwrap());
+        }
+        for (user, password, hash) in [
+            ("b", "secret", good.clone()),
+            ("a", "Secret", good.clone()),
+            ("a", "secret", hash("secret")),
+            ("asecret", "", good.clone()),
+        ] {
+            let busy = hashing.is_equal(user, password, &hash).await;
+            assert!(matches!(busy, Err(AuthError::Busy)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_not_remembered_and_what_is_remembered_is_bounded() {
+        let hashing = Hashing::new(LIMITS);
+        let good = hash("secret");
+        assert!(!hashing.is_equal("a", "wrong", &good).await.unwrap());
+        assert_eq!(hashing.compared.lock().len(), 0);
+        for user in ["a", "b", "c", "d"] {
+            assert!(hashing.is_equal(user, "secret", &good).await.unwrap());
+        }
+        assert_eq!(hashing.compared.lock().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_success_is_forgotten_after_a_while() {
+        let hashing = Hashing::new(LIMITS);
+        let good = hash("secret");
+        assert!(hashing.is_equal("a", "secret", &good).await.unwrap());
+        tokio::time::advance(LIMITS.remembered).await;
+        let _all = hashing.queue.try_acquire_many(2).unwrap();
+        assert!(hashing.is_equal("a", "secret", &good).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn twenty_at_once_compare_once() {
+        let hashing = Hashing::new(HashingLimits { waiting: 1, ..LIMITS });
+        let good = hash("secret");
+        let all = (0..20).map(|_| hashing.is_equal("a", "secret", &good));
+        // A second comparison would find no place in the queue.
+        for equal in futures_util::future::join_all(all).await {
+            assert!(equal.unwrap());
+        }
+    }
+}

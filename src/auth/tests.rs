@@ -1,0 +1,409 @@
+//! The authenticators' contract, and the gate's decisions over all of them at once.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, Method, header::AUTHORIZATION};
+use rcgen::{CertificateParams, DnType, KeyPair};
+use rustls::pki_types::CertificateDer;
+use tempfile::TempDir;
+
+use super::{hashing::HashingLimits, *};
+use crate::{
+    config::{
+        self, Limits, Logins, access,
+        access::{CertificateName, CertificateNames},
+    },
+    oci::{Action, RepoName},
+    storage::{MemoryMeta, StoreError, StoreErrorKind},
+};
+
+fn basic(user: &str, password: &str) -> Credentials {
+    Credentials::Basic {
+        user: user.to_owned(),
+        password: password.to_owned(),
+    }
+}
+
+fn certificate(common_name: &str) -> Vec<CertificateDer<'static>> {
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    let signed = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    vec![signed.der().clone()]
+}
+
+fn htpasswd(folder: &TempDir, users: &[&str]) -> std::path::PathBuf {
+    let file = folder.path().join("htpasswd");
+    let lines = users
+        .iter()
+        .map(|user| format!("{user}:{}\n", bcrypt::hash(format!("{user}-secret"), 4).unwrap()));
+    fs::write(&file, lines.collect::<String>()).unwrap();
+    file
+}
+
+/// An authenticator, evidence that it takes, and evidence of its kind that it doesn't.
+struct Case {
+    name: &'static str,
+    authenticator: Box<dyn Authenticator>,
+    good: Credentials,
+    wrong: Vec<Credentials>,
+    good_certificate: Option<Vec<CertificateDer<'static>>>,
+    wrong_certificate: Option<Vec<CertificateDer<'static>>>,
+}
+
+async fn cases(folder: &TempDir) -> Vec<Case> {
+    let limits = HashingLimits {
+        waiting: 4,
+        remembered: Duration::from_secs(60),
+        entries: 4,
+    };
+    let file = htpasswd(folder, &["ann"]);
+    let keys = Arc::new(ApiKeys::new(Arc::new(MemoryMeta::default()), 4));
+    let (_, key) = keys.create("ann", NewApiKey::default()).await.unwrap();
+    let names = CertificateNames {
+        sources: vec![CertificateName::CommonName],
+        uri_pattern: None,
+    };
+    let case = |name, authenticator, good, wrong| Case {
+        name,
+        authenticator,
+        good,
+        wrong,
+        good_certificate: None,
+        wrong_certificate: None,
+    };
+    vec![
+        case(
+            "htpasswd",
+            Box::new(htpasswd::Htpasswd::load(&file, limits).unwrap()),
+            basic("ann", "ann-secret"),
+            vec![
+                basic("ann", "wrong"),
+                basic("eve", "ann-secret"),
+                basic("", ""),
+                basic("ann", ""),
+            ],
+        ),
+        case(
+            "API keys",
+            Box::new(keys),
+            basic("ann", &key),
+            vec![
+                basic("eve", &key),
+                basic("ann", "zak_00000000000000000000000000000000"),
+            ],
+        ),
+        Case {
+            good_certificate: Some(certificate("ann")),
+            wrong_certificate: Some(certificate("")),
+            ..case(
+                "certificates",
+                Box::new(certificate::Certificates(names)),
+                Credentials::None,
+                vec![],
+            )
+        },
+    ]
+}
+
+/// The contract, but for tokens, whose own tests have the keys to make some.
+#[tokio::test]
+async fn contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = certificate("mallory");
+    for case in cases(&folder).await {
+        let ask = async |credentials: &Credentials, certificates: Option<&[CertificateDer<'static>]>| {
+            let evidence = Evidence {
+                credentials: credentials.clone(),
+                certificates,
+            };
+            case.authenticator.authenticate(&evidence).await.unwrap()
+        };
+        let good = ask(&case.good, case.good_certificate.as_deref()).await;
+        assert!(
+            matches!(&good, Verdict::Known(login) if login.user == "ann"),
+            "{}: {good:?}",
+            case.name
+        );
+        for wrong in &case.wrong {
+            assert!(
+                matches!(ask(wrong, None).await, Verdict::Refused),
+                "{}",
+                case.name
+            );
+        }
+        if let Some(wrong) = &case.wrong_certificate {
+            assert!(matches!(
+                ask(&Credentials::None, Some(wrong)).await,
+                Verdict::Refused
+            ));
+        }
+        let other = Credentials::Bearer("x.y.z".to_owned());
+        for foreign in [&Credentials::Malformed, &other] {
+            let verdict = ask(foreign, Some(&certificate)).await;
+            assert!(matches!(verdict, Verdict::NotMine), "{}: {verdict:?}", case.name);
+        }
+        assert!(matches!(ask(&Credentials::None, None).await, Verdict::NotMine));
+    }
+}
+
+/// The fault wrapper: finds nothing out.
+struct Faulty;
+
+#[async_trait]
+impl Authenticator for Faulty {
+    async fn authenticate(&self, _: &Evidence<'_>) -> Result<Verdict, AuthError> {
+        Err(AuthError::Unavailable(StoreError::new(
+            StoreErrorKind::Unavailable,
+            "get",
+        )))
+    }
+}
+
+const ACCESS: &str = "{repositories: {
+    '**': {policies: [{users: [ann], actions: [read, create]}]},
+    'public/**': {anonymousPolicy: [read], defaultPolicy: [read]}}}";
+
+fn spec(folder: &TempDir, access: Option<&str>) -> GateSpec {
+    let text = format!(
+        "storage: {{rootDirectory: /d}}\nhttp:\n  auth: {{htpasswd: {{path: /x}}}}\n  accessControl: {}\n",
+        access.unwrap_or("null")
+    );
+    let config = config::parse(std::path::Path::new("c.yaml"), &text).unwrap();
+    GateSpec {
+        logins: Logins {
+            htpasswd: Some(htpasswd(folder, &["ann", "bob"])),
+            api_keys: access::ApiKeys::On,
+            certificates: Some(CertificateNames {
+                sources: vec![CertificateName::CommonName],
+                uri_pattern: None,
+            }),
+            ..Logins::default()
+        },
+        access: config.access,
+        source: None,
+    }
+}
+
+fn gate(spec: GateSpec) -> Gate {
+    Gate::new(spec, Arc::new(MemoryMeta::default()), &Limits::default()).unwrap()
+}
+
+fn headers(user: &str, password: &str) -> HeaderMap {
+    let value = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+    HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())])
+}
+
+async fn ask(
+    gate: &Gate,
+    headers: &HeaderMap,
+    certificates: Option<&[CertificateDer<'static>]>,
+    method: Method,
+    path: &str,
+) -> Result<Decision, AuthError> {
+    let route = Route::parse(&method, path, None).unwrap();
+    let caller = Caller {
+        headers,
+        certificates,
+    };
+    gate.decide(caller, Wanted::Route(&route)).await
+}
+
+fn user(decision: &Result<Decision, AuthError>) -> Option<&str> {
+    decision.as_ref().unwrap().identity.user.as_deref()
+}
+
+#[tokio::test]
+async fn a_header_comes_before_a_certificate_and_a_wrong_one_before_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = gate(spec(&folder, Some(ACCESS)));
+    let certificate = certificate("bob");
+    let path = "/v2/public/x/tags/list";
+    let by_both = ask(
+        &gate,
+        &headers("ann", "ann-secret"),
+        Some(&certificate),
+        Method::GET,
+        path,
+    )
+    .await;
+    assert_eq!(user(&by_both), Some("ann"));
+    let by_certificate = ask(&gate, &HeaderMap::new(), Some(&certificate), Method::GET, path).await;
+    assert_eq!(user(&by_certificate), Some("bob"));
+    let by_nothing = ask(&gate, &HeaderMap::new(), None, Method::GET, path).await;
+    assert_eq!(user(&by_nothing), None);
+    let wrong = headers("ann", "wrong");
+    for certificates in [None, Some(&certificate[..])] {
+        let refused = ask(&gate, &wrong, certificates, Method::GET, path).await;
+        assert!(
+            matches!(refused, Err(AuthError::Unauthenticated(challenges)) if challenges == ["Basic realm=\"portolan\""])
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_cant_be_found_out_is_no_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gate = gate(spec(&folder, Some(ACCESS)));
+    gate.put_first(Box::new(Faulty));
+    let path = "/v2/public/x/tags/list";
+    let decision = ask(&gate, &HeaderMap::new(), None, Method::GET, path).await;
+    assert!(matches!(decision, Err(AuthError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn without_access_control_who_has_logged_in_may_do_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = gate(spec(&folder, None));
+    let decision = ask(
+        &gate,
+        &headers("bob", "bob-secret"),
+        None,
+        Method::DELETE,
+        "/v2/a/manifests/x",
+    )
+    .await;
+    assert!(
+        decision
+            .unwrap()
+            .grants
+            .allows(&RepoName::parse("a").unwrap(), Action::Delete)
+    );
+    for path in ["/v2/", "/v2/_catalog", "/v2/a/tags/list"] {
+        let refused = ask(&gate, &HeaderMap::new(), None, Method::GET, path).await;
+        assert!(matches!(refused, Err(AuthError::Unauthenticated(_))), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn grants_are_those_that_the_route_asks_for_and_the_policy_allows() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = gate(spec(&folder, Some(ACCESS)));
+    let name = RepoName::parse("team/a").unwrap();
+    let ann = headers("ann", "ann-secret");
+    let push = ask(&gate, &ann, None, Method::PUT, "/v2/team/a/manifests/x")
+        .await
+        .unwrap();
+    assert!(push.grants.allows(&name, Action::Create) && !push.grants.allows(&name, Action::Update));
+    assert!(!push.grants.allows(&name, Action::Read), "nobody asked for it");
+    let delete = ask(&gate, &ann, None, Method::DELETE, "/v2/team/a/manifests/x").await;
+    assert!(matches!(delete, Err(AuthError::Denied)));
+    let catalog = ask(&gate, &HeaderMap::new(), None, Method::GET, "/v2/_catalog")
+        .await
+        .unwrap();
+    let sees = |name: &str| catalog.grants.visible().includes(&RepoName::parse(name).unwrap());
+    assert!(sees("public/x") && !sees("team/a"));
+}
+
+#[tokio::test]
+async fn a_key_has_the_rights_of_its_user_within_its_scopes_and_makes_no_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = gate(spec(&folder, Some(ACCESS)));
+    let keys = gate.api_keys().unwrap();
+    let scoped = NewApiKey {
+        scopes: vec!["repository:team/**:read,delete".to_owned()],
+        ..NewApiKey::default()
+    };
+    let (_, scoped) = keys.create("ann", scoped).await.unwrap();
+    let (all, text) = keys.create("ann", NewApiKey::default()).await.unwrap();
+    for (key, method, path, may) in [
+        (&scoped, Method::GET, "/v2/team/a/tags/list", true),
+        (&scoped, Method::GET, "/v2/other/tags/list", false),
+        (&scoped, Method::POST, "/v2/team/a/blobs/uploads/", false),
+        // The scope has it, the policy hasn't.
+        (&scoped, Method::DELETE, "/v2/team/a/manifests/x", false),
+        (&text, Method::POST, "/v2/team/a/blobs/uploads/", true),
+    ] {
+        let decision = ask(&gate, &headers("ann", key), None, method, path).await;
+        assert_eq!(decision.is_ok(), may, "{path}: {decision:?}");
+    }
+    let desk = async |headers: &HeaderMap| {
+        let caller = Caller {
+            headers,
+            certificates: None,
+        };
+        gate.decide(caller, Wanted::ApiKeys).await
+    };
+    assert!(desk(&headers("ann", "ann-secret")).await.is_ok());
+    assert!(matches!(
+        desk(&headers("ann", &text)).await,
+        Err(AuthError::Denied)
+    ));
+    assert!(matches!(
+        desk(&HeaderMap::new()).await,
+        Err(AuthError::Unauthenticated(_))
+    ));
+
+    keys.revoke("ann", &all.id).await.unwrap();
+    let revoked = ask(
+        &gate,
+        &headers("ann", &text),
+        None,
+        Method::GET,
+        "/v2/team/a/tags/list",
+    )
+    .await;
+    assert!(matches!(revoked, Err(AuthError::Unauthenticated(_))));
+}
+
+#[tokio::test]
+async fn policies_follow_their_file_and_a_wrong_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yaml");
+    let write = |access: &str| {
+        let text = format!(
+            "storage: {{rootDirectory: /d}}\nhttp:\n  auth: {{htpasswd: {{path: /x}}}}\n  accessControl: {access}\n"
+        );
+        fs::write(&file, text).unwrap();
+    };
+    write(ACCESS);
+    let gate = gate(GateSpec {
+        source: Some(file.clone()),
+        ..spec(&folder, Some(ACCESS))
+    });
+    let may_delete = async || {
+        gate.look();
+        let ann = headers("ann", "ann-secret");
+        ask(&gate, &ann, None, Method::DELETE, "/v2/a/manifests/x")
+            .await
+            .is_ok()
+    };
+    assert!(!may_delete().await);
+    write("{repositories: {'**': {policies: [{users: [ann], actions: [delete]}]}}}");
+    assert!(may_delete().await);
+    write("{repositories: {'**': {policies: [{users: [ann], actions: [fly]}]}}}");
+    assert!(may_delete().await, "the former one stays");
+    write("null");
+    assert!(may_delete().await, "the former one stays");
+    write("{}");
+    assert!(!may_delete().await);
+    htpasswd(&folder, &["bob"]);
+    assert!(!may_delete().await);
+    let path = "/v2/public/x/tags/list";
+    let gone = ask(&gate, &headers("ann", "ann-secret"), None, Method::GET, path).await;
+    assert!(
+        matches!(gone, Err(AuthError::Unauthenticated(_))),
+        "the file of passwords is followed, too"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_login_waits_and_not_too_many_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = spec(&folder, None);
+    spec.logins.htpasswd = None;
+    spec.logins.fail_delay = Duration::from_secs(5);
+    let limits = Limits {
+        failed_logins_delayed: 1,
+        ..Limits::default()
+    };
+    let gate = Gate::new(spec, Arc::new(MemoryMeta::default()), &limits).unwrap();
+    let wrong = headers("ann", "zak_0");
+    let started = tokio::time::Instant::now();
+    let one = ask(&gate, &wrong, None, Method::GET, "/v2/");
+    let other = ask(&gate, &wrong, None, Method::GET, "/v2/");
+    let (one, other) = tokio::join!(one, other);
+    assert_eq!(started.elapsed(), Duration::from_secs(5));
+    assert!(matches!(one, Err(AuthError::Unauthenticated(_))) && matches!(other, Err(AuthError::Busy)));
+}

@@ -1,0 +1,130 @@
+//! Who may log in and who may do what, as a valid configuration says it (`http.auth`, `http.accessControl`).
+//!
+//! Deliberately absent: deciding. `auth` asks these values.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use crate::oci::{Action, RepoPattern};
+
+/// The ways to log in. Several may be there at once; without any everybody is anonymous.
+#[derive(Debug, Clone, Default)]
+pub struct Logins {
+    /// Shown to who is asked for a password (`http.realm`).
+    pub realm: Option<String>,
+    /// A file of names and bcrypt hashes.
+    pub htpasswd: Option<PathBuf>,
+    /// Tokens of an external service.
+    pub bearer: Option<Bearer>,
+    /// Keys that users make for themselves.
+    pub api_keys: ApiKeys,
+    /// Certificates of clients, that chain to `http.tls.cacert`.
+    pub certificates: Option<CertificateNames>,
+    /// How long a failed login waits for its answer.
+    pub fail_delay: Duration,
+}
+
+impl Logins {
+    /// Whether there is any way to be somebody.
+    #[must_use]
+    pub fn exist(&self) -> bool {
+        self.htpasswd.is_some() || self.bearer.is_some() || self.certificates.is_some()
+    }
+}
+
+/// Whether users make keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ApiKeys {
+    /// There are none.
+    #[default]
+    Off,
+    /// They do.
+    On,
+}
+
+/// A token service, and how its tokens are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bearer {
+    /// Where clients get a token: an http(s) URL.
+    pub realm: String,
+    /// What tokens must be for (`aud`).
+    pub service: String,
+    /// Who signs them.
+    pub keys: TokenKeys,
+}
+
+/// Where the keys are that tokens are signed by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenKeys {
+    /// A PEM file: certificates or public keys.
+    Pem(PathBuf),
+    /// A JSON Web Key Set (RFC 7517).
+    Jwks(PathBuf),
+}
+
+/// What of a client's certificate is its holder's name: the first of these that it has.
+#[derive(Debug, Clone)]
+pub struct CertificateNames {
+    /// Never empty.
+    pub sources: Vec<CertificateName>,
+    /// What of a URI is the name: its first group, where it has one. It covers the whole URI.
+    pub uri_pattern: Option<regex_lite::Regex>,
+}
+
+/// A field of a certificate; the number says which of several, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateName {
+    /// The common name of the subject.
+    CommonName,
+    /// A DNS name.
+    Dns(usize),
+    /// A URI, such as a SPIFFE ID.
+    Uri(usize),
+    /// An e-mail address.
+    Email(usize),
+}
+
+/// Who may do what.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AccessControl {
+    /// The longest pattern first; of equally long ones the first in byte order. The first that matches counts.
+    pub rules: Vec<Rule>,
+    /// What some may do everywhere, beside the rules.
+    pub admin: Option<Policy>,
+    /// Groups with their users.
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// Who may read `/metrics`.
+    pub metrics: MetricsAccess,
+}
+
+/// What holds for the repositories of a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Which repositories.
+    pub pattern: RepoPattern,
+    /// Who may do what; all that fit count.
+    pub policies: Vec<Policy>,
+    /// What everybody may do who has logged in.
+    pub default: Vec<Action>,
+    /// What everybody else may do.
+    pub anonymous: Vec<Action>,
+}
+
+/// Some users, and what they may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// By their names.
+    pub users: Vec<String>,
+    /// By their groups.
+    pub groups: Vec<String>,
+    /// What they may do.
+    pub actions: Vec<Action>,
+}
+
+/// Who may read `/metrics`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MetricsAccess {
+    /// By their names.
+    pub users: Vec<String>,
+    /// Whoever asks.
+    pub anybody: bool,
+}

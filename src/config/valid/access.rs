@@ -1,0 +1,343 @@
+//! `http.auth` and `http.accessControl`: who may log in and who may do what, without contradictions.
+
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+
+use http::Uri;
+
+use crate::{
+    config::{
+        access::{
+            AccessControl, ApiKeys, Bearer, CertificateName, CertificateNames, Logins, MetricsAccess, Policy,
+            Rule, TokenKeys,
+        },
+        check::Checked,
+        fault::FaultKind,
+        model::{Listen, ListenAddress, TlsFiles},
+        tree::{Node, Value},
+    },
+    oci::{Action, RepoPattern},
+};
+
+const REPOSITORIES: &str = "http.accessControl.repositories";
+const GROUPS: &str = "http.accessControl.groups";
+const ADMIN: &str = "http.accessControl.adminPolicy";
+const ATTRIBUTES: &str = "http.auth.mtls.identityAttributes";
+const URI_PATTERN: &str = "http.auth.mtls.uriSanPattern";
+
+/// The longest that a failed login may wait.
+const MAX_FAIL_DELAY: i64 = 60;
+
+pub(super) fn logins(c: &mut Checked, tls: Option<&TlsFiles>) -> Logins {
+    let htpasswd = c.has("http.auth.htpasswd").then(|| {
+        c.required(
+            "http.auth.htpasswd.path",
+            "the file of names and bcrypt hashes; leave htpasswd out to have none",
+        )
+    });
+    let logins = Logins {
+        realm: c.text("http.realm"),
+        htpasswd: htpasswd.flatten().map(Into::into),
+        bearer: bearer(c),
+        api_keys: match c.bool("http.auth.apikey") {
+            Some(true) => ApiKeys::On,
+            Some(false) | None => ApiKeys::Off,
+        },
+        certificates: certificates(c, tls),
+        fail_delay: fail_delay(c),
+    };
+    let can_make_keys = c.has("http.auth.htpasswd") || logins.certificates.is_some();
+    if logins.api_keys == ApiKeys::On && !can_make_keys {
+        let problem = "users make keys after they have logged in by password or certificate: configure htpasswd or http.tls.cacert, too";
+        c.refuse(FaultKind::Contradiction, "http.auth.apikey", problem);
+    }
+    logins
+}
+
+fn fail_delay(c: &mut Checked) -> Duration {
+    const PATH: &str = "http.auth.failDelay";
+    match c.int(PATH) {
+        None => Duration::ZERO,
+        Some(seconds @ 0..=MAX_FAIL_DELAY) => Duration::from_secs(seconds.unsigned_abs()),
+        Some(other) => {
+            let problem = format!("expected 0 to {MAX_FAIL_DELAY} seconds, got {other}");
+            c.refuse(FaultKind::Value, PATH, problem);
+            Duration::ZERO
+        }
+    }
+}
+
+fn bearer(c: &mut Checked) -> Option<Bearer> {
+    const REALM: &str = "http.auth.bearer.realm";
+    const CERT: &str = "http.auth.bearer.cert";
+    const JWKS: &str = "http.auth.bearer.jwks";
+    if !c.has("http.auth.bearer") {
+        return None;
+    }
+    let realm = c.required(REALM, "the URL at which clients get tokens");
+    let service = c.required(
+        "http.auth.bearer.service",
+        "this registry's name at the token service, which is the audience of its tokens",
+    );
+    if let Some(realm) = &realm {
+        let url = realm.parse::<Uri>().ok();
+        let is_url =
+            url.is_some_and(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some());
+        if !is_url || realm.contains(['"', '\\']) {
+            c.refuse(
+                FaultKind::Value,
+                REALM,
+                format!("expected an http(s) URL, got {realm:?}"),
+            );
+        }
+    }
+    if service.as_deref().is_some_and(|service| !is_quotable(service)) {
+        let problem = "expected visible ASCII characters and spaces, without quotes and backslashes";
+        c.refuse(FaultKind::Value, "http.auth.bearer.service", problem);
+    }
+    let keys = match (c.text(CERT), c.text(JWKS)) {
+        (Some(file), None) => Some(TokenKeys::Pem(file.into())),
+        (None, Some(file)) => Some(TokenKeys::Jwks(file.into())),
+        (Some(_), Some(_)) => {
+            let problem = "cert and jwks both say who signs tokens: keep one";
+            c.refuse(FaultKind::Contradiction, JWKS, problem);
+            None
+        }
+        (None, None) => {
+            c.required(CERT, "a PEM file of whoever signs tokens, or bearer.jwks");
+            None
+        }
+    };
+    Some(Bearer {
+        realm: realm?,
+        service: service?,
+        keys: keys?,
+    })
+}
+
+/// Whether a text can stand in the quotes of a challenge.
+fn is_quotable(text: &str) -> bool {
+    text.bytes()
+        .all(|b| (b.is_ascii_graphic() || b == b' ') && !matches!(b, b'"' | b'\\'))
+}
+
+fn certificates(c: &mut Checked, tls: Option<&TlsFiles>) -> Option<CertificateNames> {
+    let has_ca = tls.is_some_and(|tls| tls.client_ca.is_some());
+    if c.has("http.auth.mtls") && !has_ca && (tls.is_some() || !c.has("http.tls")) {
+        let problem = "clients' certificates are verified by http.tls.cacert, which isn't given";
+        c.refuse(FaultKind::Contradiction, "http.auth.mtls", problem);
+    }
+    let index = |c: &mut Checked, path| match c.int(path).map(usize::try_from) {
+        None => 0,
+        Some(Ok(index)) => index,
+        Some(Err(_)) => {
+            c.refuse(FaultKind::Value, path, "expected 0 or more");
+            0
+        }
+    };
+    let uri = index(c, "http.auth.mtls.uriSanIndex");
+    let dns = index(c, "http.auth.mtls.dnsSanIndex");
+    let email = index(c, "http.auth.mtls.emailSanIndex");
+    let mut sources = Vec::new();
+    for (i, (name, line)) in c.texts(ATTRIBUTES).unwrap_or_default().into_iter().enumerate() {
+        match name.to_ascii_lowercase().as_str() {
+            "commonname" => sources.push(CertificateName::CommonName),
+            "dnsname" => sources.push(CertificateName::Dns(dns)),
+            "uri" => sources.push(CertificateName::Uri(uri)),
+            "email" => sources.push(CertificateName::Email(email)),
+            _ => {
+                let problem = format!("expected CommonName, DNSName, URI or Email, got {name:?}");
+                c.refuse_element(FaultKind::Value, ATTRIBUTES, i, line, problem);
+            }
+        }
+    }
+    if sources.is_empty() {
+        sources.push(CertificateName::CommonName);
+    }
+    let uri_pattern = c.text(URI_PATTERN).and_then(|text| {
+        let whole = regex_lite::Regex::new(&format!("^(?:{text})$"));
+        if let Err(error) = &whole {
+            c.refuse(
+                FaultKind::Value,
+                URI_PATTERN,
+                format!("expected a regular expression: {error}"),
+            );
+        }
+        whole.ok()
+    });
+    has_ca.then_some(CertificateNames { sources, uri_pattern })
+}
+
+/// `None` without `http.accessControl`.
+pub(super) fn access_control(c: &mut Checked, logins: &Logins) -> Option<AccessControl> {
+    if !c.has("http.accessControl") {
+        return None;
+    }
+    let mut rules: Vec<Rule> = c
+        .entries(REPOSITORIES)
+        .into_iter()
+        .filter_map(|(pattern, node)| rule(c, &pattern, &node))
+        .collect();
+    rules.sort_by_cached_key(|rule| {
+        let text = rule.pattern.as_str().to_owned();
+        (Reverse(text.len()), text)
+    });
+    let groups: BTreeMap<String, Vec<String>> = c
+        .entries(GROUPS)
+        .into_iter()
+        .map(|(name, node)| (name, strings(member(&node, "users"))))
+        .collect();
+    let admin = c.has(ADMIN).then(|| Policy {
+        users: texts(c, "http.accessControl.adminPolicy.users"),
+        groups: texts(c, "http.accessControl.adminPolicy.groups"),
+        actions: {
+            let named = c
+                .texts("http.accessControl.adminPolicy.actions")
+                .unwrap_or_default();
+            actions(c, "http.accessControl.adminPolicy.actions", named)
+        },
+    });
+    let anybody = c
+        .texts("http.accessControl.metrics.anonymousPolicy")
+        .unwrap_or_default();
+    let anybody = actions(c, "http.accessControl.metrics.anonymousPolicy", anybody);
+    let metrics = MetricsAccess {
+        users: texts(c, "http.accessControl.metrics.users"),
+        anybody: anybody.contains(&Action::Read),
+    };
+    let access = AccessControl {
+        rules,
+        admin,
+        groups,
+        metrics,
+    };
+    somebody(c, &access, logins);
+    Some(access)
+}
+
+fn texts(c: &Checked, path: &'static str) -> Vec<String> {
+    let texts = c.texts(path).unwrap_or_default();
+    texts.into_iter().map(|(text, _)| text).collect()
+}
+
+fn rule(c: &mut Checked, pattern: &str, node: &Node) -> Option<Rule> {
+    let path = format!("{REPOSITORIES}.{pattern:?}");
+    let parsed = RepoPattern::parse(pattern);
+    if let Err(error) = &parsed {
+        let problem = format!("expected a pattern of repository names: {error}");
+        c.refuse_at(FaultKind::Value, &path, node.line, problem);
+    }
+    let mut named = |of: &Node, path: &str, key: &str| {
+        let path = format!("{path}.{key}");
+        actions(c, &path, lined_strings(member(of, key)))
+    };
+    let policies = match member(node, "policies").map(|node| &node.value) {
+        Some(Value::List(list)) => list
+            .iter()
+            .enumerate()
+            .map(|(i, policy)| Policy {
+                users: strings(member(policy, "users")),
+                groups: strings(member(policy, "groups")),
+                actions: named(policy, &format!("{path}.policies[{i}]"), "actions"),
+            })
+            .collect(),
+        Some(_) | None => Vec::new(),
+    };
+    let default = named(node, &path, "defaultPolicy");
+    let anonymous = named(node, &path, "anonymousPolicy");
+    Some(Rule {
+        pattern: parsed.ok()?,
+        policies,
+        default,
+        anonymous,
+    })
+}
+
+/// The actions that are named at `path`, each once.
+fn actions(c: &mut Checked, path: &str, named: Vec<(String, u32)>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for (i, (name, line)) in named.into_iter().enumerate() {
+        match Action::ALL.into_iter().find(|action| action.as_str() == name) {
+            Some(action) if actions.contains(&action) => {}
+            Some(action) => actions.push(action),
+            None => {
+                let problem = match name.as_str() {
+                    "detectManifestCollision" => "detectManifestCollision isn't known here: without it a manifest is deleted with all its tags; remove it".to_owned(),
+                    _ => format!("expected read, create, update or delete, got {name:?}"),
+                };
+                c.refuse_element(FaultKind::Value, path, i, line, problem);
+            }
+        }
+    }
+    actions
+}
+
+/// Policies for users need a way to be one.
+fn somebody(c: &mut Checked, access: &AccessControl, logins: &Logins) {
+    let is_for_users = !access.groups.is_empty()
+        || access.admin.is_some()
+        || !access.metrics.users.is_empty()
+        || access
+            .rules
+            .iter()
+            .any(|rule| !rule.policies.is_empty() || !rule.default.is_empty());
+    // A way that is configured wrongly has its own faults.
+    if is_for_users && !logins.exist() && !c.has("http.auth") {
+        let problem = "its policies are for users, and nobody can log in: configure http.auth, or http.tls.cacert for certificates, or keep only anonymousPolicy";
+        c.refuse(FaultKind::Contradiction, "http.accessControl", problem);
+    }
+}
+
+/// A remark where the whole network may do everything.
+pub(super) fn open_door(
+    c: &mut Checked,
+    listen: Option<&Listen>,
+    logins: &Logins,
+    access: Option<&AccessControl>,
+) {
+    let is_local = match listen.map(|listen| &listen.address) {
+        Some(ListenAddress::Ip(ip)) => ip.is_loopback(),
+        Some(ListenAddress::Name(name)) => name == "localhost",
+        None => true,
+    };
+    if !is_local && !logins.exist() && access.is_none() {
+        c.warn(
+            "http.auth: not given, so everybody who reaches http.address may do everything (docs/access.md)",
+        );
+    }
+}
+
+/// What an object has under a name, in any case.
+fn member<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
+    match &node.value {
+        Value::Object(members) => members
+            .iter()
+            .find(|(other, _)| other.eq_ignore_ascii_case(name))
+            .map(|(_, node)| node),
+        _ => None,
+    }
+}
+
+/// The strings of a list, or of one with commas; what has another type has its fault already.
+fn lined_strings(node: Option<&Node>) -> Vec<(String, u32)> {
+    let Some(node) = node else { return Vec::new() };
+    match &node.value {
+        Value::List(elements) => elements
+            .iter()
+            .filter_map(|element| match &element.value {
+                Value::Str(text) => Some((text.clone(), element.line)),
+                _ => None,
+            })
+            .collect(),
+        Value::Str(text) => text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(|part| (part.to_owned(), node.line))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn strings(node: Option<&Node>) -> Vec<String> {
+    lined_strings(node).into_iter().map(|(text, _)| text).collect()
+}
