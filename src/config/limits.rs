@@ -144,6 +144,20 @@ pub struct Limits {
     /// And for how long.
     pub s3_idle_time: Duration,
 
+    // --- DynamoDB ---
+    /// Time to connect, TLS included.
+    pub dynamo_connect_timeout: Duration,
+    /// Time for the answer to one attempt of a request, connecting included.
+    pub dynamo_answer_timeout: Duration,
+    /// Attempts of a request, the first included: reads, and writes that are known to have had no effect.
+    pub dynamo_attempts: u32,
+    /// Time within which those attempts begin.
+    pub dynamo_retry_time: Duration,
+    /// Requests on their way at once, so connections; more wait.
+    pub dynamo_requests: usize,
+    /// Time at the start for tables that are made to become usable.
+    pub dynamo_create_timeout: Duration,
+
     // --- Retention of our own traces ---
     /// Life of a deleted repository's row.
     pub tombstone_time: Duration,
@@ -220,6 +234,13 @@ impl Default for Limits {
             s3_idle_connections: 64,
             s3_idle_time: Duration::from_secs(20),
 
+            dynamo_connect_timeout: Duration::from_secs(2),
+            dynamo_answer_timeout: Duration::from_secs(5),
+            dynamo_attempts: 8,
+            dynamo_retry_time: Duration::from_secs(8),
+            dynamo_requests: 512,
+            dynamo_create_timeout: Duration::from_secs(90),
+
             tombstone_time: 7 * DAY,
             unreferenced_grace: DAY,
             trash_time: 6 * HOUR,
@@ -250,6 +271,11 @@ mod tests {
         assert!(
             l.manifest_inline_bytes < 300 * KIB,
             "an item of DynamoDB has 400 KB"
+        );
+        assert!(l.dynamo_connect_timeout < l.dynamo_answer_timeout);
+        assert!(
+            (l.dynamo_retry_time + l.dynamo_answer_timeout) * 2 < l.request_deadline,
+            "a write's outcome can be asked for within its request"
         );
         assert!(l.session_expiry > l.trash_time && l.tombstone_time > l.session_expiry);
     }

@@ -27,7 +27,6 @@ mod hash;
 mod links;
 mod listing;
 mod manifests;
-mod pause;
 mod referrers;
 mod row;
 mod tags;
@@ -51,7 +50,7 @@ pub use self::{
 use crate::{
     ownership::Incarnation,
     placement::MemberId,
-    storage::{BlobStore, MetaStore},
+    storage::{BlobStore, MetaStore, pause},
 };
 
 /// The two stores that all members share.

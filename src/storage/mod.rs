@@ -12,6 +12,7 @@ mod bounds;
 mod coalesced;
 pub mod contract;
 mod dice;
+mod dynamo;
 mod error;
 pub mod keys;
 pub mod faulty;
@@ -19,6 +20,7 @@ mod fs;
 mod memory;
 mod meta;
 mod metered;
+pub(crate) mod pause;
 mod redb;
 mod s3;
 
@@ -35,6 +37,7 @@ pub use self::{
     blob::{BlobStore, ByteStream, ObjectKey, Part, PartNumber, Payload},
     bounds::{MAX_PAGE, MAX_ROW, MAX_TRANSACTION},
     coalesced::Coalesced,
+    dynamo::{DynamoMeta, TablesError},
     error::{StoreError, StoreErrorKind},
     fs::FsBlobs,
     memory::{MemoryBlobs, MemoryMeta},

@@ -1,5 +1,6 @@
 //! The drivers for services, over real ones: `tests/run` starts them and says where they are. Without, these tests fail.
 
+mod dynamo;
 mod proxy;
 mod s3;
 mod s3_broken;
@@ -7,8 +8,8 @@ mod s3_broken;
 use std::env;
 
 use portolan::{
-    config::{Limits, S3Config, S3Credentials, Secret},
-    storage::S3Blobs,
+    config::{DynamoConfig, DynamoTables, Limits, S3Config, S3Credentials, Secret},
+    storage::{DynamoMeta, S3Blobs},
 };
 
 /// What the environment says, which `tests/run` sets.
@@ -56,6 +57,55 @@ async fn s3_open(config: &S3Config) -> S3Blobs {
     match S3Blobs::open(config, &Limits::default()).await {
         Ok(store) => store,
         Err(error) => panic!("{:#}", anyhow::Error::from(error)),
+    }
+}
+
+/// The DynamoDB server, `http://host:port`.
+fn dynamo_server() -> String {
+    told("PORTOLAN_TEST_DYNAMODB")
+}
+
+/// The configuration of tables at `endpoint` that no other test uses, and that aren't there yet.
+fn dynamo_config(endpoint: &str) -> DynamoConfig {
+    let id = random_name();
+    let table = |name: &str| format!("it-{id}-{name}");
+    DynamoConfig {
+        region: "us-east-1".to_owned(),
+        endpoint: Some(endpoint.to_owned()),
+        tables: DynamoTables {
+            cache: table("cache"),
+            repo_meta: table("repo-meta"),
+            image_meta: table("image-meta"),
+            repo_blobs_info: table("repo-blobs-info"),
+            user_data: table("user-data"),
+            api_key: table("api-key"),
+            version: table("version"),
+            uploads: table("uploads"),
+            members: table("members"),
+        },
+    }
+}
+
+async fn dynamo_open(config: &DynamoConfig) -> DynamoMeta {
+    match DynamoMeta::open(config, &Limits::default()).await {
+        Ok(store) => store,
+        Err(error) => panic!("{:#}", anyhow::Error::from(error)),
+    }
+}
+
+/// A client of the SDK's own, to look at tables from outside.
+async fn dynamo_client() -> aws_sdk_dynamodb::Client {
+    let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+        .region("us-east-1")
+        .endpoint_url(dynamo_server());
+    aws_sdk_dynamodb::Client::new(&config.load().await)
+}
+
+/// Deletes the tables of a test.
+async fn dynamo_delete(config: &DynamoConfig) {
+    let client = dynamo_client().await;
+    for (_, table) in config.tables.by_key() {
+        client.delete_table().table_name(table).send().await.unwrap();
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// Pauses that grow, jittered so that two who met don't meet again.
 #[derive(Debug)]
-pub(super) struct Pause {
+pub(crate) struct Pause {
     longest: Duration,
 }
 
@@ -15,12 +15,12 @@ impl Pause {
     const LAST: Duration = Duration::from_millis(500);
 
     /// Before the first.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { longest: Self::FIRST }
     }
 
     /// Waits, at most until `deadline`.
-    pub(super) async fn wait(&mut self, deadline: Instant) {
+    pub(crate) async fn wait(&mut self, deadline: Instant) {
         let pause = self.longest.mul_f64(fraction());
         self.longest = (self.longest * 2).min(Self::LAST);
         sleep_until(deadline.min(Instant::now() + pause)).await;
