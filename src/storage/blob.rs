@@ -55,6 +55,8 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Deletes every object whose key begins with `prefix` but those in `keep`, and aborts every multipart upload under
     /// it but those towards `keep`. For what a crash may have left behind: never called while a request is served.
+    /// MinIO doesn't list everything: objects below the key of another object, of which there are none, and uploads,
+    /// which it aborts by itself after a day.
     async fn sweep(&self, prefix: &str, keep: &[ObjectKey]) -> Result<(), StoreError>;
 
     /// Least length of a part that isn't the last, in bytes (S3: 5 MiB).

@@ -20,7 +20,14 @@ fn key(name: &str) -> ObjectKey {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_bucket_keeps_the_contract() {
-    contract::run_blobs(Arc::new(s3_open(&s3_config(&s3_server())).await)).await;
+    let store = s3_open(&s3_config(&s3_server())).await;
+    contract::run_blobs_but_listing_uploads(Arc::new(store)).await;
+}
+
+#[tokio::test]
+async fn a_sweep_aborts_uploads() {
+    let store: Arc<dyn BlobStore> = Arc::new(s3_open(&s3_config(&s3_server())).await);
+    contract::blobs::sweep_aborts_uploads_under_a_prefix_but_what_is_kept(&store).await;
 }
 
 #[tokio::test]
