@@ -27,7 +27,7 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Begins a multipart upload that will become the object `key`; gives the store's id of it.
     async fn begin(&self, key: &ObjectKey) -> Result<String, StoreError>;
 
-    /// Uploads a part; gives its ETag. A part of the same number replaces the former.
+    /// Uploads a part; gives its ETag, a text that `complete` wants back. A part of the same number replaces the former.
     async fn part(
         &self,
         key: &ObjectKey,

@@ -110,7 +110,8 @@ fn written(config: &S3Config) -> Written {
         acl: config.acl.as_deref().map(ObjectCannedAcl::from),
         checksum: match &config.endpoint {
             Some(_) => None,
-            // The one that S3 can tell of a whole object from those of its parts.
+            // The one that S3 can tell of a whole object from those of its parts. With others it wants the numbers of
+            // the parts to be consecutive, and ours have gaps.
             None => Some(ChecksumAlgorithm::Crc64Nvme),
         },
     }

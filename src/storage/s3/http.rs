@@ -17,13 +17,17 @@ use aws_sdk_s3::{
     primitives::SdkBody,
 };
 use aws_smithy_runtime_api::client::{
+    connection::{CaptureSmithyConnection, ConnectionMetadata},
     http::{HttpConnector as SdkConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
     result::ConnectorError,
 };
 use http::{HeaderValue, header::USER_AGENT};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, Error, connect::HttpConnector},
+    client::legacy::{
+        Client, Error,
+        connect::{CaptureConnection, HttpConnector, capture_connection},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::{
@@ -105,6 +109,10 @@ impl SdkConnector for Connector {
         if let Ok(agent) = HeaderValue::from_bytes(&agent) {
             request.headers_mut().insert(USER_AGENT, agent);
         }
+        let captured = capture_connection(&mut request);
+        if let Some(capture) = request.extensions().get::<CaptureSmithyConnection>() {
+            capture.set_connection_retriever(move || connection(&captured));
+        }
         let response = self.client.request(request);
         HttpConnectorFuture::new(async move {
             let response = response.await.map_err(failed)?;
@@ -112,6 +120,23 @@ impl SdkConnector for Connector {
                 .map_err(|error| ConnectorError::other(error.into(), None))
         })
     }
+}
+
+/// The connection that a request went by, for the SDK to forbid its use when an attempt failed on it.
+fn connection(captured: &CaptureConnection) -> Option<ConnectionMetadata> {
+    captured.connection_metadata().as_ref()?;
+    let captured = captured.clone();
+    let poison = move || {
+        if let Some(connected) = captured.connection_metadata().as_ref() {
+            connected.poison();
+        }
+    };
+    Some(
+        ConnectionMetadata::builder()
+            .proxied(false)
+            .poison_fn(poison)
+            .build(),
+    )
 }
 
 /// All but what is wrong with the request itself may be tried again: connections that can't be made, and those that

@@ -35,6 +35,9 @@ use super::{
 /// What S3 takes as a part that isn't the last, in bytes.
 const MIN_PART: u64 = 5 << 20;
 
+/// Between a part's ETag and its checksum, where S3 tells one: what names a part has to bring both again.
+const WITH_SUM: &str = " crc64nvme=";
+
 /// A bucket, or a prefix of one.
 #[derive(Debug)]
 pub struct S3Blobs {
@@ -174,7 +177,7 @@ impl BlobStore for S3Blobs {
 
     async fn begin(&self, key: &ObjectKey) -> Result<String, StoreError> {
         let (bucket, written) = (&self.bucket, &self.bucket.written);
-        // Of the whole object, so that nobody has to remember those of the parts.
+        // Of the whole object: one over the checksums of its parts would be nothing that can be computed from its bytes.
         let kind = written.checksum.as_ref().map(|_| ChecksumType::FullObject);
         let begun = bucket
             .client
@@ -216,15 +219,26 @@ impl BlobStore for S3Blobs {
             .send()
             .await
             .map_err(|error| failed("part", error))?;
-        part.e_tag.ok_or_else(|| nameless("part"))
+        let etag = part.e_tag.ok_or_else(|| nameless("part"))?;
+        Ok(match part.checksum_crc64_nvme {
+            Some(sum) => [&etag, WITH_SUM, &sum].concat(),
+            None => etag,
+        })
     }
 
     async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<(), StoreError> {
         bounds::check_parts(parts, MIN_PART)?;
         let bucket = &self.bucket;
         let named = |part: &Part| {
-            let named = CompletedPart::builder().part_number(sdk_number(part.number));
-            named.e_tag(&part.etag).build()
+            let (etag, sum) = match part.etag.split_once(WITH_SUM) {
+                Some((etag, sum)) => (etag, Some(sum.to_owned())),
+                None => (part.etag.as_str(), None),
+            };
+            CompletedPart::builder()
+                .part_number(sdk_number(part.number))
+                .e_tag(etag)
+                .set_checksum_crc64_nvme(sum)
+                .build()
         };
         let named = CompletedMultipartUpload::builder().set_parts(Some(parts.iter().map(named).collect()));
         let patient = bucket.bounds.within(bucket.bounds.complete);

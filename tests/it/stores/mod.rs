@@ -4,6 +4,7 @@ mod dynamo;
 mod proxy;
 mod s3;
 mod s3_broken;
+mod s3_environment;
 
 use std::env;
 
@@ -30,17 +31,25 @@ const BUCKET: &str = "portolan-it";
 /// The configuration of a bucket at `endpoint`, with nothing in it that another test sees.
 fn s3_config(endpoint: &str) -> S3Config {
     S3Config {
+        credentials: Some(S3Credentials {
+            access_key: told("AWS_ACCESS_KEY_ID"),
+            secret_key: Secret::new(told("AWS_SECRET_ACCESS_KEY")),
+            session_token: None,
+        }),
+        ..s3_config_of_environment(endpoint)
+    }
+}
+
+/// The same, with the credentials that the environment gives.
+fn s3_config_of_environment(endpoint: &str) -> S3Config {
+    S3Config {
         bucket: BUCKET.to_owned(),
         region: "us-east-1".to_owned(),
         endpoint: Some(endpoint.to_owned()),
         path_style: true,
         verify_certificate: true,
         prefix: format!("it/{}", random_name()),
-        credentials: Some(S3Credentials {
-            access_key: told("AWS_ACCESS_KEY_ID"),
-            secret_key: Secret::new(told("AWS_SECRET_ACCESS_KEY")),
-            session_token: None,
-        }),
+        credentials: None,
         encryption: None,
         storage_class: None,
         acl: None,

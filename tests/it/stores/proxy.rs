@@ -23,7 +23,15 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
 };
 use parking_lot::Mutex;
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
 use tokio::{net::TcpListener, task::JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+use crate::support::mesh::certificates;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -89,7 +97,8 @@ type Decide = dyn Fn(&Seen) -> Fault + Send + Sync;
 
 /// A running proxy; it ends with this.
 pub(crate) struct Proxy {
-    pub(crate) address: SocketAddr,
+    address: SocketAddr,
+    is_tls: bool,
     shared: Arc<Shared>,
     _tasks: JoinSet<()>,
 }
@@ -104,6 +113,24 @@ struct Shared {
 impl Proxy {
     /// Forwards to `upstream`, a URL, and harms nothing yet.
     pub(crate) async fn start(upstream: &str) -> Self {
+        Self::start_over(upstream, None).await
+    }
+
+    /// The same, spoken to over TLS, with the certificate of a member on 127.0.0.1.
+    pub(crate) async fn start_tls(upstream: &str) -> Self {
+        let pair = certificates().members[0].clone();
+        let chain = CertificateDer::pem_file_iter(&pair.cert).unwrap();
+        let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.map(Result::unwrap).collect(), key)
+            .unwrap();
+        Self::start_over(upstream, Some(Arc::new(config).into())).await
+    }
+
+    async fn start_over(upstream: &str, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -112,17 +139,20 @@ impl Proxy {
             decide: Mutex::new(Arc::new(|_| Fault::None)),
             seen: Mutex::default(),
         });
+        let is_tls = tls.is_some();
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, shared.clone()));
+        tasks.spawn(serve(listener, tls, shared.clone()));
         Self {
             address,
+            is_tls,
             shared,
             _tasks: tasks,
         }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.is_tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// From now on requests fare as `decide` says, and the record is empty.
@@ -157,17 +187,22 @@ impl Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         let (socket, _) = listener.accept().await.unwrap();
-        let shared = shared.clone();
+        let (shared, tls) = (shared.clone(), tls.clone());
         connections.spawn(async move {
             let service = service_fn(move |request| handle(shared.clone(), request));
-            // A connection that is cut is an error here.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(socket), service)
-                .await;
+            let http = hyper::server::conn::http1::Builder::new();
+            // A connection that is cut, or whose certificate isn't trusted, is an error here.
+            let _ = match tls {
+                None => http.serve_connection(TokioIo::new(socket), service).await,
+                Some(tls) => match tls.accept(socket).await {
+                    Ok(socket) => http.serve_connection(TokioIo::new(socket), service).await,
+                    Err(_) => return,
+                },
+            };
         });
     }
 }
