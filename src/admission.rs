@@ -260,6 +260,10 @@ pub enum Failure {
     OutcomeUnknown,
     /// The owner took it but gave no answer within the time anybody waits for one. It changes nothing.
     HoldTimeUp,
+    /// The client's body broke off before its end, so nothing was done.
+    BodyBroke,
+    /// No more of the client's body came, so nothing was done.
+    BodyStalled,
 }
 
 impl Failure {
@@ -267,6 +271,8 @@ impl Failure {
     pub fn status(self) -> http::StatusCode {
         match self {
             Self::OutcomeUnknown | Self::HoldTimeUp => http::StatusCode::SERVICE_UNAVAILABLE,
+            Self::BodyBroke => http::StatusCode::BAD_REQUEST,
+            Self::BodyStalled => http::StatusCode::REQUEST_TIMEOUT,
         }
     }
 

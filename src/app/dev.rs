@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     auth::GateSpec,
-    config::{Limits, MeshTls, PairSource},
+    config::{Limits, MeshTls, PairSource, RateLimits},
     placement::{HashKey, MemberId},
 };
 
@@ -118,6 +118,7 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
                     member_san: None,
                 },
             }),
+            rate_limits: RateLimits::default(),
             limits: Limits::default(),
         });
     Ok(Specs {

@@ -29,6 +29,7 @@ pub struct App {
     public: Listener,
     front: http::Front,
     gate: Arc<Gate>,
+    registry: Arc<Registry>,
     mesh: Option<MeshDoor>,
     limits: Limits,
 }
@@ -70,6 +71,7 @@ impl App {
             public_tls,
             gate,
             mesh,
+            rate_limits,
             limits,
         } = spec;
         let drain = Drain::new();
@@ -84,8 +86,8 @@ impl App {
             incarnation: view.incarnation(),
         };
         let gate = Arc::new(Gate::new(gate, stores.meta.clone(), &limits)?);
-        let registry = Registry::new(stores.clone(), holder, settings(&limits));
-        let local = http::local(Arc::new(registry));
+        let registry = Arc::new(Registry::new(stores.clone(), holder, settings(&limits)));
+        let local = http::local(registry.clone());
         let (router, mesh) = match mesh {
             None => (local, None),
             Some(spec) => {
@@ -109,6 +111,7 @@ impl App {
             probes: probes.clone(),
             metrics: metrics.clone(),
             limits: FrontLimits::from(&limits),
+            rate_limits,
             mesh: router,
         });
         Ok(Self {
@@ -119,6 +122,7 @@ impl App {
             public,
             front,
             gate,
+            registry,
             mesh,
             limits,
         })
@@ -134,9 +138,14 @@ impl App {
             public,
             front,
             gate,
+            registry,
             mesh,
             limits,
         } = self;
+        let begun = drain.clone();
+        drain.spawn("abandoned uploads", async move {
+            registry.end_abandoned(begun.begun()).await;
+        });
         let mesh_address = mesh.as_ref().map(|door| door.listener.address());
         if let Some(door) = mesh {
             door.serve(&drain).await;
@@ -268,6 +277,8 @@ fn settings(limits: &Limits) -> Settings {
     Settings {
         part_size: limits.upload_part_bytes as u64,
         parts_in_flight: limits.upload_parts_in_flight,
+        body_memory: limits.upload_memory_bytes,
+        body_patience: limits.upload_memory_wait,
         session_ttl: limits.session_expiry,
         link_grace: limits.unreferenced_grace,
         trash_delay: limits.trash_time,
@@ -281,6 +292,7 @@ fn settings(limits: &Limits) -> Settings {
 fn public_settings(limits: &Limits) -> ListenerSettings {
     ListenerSettings {
         connections: limits.public_connections,
+        connections_per_client: limits.public_connections_per_client,
         handshake: limits.tls_handshake_timeout,
         io: IoSettings {
             write_stall: limits.no_progress_timeout,

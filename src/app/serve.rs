@@ -76,6 +76,7 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
             .as_ref()
             .map(|cluster| mesh_spec(cluster, &config.listen))
             .transpose()?,
+        rate_limits: config.rate_limits.clone(),
         limits: Limits::default(),
     };
     Ok(spec.with_timeouts(config.timeouts))

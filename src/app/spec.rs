@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::{
     auth::GateSpec,
-    config::{Limits, MeshTls, Timeouts},
+    config::{Limits, MeshTls, RateLimits, Timeouts},
     net::{CertificateFiles, ClientCertificates, ServerSpec, TlsVersions},
     placement::{HashKey, MemberId},
 };
@@ -22,6 +22,8 @@ pub struct MemberSpec {
     pub gate: GateSpec,
     /// The mesh it belongs to; `None` is a member by itself.
     pub mesh: Option<MeshSpec>,
+    /// How many requests a client may make.
+    pub rate_limits: RateLimits,
     /// Every bound.
     pub limits: Limits,
 }
@@ -48,6 +50,7 @@ impl MemberSpec {
             public_tls: None,
             gate: GateSpec::default(),
             mesh: None,
+            rate_limits: RateLimits::default(),
             limits: Limits::default(),
         }
     }

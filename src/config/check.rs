@@ -45,7 +45,7 @@ pub(crate) struct Checked {
     /// Remarks on what was accepted.
     pub(crate) warnings: Vec<String>,
     /// Objects whose keys are the user's names, as they stand.
-    maps: BTreeMap<&'static str, Node>,
+    nodes: BTreeMap<&'static str, Node>,
     /// Rows without effect that were used, by the reason: one warning a reason.
     unused: BTreeMap<&'static str, Vec<&'static str>>,
 }
@@ -156,7 +156,7 @@ impl Checked {
             (Kind::Any, _) => return,
             (Kind::Object | Kind::Section | Kind::Map, Value::Object(members)) => {
                 if (key.kind, mode) == (Kind::Map, Mode::Judge) {
-                    self.maps.insert(key.path, node.clone());
+                    self.nodes.insert(key.path, node.clone());
                 }
                 self.object(
                     members,
@@ -168,7 +168,12 @@ impl Checked {
                 );
                 Ok(Setting::Present)
             }
-            (Kind::List, Value::List(elements)) => return self.list(key, path, elements, mode),
+            (Kind::List, Value::List(elements)) => {
+                if mode == Mode::Judge {
+                    self.nodes.insert(key.path, node.clone());
+                }
+                return self.list(key, path, elements, mode);
+            }
             (Kind::Secret, Value::Object(_)) if mode == Mode::Quiet => return,
             (Kind::Secret, Value::Object(members)) => secret::pointed_to(members).map(Setting::Text),
             (kind, value) => read(kind, value),
@@ -290,8 +295,16 @@ impl Checked {
     /// The members of an object whose keys are the user's names: what is in them has been checked, but for their own
     /// meaning.
     pub(crate) fn entries(&self, path: &'static str) -> Vec<(String, Node)> {
-        match self.maps.get(path).map(|node| &node.value) {
+        match self.nodes.get(path).map(|node| &node.value) {
             Some(Value::Object(members)) => members.clone(),
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    /// The elements of a list of objects, as [`entries`](Self::entries) gives those of an object.
+    pub(crate) fn elements(&self, path: &'static str) -> Vec<Node> {
+        match self.nodes.get(path).map(|node| &node.value) {
+            Some(Value::List(elements)) => elements.clone(),
             Some(_) | None => Vec::new(),
         }
     }

@@ -22,6 +22,12 @@ pub struct Limits {
     pub front_requests: usize,
     /// Bytes of a connection's read buffer and of its write buffer under TLS, at most: they grow with what arrives.
     pub public_buffer_bytes: usize,
+    /// Of them, connections of one client address (of an IPv6 client, its /64); more are closed at once. Half: so that one
+    /// address alone can't keep all others out, yet a balancer in front can be the only client there is.
+    pub public_connections_per_client: usize,
+    /// Clients whose rate of requests is remembered for each limit of `http.ratelimit`: those of the last second. Further
+    /// ones share what one may ask. About 100 bytes each.
+    pub rated_clients: usize,
     /// Streams of one HTTP/2 connection of a client.
     pub public_streams_per_connection: u32,
     /// Bytes of a request's head, line and fields together; more is 431. Go's and nginx's clients stay below 8 KiB,
@@ -114,6 +120,11 @@ pub struct Limits {
     /// Parts of one upload on their way to the store at once; with the one being filled, memory of an upload is this
     /// and one more times `upload_part_bytes`.
     pub upload_parts_in_flight: usize,
+    /// Bytes of memory for all bodies together that are on their way into the stores, uploads and manifests; each has room
+    /// for itself, up to a part, or waits.
+    pub upload_memory_bytes: u64,
+    /// How long it waits before it gets 429.
+    pub upload_memory_wait: Duration,
     /// Life of an upload session after its last 202.
     pub session_expiry: Duration,
 
@@ -175,6 +186,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             public_connections: 16_384,
+            public_connections_per_client: 8_192,
+            rated_clients: 65_536,
             front_requests: 4_096,
             public_buffer_bytes: 64 * KIB,
             public_streams_per_connection: 128,
@@ -219,6 +232,8 @@ impl Default for Limits {
 
             upload_part_bytes: 8 * MIB,
             upload_parts_in_flight: 2,
+            upload_memory_bytes: 1 << 30,
+            upload_memory_wait: Duration::from_secs(15),
             session_expiry: DAY,
 
             s3_connect_timeout: Duration::from_secs(3),
@@ -267,6 +282,15 @@ mod tests {
             "a head that the front takes fits on the mesh"
         );
         assert!(l.hold_time > l.accept_timeout * 2 && l.request_deadline > l.hold_time);
+        assert!(
+            l.upload_memory_bytes >= 64 * l.upload_part_bytes as u64,
+            "a few slow uploads aren't in everyone's way"
+        );
+        assert!(
+            l.upload_memory_wait < l.request_deadline,
+            "there is time to say so"
+        );
+        assert!(l.public_connections_per_client <= l.public_connections / 2);
         assert!(l.upload_part_bytes >= 5 * MIB, "S3 refuses smaller parts");
         assert!(
             l.manifest_inline_bytes < 300 * KIB,

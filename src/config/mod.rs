@@ -29,7 +29,7 @@ pub use fault::{ConfigErrors, Fault, FaultKind};
 pub use limits::Limits;
 pub use model::{
     Cluster, Config, DynamoConfig, DynamoTables, Listen, ListenAddress, Log, LogLevel, LogOutput, MeshTls,
-    PairSource, S3Config, S3Credentials, S3Encryption, Storage, Timeouts, TlsFiles,
+    PairSource, RateLimits, S3Config, S3Credentials, S3Encryption, Storage, Timeouts, TlsFiles,
 };
 pub use secret::Secret;
 

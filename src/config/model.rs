@@ -4,9 +4,12 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     path::PathBuf,
     time::Duration,
 };
+
+use http::Method;
 
 use super::{
     access::{AccessControl, Logins},
@@ -32,6 +35,8 @@ pub struct Config {
     pub storage: Storage,
     /// Time-outs of the public listener.
     pub timeouts: Timeouts,
+    /// How many requests a client may make.
+    pub rate_limits: RateLimits,
     /// What is logged, and whereto.
     pub log: Log,
     /// The mesh; `None` is one member by itself.
@@ -55,6 +60,7 @@ impl Config {
             access: None,
             storage: Storage::Embedded { root },
             timeouts: Timeouts::default(),
+            rate_limits: RateLimits::default(),
             log: Log::default(),
             cluster: None,
             warnings: Vec::new(),
@@ -257,6 +263,15 @@ impl Default for Timeouts {
             idle: limits.no_progress_timeout,
         }
     }
+}
+
+/// How many requests a second one client may make; none is as many as it likes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RateLimits {
+    /// Of all methods together.
+    pub all: Option<NonZeroU32>,
+    /// Of single methods, each at most once.
+    pub methods: Vec<(Method, NonZeroU32)>,
 }
 
 /// What is logged, and whereto.

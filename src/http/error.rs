@@ -42,6 +42,9 @@ pub(super) enum FrontError {
     /// Every permit is taken.
     #[error("all {0} permits for requests are taken")]
     Overloaded(usize),
+    /// This client asks too often (`http.ratelimit`).
+    #[error("too many requests; try again in {} ms", .0.as_millis().max(1))]
+    TooFast(Duration),
     /// No answer came in time to a request that changes nothing.
     #[error("no answer within {} s", .0.as_secs())]
     Late(Duration),
@@ -155,6 +158,7 @@ pub(super) fn registry(error: &RegistryError) -> Answer {
         RegistryError::Contended => {
             unavailable("too many changes of this repository at once; this one was not applied, try again")
         }
+        RegistryError::NoRoom => too_many(message, 1),
         RegistryError::Deadline => unavailable("the change took too long and was not applied; try again"),
         RegistryError::OutcomeUnknown => outcome_unknown(),
         RegistryError::NewerSchema { .. } => {
@@ -170,6 +174,7 @@ fn manifest(error: &ManifestError) -> Answer {
         ManifestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ManifestError::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ManifestError::MediaTypeMismatch { .. }
+        | ManifestError::TooDeep
         | ManifestError::Json(_)
         | ManifestError::SchemaVersion
         | ManifestError::Missing(_)
@@ -211,23 +216,27 @@ pub(super) fn store(kind: StoreErrorKind) -> Answer {
 /// A request's body that broke off.
 pub(super) fn body(error: &BodyError) -> Answer {
     match error {
-        BodyError::Client(_) => Answer::new(
-            StatusCode::BAD_REQUEST,
-            ErrorCode::BlobUploadInvalid,
-            "the request's body broke off or is not valid HTTP",
-        ),
+        BodyError::Client(_) => body_broke(),
         BodyError::Length { .. } => {
             Answer::new(StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid, error.to_string())
         }
-        BodyError::Stalled(_) => Answer::new(
-            StatusCode::REQUEST_TIMEOUT,
-            ErrorCode::BlobUploadInvalid,
-            error.to_string(),
-        ),
+        BodyError::Stalled(_) => body_stalled(error.to_string()),
         BodyError::Peer { .. } => unavailable("the connection between two members broke off; try again"),
         BodyError::Store(error) => store(error.kind()),
         BodyError::ShuttingDown => unavailable("this member is shutting down; try again"),
     }
+}
+
+fn body_broke() -> Answer {
+    Answer::new(
+        StatusCode::BAD_REQUEST,
+        ErrorCode::BlobUploadInvalid,
+        "the request's body broke off or is not valid HTTP",
+    )
+}
+
+fn body_stalled(message: impl Into<Cow<'static, str>>) -> Answer {
+    Answer::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::BlobUploadInvalid, message)
 }
 
 /// What the front refuses.
@@ -235,7 +244,9 @@ pub(super) fn front(error: &FrontError, method: &Method) -> Answer {
     match error {
         FrontError::Route(error) => route(error, method),
         FrontError::Auth(error) => auth(error),
-        FrontError::Overloaded(_) => too_many("too many requests at once; try again"),
+        FrontError::Overloaded(_) => too_many("too many requests at once; try again", 1),
+        // In whole seconds: zero would be an invitation.
+        FrontError::TooFast(wait) => too_many(error.to_string(), wait.as_secs() + 1),
         FrontError::Late(_) => late(),
         FrontError::LateUnknown(_) => outcome_unknown(),
     }
@@ -255,14 +266,14 @@ fn auth(error: &AuthError) -> Answer {
             }
             answer
         }
-        AuthError::Busy => too_many("too many logins at once; try again"),
+        AuthError::Busy => too_many("too many logins at once; try again", 1),
         AuthError::Unavailable(error) => store(error.kind()),
     }
 }
 
-fn too_many(message: &'static str) -> Answer {
+fn too_many(message: impl Into<Cow<'static, str>>, retry_after_seconds: u64) -> Answer {
     Answer::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
-        .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
+        .with(header::RETRY_AFTER, retry_after_seconds)
 }
 
 /// What becomes of an API key that can't be.
@@ -291,6 +302,8 @@ pub(super) fn mesh(failure: Failure) -> Answer {
     match failure {
         Failure::OutcomeUnknown => outcome_unknown(),
         Failure::HoldTimeUp => late(),
+        Failure::BodyBroke => body_broke(),
+        Failure::BodyStalled => body_stalled("no more of the body came"),
     }
 }
 

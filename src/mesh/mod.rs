@@ -10,6 +10,7 @@
 //! | `server`, `diagnostics` | the mesh listener and what it answers besides |
 //! | `frames`, `wire` | messages as the program's types, and as bytes |
 //! | `identity` | who a peer is |
+//! | `fuzzing` | frames as tests and fuzz targets see them; not part of the program |
 //!
 //! Invariants:
 //! - Not a byte of the client's body is read before the owner has accepted the request; before that it may be offered
@@ -23,6 +24,8 @@
 mod diagnostics;
 mod forward;
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod identity;
 mod in_flight;
 mod ingress;

@@ -158,6 +158,9 @@ pub(super) async fn offer(
     let head = match stream.head(&mut frames, asked, &progress).await {
         Ok(head) => head,
         Err(fault) => {
+            if let Some(failure) = progress.fault() {
+                return done(mesh, peer, ForwardOutcome::Broken, Offer::Lost(failure));
+            }
             log(peer, asked, &fault);
             return match (asked.is_safe(), fault) {
                 (false, _) => done(

@@ -6,7 +6,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -21,19 +21,25 @@ use super::{
     pb,
     wire::{Item, MAX_PIECE},
 };
-use crate::admission::{Body, BodyError};
+use crate::admission::{Body, BodyError, Failure};
 
 /// How far the request's body has come.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     bytes: AtomicU64,
     is_complete: AtomicBool,
+    fault: OnceLock<Failure>,
 }
 
 impl Progress {
     /// Bytes handed to the connection.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Why the client's body failed, if it did: `end` was not sent then, and never will be.
+    pub(super) fn fault(&self) -> Option<Failure> {
+        self.fault.get().copied()
     }
 
     /// Whether `end` was handed to the connection.
@@ -145,7 +151,12 @@ impl Stream for Offering {
                 },
                 State::Body(mut body) => match Self::poll_body(&mut body, &mut this.piece, cx) {
                     Poll::Ready(Some(Ok(()))) => this.state = State::Body(body),
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                    Poll::Ready(Some(Err(error))) => {
+                        if let Some(fault) = fault_of(&error) {
+                            let _ = this.progress.fault.set(fault);
+                        }
+                        return Poll::Ready(Some(Err(error)));
+                    }
                     Poll::Ready(None) => this.state = State::End,
                     Poll::Pending => {
                         this.state = State::Body(body);
@@ -160,5 +171,14 @@ impl Stream for Offering {
                 State::Over => return Poll::Ready(None),
             }
         }
+    }
+}
+
+/// What a failure of the client's own body means to the client; `None` where it isn't the client's doing.
+fn fault_of(error: &BodyError) -> Option<Failure> {
+    match error {
+        BodyError::Client(_) | BodyError::Length { .. } => Some(Failure::BodyBroke),
+        BodyError::Stalled(_) => Some(Failure::BodyStalled),
+        BodyError::Peer { .. } | BodyError::Store(_) | BodyError::ShuttingDown => None,
     }
 }

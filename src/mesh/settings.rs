@@ -84,6 +84,8 @@ impl MeshSettings {
     pub fn listener(limits: &Limits) -> ListenerSettings {
         ListenerSettings {
             connections: limits.mesh_connections,
+            // Behind one address there may be any number of members.
+            connections_per_client: limits.mesh_connections,
             handshake: limits.tls_handshake_timeout,
             io: Self::from(limits).io,
         }

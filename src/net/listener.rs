@@ -1,7 +1,8 @@
 //! A listening socket and the loop that accepts on it.
 //!
 //! Bounded by [`ListenerSettings::connections`]: at the bound nothing is accepted until a connection ends, so that
-//! clients wait in the kernel's queue instead of taking memory here.
+//! clients wait in the kernel's queue instead of taking memory here. One client that has all it may have by itself is
+//! closed at once: it must not fill that queue for the others.
 //!
 //! Deliberately absent: what is spoken on a connection. The handler that [`Listener::serve`] is given serves it to its
 //! end, closes it gracefully once the [`Drain`] begins, and gives it up after whatever idle time it likes.
@@ -17,13 +18,18 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Buffered, Drain, Io, IoSettings, ServerTls};
+use super::{
+    Buffered, Drain, Io, IoSettings, ServerTls,
+    clients::{Clients, Counted},
+};
 
 /// Bounds of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerSettings {
     /// Most connections at a time.
     pub connections: usize,
+    /// Most of them from one client ([`client_network`](super::client_network)).
+    pub connections_per_client: usize,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
     /// Of each connection.
@@ -91,7 +97,8 @@ pub struct Connection {
 
 /// A place among a listener's connections.
 #[derive(Debug)]
-pub struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+#[expect(dead_code, reason = "held for their drop")]
+pub struct Slot(OwnedSemaphorePermit, Counted);
 
 /// What is known of the other end of a connection.
 #[derive(Clone, Debug)]
@@ -152,6 +159,7 @@ impl Listener {
         F: Future<Output = ()> + Send + 'static,
     {
         let slots = Arc::new(Semaphore::new(self.settings.connections));
+        let clients = Clients::new(self.settings.connections_per_client);
         let token = drain.token();
         let run = |(stream, address, slot)| {
             let (tls, settings, name) = (self.tls.clone(), self.settings, self.name);
@@ -167,17 +175,21 @@ impl Listener {
             });
         };
         // Ends with `None` when the drain begins.
-        while let Some(Some(accepted)) = token.run_until_cancelled(self.accept(&slots)).await {
+        while let Some(Some(accepted)) = token.run_until_cancelled(self.accept(&slots, &clients)).await {
             run(accepted);
         }
         // Who waits in the kernel's queue has connected already: closing the socket would reset it.
-        while let Some(Some(accepted)) = self.accept(&slots).now_or_never() {
+        while let Some(Some(accepted)) = self.accept(&slots, &clients).now_or_never() {
             run(accepted);
         }
     }
 
     /// The next connection, once there is room for it; `None` only when the semaphore is closed, which it never is.
-    async fn accept(&self, slots: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, Slot)> {
+    async fn accept(
+        &self,
+        slots: &Arc<Semaphore>,
+        clients: &Clients,
+    ) -> Option<(TcpStream, SocketAddr, Slot)> {
         if slots.available_permits() == 0 {
             let bound = self.settings.connections;
             tracing::warn!(
@@ -186,10 +198,15 @@ impl Listener {
                 "no room for another connection until one ends"
             );
         }
-        let slot = Slot(slots.clone().acquire_owned().await.ok()?);
+        let permit = slots.clone().acquire_owned().await.ok()?;
         loop {
             match self.socket.accept().await {
-                Ok((stream, address)) => return Some((stream, address, slot)),
+                Ok((stream, address)) => match clients.join(address.ip()) {
+                    Some(counted) => return Some((stream, address, Slot(permit, counted))),
+                    None => {
+                        tracing::debug!(listener = self.name, peer = %address, "it has too many connections");
+                    }
+                },
                 Err(error) if is_of_one_connection(&error) => {
                     tracing::debug!(listener = self.name, %error, "a connection went away before it was accepted");
                 }
@@ -253,6 +270,7 @@ mod tests {
 
     const SETTINGS: ListenerSettings = ListenerSettings {
         connections: 2,
+        connections_per_client: 2,
         handshake: Duration::from_millis(300),
         io: IoSettings {
             read_buffer: 64 * 1024,
@@ -324,6 +342,40 @@ mod tests {
             TcpStream::connect(address).await.is_err(),
             "nothing listens any more"
         );
+    }
+
+    #[tokio::test]
+    async fn who_has_all_its_connections_is_closed_and_gets_them_back() {
+        let settings = ListenerSettings {
+            connections: 3,
+            ..SETTINGS
+        };
+        let listener = Listener::bind("test", "127.0.0.1:0".parse().unwrap(), None, settings)
+            .await
+            .unwrap();
+        let address = listener.address();
+        let drain = Drain::new();
+        let accepting = drain.clone();
+        drain.spawn("accept", async move { listener.serve(&accepting, echo).await });
+        let open = async || {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let echoed = async {
+                stream.write_all(b"x").await?;
+                stream.read_u8().await
+            };
+            echoed.await.map(|_| stream)
+        };
+        let (first, second) = (open().await.unwrap(), open().await.unwrap());
+        assert!(open().await.is_err(), "a third one of the same client");
+        drop(first);
+        let regained = async {
+            while open().await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(5), regained).await.unwrap();
+        drop(second);
+        assert_eq!(drain.finish(Duration::from_secs(5)).await, vec![]);
     }
 
     #[tokio::test]

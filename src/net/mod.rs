@@ -4,6 +4,7 @@
 //! decides what is spoken on it), who a peer is (its verified certificates are handed on, `mesh::identity` and `auth`
 //! read them), and any task that nobody waits for: every one runs on a [`Drain`].
 
+mod clients;
 mod drain;
 mod io;
 mod listener;
@@ -15,6 +16,7 @@ mod tls;
 pub(crate) mod test_certificates;
 
 pub use self::{
+    clients::client_network,
     drain::{Drain, Remaining, TrackedExecutor},
     io::{Buffered, Io, IoSettings, Linger},
     listener::{BindError, BindFault, Connection, Listener, ListenerSettings, PeerInfo, Slot},

@@ -14,6 +14,10 @@ use super::{Digest, DigestError, ManifestKind, MediaType, MediaTypeError};
 /// The largest manifest that is accepted: the specification's recommendation.
 pub const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
+/// How deep objects and lists may be nested, in fields that nobody here reads, too: who pulls the manifest may read them
+/// with a parser that recurs. It is the depth at which common ones give up.
+pub const MAX_MANIFEST_DEPTH: usize = 128;
+
 /// A reference to content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
@@ -51,6 +55,9 @@ pub struct Manifest {
 /// Why bytes are not a manifest that can be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
+    /// Deeper than [`MAX_MANIFEST_DEPTH`].
+    #[error("objects and lists are nested deeper than {MAX_MANIFEST_DEPTH}")]
+    TooDeep,
     /// The document is longer than [`MAX_MANIFEST_BYTES`].
     #[error("at most {MAX_MANIFEST_BYTES} bytes are expected")]
     TooLarge,
@@ -113,6 +120,9 @@ impl Manifest {
         if let Some(content_type) = content_type {
             kind_of(content_type)?;
         }
+        if nesting(bytes) > MAX_MANIFEST_DEPTH {
+            return Err(ManifestError::TooDeep);
+        }
         let raw: RawManifest = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
         if raw.schema_version != Some(2) {
             return Err(ManifestError::SchemaVersion);
@@ -141,6 +151,26 @@ impl Manifest {
             annotations: raw.annotations.unwrap_or_default(),
         })
     }
+}
+
+/// How deep objects and lists are nested in a document that may not even be JSON.
+fn nesting(bytes: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut is_string, mut is_escaped) = (false, false);
+    for byte in bytes {
+        match (is_string, byte) {
+            (true, _) if is_escaped => is_escaped = false,
+            (true, b'\\') => is_escaped = true,
+            (_, b'"') => is_string = !is_string,
+            (false, b'{' | b'[') => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            (false, b'}' | b']') => depth = depth.saturating_sub(1),
+            (true | false, _) => {}
+        }
+    }
+    deepest
 }
 
 /// What a manifest refers to, apart from its subject.

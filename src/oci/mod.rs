@@ -23,7 +23,7 @@ mod upload_id;
 pub use action::{Action, Need, Permission};
 pub use digest::{Algorithm, Digest, DigestError};
 pub use error_code::ErrorCode;
-pub use manifest::{Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError};
+pub use manifest::{Descriptor, MAX_MANIFEST_BYTES, MAX_MANIFEST_DEPTH, Manifest, ManifestError};
 pub use media_type::{ManifestKind, MediaType, MediaTypeError};
 pub use name::{NameError, RepoName, Tag, TagError};
 pub use page::{MAX_PAGE, Page, PageError};

@@ -28,6 +28,7 @@ mod links;
 mod listing;
 mod manifests;
 mod referrers;
+mod room;
 mod row;
 mod tags;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use self::{
     listing::Names,
     manifests::{MayPush, Pushed, PutManifest},
     referrers::{Referrer, Referrers},
+    room::Room,
     uploads::Upload,
 };
 use crate::{
@@ -79,6 +81,11 @@ pub struct Settings {
     pub part_size: u64,
     /// How many parts of one upload are sent at the same time. An upload holds one part more than these in memory.
     pub parts_in_flight: usize,
+    /// Bytes of memory for all bodies together that are on their way into the stores. One body has room for itself, up to a
+    /// part, or waits.
+    pub body_memory: u64,
+    /// How long it waits.
+    pub body_patience: Duration,
     /// How long an upload session lives after its last acknowledged change.
     pub session_ttl: Duration,
     /// How long a link needs no manifest.
@@ -101,6 +108,8 @@ impl Default for Settings {
         Self {
             part_size: 8 << 20,
             parts_in_flight: 2,
+            body_memory: 1 << 30,
+            body_patience: Duration::from_secs(15),
             session_ttl: 24 * HOUR,
             link_grace: 24 * HOUR,
             trash_delay: 2 * HOUR,
@@ -119,6 +128,8 @@ pub struct Registry {
     holder: Holder,
     settings: Settings,
     turns: turns::Turns,
+    rooms: room::Rooms,
+    abandoned: uploads::Waiting,
 }
 
 impl Registry {
@@ -127,13 +138,24 @@ impl Registry {
         let Stores { meta, blobs } = stores;
         settings.part_size = settings.part_size.max(blobs.min_part()).max(1);
         settings.parts_in_flight = settings.parts_in_flight.max(1);
+        let rooms = room::Rooms::new(settings.body_memory, settings.body_patience);
         Self {
             meta,
             blobs,
             holder,
             settings,
             turns: turns::Turns::default(),
+            rooms,
+            abandoned: uploads::Waiting::default(),
         }
+    }
+
+    /// Room for `bytes` of a body that its caller will hold until it is stored.
+    ///
+    /// # Errors
+    /// [`RegistryError::NoRoom`] when others have it all for too long.
+    pub async fn room(&self, bytes: u64) -> Result<Room> {
+        self.rooms.get(bytes).await
     }
 
     /// Until when a transaction is tried that has no deadline of its own.

@@ -29,6 +29,11 @@ impl MemoryMeta {
         Self::default()
     }
 
+    /// The keys of all its rows, in order, for tests that check what was left behind.
+    pub fn keys(&self) -> Vec<Key> {
+        self.rows.lock().keys().cloned().collect()
+    }
+
     /// How many rows it holds, for tests that check what was left behind.
     pub fn len(&self) -> usize {
         self.rows.lock().len()

@@ -117,7 +117,7 @@ pub enum ForwardOutcome {
     Unreachable,
     /// The stream broke after `go`: nobody knows what became of the request.
     Unknown,
-    /// The response's body broke off.
+    /// The response's body broke off, or the request's did at the client.
     Broken,
     /// The peer, its grants or its frames were refused.
     Refused,

@@ -11,6 +11,7 @@ mod crash;
 mod drain;
 mod faults;
 mod history;
+mod hostile;
 mod imports;
 mod mesh;
 mod models;

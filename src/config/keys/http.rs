@@ -2,13 +2,12 @@
 
 use super::{
     Key,
-    Kind::{Duration, Int, List, Object, Port, Text, Texts},
+    Kind::{Duration, Int, List, Object, OneOf, Port, Text, Texts},
     Verdict::{Later, Mapped, NoEffect, Same},
     key,
 };
 
-const RATE: &str =
-    "rate limits come with the front-door release: leave it out, and limit in a proxy in front";
+const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 const CORS: &str =
     "CORS comes with the front-door release: leave it out, or answer preflights in a proxy in front";
 
@@ -57,9 +56,23 @@ pub(super) const HTTP: &[Key] = &[
     key("http.tls.cert", Text, Same),
     key("http.tls.key", Text, Same),
     key("http.tls.cacert", Text, Same),
-    key("http.ratelimit", Object, Later(RATE)),
-    key("http.ratelimit.rate", Int, Later(RATE)),
-    key("http.ratelimit.methods", List, Later(RATE)),
-    key("http.ratelimit.methods[].method", Text, Later(RATE)),
-    key("http.ratelimit.methods[].rate", Int, Later(RATE)),
+    key(
+        "http.ratelimit",
+        Object,
+        Mapped(
+            "each member counts by itself, a user who logged in by name, everyone else by address (an IPv6 client by its /64); more is 429 with Retry-After. Probes and `/metrics` are not counted",
+        ),
+    ),
+    key(
+        "http.ratelimit.rate",
+        Int,
+        Mapped("requests a second of one client, and as many at once; at least 1"),
+    ),
+    key(
+        "http.ratelimit.methods",
+        List,
+        Mapped("the same for one method, beside `rate`: a request must fit into both"),
+    ),
+    key("http.ratelimit.methods[].method", OneOf(METHODS), Same),
+    key("http.ratelimit.methods[].rate", Int, Same),
 ];

@@ -191,7 +191,6 @@ fn what_is_switched_off_is_accepted_and_what_is_on_is_refused() {
         "auth: {htpasswd: {}}",
         "auth: {bearer: {realm: 'http://x/', service: s, cert: c, oidc: [{issuer: x}]}}",
         "auth: {apikey: true}",
-        "ratelimit: {rate: 5}",
     ] {
         assert_eq!(
             faults(&format!("storage: {{rootDirectory: /d}}\nhttp: {{{on}}}")).len(),
@@ -199,6 +198,34 @@ fn what_is_switched_off_is_accepted_and_what_is_on_is_refused() {
             "{on}"
         );
     }
+}
+
+#[test]
+fn rate_limits_are_requests_a_second_of_all_methods_and_of_single_ones() {
+    let with = |limits: &str| format!("storage: {{rootDirectory: /d}}\nhttp:\n  rateLimit:\n{limits}");
+    let limits = |text: &str| yaml(&with(text)).unwrap().rate_limits;
+    let some = limits("    rate: 500\n    methods: [{method: get, rate: 100}, {Rate: \"2\", method: PUT}]\n");
+    assert_eq!(some.all.map(u32::from), Some(500));
+    let methods: Vec<_> = some
+        .methods
+        .iter()
+        .map(|(method, rate)| (method.as_str(), rate.get()))
+        .collect();
+    assert_eq!(methods, [("GET", 100), ("PUT", 2)]);
+    assert_eq!(limits("    methods: []\n"), super::RateLimits::default());
+    refused(
+        &with(
+            "    rate: 0\n    methods:\n    - {method: BREW, rate: 1}\n    - {rate: -1}\n    - {method: GET}\n    - {method: HEAD, rate: 1}\n    - {method: head, rate: 2}\n",
+        ),
+        &[
+            "4 http.ratelimit.rate: expected requests a second, at least 1, got 0",
+            "6 http.rateLimit.methods[0].method: expected one of GET, HEAD",
+            "7 http.ratelimit.methods[1].method: is required",
+            "7 http.ratelimit.methods[1].rate: expected requests a second, at least 1, got -1",
+            "8 http.ratelimit.methods[2].rate: is required",
+            "10 http.ratelimit.methods[4].method: HEAD has a rate already",
+        ],
+    );
 }
 
 #[test]

@@ -307,7 +307,7 @@ pub(super) fn open_door(
 }
 
 /// What an object has under a name, in any case.
-fn member<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
+pub(super) fn member<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
     match &node.value {
         Value::Object(members) => members
             .iter()

@@ -4,6 +4,7 @@
 
 mod access;
 mod cluster;
+mod http;
 mod storage;
 mod values;
 
@@ -29,6 +30,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     let access = access::access_control(&mut c, &logins);
     access::open_door(&mut c, listen.as_ref(), &logins, access.as_ref());
     let timeouts = timeouts(&mut c);
+    let rate_limits = http::rate_limits(&mut c);
     let log = log(&mut c);
     compat(&mut c);
     metrics(&mut c);
@@ -43,6 +45,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
             access,
             storage,
             timeouts,
+            rate_limits,
             log,
             cluster,
             warnings: c.warnings,

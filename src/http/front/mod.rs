@@ -8,6 +8,7 @@ mod access;
 mod admit;
 mod api_keys;
 mod identify;
+mod ratelimit;
 mod responses;
 pub(super) mod step;
 
@@ -24,7 +25,7 @@ use super::probes::Probes;
 use crate::{
     admission::{Body, RequestId, Service},
     auth::Gate,
-    config::Limits,
+    config::{Limits, RateLimits},
     oci::{RepoName, Route},
     placement::MemberId,
     telemetry::Metrics,
@@ -45,6 +46,8 @@ pub struct FrontParts {
     pub metrics: Arc<Metrics>,
     /// Bounds.
     pub limits: FrontLimits,
+    /// How many requests a client may make.
+    pub rate_limits: RateLimits,
     /// Where admitted requests go.
     pub mesh: Service,
 }
@@ -58,6 +61,8 @@ pub struct FrontLimits {
     pub deadline: Duration,
     /// The same for a transfer. What lies in the trash is kept for longer.
     pub transfer_deadline: Duration,
+    /// Clients whose rate is remembered, for each limit.
+    pub rated_clients: usize,
 }
 
 impl From<&Limits> for FrontLimits {
@@ -66,6 +71,7 @@ impl From<&Limits> for FrontLimits {
             requests: limits.front_requests,
             deadline: limits.request_deadline,
             transfer_deadline: limits.trash_time / 2,
+            rated_clients: limits.rated_clients,
         }
     }
 }
@@ -88,8 +94,10 @@ pub fn front(parts: FrontParts) -> Front {
         probes,
         metrics,
         limits,
+        rate_limits,
         mesh,
     } = parts;
+    let rates = Arc::new(ratelimit::Rates::new(&rate_limits, limits.rated_clients));
     let permits = Arc::new(Semaphore::new(limits.requests));
     // The way of a request, from top to bottom, and of its response, back up.
     let steps = (
@@ -106,6 +114,8 @@ pub fn front(parts: FrontParts) -> Front {
         step(responses::Bodiless),
         // A panic is one request's failure.
         step(responses::Contain),
+        // Who guesses passwords doesn't get to guess on.
+        step(ratelimit::Guesses { rates: rates.clone() }),
         // Metrics have a policy of their own; probes have none.
         step(admit::MetricsDoor { gate: gate.clone() }),
         // Probes and metrics: no permit.
@@ -116,6 +126,8 @@ pub fn front(parts: FrontParts) -> Front {
         step(admit::Parse),
         // Who asks, and what they may. Credentials end here.
         step(admit::Authorise { gate }),
+        // They haven't asked too often.
+        step(ratelimit::RateLimit { rates }),
         // There is room for it until its response's body has ended.
         step(admit::Admit {
             permits,

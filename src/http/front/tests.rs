@@ -49,6 +49,7 @@ where
         probes: Probes::new(member(1), drain.clone(), stores.clone(), metrics.clone()),
         metrics: metrics.clone(),
         limits,
+        rate_limits: RateLimits::default(),
         mesh,
     };
     Fixture {

@@ -67,7 +67,9 @@ impl Local {
             deadline,
         } = push;
         let media_type = media_type(headers)?;
-        let body = collect(announced(headers, &body), body).await?;
+        let announced = announced(headers, &body);
+        let _room = self.registry.room(memory_of(announced)?).await?;
+        let body = collect(body).await?;
         let put = PutManifest {
             repository: &repository,
             reference: &reference,
@@ -121,11 +123,17 @@ fn media_type(headers: &HeaderMap) -> Result<Option<MediaType>, Refusal> {
     ))
 }
 
-/// The whole body: the only one that is ever in memory at once, and bounded.
-async fn collect(announced: Option<u64>, mut body: Body) -> Result<Bytes, Refusal> {
-    if announced.is_some_and(|length| length > MAX_MANIFEST_BYTES as u64) {
+/// Bytes that a manifest's body will take.
+fn memory_of(announced: Option<u64>) -> Result<u64, Refusal> {
+    let length = announced.unwrap_or(MAX_MANIFEST_BYTES as u64);
+    if length > MAX_MANIFEST_BYTES as u64 {
         return Err(error::manifest_too_large().into());
     }
+    Ok(length)
+}
+
+/// The whole body: the only one that is ever in memory at once, and bounded.
+async fn collect(mut body: Body) -> Result<Bytes, Refusal> {
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(RegistryError::Body)?;

@@ -37,6 +37,7 @@ where
     };
     let settings = ListenerSettings {
         connections: 16,
+        connections_per_client: 16,
         handshake: Duration::from_secs(1),
         io: IoSettings {
             read_buffer: 64 * 1024,

@@ -304,12 +304,12 @@ fn hostile_documents_are_errors() {
     let deep = "[".repeat(MAX_MANIFEST_BYTES);
     assert!(matches!(
         Manifest::parse(None, deep.as_bytes()),
-        Err(ManifestError::Json(_))
+        Err(ManifestError::TooDeep)
     ));
     let within = format!("{{\"x\":{}", &deep[..MAX_MANIFEST_BYTES - 5]);
     assert!(matches!(
         Manifest::parse(None, within.as_bytes()),
-        Err(ManifestError::Json(_))
+        Err(ManifestError::TooDeep)
     ));
     let long = format!("{deep}[");
     assert!(matches!(
@@ -324,6 +324,25 @@ fn hostile_documents_are_errors() {
         Manifest::parse(None, b"{\"mediaType\":\"\xff\"}"),
         Err(ManifestError::Json(_))
     ));
+}
+
+#[test]
+fn nesting_has_a_bound_also_where_nobody_looks() {
+    let nested = |depth: usize| {
+        let document = an_image().to_string();
+        let lists = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        // Brackets in strings don't count, whatever stands before them.
+        format!(
+            "{},\"x\":{lists},\"y\":\"{}\\\"[[\"}}",
+            &document[..document.len() - 1],
+            "[".repeat(1000)
+        )
+    };
+    let parsed = |depth| Manifest::parse(None, nested(depth).as_bytes());
+    assert!(parsed(MAX_MANIFEST_DEPTH - 1).is_ok());
+    for depth in [MAX_MANIFEST_DEPTH, 500_000] {
+        assert!(matches!(parsed(depth), Err(ManifestError::TooDeep)), "{depth}");
+    }
 }
 
 #[test]

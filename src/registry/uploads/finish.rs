@@ -39,7 +39,7 @@ impl Registry {
             0 => Hasher::new(digest.algorithm()),
             _ => saved_hasher(&session)?,
         };
-        let mut intake = Intake::new(self, session, hasher);
+        let mut intake = Intake::new(self, session, hasher, announced).await?;
         if let Err(error) = intake.receive(body, announced).await {
             intake.abandon().await;
             return Err(error);

@@ -15,6 +15,7 @@
 mod finish;
 mod receive;
 mod session;
+mod unshared;
 #[cfg(test)]
 mod races;
 #[cfg(test)]
@@ -23,9 +24,11 @@ mod tests;
 use bytes::Bytes;
 use futures_util::Stream;
 
+pub(super) use self::unshared::Waiting;
 use self::{
     receive::{Body, Intake, Received},
     session::Session,
+    unshared::Unshared,
 };
 use super::{Registry, RegistryError, Result, hash::Hasher, row};
 use crate::{
@@ -121,8 +124,14 @@ impl Registry {
     {
         // The session's row must be there before the first byte, so that a crash leaves nothing unknown.
         let session = self.open_session(repository, digest.algorithm()).await?;
-        self.finish_with(session, repository, digest, None, length, &mut body)
-            .await
+        let unshared = Unshared::new(self, repository, &session.id);
+        let pushed = self
+            .finish_with(session, repository, digest, None, length, &mut body)
+            .await;
+        if pushed.is_ok() {
+            unshared.disarm();
+        }
+        pushed
     }
 
     async fn append_to(
@@ -134,7 +143,7 @@ impl Registry {
     ) -> Result<Upload> {
         let announced = announced(&session, range, length)?;
         let hasher = saved_hasher(&session)?;
-        let mut intake = Intake::new(self, session, hasher);
+        let mut intake = Intake::new(self, session, hasher, announced).await?;
         if let Err(error) = intake.receive(body, announced).await {
             intake.abandon().await;
             return Err(error);

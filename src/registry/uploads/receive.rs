@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUno
 
 use super::{
     super::{
-        Registry, RegistryError, Result,
+        Registry, RegistryError, Result, Room,
         hash::{Hasher, Hashing},
         row,
     },
@@ -49,6 +49,8 @@ pub(super) struct Intake<'a> {
     reserved_from: Option<u32>,
     // A part failed and may still arrive.
     may_still_arrive: bool,
+    // For the part that is being filled.
+    _room: Room,
 }
 
 /// Whether the buffer begins with the session's tail.
@@ -59,14 +61,25 @@ enum Tail {
 }
 
 impl<'a> Intake<'a> {
-    /// Goes on where `session` stands, its digest with `hasher`.
-    pub(super) fn new(registry: &'a Registry, session: Session, hasher: Hasher) -> Self {
+    /// Goes on where `session` stands, its digest with `hasher`, once there is room for the `announced` bytes or a part
+    /// of them.
+    pub(super) async fn new(
+        registry: &'a Registry,
+        session: Session,
+        hasher: Hasher,
+        announced: Option<u64>,
+    ) -> Result<Self> {
+        let part_size = registry.settings.part_size;
+        let held = announced
+            .unwrap_or(part_size)
+            .saturating_add(session.row.tail_length);
+        let room = registry.room(held.min(part_size)).await?;
         let tail = if session.row.tail_length == 0 {
             Tail::Buffered
         } else {
             Tail::Stored
         };
-        Self {
+        Ok(Self {
             registry,
             session,
             received: 0,
@@ -79,7 +92,8 @@ impl<'a> Intake<'a> {
             numbers: 0..0,
             reserved_from: None,
             may_still_arrive: false,
-        }
+            _room: room,
+        })
     }
 
     /// Takes the whole body, which has `announced` bytes if that is known.
@@ -198,10 +212,17 @@ impl<'a> Intake<'a> {
         let (blobs, upload) = (self.registry.blobs.clone(), self.session.row.multipart_id.clone());
         let payload = std::mem::take(&mut self.buffer);
         let length = payload.len();
+        let room = self.registry.rooms.more(length);
+        let has_room = room.is_some();
         self.sending.push(Box::pin(async move {
+            let _room = room;
             let etag = blobs.part(&key, &upload, number, payload).await?;
             Ok(Part { number, etag, length })
         }));
+        // Without room of its own it has that of the next one.
+        while !has_room && let Some(sent) = self.sending.next().await {
+            self.sent(sent).await?;
+        }
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use portolan::{
     app::{App, DevCertificates, MemberSpec, MeshSpec, Running, StartError, Stores},
     auth::GateSpec,
-    config::{Limits, MeshTls, PairSource},
+    config::{Limits, MeshTls, PairSource, RateLimits},
     net::Remaining,
     placement::{HashKey, MemberId},
     storage::{MemoryBlobs, MemoryMeta},
@@ -73,6 +73,7 @@ pub(crate) struct Plan {
     stores: Stores,
     hash_keys: [[u8; 16]; MEMBERS],
     links: Links,
+    rate_limits: RateLimits,
     limits: Limits,
 }
 
@@ -99,6 +100,7 @@ impl Plan {
             stores,
             hash_keys: [HASH_KEY; MEMBERS],
             links: Links::Up,
+            rate_limits: RateLimits::default(),
             limits,
         }
     }
@@ -118,6 +120,18 @@ impl Plan {
     /// No member reaches another one: each serves everything itself, all over one store.
     pub(crate) fn cut_off(mut self) -> Self {
         self.links = Links::Cut;
+        self
+    }
+
+    /// With other bounds.
+    pub(crate) fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    /// With `http.ratelimit`.
+    pub(crate) fn rate_limits(mut self, rate_limits: RateLimits) -> Self {
+        self.rate_limits = rate_limits;
         self
     }
 
@@ -167,6 +181,7 @@ impl Plan {
                     hash_key: HashKey::new(self.hash_keys[n]),
                     tls: tls(&certificates().members[n]),
                 }),
+                rate_limits: self.rate_limits.clone(),
                 limits: self.limits.clone(),
             };
             apps.push(App::bind(spec, self.stores.clone()).await?);
