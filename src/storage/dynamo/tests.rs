@@ -16,6 +16,8 @@ use super::{
 };
 use crate::storage::StoreErrorKind;
 
+mod opening;
+
 fn tables() -> DynamoTables {
     let name = str::to_owned;
     DynamoTables {
@@ -462,95 +464,4 @@ async fn no_more_requests_are_on_their_way_than_allowed() {
     futures_util::future::join_all(gets).await;
     assert_eq!(server.asked().len(), 20);
     assert!(server.most_at_once() <= 2, "{}", server.most_at_once());
-}
-
-/// A table as DynamoDB describes it.
-fn described(status: &str, keys: &[(&str, &str, &str)]) -> Reply {
-    let schema: Vec<Value> = keys
-        .iter()
-        .map(|(name, role, _)| json!({ "AttributeName": name, "KeyType": role }))
-        .collect();
-    let attributes: Vec<Value> = keys
-        .iter()
-        .map(|(name, _, kind)| json!({ "AttributeName": name, "AttributeType": kind }))
-        .collect();
-    Reply::Answer(
-        200,
-        json!({ "Table": {
-            "TableStatus": status,
-            "KeySchema": schema,
-            "AttributeDefinitions": attributes,
-        } }),
-    )
-}
-
-const OURS: [(&str, &str, &str); 2] = [("pk", "HASH", "S"), ("sk", "RANGE", "S")];
-
-async fn open(server: &Server, limits: &Limits) -> Result<DynamoMeta, TablesError> {
-    let dynamo = Dynamo::from_config(config(&server.endpoint), limits);
-    DynamoMeta::open_with(dynamo, &tables(), limits).await
-}
-
-#[tokio::test]
-async fn a_start_on_tables_that_are_there_looks_at_each_once() {
-    let server = Server::start(|target, _| match target {
-        "DescribeTable" => described("ACTIVE", &OURS),
-        _ => done(),
-    })
-    .await;
-    open(&server, &limits()).await.unwrap();
-    let asked: Vec<String> = server.asked().into_iter().map(|request| request.target).collect();
-    assert_eq!(
-        asked.iter().filter(|target| *target == "DescribeTable").count(),
-        9
-    );
-    assert_eq!(&asked[9..], ["GetItem", "PutItem"]);
-}
-
-#[tokio::test]
-async fn a_table_that_is_being_made_is_waited_for_and_one_that_never_is_usable_is_named() {
-    let looks = Mutex::new(0);
-    let server = Server::start(move |target, _| {
-        let mut looks = looks.lock();
-        match target {
-            "DescribeTable" if *looks < 12 => {
-                *looks += 1;
-                described("CREATING", &OURS)
-            }
-            "DescribeTable" => described("ACTIVE", &OURS),
-            _ => done(),
-        }
-    })
-    .await;
-    open(&server, &limits()).await.unwrap();
-
-    let server = scripted([described("ARCHIVED", &OURS)]).await;
-    let impatient = Limits {
-        dynamo_create_timeout: Duration::from_millis(300),
-        ..limits()
-    };
-    let told = open(&server, &impatient).await.err().unwrap().to_string();
-    assert!(
-        told.contains("Cache (storage.cacheDriver.cacheTablename) is ARCHIVED"),
-        "{told}"
-    );
-}
-
-#[tokio::test]
-async fn without_the_right_to_make_tables_the_start_says_which_and_how() {
-    let server = Server::start(|target, _| match target {
-        "DescribeTable" => error(400, "ResourceNotFoundException"),
-        _ => error(400, "AccessDeniedException"),
-    })
-    .await;
-    let told = open(&server, &limits()).await.err().unwrap().to_string();
-    for part in [
-        "Cache",
-        "storage.cacheDriver.cacheTablename",
-        "dynamodb:CreateTable",
-        "pk",
-        "sk",
-    ] {
-        assert!(told.contains(part), "{told}");
-    }
 }

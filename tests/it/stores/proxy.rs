@@ -45,6 +45,8 @@ pub(crate) enum Fault {
     CutRequest(u64),
     /// It arrives and has its effect; the connection ends instead of the answer.
     LoseAnswer,
+    /// It arrives and has its effect; nothing ever comes back.
+    HoldAnswer,
     /// The connection ends after so many bytes of the answer's body.
     CutAnswer(u64),
     /// Nothing comes any more after so many bytes of the answer's body.
@@ -62,8 +64,21 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// S3's name of the operation, as far as tests tell them apart.
+    /// Whether it is for DynamoDB, which tells its operations by a field of the head.
+    fn dynamo_operation(&self) -> Option<&str> {
+        self.header("x-amz-target")?.strip_prefix("DynamoDB_20120810.")
+    }
+
+    /// The store's name of the operation, as far as tests tell them apart.
     pub(crate) fn operation(&self) -> &'static str {
+        if let Some(operation) = self.dynamo_operation() {
+            return match operation {
+                "PutItem" => "PutItem",
+                "DeleteItem" => "DeleteItem",
+                "TransactWriteItems" => "TransactWriteItems",
+                _ => "a read",
+            };
+        }
         let query = self.uri.query().unwrap_or_default();
         let has = |name: &str| {
             query
@@ -214,6 +229,7 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         uri: head.uri.clone(),
         headers: head.headers.clone(),
     };
+    let is_dynamo = seen.dynamo_operation().is_some();
     let decide = shared.decide.lock().clone();
     let fault = decide(&seen);
     shared.seen.lock().push(seen);
@@ -222,11 +238,12 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         Fault::Answer(status, code) => {
             // Read to its end, or the answer is lost in a reset.
             let _ = sent.collect().await;
-            return Ok(refusal(*status, code));
+            return Ok(refusal(*status, code, is_dynamo));
         }
         Fault::CutRequest(after) => sent.limit = Some((*after, End::Cut)),
         Fault::Delay(time) => tokio::time::sleep(*time).await,
-        Fault::None | Fault::LoseAnswer | Fault::CutAnswer(_) | Fault::StallAnswer(_) => {}
+        Fault::None | Fault::LoseAnswer | Fault::HoldAnswer | Fault::CutAnswer(_) | Fault::StallAnswer(_) => {
+        }
     }
     // The Host field stays: it is signed.
     head.uri = format!("{}{}", shared.upstream, head.uri).parse()?;
@@ -238,6 +255,10 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             let _ = body.collect().await;
             return Err("the answer is lost".into());
         }
+        Fault::HoldAnswer => {
+            let _ = body.collect().await;
+            return std::future::pending().await;
+        }
         Fault::CutAnswer(after) => body.limit = Some((after, End::Cut)),
         Fault::StallAnswer(after) => body.limit = Some((after, End::Stall)),
         Fault::None | Fault::Answer(..) | Fault::CutRequest(_) | Fault::Delay(_) => {}
@@ -245,8 +266,13 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     Ok(Response::from_parts(head, body))
 }
 
-fn refusal(status: u16, code: &str) -> Response<Limited> {
-    let body = format!("<Error><Code>{code}</Code><Message>from the proxy</Message></Error>");
+fn refusal(status: u16, code: &str, is_dynamo: bool) -> Response<Limited> {
+    let body = match is_dynamo {
+        true => {
+            format!(r#"{{"__type": "com.amazonaws.dynamodb.v20120810#{code}", "message": "from the proxy"}}"#)
+        }
+        false => format!("<Error><Code>{code}</Code><Message>from the proxy</Message></Error>"),
+    };
     let mut answer = Response::new(Limited {
         inner: Full::from(body).map_err(Into::into).boxed_unsync(),
         limit: None,
