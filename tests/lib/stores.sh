@@ -1,12 +1,20 @@
 # shellcheck shell=bash
 # The real stores the tests run against: SeaweedFS for S3 and DynamoDB Local, installed under target/tools and started
-# empty on this machine. Sourced, after report.sh and tools.sh; never run.
+# empty on this machine. Sourced, after report.sh and tools.sh; never run. PORTOLAN_TEST_S3_SERVER names another S3 server:
+# minio or rgw, which take longer to install and to start (tests/lib/s3-others.sh).
 #
 # SeaweedFS listens on its S3 port and the four after it, and on the same plus 10000 for gRPC. DynamoDB Local has one
 # port, on every address of the machine, for it can't be told one.
 
 s3_port=${PORTOLAN_TEST_S3_PORT:-18333}
 dynamodb_port=${PORTOLAN_TEST_DYNAMODB_PORT:-18000}
+
+s3_server=${PORTOLAN_TEST_S3_SERVER:-seaweedfs}
+case $s3_server in
+  seaweedfs) ;;
+  minio | rgw) . tests/lib/s3-others.sh ;;
+  *) die "no such S3 server: $s3_server" ;;
+esac
 
 seaweedfs_version=4.48
 seaweedfs_dir=$target/tools/seaweedfs-$seaweedfs_version
@@ -45,7 +53,7 @@ need_dynamodb_local() {
 
 need_stores() {
   need_deb curl=curl
-  need_seaweedfs
+  "need_$s3_server"
   need_dynamodb_local
 }
 
@@ -55,35 +63,36 @@ stores_start() {
   export AWS_ACCESS_KEY_ID=testkey AWS_SECRET_ACCESS_KEY=testsecret AWS_REGION=us-east-1
   # A profile or an endpoint of whoever runs this must not come before these.
   unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL_DYNAMODB AWS_CA_BUNDLE
-  seaweedfs_start
+  port_is_free "$s3_port"
+  "${s3_server}_start"
   dynamodb_start
-  wait_for 60 "$seaweedfs_pid" seaweedfs_is_ready || die "SeaweedFS did not become ready"
+  wait_for 60 "${s3_pids[-1]}" s3_is_ready || die "$s3_server did not become ready"
   wait_for 60 "$dynamodb_pid" dynamodb_is_ready || die "DynamoDB Local did not become ready"
   export PORTOLAN_TEST_S3=http://127.0.0.1:$s3_port PORTOLAN_TEST_DYNAMODB=http://127.0.0.1:$dynamodb_port
-  say "stores: SeaweedFS on port $s3_port and DynamoDB Local on port $dynamodb_port are ready$(took "$begin")"
+  say "stores: $s3_server on port $s3_port and DynamoDB Local on port $dynamodb_port are ready$(took "$begin")"
 }
 
 stores_stop() {
   process_stop "$dynamodb_pid" || true # 143, for Java says by which signal it ended
-  process_stop "$seaweedfs_pid" || true
-  rm -rf "$seaweedfs_data"
+  local i
+  for ((i = ${#s3_pids[@]} - 1; i >= 0; i--)); do process_stop "${s3_pids[i]}" || true; done
+  rm -rf "$s3_data"
   unset PORTOLAN_TEST_S3 PORTOLAN_TEST_DYNAMODB
 }
 
 seaweedfs_start() {
   local port name ports=()
-  port_is_free "$s3_port"
   for name in s3 master volume filer admin; do
     port=$((s3_port + ${#ports[@]} / 2))
     ports+=("-$name.port=$port" "-$name.port.grpc=$((port + 10000))")
   done
-  seaweedfs_data=$scratch/seaweedfs
-  mkdir "$seaweedfs_data"
-  process_start "$logs/seaweedfs.log" "$seaweedfs_dir/bin/weed" mini -dir="$seaweedfs_data" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
+  s3_data=$scratch/seaweedfs
+  mkdir "$s3_data"
+  process_start "$logs/seaweedfs.log" "$seaweedfs_dir/bin/weed" mini -dir="$s3_data" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
     "${ports[@]}" -s3.port.iceberg=0 -s3.port.lance=0 \
-    -filer.localSocket="$seaweedfs_data/filer.sock" -s3.localSocket="$seaweedfs_data/s3.sock" \
+    -filer.localSocket="$s3_data/filer.sock" -s3.localSocket="$s3_data/s3.sock" \
     -webdav=false -admin.ui=false -master.telemetry=false -s3.autoCreateBucket=false
-  seaweedfs_pid=$started_pid
+  s3_pids=("$started_pid")
 }
 
 dynamodb_start() {
@@ -99,7 +108,10 @@ port_is_free() {
     die "port $1 is in use: stop what listens there, or set PORTOLAN_TEST_S3_PORT and PORTOLAN_TEST_DYNAMODB_PORT"
 }
 
-seaweedfs_is_ready() { signed s3 "http://127.0.0.1:$s3_port/"; }
+# Ceph wants to be told which hash of the body is signed; not every curl says it.
+no_body="x-amz-content-sha256: $(sha256sum </dev/null | cut -d ' ' -f 1)"
+
+s3_is_ready() { signed s3 -H "$no_body" "http://127.0.0.1:$s3_port/"; }
 dynamodb_is_ready() { dynamodb ListTables '{}'; }
 
 # signed SERVICE ARGUMENT...: curl with a request's signature, without the user's proxy and settings, with a bound.
@@ -117,4 +129,4 @@ dynamodb() {
 }
 
 # bucket_make NAME
-bucket_make() { signed s3 -X PUT "http://127.0.0.1:$s3_port/$1"; }
+bucket_make() { signed s3 -H "$no_body" -X PUT "http://127.0.0.1:$s3_port/$1"; }
