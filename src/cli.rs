@@ -9,7 +9,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     app::{self, StartError, dev::DevOptions},
-    config::{self, Config, ConfigErrors, Log, LogOutput, Storage, identity::Machine},
+    auth::GateSpec,
+    config::{self, Config, ConfigErrors, LogOutput, Storage, identity::Machine},
     telemetry::logs::{self, LogError},
 };
 
@@ -41,7 +42,7 @@ enum Command {
     ///
     /// Members listen on 127.0.0.1, 127.0.0.2 and so on, all on the same two ports, and share one embedded store.
     /// Their certificates are minted into DIR/tls and kept. When all are ready it prints lines to paste: a push, a
-    /// pull, a look inside. For trying out and for tests: there is no authentication.
+    /// pull, a look inside. For trying out and for tests: everybody may do everything, unless --config says otherwise.
     #[command(after_help = "Examples:
   portolan dev
   portolan dev --members 5 --port 6000 --mesh-port 6443 --data /tmp/mesh")]
@@ -80,6 +81,9 @@ struct DevArgs {
     /// Directory of the store and the certificates
     #[arg(long, value_name = "DIR", default_value = DATA)]
     data: PathBuf,
+    /// Configuration file to try: its http.tls, http.auth, http.accessControl and log count, the rest doesn't
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -134,17 +138,25 @@ async fn dev(args: DevArgs) -> Result<ExitCode, CliError> {
         port,
         mesh_port,
         data,
+        config,
     } = args;
+    let config = config.map(|path| config::load(&path)).transpose()?;
+    let mut log = config
+        .as_ref()
+        .map(|config| config.log.clone())
+        .unwrap_or_default();
     // Standard output is for what is said to a person.
-    logs::start(&Log {
-        output: LogOutput::Stderr,
-        ..Log::default()
-    })?;
+    if log.output == LogOutput::Stdout {
+        log.output = LogOutput::Stderr;
+    }
+    logs::start(&log)?;
     let options = DevOptions {
         members,
         port,
         mesh_port,
         data,
+        gate: config.as_ref().map(GateSpec::from).unwrap_or_default(),
+        tls: config.and_then(|config| config.public_tls),
     };
     app::dev::dev(&options, |text| println!("{text}")).await?;
     Ok(ExitCode::SUCCESS)

@@ -12,11 +12,11 @@ use std::{
 
 use super::{
     App, DevCertificates, Embedded, MemberSpec, MeshSpec, StartError, certificates::OPERATOR,
-    serve::until_told, signals::Signals,
+    serve::until_told, signals::Signals, spec::public_tls,
 };
 use crate::{
     auth::GateSpec,
-    config::{Limits, MeshTls, PairSource, RateLimits},
+    config::{Limits, MeshTls, PairSource, RateLimits, TlsFiles},
     placement::{HashKey, MemberId},
 };
 
@@ -25,7 +25,7 @@ use crate::{
 pub const HASH_KEY: [u8; 16] = *b"portolan-dev-key";
 
 /// What `portolan dev` is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct DevOptions {
     /// How many members, on 127.0.0.1, 127.0.0.2, and so on.
     pub members: u8,
@@ -35,6 +35,10 @@ pub struct DevOptions {
     pub mesh_port: u16,
     /// Where everything is kept.
     pub data: PathBuf,
+    /// How one logs in, and who may do what.
+    pub gate: GateSpec,
+    /// The certificate of the public listeners; `None` is plain HTTP.
+    pub tls: Option<TlsFiles>,
 }
 
 /// Runs a mesh until SIGTERM or SIGINT. `say` is given what a person wants to read.
@@ -103,8 +107,8 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
         .map(|((ip, (id, _)), pair)| MemberSpec {
             id: id.clone(),
             public: SocketAddr::new(*ip, options.port),
-            public_tls: None,
-            gate: GateSpec::default(),
+            public_tls: options.tls.as_ref().map(public_tls),
+            gate: options.gate.clone(),
             mesh: Some(MeshSpec {
                 listen: SocketAddr::new(*ip, options.mesh_port),
                 members: names.clone(),
@@ -133,8 +137,10 @@ fn greeting(options: &DevOptions, addresses: &[Ipv4Addr], certificates: &DevCert
         port,
         mesh_port,
         data,
+        tls,
         ..
     } = options;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let (first, last) = (addresses.first(), addresses.last());
     let first = first.copied().unwrap_or(Ipv4Addr::LOCALHOST);
     let last = last.copied().unwrap_or(Ipv4Addr::LOCALHOST);
@@ -156,7 +162,10 @@ fn greeting(options: &DevOptions, addresses: &[Ipv4Addr], certificates: &DevCert
         shown(data)
     );
     for address in addresses {
-        let _ = writeln!(text, "  http://{address}:{port}   grpcs://{address}:{mesh_port}");
+        let _ = writeln!(
+            text,
+            "  {scheme}://{address}:{port}   grpcs://{address}:{mesh_port}"
+        );
     }
     let _ = write!(
         text,
@@ -207,6 +216,8 @@ mod tests {
             port: 5000,
             mesh_port: 9443,
             data: "/tmp/a b".into(),
+            gate: GateSpec::default(),
+            tls: None,
         };
         let folder = tempfile::tempdir().unwrap();
         let certificates = DevCertificates::mint(folder.path(), &[]).unwrap();

@@ -66,11 +66,7 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         id,
         public,
         public_tls: config.public_tls.as_ref().map(public_tls),
-        gate: GateSpec {
-            logins: config.logins.clone(),
-            access: config.access.clone(),
-            source: config.source.clone(),
-        },
+        gate: GateSpec::from(config),
         mesh: config
             .cluster
             .as_ref()

@@ -32,7 +32,7 @@ impl Challenges {
     pub(super) fn new(logins: &Logins) -> Self {
         let realm = logins.realm.as_deref().unwrap_or("portolan");
         Self {
-            realm: realm.chars().filter(|c| !matches!(c, '"' | '\\')).collect(),
+            realm: realm.to_owned(),
             basic: logins.htpasswd.is_some() || logins.api_keys == crate::config::access::ApiKeys::On,
             certificates: logins.certificates.is_some(),
             bearer: logins.bearer.clone(),

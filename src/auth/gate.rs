@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use super::{
-    ApiKeys, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, FileFault, Login, Scope,
-    Verdict, Via, Wanted,
+    ApiKeys, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, FileFault, Login, Refusal,
+    Scope, Verdict, Via, Wanted,
     bearer::Tokens,
     certificate::Certificates,
     challenge::{self, Challenges, TokenFault},
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     admission::{Grants, Identity, Visible},
-    config::{self, AccessControl, Limits, Logins, access},
+    config::{self, AccessControl, Config, Limits, Logins, access},
     net::Drain,
     oci::{Action, Permission, Route},
     storage::MetaStore,
@@ -40,6 +40,16 @@ pub struct GateSpec {
     pub access: Option<AccessControl>,
     /// The configuration's file, whose `accessControl` is read again when it changes.
     pub source: Option<std::path::PathBuf>,
+}
+
+impl From<&Config> for GateSpec {
+    fn from(config: &Config) -> Self {
+        Self {
+            logins: config.logins.clone(),
+            access: config.access.clone(),
+            source: config.source.clone(),
+        }
+    }
 }
 
 /// Decides about requests. Shared by everything that asks.
@@ -74,9 +84,9 @@ impl Gate {
             access::ApiKeys::Off => None,
         };
         let challenges = Challenges::new(&logins);
-        let policy = match (source, &access) {
-            (Some(file), Some(_)) => PolicySource::File(policy_of(&file, logins.exist())?),
-            (Some(_) | None, _) => PolicySource::Fixed(Arc::new(policy(access, logins.exist()))),
+        let policy = match source {
+            Some(file) => PolicySource::File(policy_of(&file, access.is_some(), logins.exist())?),
+            None => PolicySource::Fixed(Arc::new(policy(access, logins.exist()))),
         };
         let fail_delay = logins.fail_delay;
         Ok(Self {
@@ -139,12 +149,14 @@ impl Gate {
     /// Who asks, and what they may do for what they want.
     ///
     /// # Errors
-    /// [`AuthError`]: they may not, or nobody can tell.
-    pub async fn decide(&self, caller: Caller<'_>, wanted: Wanted<'_>) -> Result<Decision, AuthError> {
-        let login = self.login(caller, wanted).await?;
+    /// [`Refusal`]: they may not, or nobody can tell.
+    pub async fn decide(&self, caller: Caller<'_>, wanted: Wanted<'_>) -> Result<Decision, Refusal> {
+        let login = self.login(caller, wanted).await;
+        let login = login.map_err(|error| Refusal { user: None, error })?;
         let policy = self.policy();
         let who = Who::new(login, &policy);
-        match wanted {
+        let user = who.subject.user.clone();
+        let decision = match wanted {
             Wanted::Route(route) => self.route(&policy, who, route),
             Wanted::ApiKeys => match who.rights {
                 Rights::Policy(None) if who.subject.user.is_some() => Ok(who.decision(Grants::none())),
@@ -154,7 +166,8 @@ impl Gate {
             },
             Wanted::Metrics if policy.shows_metrics(&who.subject) => Ok(who.decision(Grants::none())),
             Wanted::Metrics => Err(self.refused(&who, "")),
-        }
+        };
+        decision.map_err(|error| Refusal { user, error })
     }
 
     /// Who it is; `None` is somebody who hasn't logged in.
@@ -245,7 +258,11 @@ impl Gate {
             }
             // It may come from any repository, so it is for who may read them all.
             Route::MountBlob { from: None, .. } => {
-                let visible = who.visible(policy);
+                let visible = match who.rights {
+                    Rights::Policy(_) => who.visible(policy),
+                    // One that shows the catalogue's names gives none of their content.
+                    Rights::Token { .. } => Visible::Nothing,
+                };
                 self.repositories(policy, who, route, visible)
             }
         }
@@ -328,15 +345,16 @@ fn policy(access: Option<AccessControl>, can_log_in: bool) -> Policy {
     }
 }
 
-/// The policy of a configuration's file, as the file is at any time. The rest of it counts at the next start.
-fn policy_of(file: &Path, can_log_in: bool) -> Result<Watched<Policy>, FileFault> {
+/// The policy of a configuration's file, as the file is at any time. The rest of it counts at the next start. Where there
+/// were rules, a file without any isn't believed: it would open the registry.
+fn policy_of(file: &Path, had_rules: bool, can_log_in: bool) -> Result<Watched<Policy>, FileFault> {
     let path = file.to_owned();
     Watched::load(file, move |content| {
         let text = std::str::from_utf8(content).map_err(|_| "it is no text in UTF-8".to_owned())?;
         let config = config::parse(&path, text).map_err(|faults| faults.to_string())?;
         match config.access {
-            Some(access) => Ok(policy(Some(access), can_log_in)),
-            None => Err("http.accessControl is gone, which counts at the next start".to_owned()),
+            None if had_rules => Err("http.accessControl is gone, which counts at the next start".to_owned()),
+            access => Ok(policy(access, can_log_in)),
         }
     })
 }

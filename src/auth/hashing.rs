@@ -32,8 +32,8 @@ type Tag = [u8; 32];
 /// Compares passwords.
 pub(super) struct Hashing {
     limits: HashingLimits,
-    slots: Semaphore,
-    queue: Semaphore,
+    slots: Arc<Semaphore>,
+    queue: Arc<Semaphore>,
     key: hmac::Key,
     compared: Mutex<HashMap<Tag, Arc<Compared>>>,
 }
@@ -54,8 +54,8 @@ impl Hashing {
         // 32 random bytes.
         let halves = [0, 1].map(|_| crate::storage::Version::random().to_bytes());
         Self {
-            slots: Semaphore::new((processors / 4).max(1)),
-            queue: Semaphore::new(limits.waiting),
+            slots: Arc::new(Semaphore::new((processors / 4).max(1))),
+            queue: Arc::new(Semaphore::new(limits.waiting)),
             key: hmac::Key::new(hmac::HMAC_SHA256, halves.as_flattened()),
             compared: Mutex::default(),
             limits,
@@ -130,10 +130,17 @@ impl Hashing {
     }
 
     async fn compare(&self, password: &str, hash: &str) -> Result<bool, AuthError> {
-        let _place = self.queue.try_acquire().map_err(|_| AuthError::Busy)?;
-        let _slot = self.slots.acquire().await.map_err(|_| AuthError::Busy)?;
+        let queue = self.queue.clone();
+        let place = queue.try_acquire_owned().map_err(|_| AuthError::Busy)?;
+        let slot = self.slots.clone().acquire_owned().await;
+        let slot = slot.map_err(|_| AuthError::Busy)?;
         let (password, hash) = (password.to_owned(), hash.to_owned());
-        let compared = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash)).await;
+        let compared = tokio::task::spawn_blocking(move || {
+            // Held to the end, also when the client that waited has gone: the thread is busy all the same.
+            let _held = (place, slot);
+            bcrypt::verify(password, &hash)
+        });
+        let compared = compared.await;
         // The hash was looked at when the file was read, so what can't be compared is a password that bcrypt doesn't take.
         Ok(matches!(compared, Ok(Ok(true))))
     }

@@ -67,6 +67,15 @@ pub struct Decision {
     pub challenges: Vec<HeaderValue>,
 }
 
+/// A request that may not go on.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Who asks, where that is known, for logs.
+    pub user: Option<String>,
+    /// Why.
+    pub error: AuthError,
+}
+
 /// Why a request may not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {

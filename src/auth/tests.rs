@@ -207,7 +207,8 @@ async fn ask(
         headers,
         certificates,
     };
-    gate.decide(caller, Wanted::Route(&route)).await
+    let decision = gate.decide(caller, Wanted::Route(&route)).await;
+    decision.map_err(|refusal| refusal.error)
 }
 
 fn user(decision: &Result<Decision, AuthError>) -> Option<&str> {
@@ -323,7 +324,9 @@ async fn a_key_has_the_rights_of_its_user_within_its_scopes_and_makes_no_keys() 
             headers,
             certificates: None,
         };
-        gate.decide(caller, Wanted::ApiKeys).await
+        gate.decide(caller, Wanted::ApiKeys)
+            .await
+            .map_err(|refusal| refusal.error)
     };
     assert!(desk(&headers("ann", "ann-secret")).await.is_ok());
     assert!(matches!(

@@ -45,6 +45,10 @@ pub(super) fn logins(c: &mut Checked, tls: Option<&TlsFiles>) -> Logins {
         certificates: certificates(c, tls),
         fail_delay: fail_delay(c),
     };
+    if logins.realm.as_deref().is_some_and(|realm| !is_quotable(realm)) {
+        let problem = "expected visible ASCII characters and spaces, without quotes and backslashes";
+        c.refuse(FaultKind::Value, "http.realm", problem);
+    }
     let can_make_keys = c.has("http.auth.htpasswd") || logins.certificates.is_some();
     if logins.api_keys == ApiKeys::On && !can_make_keys {
         let problem = "users make keys after they have logged in by password or certificate: configure htpasswd or http.tls.cacert, too";

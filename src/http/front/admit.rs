@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     admission::{Admitted, Body, Failure, RequestId},
-    auth::{Caller, Gate, Wanted},
+    auth::{Caller, Gate, Refusal, Wanted},
     http::{
         error::{self, FrontError},
         probes,
@@ -69,7 +69,7 @@ impl Step for Authorise {
         let caller = caller(exchange);
         let mut decision = match self.gate.decide(caller, Wanted::Route(route)).await {
             Ok(decision) => decision,
-            Err(error) => return refuse(&error.into(), exchange.request.method(), &exchange.id),
+            Err(refusal) => return turn_away(refusal, exchange),
         };
         strip_credentials(exchange.request.headers_mut());
         let challenges = std::mem::take(&mut decision.challenges);
@@ -85,11 +85,18 @@ impl Step for Authorise {
     }
 }
 
-fn caller(exchange: &Exchange) -> Caller<'_> {
+pub(super) fn caller(exchange: &Exchange) -> Caller<'_> {
     Caller {
         headers: exchange.request.headers(),
         certificates: exchange.certificates.as_deref(),
     }
+}
+
+/// The answer to who may not; the log still says who it was.
+pub(super) fn turn_away(refusal: Refusal, exchange: &Exchange) -> Response<Body> {
+    let Refusal { user, error } = refusal;
+    exchange.notes.lock().user = user;
+    refuse(&error.into(), exchange.request.method(), &exchange.id)
 }
 
 fn challenge(response: &mut Response<Body>, challenges: Vec<HeaderValue>) {
@@ -110,10 +117,10 @@ impl Step for MetricsDoor {
 
     async fn run<N: Next<Exchange>>(self, exchange: Exchange, next: N) -> Response<Body> {
         if exchange.request.uri().path() == probes::METRICS
-            && let Err(error) = self.gate.decide(caller(&exchange), Wanted::Metrics).await
+            && let Err(refusal) = self.gate.decide(caller(&exchange), Wanted::Metrics).await
         {
             exchange.notes.lock().route = Some("probe");
-            return refuse(&error.into(), exchange.request.method(), &exchange.id);
+            return turn_away(refusal, &exchange);
         }
         next.go(exchange).await
     }

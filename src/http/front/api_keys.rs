@@ -14,12 +14,12 @@ use tokio::time::timeout;
 
 use super::{
     Change, Exchange,
-    admit::refuse,
+    admit::{caller, turn_away},
     step::{Next, Step},
 };
 use crate::{
     admission::{self, Body, Identity},
-    auth::{ApiKey, ApiKeys, Caller, Gate, NewApiKey, Wanted},
+    auth::{ApiKey, ApiKeys, Gate, NewApiKey, Wanted},
     http::error::{self, Answer, FrontError},
 };
 
@@ -46,15 +46,10 @@ impl Step for KeyDesk {
             Some(_) | None => return next.go(exchange).await,
         };
         let id = exchange.id.clone();
-        let method = exchange.request.method().clone();
         exchange.notes.lock().route = Some("api_keys");
-        let caller = Caller {
-            headers: exchange.request.headers(),
-            certificates: exchange.certificates.as_deref(),
-        };
-        let identity = match self.gate.decide(caller, Wanted::ApiKeys).await {
+        let identity = match self.gate.decide(caller(&exchange), Wanted::ApiKeys).await {
             Ok(decision) => decision.identity,
-            Err(error) => return refuse(&error.into(), &method, &id),
+            Err(refusal) => return turn_away(refusal, &exchange),
         };
         exchange.notes.lock().user.clone_from(&identity.user);
         match answer(&keys, exchange, identity).await {
