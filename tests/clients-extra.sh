@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The clients that take long to install or need a daemon, shown rather than run each time: docker, containerd's ctr, regctl,
-# helm and cosign push through one member of a mesh and pull through another. What they print is printed. Docker and ctr
-# start daemons of their own and need root.
+# helm and cosign push through one member of a mesh and pull through another; docker also logs in by a token service. What
+# they print is printed. Docker and ctr start daemons of their own and need root.
 #
 # usage: tests/clients-extra.sh [docker|ctr|regctl|helm|cosign]...    all of them when none is named
 set -euo pipefail
@@ -10,6 +10,7 @@ cd "$(dirname "$0")/.."
 . tests/lib/tools.sh
 . tests/lib/mesh.sh
 . tests/lib/image.sh
+. tests/lib/logins.sh
 
 clients=("$@")
 [ ${#clients[@]} -gt 0 ] || clients=(docker ctr regctl helm cosign)
@@ -62,6 +63,29 @@ docker_pulls() {
   show docker pull "$1"
   equal "its ID is that of the push" "$2" "$(docker_id "$1")"
   equal "its digest is that of the push" "${1%:*}@$3" "$(said docker image inspect --format '{{index .RepoDigests 0}}' "$1")"
+}
+
+# A mesh that wants tokens, and a service that gives them for passwords.
+docker_with_tokens() {
+  logins_prepare
+  mesh_start_with_tokens
+  push=${members[0]} pull=${members[1]} owner=${members[2]}
+  repository=$(repository_owned_by "$owner" clients/docker-tokens)
+  say "docker gets tokens from $realm; $repository is $owner's"
+  show docker import "$scratch/busybox.tar" "$push/$repository:v1"
+  refused "docker can't push without a login" timeout 180 docker push "$push/$repository:v1"
+  refused "docker can't log in with a wrong password" docker login -u pusher -p wrong "$push"
+  check "docker logs in" docker login -u pusher -p "$pusher_secret" "$push"
+  show docker push "$push/$repository:v1"
+  check "docker logs in at another member" docker login -u reader -p "$reader_secret" "$pull"
+  said docker system prune --all --force >>"$logs/clients.log"
+  show docker pull "$pull/$repository:v1"
+  show docker tag "$pull/$repository:v1" "$pull/$repository:v2"
+  refused "docker can't push as a reader" timeout 180 docker push "$pull/$repository:v2"
+  mesh_stop
+  token_service_stop
+  say "  the tokens it got:"
+  sed 's/^/    /' "$logs/tokens.log"
 }
 
 docker_id() { said docker image inspect --format '{{.Id}}' "$1"; }
@@ -161,3 +185,4 @@ for client in "${clients[@]}"; do
   "${client}_client"
 done
 mesh_stop
+[[ " ${clients[*]} " != *" docker "* ]] || docker_with_tokens

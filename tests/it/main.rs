@@ -6,7 +6,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod access;
 mod api;
+mod certificates;
 mod crash;
 mod drain;
 mod faults;

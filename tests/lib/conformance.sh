@@ -2,6 +2,7 @@
 # The official OCI conformance suite, run and counted. Sourced, after report.sh, tools.sh and mesh.sh; never run.
 
 # What the best registry known reaches. A suite that skips what it can't do has no failure either, so passes are counted.
+# A run that can't reach that sets suite_floor.
 declare -A floor=([1.1]=691 [dev]=791)
 
 # suite VERSION NAME DOOR REPOSITORY REPOSITORY: one run by that door, counted.
@@ -20,6 +21,7 @@ suite_run() {
   env -i PATH="$PATH" HOME="$results" SSL_CERT_FILE="$mesh_ca" \
     OCI_REGISTRY="$3" OCI_TLS=$tls OCI_REPO1="$4" OCI_REPO2="$5" \
     OCI_VERSION="$version" OCI_RESULTS_DIR="$results" \
+    OCI_USERNAME="${OCI_USERNAME:-}" OCI_PASSWORD="${OCI_PASSWORD:-}" \
     timeout 900 conformance >"$results/output.txt" 2>&1 || true
 }
 
@@ -37,6 +39,6 @@ suite_count() {
   say "  $run_passed passed, $run_failed failed, $run_skipped skipped${3:-}"
   passed=$((passed + run_passed))
   failed=$((failed + run_failed))
-  [ "$run_passed" -ge "${floor[$version]}" ] ||
-    fail "$2: $run_passed passes are fewer than the ${floor[$version]} it must have"
+  [ "$run_passed" -ge "${suite_floor:-${floor[$version]}}" ] ||
+    fail "$2: $run_passed passes are fewer than the ${suite_floor:-${floor[$version]}} it must have"
 }

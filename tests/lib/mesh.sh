@@ -11,6 +11,9 @@
 # The program under test: the one `cargo build` makes, unless another is named.
 portolan=${PORTOLAN:-$target/debug/portolan}
 
+# What mesh_start passes on to `portolan dev`.
+mesh_options=()
+
 # mesh_start: `portolan dev` on ports that are free, ready when it returns. Its one process is $mesh_pid.
 mesh_start() {
   [ -x "$portolan" ] || die "there is no $portolan: run cargo build first"
@@ -19,7 +22,7 @@ mesh_start() {
   mesh_data=$scratch/mesh
   scheme=http mesh_ca=$mesh_data/tls/ca.crt mesh_pair=$mesh_data/tls/operator
   process_start "$logs/mesh.log" \
-    "$portolan" dev --members 3 --port "$port" --mesh-port "$mesh_port" --data "$mesh_data"
+    "$portolan" dev --members 3 --port "$port" --mesh-port "$mesh_port" --data "$mesh_data" "${mesh_options[@]}"
   mesh_pid=$started_pid
   wait_for 60 "$mesh_pid" mesh_is_ready || die "the mesh did not become ready"
   say "mesh: three members on port $port are ready"

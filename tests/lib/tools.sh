@@ -113,6 +113,12 @@ need_clients() {
   need_go grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 }
 
+need_access() {
+  need_clients
+  need_conformance
+  need_deb openssl=openssl htpasswd=apache2-utils
+}
+
 need_memory() {
   need_deb curl=curl python3=python3 openssl=openssl
   need_go grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
@@ -127,7 +133,7 @@ need_shared() {
 
 need_clients_extra() {
   need_clients
-  need_deb dockerd=docker.io containerd=containerd busybox=busybox-static
+  need_deb dockerd=docker.io containerd=containerd busybox=busybox-static openssl=openssl
   need_go regctl github.com/regclient/regclient/cmd/regctl@v0.11.7
   need_go helm helm.sh/helm/v3/cmd/helm@v3.22.0
   need_go cosign github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5

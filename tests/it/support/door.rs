@@ -16,7 +16,7 @@ use hyper_util::{
 };
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -31,6 +31,7 @@ use super::client::Http;
 pub(crate) struct Door {
     pub(crate) address: SocketAddr,
     roots: Option<Arc<RootCertStore>>,
+    shown: Option<Arc<(CertificateDer<'static>, PrivateKeyDer<'static>)>>,
 }
 
 impl Door {
@@ -43,7 +44,18 @@ impl Door {
         Self {
             address,
             roots: Some(Arc::new(roots)),
+            shown: None,
         }
+    }
+
+    /// The same, showing a certificate.
+    pub(crate) fn showing(
+        mut self,
+        certificate: CertificateDer<'static>,
+        key: PrivateKeyDer<'static>,
+    ) -> Self {
+        self.shown = Some(Arc::new((certificate, key)));
+        self
     }
 
     pub(crate) fn scheme(&self) -> &'static str {
@@ -57,9 +69,13 @@ impl Door {
         let Some(roots) = &self.roots else {
             return Ok(Wire::Plain(stream));
         };
-        let mut config = ClientConfig::builder()
-            .with_root_certificates(roots.clone())
-            .with_no_client_auth();
+        let builder = ClientConfig::builder().with_root_certificates(roots.clone());
+        let mut config = match self.shown.as_deref() {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => builder
+                .with_client_auth_cert(vec![certificate.clone()], key.clone_key())
+                .unwrap(),
+        };
         config.alpn_protocols = vec![match http {
             Http::One => b"http/1.1".to_vec(),
             Http::Two => b"h2".to_vec(),
@@ -80,7 +96,11 @@ impl Door {
 
 impl From<SocketAddr> for Door {
     fn from(address: SocketAddr) -> Self {
-        Self { address, roots: None }
+        Self {
+            address,
+            roots: None,
+            shown: None,
+        }
     }
 }
 

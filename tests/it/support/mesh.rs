@@ -75,6 +75,7 @@ pub(crate) struct Plan {
     links: Links,
     rate_limits: RateLimits,
     limits: Limits,
+    gate: GateSpec,
 }
 
 /// Whether members reach each other.
@@ -102,6 +103,7 @@ impl Plan {
             links: Links::Up,
             rate_limits: RateLimits::default(),
             limits,
+            gate: GateSpec::default(),
         }
     }
 
@@ -114,6 +116,12 @@ impl Plan {
     /// Parts of large blobs have `bytes`: stores that are services take no small ones.
     pub(crate) fn parts(mut self, bytes: usize) -> Self {
         self.limits.upload_part_bytes = bytes;
+        self
+    }
+
+    /// Who may log in and who may do what, on all members.
+    pub(crate) fn gate(mut self, gate: GateSpec) -> Self {
+        self.gate = gate;
         self
     }
 
@@ -174,7 +182,7 @@ impl Plan {
                 id: members[n].clone(),
                 public: doors[n],
                 public_tls: None,
-                gate: GateSpec::default(),
+                gate: self.gate.clone(),
                 mesh: Some(MeshSpec {
                     listen: mesh_doors[n],
                     members: known,

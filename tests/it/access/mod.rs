@@ -1,0 +1,412 @@
+//! Who may do what: every route, asked by everybody, through the owner and through another member, and compared with a
+//! model that knows nothing but the table of rights below.
+
+mod world;
+
+use std::{collections::BTreeSet, fs, sync::Arc};
+
+use portolan::oci::Route;
+use serde_json::json;
+
+use self::world::{Recorded, World, basic};
+use crate::support::{
+    client::{Ask as _, Client, Http, Request, octets, with_digest},
+    content::{Blob, IMAGE, Manifest},
+};
+
+/// The member that owns all repositories of this test, and one that owns none.
+const OWNER: usize = 2;
+const OTHER: usize = 0;
+
+/// Everybody who asks.
+const CALLERS: [&str; 20] = [
+    "anonymous",
+    "wrong password",
+    "unknown user",
+    "two headers",
+    "expired key",
+    "revoked key",
+    "somebody else's key",
+    "expired token",
+    "token for elsewhere",
+    "token of a stranger",
+    "reader",
+    "writer",
+    "mover",
+    "deleter",
+    "otto",
+    "root",
+    "scoped key",
+    "pull token",
+    "push token",
+    "catalog token",
+];
+
+/// The model, first part: what a caller may do in the repositories of an area, by first letters of actions.
+fn rights(caller: &str, area: &str) -> &'static str {
+    match (caller, area) {
+        ("root", _) => "rcud",
+        ("reader", "team") => "r",
+        ("writer", "team") => "rc",
+        ("mover", "team") => "rcu",
+        ("deleter", "team") => "rd",
+        ("otto", "other") => "rcud",
+        // Of root's, for reading below team/.
+        ("scoped key", "team") => "r",
+        ("pull token", "team") => "r",
+        ("push token", "team") => "rcu",
+        ("anonymous" | "reader" | "writer" | "mover" | "deleter" | "otto", "public") => "r",
+        _ => "",
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Nobody,
+    Refused,
+    User,
+    Token,
+}
+
+fn kind(caller: &str) -> Kind {
+    match caller {
+        "anonymous" => Kind::Nobody,
+        "reader" | "writer" | "mover" | "deleter" | "otto" | "root" | "scoped key" => Kind::User,
+        "pull token" | "push token" | "catalog token" => Kind::Token,
+        _ => Kind::Refused,
+    }
+}
+
+/// The model, second part: whether a request that needs one of these rights is let through, else its status.
+fn expected(caller: &str, needs: &str, rights: &str) -> Option<u16> {
+    let may = match (kind(caller), needs) {
+        (Kind::Refused, _) => false,
+        (_, "version") => true,
+        (Kind::Token, "catalog") => caller == "catalog token",
+        (_, "catalog") => true,
+        (_, needs) => needs.chars().any(|need| rights.contains(need)),
+    };
+    match (may, kind(caller)) {
+        (true, _) => None,
+        (false, Kind::User) => Some(403),
+        (false, Kind::Nobody | Kind::Refused | Kind::Token) => Some(401),
+    }
+}
+
+/// A repository with an image, and what requests are about.
+struct Repository {
+    name: String,
+    blob: Blob,
+    spare: Blob,
+    image: Manifest,
+    newer: Manifest,
+    session: String,
+    doomed: String,
+}
+
+impl Repository {
+    async fn fill(root: &Recorded, name: String) -> Self {
+        let blob = Blob::named(&name, 100);
+        let spare = Blob::named(&format!("{name} spare"), 100);
+        for blob in [&blob, &spare] {
+            root.push_blob(&name, blob).await.unwrap().expect(201);
+        }
+        let image = Manifest::image(&blob, &[]).build();
+        let newer = Manifest::image(&blob, &[]).annotation("is", "newer").build();
+        root.push_manifest(&name, "v1", &image).await.unwrap().expect(201);
+        let session = root.start(&name).await.unwrap().expect(202).location();
+        let doomed = root.start(&name).await.unwrap().expect(202).location();
+        Self {
+            name,
+            blob,
+            spare,
+            image,
+            newer,
+            session,
+            doomed,
+        }
+    }
+
+    /// A request of every route, with the rights of which it needs one. Those that destroy come last.
+    fn requests(&self) -> Vec<(Request, &'static str)> {
+        let Self {
+            name, blob, spare, ..
+        } = self;
+        let at = |rest: &str| format!("/v2/{name}/{rest}");
+        let manifest = |reference: &str, manifest: &Manifest| {
+            Request::put(at(&format!("manifests/{reference}")))
+                .header("content-type", IMAGE)
+                .body(manifest.bytes.clone())
+        };
+        let new = Blob::named(&format!("{name} new"), 10);
+        let other = Blob::named(&format!("{name} other"), 10);
+        vec![
+            (Request::get("/v2/"), "version"),
+            (Request::get("/v2/_catalog"), "catalog"),
+            (Request::get(at("tags/list")), "r"),
+            (Request::get(at("manifests/v1")), "r"),
+            (Request::head(at("manifests/v1")), "r"),
+            (Request::get(at(&format!("blobs/{}", blob.digest))), "r"),
+            (Request::head(at(&format!("blobs/{}", blob.digest))), "r"),
+            (Request::get(at(&format!("referrers/{}", self.image.digest))), "r"),
+            (Request::post(at("blobs/uploads/")).body(""), "c"),
+            (
+                octets(Request::post(at(&format!(
+                    "blobs/uploads/?digest={}",
+                    new.digest
+                ))))
+                .body(new.bytes),
+                "c",
+            ),
+            (
+                Request::post(at(&format!("blobs/uploads/?mount={}&from={name}", blob.digest))).body(""),
+                "c",
+            ),
+            (Request::get(&self.session), "c"),
+            (octets(Request::patch(&self.session)).body(other.bytes), "c"),
+            (
+                Request::put(with_digest(&self.session, &other.digest)).body(""),
+                "c",
+            ),
+            (Request::delete(&self.doomed), "c"),
+            (manifest("v2", &self.image), "c"),
+            (manifest("v1", &self.newer), "u"),
+            (Request::delete(at(&format!("blobs/{}", spare.digest))), "d"),
+            (Request::delete(at("manifests/v1")), "d"),
+        ]
+    }
+
+    /// Asserts that nobody has changed anything.
+    async fn is_untouched(&self, root: &Recorded) {
+        let tags = root
+            .get(format!("/v2/{}/tags/list", self.name))
+            .await
+            .unwrap()
+            .expect(200);
+        assert_eq!(tags.json()["tags"], json!(["v1"]), "{tags}");
+        let head = root
+            .head(format!("/v2/{}/manifests/v1", self.name))
+            .await
+            .unwrap()
+            .expect(200);
+        head.with("docker-content-digest", &self.image.digest);
+        let spare = format!("/v2/{}/blobs/{}", self.name, self.spare.digest);
+        root.head(spare).await.unwrap().expect(200);
+        let range = root.get(self.session.clone()).await.unwrap().expect(204);
+        range.with("range", "0-0");
+        root.get(self.doomed.clone()).await.unwrap().expect(204);
+    }
+}
+
+/// A number for each route: a new one doesn't compile here until it has one, and then [`Repository::requests`] must ask
+/// for it.
+fn number(route: &Route) -> usize {
+    match route {
+        Route::ApiVersion => 0,
+        Route::Catalog { .. } => 1,
+        Route::ListTags { .. } => 2,
+        Route::GetManifest { .. } => 3,
+        Route::HeadManifest { .. } => 4,
+        Route::PutManifest { .. } => 5,
+        Route::DeleteManifest { .. } => 6,
+        Route::GetBlob { .. } => 7,
+        Route::HeadBlob { .. } => 8,
+        Route::DeleteBlob { .. } => 9,
+        Route::StartUpload { .. } => 10,
+        Route::PushBlob { .. } => 11,
+        Route::MountBlob { .. } => 12,
+        Route::UploadStatus { .. } => 13,
+        Route::UploadChunk { .. } => 14,
+        Route::FinishUpload { .. } => 15,
+        Route::CancelUpload { .. } => 16,
+        Route::Referrers { .. } => 17,
+    }
+}
+
+const ROUTES: usize = 18;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_route_by_everybody_through_owner_and_another_is_what_the_policy_says() {
+    let world = Arc::new(World::new().await);
+    let root = world.root();
+    let mut asked = BTreeSet::new();
+    for door in [OWNER, OTHER] {
+        let before = world.replays().await;
+        for caller in CALLERS {
+            let prefix = format!("team/{}-{door}", caller.replace([' ', '\''], "-"));
+            let name = world.mesh.names().owned_by(OWNER, &prefix);
+            let repository = Repository::fill(&root, name).await;
+            let client = world.caller(caller, door, &repository.name);
+            let may = rights(caller, "team");
+            for (request, needs) in repository.requests() {
+                let (path, query) = match request.target.split_once('?') {
+                    Some((path, query)) => (path, Some(query)),
+                    None => (&*request.target, None),
+                };
+                asked.insert(number(&Route::parse(&request.method, path, query).unwrap()));
+                let what = format!("{caller} through {door}: {request}");
+                let is_head = request.method == http::Method::HEAD;
+                let answer = client.ask(request).await.unwrap();
+                match expected(caller, needs, may) {
+                    None => assert!(answer.is_success(), "{what}\n{answer}"),
+                    Some(status) => {
+                        assert_eq!(answer.status, status, "{what}\n{answer}");
+                        let challenged = answer.headers.contains_key("www-authenticate");
+                        assert_eq!(challenged, status == 401, "{what}\n{answer}");
+                        if !is_head {
+                            answer.error(status, if status == 401 { "UNAUTHORIZED" } else { "DENIED" });
+                        }
+                    }
+                }
+            }
+            if !may.contains(['c', 'u', 'd']) {
+                repository.is_untouched(&root).await;
+            }
+        }
+        let forwarded = world.replays().await - before;
+        assert_eq!(
+            forwarded > 0.0,
+            door != OWNER,
+            "{forwarded} requests came from other members"
+        );
+    }
+    assert_eq!(
+        asked,
+        BTreeSet::from_iter(0..ROUTES),
+        "a route that nobody asks for"
+    );
+    Arc::into_inner(world).unwrap().mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_not_be_read_shows_neither_in_the_catalogue_nor_by_a_mount() {
+    let world = World::new().await;
+    let root = world.root();
+    let mut repositories = Vec::new();
+    for area in ["other", "public", "secret", "team"] {
+        for n in 0..3 {
+            repositories.push(Repository::fill(&root, format!("{area}/{n}")).await);
+        }
+    }
+    for door in [OWNER, OTHER] {
+        for caller in CALLERS
+            .iter()
+            .copied()
+            .filter(|caller| kind(caller) != Kind::Refused)
+        {
+            let target = world.mesh.names().owned_by(OWNER, "team/target");
+            let client = world.caller(caller, door, &target);
+            let sees = |name: &str| {
+                let area = name.split('/').next().unwrap();
+                caller == "catalog token" || rights(caller, area).contains('r')
+            };
+            if kind(caller) != Kind::Token || caller == "catalog token" {
+                let expected: Vec<&str> = repositories
+                    .iter()
+                    .map(|repository| repository.name.as_str())
+                    .filter(|name| sees(name))
+                    .collect();
+                assert_eq!(listed(&client).await, expected, "{caller}");
+            }
+            if !rights(caller, "team").contains('c') {
+                continue;
+            }
+            for source in &repositories {
+                let readable = match kind(caller) {
+                    Kind::Token => source.name == target,
+                    _ => sees(&source.name),
+                };
+                let mount = format!("/v2/{target}/blobs/uploads/?mount={}", source.blob.digest);
+                let from = client.ask(Request::post(format!("{mount}&from={}", source.name)).body(""));
+                let answer = from.await.unwrap();
+                assert_eq!(
+                    answer.status,
+                    if readable { 201 } else { 202 },
+                    "{caller}: {answer}"
+                );
+                let anywhere = client.ask(Request::post(mount).body("")).await.unwrap();
+                assert_eq!(
+                    anywhere.status,
+                    if caller == "root" { 201 } else { 202 },
+                    "{caller}: {anywhere}"
+                );
+            }
+        }
+    }
+    // Nobody is told more about what is there than about what isn't.
+    let reader = world.caller("reader", OTHER, "");
+    let there = reader.get("/v2/secret/0/tags/list".to_owned()).await.unwrap();
+    let absent = reader.get("/v2/secret/none/tags/list".to_owned()).await.unwrap();
+    assert_eq!((there.status, &there.body), (absent.status, &absent.body));
+    world.mesh.stop().await;
+}
+
+/// The whole catalogue, two names at a time.
+async fn listed(client: &Recorded) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut target = Some("/v2/_catalog?n=2".to_owned());
+    while let Some(next) = target {
+        let answer = client.get(next).await.unwrap().expect(200);
+        let page = answer.json()["repositories"].as_array().unwrap().clone();
+        assert!(
+            !page.is_empty() || names.is_empty(),
+            "an empty page after a link: {answer}"
+        );
+        names.extend(page.iter().map(|name| name.as_str().unwrap().to_owned()));
+        target = answer.header("link").map(|link| {
+            let inside = link.strip_prefix('<').and_then(|link| link.split_once('>'));
+            inside.unwrap().0.to_owned()
+        });
+    }
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_need_no_login_and_metrics_and_keys_have_policies_of_their_own() {
+    let world = World::new().await;
+    for caller in CALLERS {
+        let client = world.caller(caller, OTHER, "team/a");
+        for probe in ["/livez", "/readyz", "/startupz"] {
+            client.get(probe.to_owned()).await.unwrap().expect(200);
+        }
+        let metrics = client.get("/metrics".to_owned()).await.unwrap();
+        // The scoped key is root's, too.
+        let status = match kind(caller) {
+            Kind::User if matches!(caller, "root" | "scoped key") => 200,
+            Kind::User => 403,
+            Kind::Nobody | Kind::Refused | Kind::Token => 401,
+        };
+        assert_eq!(metrics.status, status, "{caller}: {metrics}");
+        let keys = client.get("/zot/auth/apikey".to_owned()).await.unwrap();
+        let status = match kind(caller) {
+            Kind::User if caller == "scoped key" => 403,
+            Kind::User => 200,
+            Kind::Token => 403,
+            Kind::Nobody | Kind::Refused => 401,
+        };
+        assert_eq!(keys.status, status, "{caller}: {keys}");
+    }
+    world.mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_password_file_counts_on_every_member_without_a_restart() {
+    let world = World::new().await;
+    let request = || async {
+        let client = world.caller("reader", OTHER, "");
+        client.get("/v2/".to_owned()).await.unwrap().status
+    };
+    assert_eq!(request().await, 200);
+    let line = format!("reader:{}\n", bcrypt::hash("another", 4).unwrap());
+    fs::write(world.folder.path().join("users"), line).unwrap();
+    crate::support::eventually("the former password is refused", || async {
+        request().await == 401
+    })
+    .await;
+    let client = Recorded {
+        client: Client::new(world.mesh.door(OTHER), Http::Two),
+        authorization: vec![basic("reader", "another")],
+    };
+    client.get("/v2/".to_owned()).await.unwrap().expect(200);
+    world.mesh.stop().await;
+}

@@ -1,0 +1,203 @@
+//! A mesh that wants logins, and everybody who could log in.
+
+use std::{fs, path::Path};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use portolan::{
+    auth::GateSpec,
+    config::{self, access},
+};
+use rcgen::KeyPair;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::OWNER;
+use crate::support::{
+    client::{Answer, Ask, Broken, Client, Request},
+    mesh::{Mesh, Plan},
+    metrics::Metrics,
+};
+
+const CONFIG: &str = "
+storage: {rootDirectory: /unused}
+http:
+  auth:
+    htpasswd: {path: FOLDER/users}
+    bearer: {realm: 'http://127.0.0.1:1/token', service: registry, cert: FOLDER/key.pem}
+    apikey: true
+  accessControl:
+    repositories:
+      '**': {}
+      public/**: {anonymousPolicy: [read], defaultPolicy: [read]}
+      team/**:
+        policies:
+        - {users: [reader], actions: [read]}
+        - {groups: [writers], actions: [read, create]}
+        - {users: [mover], actions: [update]}
+        - {users: [deleter], actions: [read, delete]}
+      other/**: {policies: [{users: [otto], actions: [read, create, update, delete]}]}
+    groups: {writers: {users: [writer, mover]}}
+    adminPolicy: {users: [root], actions: [read, create, update, delete]}
+    metrics: {users: [root]}
+";
+
+/// A mesh with logins, and all that one could log in with.
+pub(super) struct World {
+    pub(super) mesh: Mesh,
+    pub(super) folder: TempDir,
+    signer: EncodingKey,
+    keys: [String; 3],
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let users = ["reader", "writer", "mover", "deleter", "otto", "root"];
+        let lines = users.map(|user| format!("{user}:{}\n", bcrypt::hash(password(user), 4).unwrap()));
+        fs::write(folder.path().join("users"), lines.concat()).unwrap();
+        let pair = KeyPair::generate().unwrap();
+        fs::write(folder.path().join("key.pem"), pair.public_key_pem()).unwrap();
+        let text = CONFIG.replace("FOLDER", folder.path().to_str().unwrap());
+        let config = config::parse(Path::new("c.yaml"), &text).unwrap();
+        assert_eq!(config.logins.api_keys, access::ApiKeys::On);
+        let gate = GateSpec {
+            logins: config.logins,
+            access: config.access,
+            source: None,
+        };
+        let mut world = Self {
+            mesh: Plan::new().gate(gate).start().await,
+            folder,
+            signer: EncodingKey::from_ec_der(&pair.serialize_der()),
+            keys: Default::default(),
+        };
+        world.keys = [
+            world.make_key(&json!({ "expirationDate": soon() })).await,
+            world.make_key(&json!({ "label": "gone" })).await,
+            world
+                .make_key(&json!({ "scopes": ["repository:team/**:read"] }))
+                .await,
+        ];
+        world.revoke("gone").await;
+        // The first has ended when it is used.
+        tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+        world
+    }
+
+    /// Requests that the owner got from other members so far.
+    pub(super) async fn replays(&self) -> f64 {
+        let answer = self.root().get("/metrics".to_owned()).await.unwrap().expect(200);
+        let metrics = Metrics::parse(std::str::from_utf8(&answer.body).unwrap());
+        metrics.sum("portolan_replays_total", &[("outcome", "answered")])
+    }
+
+    pub(super) fn root(&self) -> Recorded {
+        self.caller("root", OWNER, "")
+    }
+
+    async fn make_key(&self, wish: &serde_json::Value) -> String {
+        let request = Request::post("/zot/auth/apikey").body(wish.to_string());
+        let answer = self.root().ask(request).await.unwrap().expect(201);
+        answer.json()["apiKey"].as_str().unwrap().to_owned()
+    }
+
+    async fn revoke(&self, label: &str) {
+        let root = self.root();
+        let keys = root
+            .get("/zot/auth/apikey".to_owned())
+            .await
+            .unwrap()
+            .expect(200)
+            .json();
+        let keys = keys["apiKeys"].as_array().unwrap();
+        assert!(
+            keys.iter().all(|key| key.get("apiKey").is_none()),
+            "a key is shown once"
+        );
+        let key = keys.iter().find(|key| key["label"] == label).unwrap();
+        let target = format!("/zot/auth/apikey?id={}", key["uuid"].as_str().unwrap());
+        root.delete(target).await.unwrap().expect(200);
+    }
+
+    /// Somebody at a door, who wants something from `repository`, which a token has to name.
+    pub(super) fn caller(&self, caller: &str, door: usize, repository: &str) -> Recorded {
+        let [expired, revoked, scoped] = &self.keys;
+        let pull = json!([{ "type": "repository", "name": repository, "actions": ["pull"] }]);
+        let authorization = match caller {
+            "anonymous" => vec![],
+            "wrong password" => vec![basic("root", "wrong")],
+            "unknown user" => vec![basic("eve", &password("root"))],
+            "two headers" => vec![basic("root", &password("root")); 2],
+            "expired key" => vec![basic("root", expired)],
+            "revoked key" => vec![basic("root", revoked)],
+            "somebody else's key" => vec![basic("reader", scoped)],
+            "scoped key" => vec![basic("root", scoped)],
+            "expired token" => vec![self.token("registry", -120, pull)],
+            "token for elsewhere" => vec![self.token("elsewhere", 120, pull)],
+            "token of a stranger" => {
+                let stranger = EncodingKey::from_ec_der(&KeyPair::generate().unwrap().serialize_der());
+                vec![token(&stranger, "registry", 120, pull)]
+            }
+            "pull token" => vec![self.token("registry", 120, pull)],
+            "push token" => {
+                let push = json!([{ "type": "repository", "name": repository, "actions": ["pull", "push"] }]);
+                vec![self.token("registry", 120, push)]
+            }
+            "catalog token" => {
+                let catalog = json!([{ "type": "registry", "name": "catalog", "actions": ["*"] }]);
+                vec![self.token("registry", 120, catalog)]
+            }
+            user => vec![basic(user, &password(user))],
+        };
+        Recorded {
+            client: self.mesh.client(door),
+            authorization,
+        }
+    }
+
+    fn token(&self, audience: &str, seconds: i64, access: serde_json::Value) -> String {
+        token(&self.signer, audience, seconds, access)
+    }
+}
+
+pub(super) fn password(user: &str) -> String {
+    format!("{user}'s secret")
+}
+
+pub(super) fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}
+
+fn now() -> i64 {
+    i64::try_from(portolan::clock::now_ms() / 1000).unwrap()
+}
+
+/// In one to two seconds, in RFC 3339.
+fn soon() -> String {
+    let when = time::OffsetDateTime::from_unix_timestamp(now() + 2).unwrap();
+    when.format(&time::format_description::well_known::Rfc3339)
+        .unwrap()
+}
+
+fn token(signer: &EncodingKey, audience: &str, seconds: i64, access: serde_json::Value) -> String {
+    let claims = json!({ "sub": "robot", "aud": audience, "exp": now() + seconds, "access": access });
+    let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, signer).unwrap();
+    format!("Bearer {token}")
+}
+
+/// A client that logs in.
+#[derive(Clone)]
+pub(super) struct Recorded {
+    pub(super) client: Client,
+    pub(super) authorization: Vec<String>,
+}
+
+impl Ask for Recorded {
+    async fn ask(&self, mut request: Request) -> Result<Answer, Broken> {
+        for value in &self.authorization {
+            request = request.header("authorization", value);
+        }
+        self.client.ask(request).await
+    }
+}
