@@ -123,7 +123,7 @@ async fn the_sample_policy_grants_what_is_asked_for_and_no_more() {
             target => format!("dynamodb:{target}"),
         })
         .collect();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/iam-policy.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/iam/dynamodb.json");
     let policy: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let granted: BTreeSet<String> = policy["Statement"]
         .as_array()
