@@ -18,7 +18,7 @@ quick:
 check:
     .ci/run
 
-# All tests, or the stages named: rust, conformance, clients
+# All tests, or the stages named: rust, fuzz, conformance, clients
 test *stages:
     tests/run {{ stages }}
 

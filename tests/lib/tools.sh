@@ -100,6 +100,9 @@ need_rust() {
   need_deb cc=build-essential make=build-essential # some crates bring C with them
 }
 
+# libFuzzer comes as a crate, in C++.
+need_fuzz() { need_deb g++=build-essential; }
+
 need_conformance() {
   need_deb curl=curl python3=python3
   need_go conformance github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111
