@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     app::{self, StartError, dev::DevOptions},
     auth::GateSpec,
-    config::{self, Config, ConfigErrors, LogOutput, Storage, identity::Machine},
+    config::{self, Config, ConfigErrors, Limits, LogOutput, Storage, identity::Machine},
     telemetry::logs::{self, LogError},
 };
 
@@ -61,9 +61,11 @@ enum Command {
     Serve(ServeArgs),
     /// Check a configuration and say all that is wrong with it
     ///
-    /// Nothing is started and no other machine is asked. Exits with 0 if the configuration is valid, else with 1.
-    #[command(after_help = "Example:
-  portolan verify /etc/portolan/config.yaml")]
+    /// Nothing is started and no other machine is asked, unless --online says so. Exits with 0 if nothing has to be
+    /// changed, else with 1.
+    #[command(after_help = "Examples:
+  portolan verify /etc/portolan/config.yaml
+  portolan verify --online /etc/portolan/config.yaml")]
     Verify(VerifyArgs),
 }
 
@@ -99,6 +101,12 @@ struct ServeArgs {
 struct VerifyArgs {
     /// Configuration file, JSON or YAML
     config: PathBuf,
+    /// Also look at certificates, addresses, the other members, the bucket and the tables
+    ///
+    /// To be run where and as whom the member will run. A small object is written to the bucket and deleted; nothing
+    /// else is changed.
+    #[arg(long)]
+    online: bool,
     /// Which of cluster.members this is, where its address doesn't tell
     #[arg(long, value_name = "NAME", env = "PORTOLAN_MEMBER")]
     member: Option<String>,
@@ -127,7 +135,7 @@ impl Cli {
         match self.command {
             Command::Dev(args) => dev(args).await,
             Command::Serve(args) => serve(args).await,
-            Command::Verify(args) => Ok(verify(&args)),
+            Command::Verify(args) => Ok(verify(&args).await),
         }
     }
 }
@@ -175,16 +183,24 @@ async fn serve(args: ServeArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn verify(args: &VerifyArgs) -> ExitCode {
-    match config::load(&args.config) {
-        Ok(config) => {
-            println!("{}", summary(&args.config, &config, args.member.as_deref()));
-            ExitCode::SUCCESS
-        }
+async fn verify(args: &VerifyArgs) -> ExitCode {
+    let config = match config::load(&args.config) {
+        Ok(config) => config,
         Err(faults) => {
             eprintln!("{faults}");
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
+    };
+    let member = args.member.as_deref();
+    println!("{}", summary(&args.config, &config, member));
+    if !args.online {
+        return ExitCode::SUCCESS;
+    }
+    let findings = app::verify(&config, member, &Limits::default()).await;
+    print!("\n{findings}");
+    match findings.are_good() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 

@@ -4,10 +4,11 @@
 #
 #   api          every test of the API (tests/it/api), compared between all ways in
 #   conformance  the official OCI suite under two versions of the specification
+#   verify       `portolan verify --online` finds nothing to change, and a clock that is wrong
 #   slow         a blob pulled at 250 KB/s for two minutes through a member that doesn't own it, beside the others
 #
-# usage: tests/shared.sh [api|conformance|slow]...    all of them when none is named; PORTOLAN_TEST_CLUSTER=path takes
-#                                                     another sample configuration
+# usage: tests/shared.sh [verify|slow|api|conformance]...    all of them when none is named; PORTOLAN_TEST_CLUSTER=path
+#                                                            takes another sample configuration
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/lib/report.sh
@@ -19,10 +20,19 @@ cd "$(dirname "$0")/.."
 . tests/lib/conformance.sh
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(slow api conformance)
+[ ${#parts[@]} -gt 0 ] || parts=(verify slow api conformance)
 for part in "${parts[@]}"; do
-  case $part in api | conformance | slow) ;; *) die "no such part: $part (see the head of $0)" ;; esac
+  case $part in verify | slow | api | conformance) ;; *) die "no such part: $part (see the head of $0)" ;; esac
 done
+
+part_verify() {
+  local config=$scratch/127.0.0.1.json said=$scratch/verify.txt status=0
+  check "verify --online finds nothing to change" "$portolan" verify --online "$config"
+  faketime -f +10m "$portolan" verify --online "$config" >"$said" 2>&1 || status=$?
+  equal "with a clock that is 10 minutes ahead it exits with 1" 1 "$status"
+  check "the bucket's clock tells" grep -q 'FAIL  clock, by the bucket .* ahead of the' "$said"
+  check "the tables' clock tells" grep -q 'FAIL  clock, by the tables .* ahead of the' "$said"
+}
 
 slow_bytes=$((30 << 20))
 

@@ -10,8 +10,10 @@ pub mod dev;
 mod embedded;
 mod member;
 mod serve;
+mod shared;
 mod signals;
 mod spec;
+mod verify;
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
@@ -21,13 +23,14 @@ pub use self::{
     member::{App, Running},
     serve::serve,
     spec::{MemberSpec, MeshSpec},
+    verify::{Finding, Findings, Verdict, verify},
 };
 pub use crate::registry::Stores;
 use crate::{
     auth::FileFault,
     config::identity::IdentityError,
     net::{BindError, TlsError},
-    storage::StoreError,
+    storage::{S3OpenError, StoreError, TablesError},
 };
 
 /// Why nothing was started.
@@ -86,6 +89,12 @@ pub enum StartError {
         #[source]
         source: StoreError,
     },
+    /// The bucket can't be used.
+    #[error(transparent)]
+    Bucket(#[from] S3OpenError),
+    /// The tables can't be used.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
     /// The operating system doesn't say who we are.
     #[error("can't ask the operating system for this machine's name, addresses or signals")]
     Machine(#[source] io::Error),

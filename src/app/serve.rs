@@ -2,7 +2,10 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
-use super::{App, Embedded, MemberSpec, MeshSpec, Running, StartError, signals::Signals, spec::public_tls};
+use super::{
+    App, Embedded, MemberSpec, MeshSpec, Running, StartError, Stores, shared, signals::Signals,
+    spec::public_tls,
+};
 use crate::{
     auth::GateSpec,
     config::{Cluster, Config, Limits, Listen, ListenAddress, Storage, identity::Machine},
@@ -19,19 +22,42 @@ pub async fn serve(config: &Config, explicit: Option<&str>) -> Result<(), StartE
         tracing::warn!(warning, "configuration");
     }
     let spec = member_spec(config, explicit)?;
-    let embedded = match &config.storage {
-        Storage::Embedded { root } => Embedded::open(root).await?,
-        Storage::Shared { .. } => {
-            return Err(StartError::Unsupported(
-                "S3 and DynamoDB are not served by this release yet",
-            ));
-        }
-    };
+    let opened = Opened::open(&config.storage, &spec.limits).await?;
     let drain_time = spec.limits.drain_time;
-    let running = App::bind(spec, embedded.stores()).await?.serve().await;
+    let running = App::bind(spec, opened.stores()).await?.serve().await;
     until_told(vec![running], signals, drain_time).await;
-    embedded.close().await;
+    opened.close().await;
     Ok(())
+}
+
+/// The stores of this process.
+enum Opened {
+    Embedded(Embedded),
+    Shared(Stores),
+}
+
+impl Opened {
+    async fn open(storage: &Storage, limits: &Limits) -> Result<Self, StartError> {
+        Ok(match storage {
+            Storage::Embedded { root } => Self::Embedded(Embedded::open(root).await?),
+            Storage::Shared { blobs, meta, .. } => Self::Shared(shared::open(blobs, meta, limits).await?),
+        })
+    }
+
+    fn stores(&self) -> Stores {
+        match self {
+            Self::Embedded(embedded) => embedded.stores(),
+            Self::Shared(stores) => stores.clone(),
+        }
+    }
+
+    async fn close(self) {
+        match self {
+            Self::Embedded(embedded) => embedded.close().await,
+            // What was acknowledged is there already.
+            Self::Shared(_) => {}
+        }
+    }
 }
 
 /// Lets members run until a signal comes, then ends them; a second signal ends them at once.
@@ -75,7 +101,7 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         rate_limits: config.rate_limits.clone(),
         limits: Limits::default(),
     };
-    Ok(spec.with_timeouts(config.timeouts))
+    Ok(spec.with_timeouts(config.timeouts).with_parts(&config.storage))
 }
 
 fn mesh_spec(cluster: &Cluster, public: &Listen) -> Result<MeshSpec, StartError> {
@@ -106,7 +132,7 @@ fn own_name(public: SocketAddr) -> Result<MemberId, StartError> {
         .map_err(|_| StartError::Name { address: public })
 }
 
-fn resolve(listen: &Listen) -> Result<SocketAddr, StartError> {
+pub(super) fn resolve(listen: &Listen) -> Result<SocketAddr, StartError> {
     match &listen.address {
         ListenAddress::Ip(ip) => Ok(SocketAddr::new(*ip, listen.port)),
         ListenAddress::Name(name) => {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::{
     auth::GateSpec,
-    config::{Limits, MeshTls, RateLimits, Timeouts},
+    config::{Limits, MeshTls, RateLimits, Storage, Timeouts},
     net::{CertificateFiles, ClientCertificates, ServerSpec, TlsVersions},
     placement::{HashKey, MemberId},
 };
@@ -59,6 +59,18 @@ impl MemberSpec {
     pub(super) fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
         self.limits.request_head_timeout = timeouts.head;
         self.limits.no_progress_timeout = timeouts.idle;
+        self
+    }
+
+    /// Takes over the length of parts that a configuration gives (`chunksize`).
+    pub(super) fn with_parts(mut self, storage: &Storage) -> Self {
+        match storage {
+            Storage::Embedded { .. } => {}
+            Storage::Shared { blobs, .. } => {
+                let bytes = blobs.part_bytes.and_then(|bytes| usize::try_from(bytes).ok());
+                self.limits.upload_part_bytes = bytes.unwrap_or(self.limits.upload_part_bytes);
+            }
+        }
         self
     }
 }

@@ -180,6 +180,16 @@ pub struct Limits {
     // --- The program ---
     /// Time to finish what is in flight after SIGTERM; the unit's TimeoutStopSec is longer.
     pub drain_time: Duration,
+
+    // --- `portolan verify --online` ---
+    /// Time for each thing that is looked at; all are looked at at once.
+    pub verify_timeout: Duration,
+    /// What is left of a certificate's life when that is worth a warning.
+    pub verify_expiry_warning: Duration,
+    /// By how much this machine's clock may differ from a store's without a remark.
+    pub verify_skew_warning: Duration,
+    /// And before the store refuses requests: AWS does from 5 minutes (DynamoDB) and 15 minutes (S3) on.
+    pub verify_skew_failure: Duration,
 }
 
 impl Default for Limits {
@@ -261,6 +271,11 @@ impl Default for Limits {
             trash_time: 6 * HOUR,
 
             drain_time: Duration::from_secs(30),
+
+            verify_timeout: Duration::from_secs(10),
+            verify_expiry_warning: DAY * 14,
+            verify_skew_warning: Duration::from_secs(30),
+            verify_skew_failure: Duration::from_secs(5 * 60),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | `pull` | the body of a forwarded response, finished by this member if its owner dies |
 //! | `ingress`, `replay` | the owner's side: checks, `accepted`, then the local service |
 //! | `peers` | connections to the other members |
+//! | `probe` | one question to another member's mesh port, for `portolan verify` |
 //! | `server`, `diagnostics` | the mesh listener and what it answers besides |
 //! | `frames`, `wire` | messages as the program's types, and as bytes |
 //! | `identity` | who a peer is |
@@ -32,6 +33,7 @@ mod ingress;
 mod offer;
 mod offering;
 mod peers;
+mod probe;
 mod pull;
 mod replay;
 mod server;
@@ -53,6 +55,7 @@ pub mod pb {
 pub use self::{
     forward::{Forwarding, Mesh},
     peers::Peers,
+    probe::{ProbeError, probe},
     server::{MeshServer, Readiness},
     settings::MeshSettings,
 };

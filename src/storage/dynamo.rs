@@ -8,6 +8,7 @@
 //! condition; and retries by the SDK (see [`client`]).
 
 mod client;
+mod examine;
 mod fault;
 mod items;
 mod read;
@@ -22,8 +23,11 @@ mod tests;
 
 use async_trait::async_trait;
 
-pub use self::tables::TablesError;
 use self::{client::Dynamo, items::Place, write::Write};
+pub use self::{
+    examine::ExaminedTable,
+    tables::{TableState, TablesError},
+};
 use super::{Effect, Expect, Key, MetaStore, Op, Outcome, Page, Row, Space, StoreError, Version, bounds};
 use crate::config::{DynamoConfig, DynamoTables, Limits};
 

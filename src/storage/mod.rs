@@ -23,6 +23,7 @@ mod metered;
 pub(crate) mod pause;
 mod redb;
 mod s3;
+mod server_date;
 
 /// Rows of the metadata store, as protobuf messages (`proto/portolan/store/v1`).
 #[allow(missing_docs, rustdoc::all, clippy::all, clippy::unwrap_used)]
@@ -37,7 +38,7 @@ pub use self::{
     blob::{BlobStore, ByteStream, ObjectKey, Part, PartNumber, Payload},
     bounds::{MAX_PAGE, MAX_ROW, MAX_TRANSACTION},
     coalesced::Coalesced,
-    dynamo::{DynamoMeta, TablesError},
+    dynamo::{DynamoMeta, ExaminedTable, TableState, TablesError},
     error::{StoreError, StoreErrorKind},
     fs::FsBlobs,
     memory::{MemoryBlobs, MemoryMeta},

@@ -21,4 +21,5 @@ mod ownership;
 mod races;
 mod stores;
 mod support;
+mod verify;
 mod workload;

@@ -37,7 +37,7 @@ member_start() {
 
 # member_ready NUMBER
 member_ready() {
-  wait_for 30 "${member_pids[$1]}" ask "https://${members[$1]}/readyz" || die "${members[$1]} did not become ready"
+  wait_for 60 "${member_pids[$1]}" ask "https://${members[$1]}/readyz" || die "${members[$1]} did not become ready"
 }
 
 # sample KEY: a value of the sample configuration.
@@ -76,7 +76,7 @@ balancer_start() {
   check "HAProxy finds nothing to complain of in deploy/haproxy.cfg" balancer_accepts "$config"
   process_start "$logs/haproxy.log" haproxy -db -f "$config"
   balancer_pid=$started_pid
-  wait_for 30 "$balancer_pid" ask "https://$balancer/readyz" || die "HAProxy did not become ready"
+  wait_for 60 "$balancer_pid" ask "https://$balancer/readyz" || die "HAProxy did not become ready"
 }
 
 # A warning is a complaint, too, and leaves the exit status as it is.

@@ -130,7 +130,7 @@ need_memory() {
 # With stores.sh sourced, too.
 need_shared() {
   need_conformance
-  need_deb openssl=openssl haproxy=haproxy
+  need_deb openssl=openssl haproxy=haproxy faketime=faketime
   need_stores
 }
 

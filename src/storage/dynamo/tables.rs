@@ -16,6 +16,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
+    ExaminedTable,
     client::Dynamo,
     fault::{Class, Fault},
     items::{PARTITION, SORT},
@@ -125,6 +126,35 @@ pub(super) async fn ensure(
     ensured.into_iter().collect()
 }
 
+/// What there is under a table's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableState {
+    /// A table of ours.
+    Usable,
+    /// Nothing: a start makes it.
+    Missing,
+    /// Something that is being made, deleted or otherwise not to be used now.
+    Passing(TableStatus),
+}
+
+/// What there is under each of the names; nothing is made.
+pub(super) async fn examine(dynamo: &Dynamo, tables: &DynamoTables) -> Vec<ExaminedTable> {
+    let looks = tables.by_key().map(|(key, table)| async move {
+        let looked = Table {
+            dynamo,
+            key,
+            table,
+            patience: Duration::ZERO,
+        };
+        ExaminedTable {
+            key,
+            table: table.to_owned(),
+            state: looked.look().await,
+        }
+    });
+    join_all(looks).await
+}
+
 struct Table<'a> {
     dynamo: &'a Dynamo,
     key: &'static str,
@@ -132,25 +162,17 @@ struct Table<'a> {
     patience: Duration,
 }
 
-/// What there is under a table's name.
-enum Found {
-    Nothing,
-    Usable,
-    /// Something that is being made, deleted or otherwise not to be used now.
-    Passing(TableStatus),
-}
-
 impl Table<'_> {
     async fn ensure(&self) -> Result<(), TablesError> {
         let deadline = Instant::now() + self.patience;
         loop {
             let status = match self.look().await? {
-                Found::Usable => return Ok(()),
-                Found::Nothing => {
+                TableState::Usable => return Ok(()),
+                TableState::Missing => {
                     self.create().await?;
                     TableStatus::Creating
                 }
-                Found::Passing(status) => status,
+                TableState::Passing(status) => status,
             };
             if Instant::now() >= deadline {
                 return Err(TablesError::NotActive {
@@ -164,7 +186,7 @@ impl Table<'_> {
         }
     }
 
-    async fn look(&self) -> Result<Found, TablesError> {
+    async fn look(&self) -> Result<TableState, TablesError> {
         let asked = self
             .dynamo
             .repeat(async || {
@@ -174,7 +196,7 @@ impl Table<'_> {
             .await;
         let described = match asked {
             Ok(answer) => answer.table,
-            Err(fault) if fault.class == Class::Missing => return Ok(Found::Nothing),
+            Err(fault) if fault.class == Class::Missing => return Ok(TableState::Missing),
             Err(fault) => {
                 return Err(TablesError::Describe {
                     table: self.table.to_owned(),
@@ -184,7 +206,7 @@ impl Table<'_> {
             }
         };
         let Some(description) = described else {
-            return Ok(Found::Nothing);
+            return Ok(TableState::Missing);
         };
         let found = keys(&description);
         if found != [(PARTITION, "HASH", "S"), (SORT, "RANGE", "S")] {
@@ -199,8 +221,8 @@ impl Table<'_> {
             });
         }
         Ok(match description.table_status {
-            Some(TableStatus::Active | TableStatus::Updating) | None => Found::Usable,
-            Some(status) => Found::Passing(status),
+            Some(TableStatus::Active | TableStatus::Updating) | None => TableState::Usable,
+            Some(status) => TableState::Passing(status),
         })
     }
 

@@ -8,6 +8,7 @@
 
 mod body;
 mod client;
+mod clock;
 mod error;
 mod http;
 mod open;

@@ -22,7 +22,7 @@ fn told(name: &str) -> String {
 }
 
 /// The S3 server, `http://host:port`.
-fn s3_server() -> String {
+pub(crate) fn s3_server() -> String {
     told("PORTOLAN_TEST_S3")
 }
 
@@ -30,7 +30,7 @@ fn s3_server() -> String {
 const BUCKET: &str = "portolan-it";
 
 /// The configuration of a bucket at `endpoint`, with nothing in it that another test sees.
-fn s3_config(endpoint: &str) -> S3Config {
+pub(crate) fn s3_config(endpoint: &str) -> S3Config {
     S3Config {
         credentials: Some(S3Credentials {
             access_key: told("AWS_ACCESS_KEY_ID"),
@@ -63,7 +63,7 @@ fn s3_config_of_environment(endpoint: &str) -> S3Config {
     }
 }
 
-async fn s3_open(config: &S3Config) -> S3Blobs {
+pub(crate) async fn s3_open(config: &S3Config) -> S3Blobs {
     match S3Blobs::open(config, &Limits::default()).await {
         Ok(store) => store,
         Err(error) => panic!("{:#}", anyhow::Error::from(error)),
@@ -71,12 +71,12 @@ async fn s3_open(config: &S3Config) -> S3Blobs {
 }
 
 /// The DynamoDB server, `http://host:port`.
-fn dynamo_server() -> String {
+pub(crate) fn dynamo_server() -> String {
     told("PORTOLAN_TEST_DYNAMODB")
 }
 
 /// The configuration of tables at `endpoint` that no other test uses, and that aren't there yet.
-fn dynamo_config(endpoint: &str) -> DynamoConfig {
+pub(crate) fn dynamo_config(endpoint: &str) -> DynamoConfig {
     let id = random_name();
     let table = |name: &str| format!("it-{id}-{name}");
     DynamoConfig {
@@ -96,7 +96,7 @@ fn dynamo_config(endpoint: &str) -> DynamoConfig {
     }
 }
 
-async fn dynamo_open(config: &DynamoConfig) -> DynamoMeta {
+pub(crate) async fn dynamo_open(config: &DynamoConfig) -> DynamoMeta {
     match DynamoMeta::open(config, &Limits::default()).await {
         Ok(store) => store,
         Err(error) => panic!("{:#}", anyhow::Error::from(error)),
@@ -104,7 +104,7 @@ async fn dynamo_open(config: &DynamoConfig) -> DynamoMeta {
 }
 
 /// A client of the SDK's own, to look at tables from outside.
-async fn dynamo_client() -> aws_sdk_dynamodb::Client {
+pub(crate) async fn dynamo_client() -> aws_sdk_dynamodb::Client {
     let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
         .region("us-east-1")
         .endpoint_url(dynamo_server());
@@ -112,7 +112,7 @@ async fn dynamo_client() -> aws_sdk_dynamodb::Client {
 }
 
 /// Deletes the tables of a test.
-async fn dynamo_delete(config: &DynamoConfig) {
+pub(crate) async fn dynamo_delete(config: &DynamoConfig) {
     let client = dynamo_client().await;
     for (_, table) in config.tables.by_key() {
         client.delete_table().table_name(table).send().await.unwrap();

@@ -1,0 +1,219 @@
+//! This member's certificates: that they can be used at all, for how long, and that other members will take the one of
+//! the mesh for this member's, whichever end it is at.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use rustls::{
+    CertificateError, RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+    server::WebPkiClientVerifier,
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::{Finding, chain};
+use crate::{
+    app::spec::public_tls,
+    config::{Config, Limits, MeshTls, PairSource},
+    net::{CertificateFiles, ClientSpec, ClientTls, ServerTls},
+    placement::MemberId,
+};
+
+const PUBLIC: &str = "certificate of http.tls";
+const MESH: &str = "certificate of the mesh";
+
+pub(super) fn look(config: &Config, me: Option<&MemberId>, limits: &Limits) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(files) = &config.public_tls {
+        findings.push(match ServerTls::load(public_tls(files)) {
+            Ok(_) => life(PUBLIC, &files.cert, limits),
+            Err(error) => Finding::fail(PUBLIC, chain(&error)),
+        });
+    }
+    if let Some(cluster) = &config.cluster {
+        findings.extend(mesh(&cluster.tls, me, limits));
+    }
+    findings
+}
+
+/// What dials other members.
+pub(super) fn dialler(tls: &MeshTls) -> Result<ClientTls, crate::net::TlsError> {
+    ClientTls::load(ClientSpec {
+        files: CertificateFiles {
+            certificate: tls.cert.clone(),
+            key: tls.key.clone(),
+        },
+        authority: tls.ca.clone(),
+        alpn: &[b"h2"],
+    })
+}
+
+fn mesh(tls: &MeshTls, me: Option<&MemberId>, limits: &Limits) -> Vec<Finding> {
+    if let Err(error) = dialler(tls) {
+        return vec![Finding::fail(MESH, chain(&error))];
+    }
+    let life = life(MESH, &tls.cert, limits);
+    // An expired one is refused for that, whatever else is wrong with it.
+    let mut findings = match Judge::new(tls) {
+        Ok(judge) => judge.findings(tls, me),
+        Err(problem) => vec![Finding::fail(MESH, problem)],
+    };
+    findings.insert(0, life);
+    findings
+}
+
+/// How long a certificate will live.
+fn life(subject: &str, file: &Path, limits: &Limits) -> Finding {
+    let read = certificates(file);
+    let first = read.as_ref().ok().and_then(|read| read.first());
+    let Some(certificate) = first.and_then(|der| X509Certificate::from_der(der).ok()) else {
+        return Finding::fail(subject, format!("{} holds no certificate", file.display()));
+    };
+    let validity = certificate.1.validity();
+    let (from, until) = (
+        validity.not_before.to_datetime(),
+        validity.not_after.to_datetime(),
+    );
+    let now = OffsetDateTime::now_utc();
+    let (file, from_text, until_text) = (file.display(), stamp(from), stamp(until));
+    if until <= now {
+        return Finding::fail(subject, format!("{file} expired on {until_text}: renew it"));
+    }
+    if from > now {
+        return Finding::fail(
+            subject,
+            format!("{file} is valid from {from_text} on: set this machine's clock, or issue it anew"),
+        );
+    }
+    if until - now < limits.verify_expiry_warning {
+        return Finding::warn(subject, format!("{file} expires on {until_text}: renew it soon"));
+    }
+    Finding::ok(subject, format!("{file}, until {until_text}"))
+}
+
+fn stamp(time: OffsetDateTime) -> String {
+    time.format(&Rfc3339).unwrap_or_else(|_| time.to_string())
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect)
+        .map_err(|error| format!("{} can't be read: {error}", file.display()))
+}
+
+/// Looks at the certificate as another member does.
+struct Judge {
+    roots: Arc<RootCertStore>,
+    chain: Vec<CertificateDer<'static>>,
+    now: UnixTime,
+}
+
+impl Judge {
+    fn new(tls: &MeshTls) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(certificates(&tls.ca)?);
+        let since = OffsetDateTime::now_utc().unix_timestamp().unsigned_abs();
+        Ok(Self {
+            roots: Arc::new(roots),
+            chain: certificates(&tls.cert)?,
+            now: UnixTime::since_unix_epoch(Duration::from_secs(since)),
+        })
+    }
+
+    fn findings(&self, tls: &MeshTls, me: Option<&MemberId>) -> Vec<Finding> {
+        let mut problems: Vec<String> = Vec::new();
+        if let Err(error) = self.as_dialler() {
+            problems.extend(advice(&error, tls, Usage::Client, me));
+        }
+        if let Some(me) = me
+            && let Err(error) = self.as_listener(me.host())
+        {
+            problems.extend(advice(&error, tls, Usage::Server, Some(me)));
+        }
+        problems.dedup();
+        if problems.is_empty() {
+            let named = me.map_or_else(String::new, |me| format!(", names {}", me.host()));
+            let said = format!("chains to {}, for both ends{named}", tls.ca.display());
+            return vec![Finding::ok(MESH, said)];
+        }
+        let failed = problems.into_iter().map(|problem| Finding::fail(MESH, problem));
+        failed.collect()
+    }
+
+    fn as_dialler(&self) -> Result<(), rustls::Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider)
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let (first, others) = self.split()?;
+        verifier.verify_client_cert(first, others, self.now).map(drop)
+    }
+
+    fn as_listener(&self, host: &str) -> Result<(), rustls::Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider)
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let (first, others) = self.split()?;
+        let name = ServerName::try_from(host).map_err(|error| rustls::Error::General(error.to_string()))?;
+        verifier
+            .verify_server_cert(first, others, &name, &[], self.now)
+            .map(drop)
+    }
+
+    fn split(&self) -> Result<(&CertificateDer<'static>, &[CertificateDer<'static>]), rustls::Error> {
+        self.chain
+            .split_first()
+            .ok_or(rustls::Error::NoCertificatesPresented)
+    }
+}
+
+/// Which end of a connection a certificate is at.
+#[derive(Clone, Copy)]
+enum Usage {
+    Server,
+    Client,
+}
+
+/// What is wrong with the certificate and what to change; `None` for what [`life`] says.
+fn advice(error: &rustls::Error, tls: &MeshTls, usage: Usage, me: Option<&MemberId>) -> Option<String> {
+    let file = tls.cert.display();
+    let rustls::Error::InvalidCertificate(reason) = error else {
+        return Some(format!("{file} can't be verified: {error}"));
+    };
+    Some(match reason {
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => return None,
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
+            "{file} doesn't chain to {} (cluster.tls.cacert): issue it by that authority, with the intermediates in \
+             the file, or name the authority that issued it",
+            tls.ca.display()
+        ),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            let (usage, end) = match usage {
+                Usage::Server => ("serverAuth", "listen"),
+                Usage::Client => ("clientAuth", "dial"),
+            };
+            let other = match tls.pair {
+                PairSource::Cluster => "",
+                PairSource::Public => ", or give the mesh a pair of its own (cluster.tls.cert and key)",
+            };
+            format!(
+                "{file} lacks the extended key usage {usage}, and members both listen and dial ({end} is missing): \
+                 issue it anew with serverAuth and clientAuth{other}"
+            )
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            let host = me.map_or("its host", MemberId::host);
+            format!(
+                "{file} doesn't name {host}, by which cluster.members knows this member: issue it anew with that SAN \
+                 (an IP SAN for an address), or correct cluster.members"
+            )
+        }
+        other => format!("{file} would be refused: {other}"),
+    })
+}

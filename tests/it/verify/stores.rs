@@ -1,0 +1,115 @@
+//! The bucket and the tables.
+
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
+use portolan::config::{DynamoConfig, S3Config};
+use serde_json::json;
+
+use super::Trial;
+use crate::{
+    stores::{
+        dynamo_client, dynamo_config, dynamo_delete, dynamo_open, dynamo_server, s3_config, s3_open,
+        s3_server,
+    },
+    support::{
+        mesh::certificates,
+        ports::{free_port, loopback},
+    },
+};
+
+/// A member on these stores.
+fn on(blobs: &S3Config, meta: &DynamoConfig) -> Trial {
+    let mut trial = Trial::alone(loopback(1), free_port(1), free_port(1));
+    let own = certificates();
+    trial.tls(&own.ca, &own.members[0].cert, &own.members[0].key);
+    let credentials = blobs.credentials.as_ref().unwrap();
+    trial.config["storage"] = json!({
+        "storageDriver": {
+            "name": "s3",
+            "bucket": blobs.bucket,
+            "rootdirectory": blobs.prefix,
+            "regionendpoint": blobs.endpoint,
+            "createbucket": blobs.create_bucket,
+            "accesskey": credentials.access_key,
+            "secretkey": credentials.secret_key.expose(),
+        },
+        "cacheDriver": { "name": "dynamodb", "region": meta.region, "endpoint": meta.endpoint },
+    });
+    for (key, table) in meta.tables.by_key() {
+        trial.config["storage"]["cacheDriver"][key] = table.into();
+    }
+    trial
+}
+
+#[tokio::test]
+async fn stores_that_can_be_used_are_good() {
+    let (blobs, meta) = (s3_config(&s3_server()), dynamo_config(&dynamo_server()));
+    s3_open(&blobs).await;
+    dynamo_open(&meta).await;
+    let said = on(&blobs, &meta).verify().await;
+    said.is_good()
+        .has("ok", &["bucket portolan-it", "every right"])
+        .has("ok", &["tables", "all 9", "every right"])
+        .has("ok", &["clock, by the bucket", "within 30 s"])
+        .has("ok", &["clock, by the tables", "within 30 s"]);
+    dynamo_delete(&meta).await;
+}
+
+#[tokio::test]
+async fn what_a_start_would_make_is_a_warning_and_is_not_made() {
+    let (mut blobs, meta) = (s3_config(&s3_server()), dynamo_config(&dynamo_server()));
+    blobs.bucket = meta.tables.cache.clone();
+    for _ in 0..2 {
+        let said = on(&blobs, &meta).verify().await;
+        said.is_good()
+            .has("warn  bucket", &["isn't there yet", "createbucket"])
+            .has(
+                "warn  tables",
+                &[&meta.tables.repo_meta, &meta.tables.members, "aren't there yet"],
+            );
+    }
+}
+
+#[tokio::test]
+async fn a_missing_bucket_and_a_foreign_table_are_named_at_once() {
+    let (mut blobs, meta) = (s3_config(&s3_server()), dynamo_config(&dynamo_server()));
+    blobs.bucket = meta.tables.cache.clone();
+    blobs.create_bucket = false;
+    // As zot makes it.
+    let client = dynamo_client().await;
+    let key = KeySchemaElement::builder()
+        .attribute_name("Digest")
+        .key_type(KeyType::Hash);
+    let attribute = AttributeDefinition::builder().attribute_name("Digest");
+    client
+        .create_table()
+        .table_name(&meta.tables.cache)
+        .key_schema(key.build().unwrap())
+        .attribute_definitions(attribute.attribute_type(ScalarAttributeType::S).build().unwrap())
+        .billing_mode(BillingMode::PayPerRequest)
+        .send()
+        .await
+        .unwrap();
+    let said = on(&blobs, &meta).verify().await;
+    said.is_bad()
+        .has("FAIL  bucket", &["doesn't exist", "createbucket"])
+        .has("FAIL  table", &[&meta.tables.cache, "cacheTablename", "Digest"]);
+    client
+        .delete_table()
+        .table_name(&meta.tables.cache)
+        .send()
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_named() {
+    let (mut blobs, meta) = (s3_config(&s3_server()), dynamo_config(&dynamo_server()));
+    if let Some(credentials) = &mut blobs.credentials {
+        credentials.access_key = "nobody".to_owned();
+    }
+    let said = on(&blobs, &meta).verify().await;
+    said.is_bad()
+        .has("FAIL  bucket", &["no valid credentials", "accesskey"]);
+}
