@@ -8,7 +8,7 @@ use crate::{oci::Page, storage::Space};
 pub struct Names {
     /// In byte order.
     pub names: Vec<String>,
-    /// There may be more: ask again after the last of them.
+    /// There are more: ask again after the last of them.
     pub more: bool,
 }
 
@@ -17,14 +17,14 @@ impl Registry {
     pub(super) async fn names(&self, partition: &str, prefix: &str, page: &Page) -> Result<Names> {
         let mut found = Names::default();
         let mut after = page.last.as_ref().map(|last| format!("{prefix}{last}"));
-        // A store that bounds its answers by size gives a page in several.
-        while let wanted @ 1.. = page.limit.saturating_sub(found.names.len()) {
-            let wanted = wanted.min(crate::storage::MAX_PAGE);
+        // One beyond the page tells whether there are more: a store may only know that there may be. And one that bounds
+        // its answers by size gives a page in several.
+        while page.limit > 0 && found.names.len() <= page.limit {
+            let wanted = (page.limit + 1 - found.names.len()).min(crate::storage::MAX_PAGE);
             let rows = self
                 .meta
                 .range(Space::Repositories, partition, prefix, after.as_deref(), wanted)
                 .await?;
-            found.more = rows.more;
             after = rows.entries.last().map(|entry| entry.sort.clone());
             found.names.extend(
                 rows.entries
@@ -35,6 +35,8 @@ impl Registry {
                 break;
             }
         }
+        found.more = found.names.len() > page.limit;
+        found.names.truncate(page.limit);
         Ok(found)
     }
 }

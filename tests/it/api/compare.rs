@@ -35,6 +35,11 @@ impl Exchange {
 }
 
 impl Exchange {
+    /// Takes away what a balancer adds, by which it knows the client's next request.
+    pub(super) fn without_cookie(&mut self) {
+        self.headers.retain(|(name, _)| name != "set-cookie");
+    }
+
     fn is_octets(&self) -> bool {
         self.headers
             .iter()
