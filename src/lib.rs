@@ -12,6 +12,7 @@ pub mod storage;
 pub mod admission;
 pub mod ownership;
 pub mod registry;
+pub mod maintenance;
 pub mod net;
 pub mod auth;
 pub mod http;

@@ -6,8 +6,10 @@ use super::{MemberSpec, MeshSpec, StartError, Stores};
 use crate::{
     admission::Service,
     auth::Gate,
+    clock,
     config::Limits,
     http::{self, FrontLimits, FrontParts, Probes, ServerLimits},
+    maintenance::{Share, Upkeep},
     mesh::{Mesh, MeshServer, MeshSettings, Peers, Readiness},
     net::{
         CertificateFiles, ClientCertificates, ClientSpec, ClientTls, Drain, IoSettings, Linger, Listener,
@@ -31,6 +33,7 @@ pub struct App {
     gate: Arc<Gate>,
     registry: Arc<Registry>,
     mesh: Option<MeshDoor>,
+    upkeep: Upkeep,
     limits: Limits,
 }
 
@@ -87,6 +90,8 @@ impl App {
         };
         let gate = Arc::new(Gate::new(gate, stores.meta.clone(), &limits)?);
         let registry = Arc::new(Registry::new(stores.clone(), holder, settings(&limits)));
+        let share = Share::new(view.clone(), mesh.as_ref().map(|mesh| mesh.hash_key));
+        let upkeep = Upkeep::new(registry.clone(), share, metrics.clone(), (&limits).into());
         let local = http::local(registry.clone());
         let (router, mesh) = match mesh {
             None => (local, None),
@@ -124,6 +129,7 @@ impl App {
             gate,
             registry,
             mesh,
+            upkeep,
             limits,
         })
     }
@@ -140,6 +146,7 @@ impl App {
             gate,
             registry,
             mesh,
+            upkeep,
             limits,
         } = self;
         let begun = drain.clone();
@@ -156,6 +163,7 @@ impl App {
         drain.spawn("public listener", async move {
             http::serve(public, &serving, front, ServerLimits::from(&limits)).await;
         });
+        drain.spawn("upkeep", upkeep.run(drain.token(), clock::now_ms));
         let mesh = mesh_address.map(tracing::field::display);
         tracing::info!(member = %id, public = %address, mesh, "serving");
         Running {
@@ -282,6 +290,8 @@ fn settings(limits: &Limits) -> Settings {
         session_ttl: limits.session_expiry,
         link_grace: limits.unreferenced_grace,
         trash_delay: limits.trash_time,
+        trash_again: limits.trash_again,
+        clock_margin: limits.clock_margin,
         tombstone: limits.tombstone_time,
         inline_manifest: limits.manifest_inline_bytes,
         attempts: u32::try_from(limits.change_attempts).unwrap_or(u32::MAX),

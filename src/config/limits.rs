@@ -177,6 +177,20 @@ pub struct Limits {
     /// Age of trash before it is deleted: more than the longest request.
     pub trash_time: Duration,
 
+    /// After which further time trash is deleted once more, for a write that was still on its way.
+    pub trash_again: Duration,
+
+    // --- Upkeep ---
+    /// From round to round of the worker that looks at due-rows. A round reads each of the 256 partitions once, all
+    /// members together.
+    pub upkeep_interval: Duration,
+    /// Due-rows of one partition in one round; where there are more, the next round comes at once.
+    pub upkeep_rows: usize,
+    /// Partitions that a member works on at the same time.
+    pub upkeep_partitions_at_once: usize,
+    /// By how much members' clocks may differ without a session, trash or tombstone going early.
+    pub clock_margin: Duration,
+
     // --- The program ---
     /// Time to finish what is in flight after SIGTERM; the unit's TimeoutStopSec is longer.
     pub drain_time: Duration,
@@ -269,6 +283,12 @@ impl Default for Limits {
             tombstone_time: 7 * DAY,
             unreferenced_grace: DAY,
             trash_time: 6 * HOUR,
+            trash_again: DAY,
+
+            upkeep_interval: Duration::from_secs(5 * 60),
+            upkeep_rows: 100,
+            upkeep_partitions_at_once: 4,
+            clock_margin: Duration::from_secs(5 * 60),
 
             drain_time: Duration::from_secs(30),
 

@@ -32,11 +32,15 @@ pub struct Ranked {
 /// bytes.
 #[must_use]
 pub fn score(key: &HashKey, member: &MemberId, repository: &RepoName) -> u64 {
+    score_of(key, member, repository.as_str())
+}
+
+fn score_of(key: &HashKey, member: &MemberId, name: &str) -> u64 {
     let mut hasher = SipHasher24::new_with_key(key.as_bytes());
     // `write`, never `Hash::hash`, which would append a byte of its own.
     hasher.write(member.as_str().as_bytes());
     hasher.write(&[0]);
-    hasher.write(repository.as_str().as_bytes());
+    hasher.write(name.as_bytes());
     hasher.finish()
 }
 
@@ -53,6 +57,16 @@ pub fn rank(key: &HashKey, members: &[MemberId], repository: &RepoName) -> Vec<R
         .collect();
     ranking.sort_by(|a, b| b.score.cmp(&a.score).then_with(|| a.member.cmp(&b.member)));
     ranking
+}
+
+/// The member ranked first for a name that needn't be a repository's: the shares of common work have names, too.
+#[must_use]
+pub fn first<'a>(key: &HashKey, members: &'a [MemberId], name: &str) -> Option<&'a MemberId> {
+    members.iter().max_by(|a, b| {
+        score_of(key, a, name)
+            .cmp(&score_of(key, b, name))
+            .then_with(|| b.cmp(a))
+    })
 }
 
 #[cfg(test)]

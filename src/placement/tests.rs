@@ -229,3 +229,14 @@ proptest! {
         prop_assert_eq!(rank(&key(), &members, &name), rank(&key(), &sorted, &name));
     }
 }
+
+#[test]
+fn who_is_first_for_a_name_is_first_in_the_ranking() {
+    let key = HashKey::parse(KEY).unwrap();
+    let members: Vec<MemberId> = MEMBERS.iter().map(|member| member.parse().unwrap()).collect();
+    for (name, ..) in PLACEMENTS {
+        let ranking = rank(&key, &members, &name.parse().unwrap());
+        assert_eq!(first(&key, &members, name), Some(&ranking[0].member));
+    }
+    assert_eq!(first(&key, &[], "a"), None);
+}

@@ -4,7 +4,8 @@
 //! reads and validates after that still holds when its transaction commits, for the transaction expects the row's version
 //! and everything that could have made the validation wrong would have changed it. Refused, the change is planned anew.
 //!
-//! That this member holds the repository is not asked here: a transaction makes it the holder.
+//! That this member holds the repository is not asked here: a transaction makes it the holder, unless the change is
+//! nobody's request.
 
 use std::future::Future;
 
@@ -55,10 +56,22 @@ pub(super) enum Plan<T> {
 /// Most operations in a plan: the row, its due-row and its catalogue entry complete the transaction.
 pub(super) const MAX_PLANNED: usize = crate::storage::MAX_OPS - 3;
 
+/// Who holds the repository after a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeldBy {
+    /// This member: it was asked for the change.
+    Us,
+    /// Who held it before: nobody asked, and requests shouldn't have to move here.
+    Holder,
+}
+
 /// A change of what names in a repository mean.
 pub(super) trait Change: Send {
     /// What it gives when it is done.
     type Outcome: Send;
+
+    /// Who holds the repository then.
+    const HELD_BY: HeldBy = HeldBy::Us;
 
     /// Validates the change by reads that begin now, and says what to write. It is called again whenever others came
     /// first, and must not have any effect that a repetition, or giving up afterwards, would make wrong.
@@ -112,7 +125,7 @@ impl Registry {
                 outcome,
             } => {
                 debug_assert!(ops.len() <= MAX_PLANNED, "the change has to be split");
-                let mut all = self.replaced(repository, &current, manifests);
+                let mut all = self.replaced(repository, &current, manifests, C::HELD_BY);
                 all.extend(ops);
                 Ok((all, outcome))
             }
@@ -131,15 +144,17 @@ impl Registry {
     }
 
     /// The operations that replace the repository's row, with what depends on its number of manifests.
-    fn replaced(&self, repository: &RepoName, current: &Current, manifests: u64) -> Vec<Op> {
+    fn replaced(&self, repository: &RepoName, current: &Current, manifests: u64, held_by: HeldBy) -> Vec<Op> {
         let now_ms = clock::now_ms();
         let mut row = current.row.clone();
         row.min_reader = rows::SCHEMA;
-        if row.holder != self.holder.member.as_str() {
-            row.holder = self.holder.member.as_str().to_owned();
-            row.held_since_ms = now_ms;
+        if held_by == HeldBy::Us || row.holder.is_empty() {
+            if row.holder != self.holder.member.as_str() {
+                row.holder = self.holder.member.as_str().to_owned();
+                row.held_since_ms = now_ms;
+            }
+            row.incarnation = self.holder.incarnation.to_bytes().to_vec().into();
         }
-        row.incarnation = self.holder.incarnation.to_bytes().to_vec().into();
         let (existed, exists) = (row.manifests > 0, manifests > 0);
         if exists && !existed {
             row.created_ms = now_ms;

@@ -1,5 +1,6 @@
-//! Due-rows: what the collector has to look at when its time has come. Each is a hint; the collector looks before it
-//! acts, so a due-row too many costs a look.
+//! Due-rows: what has to be looked at when its time has come ([`super::upkeep`]). Each is a hint; who looks decides by
+//! what is there then, so a due-row too many costs a look. One of a manifest's body is more than that: as long as it is
+//! there, the manifest isn't.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use super::row;
 use crate::{
     clock,
     oci::{Digest, RepoName, UploadId},
-    storage::{Expect, Key, ObjectKey, Op, keys, rows, rows::DueKind},
+    storage::{Expect, ObjectKey, Op, keys, rows, rows::DueKind},
 };
 
 /// Milliseconds since the Unix epoch, `delay` from now.
@@ -61,18 +62,13 @@ pub(super) fn tombstone(at_ms: u64, repository: &RepoName) -> Op {
     )
 }
 
-/// An object may have been written for a manifest that was never stored. Deleted with [`manifest_body_key`].
+/// An object may have been written for a manifest that was never stored. The manifest's transaction deletes the row.
 pub(super) fn manifest_body(at_ms: u64, repository: &RepoName, object: &ObjectKey) -> Op {
     put(
         at_ms,
         object.as_str(),
         row_of(DueKind::ManifestBody, object.as_str(), Some(repository)),
     )
-}
-
-/// The key of [`manifest_body`]'s row.
-pub(super) fn manifest_body_key(at_ms: u64, object: &ObjectKey) -> Key {
-    keys::due(at_ms, DueKind::ManifestBody, object.as_str())
 }
 
 /// A manifest was deleted: its references, its row and its object can be removed.
@@ -103,6 +99,7 @@ fn row_of(kind: DueKind, key: &str, repository: Option<&RepoName>) -> rows::Due 
     }
 }
 
-fn put(at_ms: u64, subject: &str, due: rows::Due) -> Op {
+/// A due-row as it stands, about `subject`.
+pub(super) fn put(at_ms: u64, subject: &str, due: rows::Due) -> Op {
     keys::due(at_ms, due.kind(), subject).put(Expect::Any, row::bytes(&due))
 }

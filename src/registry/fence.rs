@@ -3,7 +3,7 @@
 use tokio::time::{Instant, timeout_at};
 
 use super::{RegistryError, Result, pause::Pause};
-use crate::storage::{Expect, MetaStore, Op, Outcome, Row, Version};
+use crate::storage::{Expect, MetaStore, Op, Outcome, Row, StoreError, StoreErrorKind, Version};
 
 /// How a fenced transaction ended. Where that can't be known it is an error.
 #[derive(Debug)]
@@ -69,6 +69,18 @@ pub(super) async fn transact(
             return Err(RegistryError::OutcomeUnknown);
         }
     }
+}
+
+/// Writes rows that mean nothing by themselves, and may be written twice, or deletes what may be deleted twice.
+pub(super) async fn write(meta: &dyn MetaStore, ops: &[Op], attempts: u32) -> Result<()> {
+    let version = Version::random();
+    for _ in 0..attempts {
+        match meta.transact(version, ops).await? {
+            Outcome::Committed => return Ok(()),
+            Outcome::Refused { .. } | Outcome::Unknown => {}
+        }
+    }
+    Err(StoreError::new(StoreErrorKind::Unavailable, "write rows").into())
 }
 
 fn is_of(version: Version, row: Option<&Row>) -> bool {

@@ -13,9 +13,13 @@
 //!   resolved is reported as such and never sent anew under another version.
 //! - Nothing here relies on being run to its end: a future may be dropped at any await.
 //!
+//! - What nobody needs any more is named by a due-row, written in the transaction that made it so. [`upkeep`] looks at those
+//!   rows; it removes references in transactions of [`commit`]'s kind, or they could vanish under a push.
+//!
 //! Absent on purpose: HTTP and gRPC, who may do what (but for creating against overwriting, which only the transaction
-//! knows), which member should serve a repository, caches, and collection. Due-rows are written for the collector; it
-//! must remove references and links in transactions of [`commit`]'s kind, or they could vanish under a push.
+//! knows), which member should serve a repository, when due-rows are looked at and by whom, caches, and the collection
+//! of links and blobs. Their due-rows are written for a collector that will, like [`upkeep`], remove links in
+//! transactions of [`commit`]'s kind.
 
 mod blobs;
 mod catalog;
@@ -34,6 +38,7 @@ mod tags;
 #[cfg(test)]
 mod testing;
 mod turns;
+mod upkeep;
 mod uploads;
 
 use std::{sync::Arc, time::Duration};
@@ -47,6 +52,7 @@ pub use self::{
     manifests::{MayPush, Pushed, PutManifest},
     referrers::{Referrer, Referrers},
     room::Room,
+    upkeep::{DuePage, DueWork, Tended},
     uploads::Upload,
 };
 use crate::{
@@ -92,6 +98,10 @@ pub struct Settings {
     pub link_grace: Duration,
     /// How long trash lies: longer than any request or presigned URL.
     pub trash_delay: Duration,
+    /// After which further time it is deleted once more, for a write that was still on its way.
+    pub trash_again: Duration,
+    /// By how much members' clocks may differ: nothing is done for being due until it has been for this long.
+    pub clock_margin: Duration,
     /// How long the row of a deleted repository is kept.
     pub tombstone: Duration,
     /// The longest manifest, in bytes, that lies in its row.
@@ -113,6 +123,8 @@ impl Default for Settings {
             session_ttl: 24 * HOUR,
             link_grace: 24 * HOUR,
             trash_delay: 2 * HOUR,
+            trash_again: 24 * HOUR,
+            clock_margin: Duration::from_secs(5 * 60),
             tombstone: 7 * 24 * HOUR,
             inline_manifest: 32 << 10,
             attempts: 5,

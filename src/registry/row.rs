@@ -26,7 +26,7 @@ macro_rules! stored {
 }
 
 stored!(
-    Blob, Link, Manifest, Mark, Parts, Referrer, Repository, Session, Tag
+    Blob, Due, Link, Manifest, Mark, Parts, Referrer, Repository, Session, Tag
 );
 
 /// The row's message, to look at.

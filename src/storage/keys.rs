@@ -11,7 +11,8 @@
 //! | manifests | repository | `r#<child>#<parent>` | [`Mark`](super::rows::Mark) |
 //! | manifests | repository | `s#<subject>#<digest>` | [`Referrer`](super::rows::Referrer) |
 //! | blobs | digest | `.` | [`Blob`](super::rows::Blob) |
-//! | blobs | `_due#<00..ff>` | `<time>#<kind>#<key>` | [`Due`](super::rows::Due) |
+//! | blobs | `_due#<00..ff>` | `<time>#<kind>#<key>` | [`Due`](super::rows::Due): sessions, trash, manifests, tombstones |
+//! | blobs | `_collect#<00..ff>` | `<time>#<kind>#<key>` | [`Due`](super::rows::Due): links and digests |
 //! | links | digest | repository | [`Link`](super::rows::Link) |
 //! | uploads | upload id | `.` | [`Session`](super::rows::Session) |
 //! | uploads | upload id | `p#<first>#<attempt>` | [`Parts`](super::rows::Parts) |
@@ -36,7 +37,7 @@ pub const MEMBERS: &str = "_members";
 const SELF: &str = ".";
 /// Prefix of tags among a repository's rows.
 pub const TAGS: &str = "t#";
-/// How many partitions the due-rows are spread over.
+/// How many partitions the due-rows are spread over, and as many those of links and digests.
 pub const DUE_PARTITIONS: u16 = 256;
 
 fn key(space: Space, partition: impl Into<String>, sort: impl Into<String>) -> Key {
@@ -154,6 +155,11 @@ pub fn users_api_key(user: &str, id: &str) -> Key {
     key(Space::Users, user, format!("{USERS_API_KEYS}{id}"))
 }
 
+/// A row of an upload's parts, by the sort key that it was listed with.
+pub fn parts_listed(id: &UploadId, sort: String) -> Key {
+    key(Space::Uploads, id.as_str(), sort)
+}
+
 /// A member's lease.
 pub fn lease(member: &MemberId) -> Key {
     key(Space::Members, MEMBERS, member.as_str())
@@ -161,8 +167,33 @@ pub fn lease(member: &MemberId) -> Key {
 
 /// Work to look at when `due_ms` (since the Unix epoch) has come. The partition is derived from `subject`, so the same
 /// due-row has the same key whoever writes it.
+///
+/// Links and digests have partitions of their own: there is one for every blob that was ever pushed, and who looks for
+/// anything else shouldn't have to read past them.
 pub fn due(due_ms: u64, kind: DueKind, subject: &str) -> Key {
-    let kind = match kind {
+    let partition = match kind {
+        DueKind::Link | DueKind::Digest => collect_partition,
+        DueKind::Unspecified
+        | DueKind::Session
+        | DueKind::Trash
+        | DueKind::Tombstone
+        | DueKind::ManifestBody
+        | DueKind::Manifest => due_partition,
+    };
+    // FNV-1a: any spread will do, it only has to stay the same.
+    let spread = subject.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    key(
+        Space::Blobs,
+        partition((spread % u32::from(DUE_PARTITIONS)) as u16),
+        format!("{due_ms:016x}#{}#{subject}", due_kind(kind)),
+    )
+}
+
+/// How the kind of a due-row is written in its key.
+pub fn due_kind(kind: DueKind) -> &'static str {
+    match kind {
         DueKind::Unspecified => "unspecified",
         DueKind::Session => "session",
         DueKind::Link => "link",
@@ -171,19 +202,27 @@ pub fn due(due_ms: u64, kind: DueKind, subject: &str) -> Key {
         DueKind::Tombstone => "tombstone",
         DueKind::ManifestBody => "manifest-body",
         DueKind::Manifest => "manifest",
-    };
-    // FNV-1a: any spread will do, it only has to stay the same.
-    let spread = subject.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
-    key(
-        Space::Blobs,
-        due_partition((spread % u32::from(DUE_PARTITIONS)) as u16),
-        format!("{due_ms:016x}#{kind}#{subject}"),
-    )
+    }
+}
+
+/// A row of the `n`-th partition of due-rows, by the sort key that it was listed with.
+pub fn due_listed(n: u16, sort: String) -> Key {
+    key(Space::Blobs, due_partition(n), sort)
+}
+
+/// The time and the subject in the sort key of a due-row.
+pub fn due_parts(sort: &str) -> Option<(u64, &str)> {
+    let (time, rest) = sort.split_once('#')?;
+    let (_, subject) = rest.split_once('#')?;
+    Some((u64::from_str_radix(time, 16).ok()?, subject))
 }
 
 /// Name of the `n`-th partition of due-rows.
 pub fn due_partition(n: u16) -> String {
     format!("_due#{n:02x}")
+}
+
+/// Name of the `n`-th partition of due-rows of links and digests.
+pub fn collect_partition(n: u16) -> String {
+    format!("_collect#{n:02x}")
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::clock;
+
 /// Pauses that grow, jittered so that two who met don't meet again.
 #[derive(Debug)]
 pub(crate) struct Pause {
@@ -21,16 +23,8 @@ impl Pause {
 
     /// Waits, at most until `deadline`.
     pub(crate) async fn wait(&mut self, deadline: Instant) {
-        let pause = self.longest.mul_f64(fraction());
+        let pause = clock::part_of(self.longest);
         self.longest = (self.longest * 2).min(Self::LAST);
         sleep_until(deadline.min(Instant::now() + pause)).await;
     }
-}
-
-/// A random number from 0 to 1.
-fn fraction() -> f64 {
-    let mut bytes = [0; 2];
-    // Without random numbers the pause is still a pause.
-    let _ = getrandom::fill(&mut bytes);
-    f64::from(u16::from_le_bytes(bytes)) / f64::from(u16::MAX)
 }

@@ -33,6 +33,8 @@ pub struct Metrics {
     resumed_pulls: Counter,
     store_requests: Family<StoreLabels, Counter>,
     store_duration: Family<StoreLabels, Histogram, Latency>,
+    upkeep_rows: Family<UpkeepLabels, Counter>,
+    upkeep_overdue: Gauge,
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +85,12 @@ struct ForwardLabels {
 struct StoreLabels {
     store: &'static str,
     operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct UpkeepLabels {
+    kind: &'static str,
     outcome: &'static str,
 }
 
@@ -154,6 +162,8 @@ impl Metrics {
             resumed_pulls: Counter::default(),
             store_requests: Family::default(),
             store_duration: Family::new_with_constructor(Latency),
+            upkeep_rows: Family::default(),
+            upkeep_overdue: Gauge::default(),
             registry: Registry::default(),
         };
         let m = &metrics;
@@ -221,6 +231,17 @@ impl Metrics {
             "Time a request to a store took",
             Unit::Seconds,
             m.store_duration.clone(),
+        );
+        registry.register(
+            "upkeep_rows",
+            "Due-rows that were looked at, by kind and outcome",
+            m.upkeep_rows.clone(),
+        );
+        registry.register_with_unit(
+            "upkeep_oldest_overdue",
+            "For how long the oldest row that the last round found had been due",
+            Unit::Seconds,
+            m.upkeep_overdue.clone(),
         );
         Self { registry, ..metrics }
     }
@@ -306,6 +327,19 @@ impl Metrics {
         self.store_duration
             .get_or_create(&labels)
             .observe(took.as_secs_f64());
+    }
+
+    /// A due-row was looked at.
+    pub fn upkeep_row(&self, kind: &'static str, outcome: &'static str) {
+        self.upkeep_rows
+            .get_or_create(&UpkeepLabels { kind, outcome })
+            .inc();
+    }
+
+    /// The oldest row that a round found had been due for this long; zero if none was.
+    pub fn upkeep_overdue(&self, overdue: Duration) {
+        self.upkeep_overdue
+            .set(i64::try_from(overdue.as_secs()).unwrap_or(i64::MAX));
     }
 
     /// All of them in the OpenMetrics text format.

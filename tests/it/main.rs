@@ -21,5 +21,6 @@ mod ownership;
 mod races;
 mod stores;
 mod support;
+mod upkeep;
 mod verify;
 mod workload;

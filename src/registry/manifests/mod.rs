@@ -3,6 +3,7 @@
 //! A manifest is kept byte for byte. Deleted, its row stays, marked, until a collector has removed its references, and
 //! counts as absent everywhere; pushed again, it lives again.
 
+mod collect;
 mod delete;
 mod push;
 mod read;

@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::{
     super::{
-        Registry, RegistryError, Result,
+        Registry, RegistryError, Result, Settings,
         commit::{Change, Current, Plan},
-        due, row,
+        due, fence, row,
     },
     MayPush, live,
 };
@@ -16,7 +16,7 @@ use crate::{
     clock,
     oci::{Descriptor, Digest, Manifest, RepoName, Tag},
     storage::{
-        Expect, MAX_OPS, ObjectKey, Op, Outcome, Row, StoreError, StoreErrorKind, Version, keys, rows,
+        Expect, Key, MAX_OPS, ObjectKey, Op, Outcome, Row, StoreError, StoreErrorKind, Version, keys, rows,
         rows::manifest::Body,
     },
 };
@@ -34,8 +34,17 @@ pub(super) struct Push<'a> {
     pub(super) tags: Vec<Tag>,
     pub(super) pushed_by: &'a str,
     pub(super) may: MayPush,
-    /// The object with the body, once it was written, and the time in its due-row.
-    pub(super) stored: Option<(ObjectKey, u64)>,
+    /// The object with the body, once it was written.
+    pub(super) stored: Option<Stored>,
+}
+
+/// A body that is an object already, of no manifest yet.
+#[derive(Clone)]
+pub(super) struct Stored {
+    object: ObjectKey,
+    /// The row that says so: gone, or another, the object is trash.
+    due: Key,
+    version: Version,
 }
 
 /// What of a push is in the repository already.
@@ -140,7 +149,7 @@ impl Push<'_> {
             })
             .collect();
         for ops in ops.chunks(MAX_OPS) {
-            self.registry.write(ops).await?;
+            fence::write(&*self.registry.meta, ops, self.registry.settings.attempts).await?;
         }
         Ok(())
     }
@@ -156,9 +165,10 @@ impl Push<'_> {
                 Body::Inline(self.body.clone())
             }
             None => {
-                let (key, due_ms) = self.store_body().await?;
-                ops.push(due::manifest_body_key(due_ms, &key).delete(Expect::Any));
-                Body::ObjectKey(key.as_str().to_owned())
+                let Stored { object, due, version } = self.store_body().await?;
+                // Who finds the row due takes it away before the object.
+                ops.push(due.delete(Expect::Version(version)));
+                Body::ObjectKey(object.as_str().to_owned())
             }
         };
         let subject = self.manifest.subject.as_ref().map(|subject| &subject.digest);
@@ -181,21 +191,40 @@ impl Push<'_> {
         Ok(ops)
     }
 
-    /// Writes the body as an object, once, whatever happens to the push.
-    async fn store_body(&mut self) -> Result<(ObjectKey, u64)> {
+    /// Writes the body as an object; once, unless a push lasts so long that the object became trash.
+    async fn store_body(&mut self) -> Result<Stored> {
+        let meta = &self.registry.meta;
         if let Some(stored) = &self.stored {
-            return Ok(stored.clone());
+            let due = meta.get(&stored.due).await?;
+            if due.is_some_and(|row| row.version == stored.version) {
+                return Ok(stored.clone());
+            }
         }
-        let key = row::object_key(&format!(
-            "manifests/{}",
-            hex::encode(Version::random().to_bytes())
-        ))?;
-        let due_ms = due::after(self.registry.settings.trash_delay);
-        self.registry
-            .write(&[due::manifest_body(due_ms, self.repository, &key)])
-            .await?;
-        self.registry.blobs.put(&key, self.body.clone().into()).await?;
-        Ok(self.stored.insert((key, due_ms)).clone())
+        let stored = self.announce_body().await?;
+        let body = self.body.clone().into();
+        self.registry.blobs.put(&stored.object, body).await?;
+        Ok(self.stored.insert(stored).clone())
+    }
+
+    /// Writes the due-row of an object that is yet to be written. Where it isn't known whether that was done, another key
+    /// is taken: a row that came late, after the manifest's transaction deleted it, would condemn the body.
+    async fn announce_body(&self) -> Result<Stored> {
+        let Settings {
+            trash_delay,
+            attempts,
+            ..
+        } = self.registry.settings;
+        for _ in 0..attempts {
+            let version = Version::random();
+            let object = row::object_key(&format!("manifests/{}", hex::encode(version.to_bytes())))?;
+            let announced = due::manifest_body(due::after(trash_delay), self.repository, &object);
+            let due = announced.key.clone();
+            match self.registry.meta.transact(version, &[announced]).await? {
+                Outcome::Committed => return Ok(Stored { object, due, version }),
+                Outcome::Refused { .. } | Outcome::Unknown => {}
+            }
+        }
+        Err(StoreError::new(StoreErrorKind::Unavailable, "announce a manifest's body").into())
     }
 
     fn referrer(&self) -> rows::Referrer {
@@ -244,18 +273,5 @@ impl Push<'_> {
             }
         }
         ops
-    }
-}
-
-impl Registry {
-    /// Writes rows that mean nothing by themselves, and may be written twice.
-    async fn write(&self, ops: &[Op]) -> Result<()> {
-        for _ in 0..self.settings.attempts {
-            match self.meta.transact(Version::random(), ops).await? {
-                Outcome::Committed => return Ok(()),
-                Outcome::Refused { .. } | Outcome::Unknown => {}
-            }
-        }
-        Err(StoreError::new(StoreErrorKind::Unavailable, "write rows").into())
     }
 }

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        Registry, RegistryError, Result,
+        Registry, RegistryError, Result, due,
         hash::{Hasher, Hashing},
         links::Linked,
         pause::Pause,
@@ -281,7 +281,8 @@ impl Registry {
         size: u64,
     ) -> Result<()> {
         let close = |kept: Option<&ObjectKey>| {
-            let row = row::bytes(&session.closed(kept));
+            let removed_ms = due::after(self.settings.trash_delay);
+            let row = row::bytes(&session.closed(kept, removed_ms));
             keys::session(&session.id).put(Expect::Version(session.version), row)
         };
         match self.link_upload(repository, digest, key, size, close).await? {

@@ -12,6 +12,7 @@
 //! What is left behind lies under `uploads/<id>/` and is swept when the session's due-row is: a closed session's row
 //! names the one object there that is to be kept.
 
+mod end;
 mod finish;
 mod receive;
 mod session;

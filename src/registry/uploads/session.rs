@@ -22,7 +22,7 @@ pub(super) struct Session {
 
 impl Session {
     /// What all its objects' keys begin with. The row is there before the first of them.
-    fn prefix(&self) -> String {
+    pub(super) fn prefix(&self) -> String {
         format!("uploads/{}/", self.id)
     }
 
@@ -48,8 +48,9 @@ impl Session {
         }
     }
 
-    /// The row of the session when it is over, with the object that it became, if it became one.
-    pub(super) fn closed(&self, published: Option<&ObjectKey>) -> rows::Session {
+    /// The row of the session when it is over, with the object that it became, if it became one. It is removed after
+    /// `expires_ms`.
+    pub(super) fn closed(&self, published: Option<&ObjectKey>, expires_ms: u64) -> rows::Session {
         rows::Session {
             min_reader: rows::SCHEMA,
             repository: self.row.repository.clone(),
@@ -57,8 +58,7 @@ impl Session {
             offset: self.row.offset,
             // What a sweep of the session's prefix has to keep.
             object_key: published.map(|key| key.as_str().to_owned()).unwrap_or_default(),
-            expires_ms: self.row.expires_ms,
-            due_ms: self.row.due_ms,
+            expires_ms,
             part_rows: self.row.part_rows,
             ..rows::Session::default()
         }
@@ -77,7 +77,6 @@ impl Registry {
             hash: Some(Hasher::new(algorithm).save()),
             next_part: 1,
             expires_ms,
-            due_ms: expires_ms,
             ..rows::Session::default()
         };
         let ops = [
@@ -117,7 +116,9 @@ impl Registry {
         mut row: rows::Session,
         others: Vec<Op>,
     ) -> Result<()> {
-        row.expires_ms = due::after(self.settings.session_ttl);
+        if row.state() != SessionState::Closed {
+            row.expires_ms = due::after(self.settings.session_ttl);
+        }
         let version = Version::random();
         let replaced = keys::session(&session.id).put(Expect::Version(session.version), row::bytes(&row));
         let ops: Vec<_> = std::iter::once(replaced).chain(others).collect();
@@ -136,8 +137,10 @@ impl Registry {
 
     /// Ends the session without a blob. What it left in the blob store goes to the trash, and at once where that is easy.
     pub(super) async fn close_session(&self, session: &mut Session) -> Result<()> {
-        let row = session.closed(None);
-        let trash = due::trash(due::after(self.settings.trash_delay), &session.prefix(), None);
+        // Whoever still sends to it has ended then.
+        let at_ms = due::after(self.settings.trash_delay);
+        let row = session.closed(None, at_ms);
+        let trash = due::trash(at_ms, &session.prefix(), None);
         let former = session.clone();
         self.replace_session(session, row, vec![trash]).await?;
         if let Some(tail) = former.tail_key()? {

@@ -387,10 +387,13 @@ async fn equal_content_is_one_object_and_the_other_is_trash() {
 /// The subjects of the due-rows of one kind.
 async fn due_keys(world: &World, kind: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for n in 0..keys::DUE_PARTITIONS {
+    let partitions = [keys::due_partition, keys::collect_partition]
+        .into_iter()
+        .flat_map(|name| (0..keys::DUE_PARTITIONS).map(name));
+    for partition in partitions {
         let page = world
             .meta
-            .range(Space::Blobs, &keys::due_partition(n), "", None, 1000)
+            .range(Space::Blobs, &partition, "", None, 1000)
             .await
             .unwrap();
         found.extend(

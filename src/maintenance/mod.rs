@@ -1,0 +1,19 @@
+//! Work that no request asks for: named workers, each a loop that `app` runs until the member drains.
+//!
+//! - [`Upkeep`] looks at due-rows, so that disk space of what is gone comes back.
+//!
+//! A worker says when something is looked at and by which member; what is then done, and why that is safe, is the
+//! registry's (`registry::upkeep`). So members divide the work only for efficiency: two at one row cost a refused
+//! transaction.
+//!
+//! Absent on purpose: the collection of links and blobs, and tasks: a worker is one future that may be dropped anywhere.
+
+mod share;
+mod upkeep;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    share::Share,
+    upkeep::{Pace, Upkeep},
+};

@@ -1,0 +1,43 @@
+//! Which part of the shared work is this member's.
+
+use std::sync::Arc;
+
+use crate::{
+    ownership::{Liveness, View},
+    placement::{self, HashKey, MemberId},
+    storage::keys,
+};
+
+/// The partitions of due-rows, divided among the live members as repositories are: a member's go to all others when it
+/// dies.
+pub struct Share {
+    view: Arc<dyn View>,
+    hash_key: Option<HashKey>,
+}
+
+impl Share {
+    /// As `view` sees the members. Without a key there are no others.
+    pub fn new(view: Arc<dyn View>, hash_key: Option<HashKey>) -> Self {
+        Self { view, hash_key }
+    }
+
+    /// The numbers of the partitions for which this member is ranked first among those that live.
+    pub(super) fn partitions(&self) -> Vec<u16> {
+        let all = 0..keys::DUE_PARTITIONS;
+        let Some(hash_key) = &self.hash_key else {
+            return all.collect();
+        };
+        let me = self.view.me();
+        // Whatever others think of it, it is alive to itself.
+        let lives = |id: &MemberId, liveness| liveness == Liveness::Live && id != me;
+        let mut members = vec![me.clone()];
+        let others = self.view.members().into_iter();
+        members.extend(
+            others
+                .filter(|other| lives(&other.id, other.liveness))
+                .map(|other| other.id),
+        );
+        all.filter(|n| placement::first(hash_key, &members, &keys::due_partition(*n)) == Some(me))
+            .collect()
+    }
+}

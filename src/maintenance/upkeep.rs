@@ -1,0 +1,210 @@
+//! The worker that looks at due-rows.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
+
+use super::Share;
+use crate::{
+    clock,
+    config::Limits,
+    registry::{DueWork, Registry, RegistryError, Tended},
+    telemetry::Metrics,
+};
+
+/// Rows of one read: about 4 KiB, the unit that strong reads are counted in.
+const PAGE: usize = 25;
+/// Rows whose failure is remembered, so that it is told once.
+const REMEMBERED: usize = 1_000;
+/// The longest pause when there is more to do.
+const BREATH: Duration = Duration::from_secs(1);
+
+/// How much is done how often.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// From round to round, more or less.
+    pub interval: Duration,
+    /// Rows of one partition in one round.
+    pub rows: usize,
+    /// Partitions at work at the same time.
+    pub partitions_at_once: usize,
+}
+
+impl From<&Limits> for Pace {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            interval: limits.upkeep_interval,
+            rows: limits.upkeep_rows,
+            partitions_at_once: limits.upkeep_partitions_at_once,
+        }
+    }
+}
+
+/// Looks at the due-rows of this member's share, round after round. A round reads each partition once, so its cost is that
+/// of the partitions and of what is due, however many repositories there are.
+pub struct Upkeep {
+    registry: Arc<Registry>,
+    share: Share,
+    metrics: Arc<Metrics>,
+    pace: Pace,
+    // Where a partition that had more than one round's rows is carried on: rows that fail are never in the way of others.
+    reached: HashMap<u16, String>,
+    // Rows whose failure was told.
+    told: HashSet<String>,
+    reads: Reads,
+}
+
+/// Whether due-rows could be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    Succeed,
+    Fail,
+}
+
+/// What came of one partition in one round.
+struct Visit {
+    n: u16,
+    /// The last row that was looked at, if there are more.
+    reached: Option<String>,
+    /// The oldest due time of all rows that were looked at, in milliseconds since the Unix epoch.
+    oldest_ms: Option<u64>,
+    failed: Vec<(DueWork, RegistryError)>,
+    unread: Option<RegistryError>,
+}
+
+impl Upkeep {
+    /// Not at work yet.
+    pub fn new(registry: Arc<Registry>, share: Share, metrics: Arc<Metrics>, pace: Pace) -> Self {
+        Self {
+            registry,
+            share,
+            metrics,
+            pace,
+            reached: HashMap::new(),
+            told: HashSet::new(),
+            reads: Reads::Succeed,
+        }
+    }
+
+    /// Works until `end` is cancelled, then stops where it stands. `now_ms` is the time since the Unix epoch.
+    pub async fn run(mut self, end: CancellationToken, now_ms: impl Fn() -> u64 + Send + Sync) {
+        let work = async {
+            let mut pause = clock::part_of(self.pace.interval);
+            loop {
+                tokio::time::sleep(pause).await;
+                self.round(&now_ms).await;
+                pause = match self.reached.is_empty() {
+                    true => self.pace.interval / 2 + clock::part_of(self.pace.interval),
+                    false => clock::part_of(BREATH.min(self.pace.interval)),
+                };
+            }
+        };
+        let _: Option<()> = end.run_until_cancelled(work).await;
+    }
+
+    /// Visits every partition of the share once.
+    pub(super) async fn round(&mut self, now_ms: impl Fn() -> u64 + Send + Sync) {
+        let mine = self.share.partitions();
+        let visits: Vec<Visit> = {
+            let (this, now_ms) = (&*self, &now_ms);
+            let visits = mine.into_iter().map(|n| this.visit(n, now_ms));
+            stream::iter(visits)
+                .buffer_unordered(this.pace.partitions_at_once.max(1))
+                .collect()
+                .await
+        };
+        let oldest_ms = visits.iter().filter_map(|visit| visit.oldest_ms).min();
+        let overdue = oldest_ms.map_or(0, |oldest_ms| now_ms().saturating_sub(oldest_ms));
+        self.metrics.upkeep_overdue(Duration::from_millis(overdue));
+        // Those of partitions that are another member's now are forgotten.
+        self.reached.clear();
+        let mut unread = None;
+        for visit in visits {
+            self.reached
+                .extend(visit.reached.map(|reached| (visit.n, reached)));
+            for (work, error) in visit.failed {
+                self.tell(&work, &error);
+            }
+            unread = unread.or(visit.unread);
+        }
+        self.tell_of_reads(unread);
+    }
+
+    async fn visit(&self, n: u16, now_ms: &(impl Fn() -> u64 + Send + Sync)) -> Visit {
+        let mut visit = Visit {
+            n,
+            reached: self.reached.get(&n).cloned(),
+            oldest_ms: None,
+            failed: Vec::new(),
+            unread: None,
+        };
+        let mut left = self.pace.rows.max(1);
+        loop {
+            let (after, limit) = (visit.reached.as_deref(), PAGE.min(left));
+            let page = match self.registry.due_work(n, after, limit, now_ms()).await {
+                Ok(page) => page,
+                Err(error) => {
+                    visit.unread = Some(error);
+                    return visit;
+                }
+            };
+            left -= page.work.len().min(left);
+            visit.reached = page
+                .work
+                .last()
+                .filter(|_| page.more)
+                .map(|last| last.name().to_owned());
+            for work in page.work {
+                visit.oldest_ms = visit.oldest_ms.into_iter().chain([work.due_ms()]).min();
+                let tended = self.registry.tend(&work, now_ms()).await;
+                self.metrics.upkeep_row(work.kind(), outcome(&tended));
+                if let Err(error) = tended {
+                    visit.failed.push((work, error));
+                }
+            }
+            if visit.reached.is_none() || left == 0 {
+                return visit;
+            }
+        }
+    }
+
+    /// Tells of a row's failure the first time. It is tried again in each round.
+    fn tell(&mut self, work: &DueWork, error: &RegistryError) {
+        if self.told.len() >= REMEMBERED {
+            self.told.clear();
+        }
+        if self.told.insert(work.name().to_owned()) {
+            tracing::warn!(row = work.name(), ?error, "upkeep failed; it is tried again");
+        } else {
+            tracing::debug!(row = work.name(), ?error, "upkeep failed again");
+        }
+    }
+
+    /// Tells when rows can't be read any more.
+    fn tell_of_reads(&mut self, unread: Option<RegistryError>) {
+        let reads = match unread {
+            None => Reads::Succeed,
+            Some(_) => Reads::Fail,
+        };
+        if let (Some(error), Reads::Succeed) = (unread, self.reads) {
+            tracing::warn!(?error, "upkeep can't read what is due; it tries again");
+        }
+        self.reads = reads;
+    }
+}
+
+/// As a metric's label.
+fn outcome(tended: &Result<Tended, RegistryError>) -> &'static str {
+    match tended {
+        Ok(Tended::Done) => "done",
+        Ok(Tended::Later) => "later",
+        Ok(Tended::Outrun) => "outrun",
+        Ok(Tended::NotOurs) => "not_ours",
+        Err(_) => "failed",
+    }
+}

@@ -1,0 +1,125 @@
+//! The end of a manifest that was deleted: what it references, its row, its object.
+
+use tokio::time::Instant;
+
+use super::super::{
+    Registry, Result,
+    commit::{Change, Current, HeldBy, Plan},
+    due, row,
+};
+use crate::{
+    clock,
+    oci::{Digest, Manifest, RepoName},
+    storage::{Expect, Key, Op, keys, rows, rows::manifest::Body},
+};
+
+/// How many references go in one transaction.
+const REFERENCES_AT_ONCE: usize = 90;
+
+/// A deleted manifest on its way out. One that references much takes several changes, the last of which removes its row.
+struct CollectManifest<'a> {
+    registry: &'a Registry,
+    repository: &'a RepoName,
+    digest: &'a Digest,
+    /// A manifest that was deleted later than a grace before this is left.
+    ripe_ms: u64,
+}
+
+/// How far [`CollectManifest`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Collected {
+    /// There are more references.
+    SomeReferences,
+    /// The manifest is gone, or lives.
+    Whole,
+    /// It isn't to be looked at before this time.
+    TooEarly(u64),
+}
+
+impl Registry {
+    /// Removes what is left of a deleted manifest. Gives the time to come back at if it wasn't deleted long enough ago.
+    pub(in crate::registry) async fn collect_deleted(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        ripe_ms: u64,
+    ) -> Result<Option<u64>> {
+        loop {
+            let change = CollectManifest {
+                registry: self,
+                repository,
+                digest,
+                ripe_ms,
+            };
+            let deadline = Instant::now() + self.settings.commit_within;
+            match self.commit(repository, deadline, change).await? {
+                Collected::SomeReferences => {}
+                Collected::Whole => return Ok(None),
+                Collected::TooEarly(at_ms) => return Ok(Some(at_ms)),
+            }
+        }
+    }
+}
+
+impl Change for CollectManifest<'_> {
+    type Outcome = Collected;
+
+    const HELD_BY: HeldBy = HeldBy::Holder;
+
+    async fn plan(&mut self, current: &Current) -> Result<Plan<Collected>> {
+        let key = keys::manifest(self.repository, self.digest);
+        let Some(found) = self.registry.meta.get(&key).await? else {
+            return Ok(Plan::Done(Collected::Whole));
+        };
+        let manifest: rows::Manifest = row::read_to_rewrite(&found)?;
+        if manifest.deleted_ms == 0 {
+            return Ok(Plan::Done(Collected::Whole));
+        }
+        let grace = u64::try_from(self.registry.settings.link_grace.as_millis()).unwrap_or(u64::MAX);
+        let at_ms = manifest.deleted_ms.saturating_add(grace);
+        if at_ms > self.ripe_ms {
+            // It was pushed and deleted again since.
+            return Ok(Plan::Done(Collected::TooEarly(at_ms)));
+        }
+        let object = match &manifest.body {
+            Some(Body::ObjectKey(key)) => Some(key.clone()),
+            Some(Body::Inline(_)) | None => None,
+        };
+        let mut left = self.references(manifest).await?;
+        let more = left.split_off(left.len().min(REFERENCES_AT_ONCE));
+        let mut ops: Vec<Op> = left.into_iter().map(|key| key.delete(Expect::Any)).collect();
+        let outcome = if more.is_empty() {
+            ops.push(key.delete(Expect::Version(found.version)));
+            ops.extend(object.map(|object| due::trash(clock::now_ms(), &object, None)));
+            Collected::Whole
+        } else {
+            Collected::SomeReferences
+        };
+        Ok(Plan::Apply {
+            ops,
+            manifests: current.manifests(),
+            outcome,
+        })
+    }
+}
+
+impl CollectManifest<'_> {
+    /// The rows that say what it references, those that are left.
+    async fn references(&self, manifest: rows::Manifest) -> Result<Vec<Key>> {
+        let media_type = row::media_type(&manifest.media_type)?;
+        let document = self.registry.document(manifest).await?;
+        let Manifest {
+            blobs,
+            optional_blobs,
+            children,
+            ..
+        } = Manifest::parse(Some(&media_type), &document)?;
+        let referenced = blobs.into_iter().chain(optional_blobs).chain(children);
+        let keys: Vec<_> = referenced
+            .map(|to| keys::reference(self.repository, &to.digest, self.digest))
+            .collect();
+        let found = self.registry.get_all(&keys).await?;
+        let left = keys.into_iter().zip(found).filter(|(_, row)| row.is_some());
+        Ok(left.map(|(key, _)| key).collect())
+    }
+}

@@ -1,0 +1,221 @@
+//! What has to be done when a due-row's time has come, so that what nobody needs gives its space back.
+//!
+//! - A row says where to look, never what to do: that is decided by what is there. So any member may do any row, twice
+//!   or at the same time as another, and a crash between any two steps leaves a row that is looked at again.
+//! - Each step is fenced by the version of the row that it takes away, and the due-row goes last, or in the same
+//!   transaction.
+//! - Clocks only say when to look. A row is looked at when it has been due for [`Settings::clock_margin`], and what it is
+//!   about when that has; a member whose clock is further ahead than that ends sessions and makes others write again,
+//!   and can't take away what a row names.
+//!
+//! Absent on purpose: links and digests, which a collector will look at; and who looks when (`maintenance`).
+//!
+//! [`Settings::clock_margin`]: super::Settings::clock_margin
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use super::{Registry, RegistryError, Result, due, row};
+use crate::{
+    oci::{RepoName, UploadId},
+    storage::{Expect, Key, Op, Outcome, Row, Space, Version, keys, rows, rows::DueKind},
+};
+
+/// A due-row that was read: something to look at.
+#[derive(Clone, Debug)]
+pub struct DueWork {
+    key: Key,
+    row: Row,
+    due_ms: u64,
+}
+
+impl DueWork {
+    /// The name of the row among those of its partition.
+    pub fn name(&self) -> &str {
+        &self.key.sort
+    }
+
+    /// When it was to be looked at, in milliseconds since the Unix epoch.
+    pub fn due_ms(&self) -> u64 {
+        self.due_ms
+    }
+
+    /// What it is about, in one word.
+    pub fn kind(&self) -> &'static str {
+        let due: Result<rows::Due> = row::read(&self.row);
+        keys::due_kind(due.map_or(DueKind::Unspecified, |due| due.kind()))
+    }
+}
+
+/// A piece of one partition of due-rows.
+#[derive(Clone, Debug, Default)]
+pub struct DuePage {
+    /// In the order of their times.
+    pub work: Vec<DueWork>,
+    /// There may be more that are due: ask again after the last.
+    pub more: bool,
+}
+
+/// What became of a due-row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tended {
+    /// There is nothing to do any more, and no row.
+    Done,
+    /// It is to be looked at again later.
+    Later,
+    /// Another member came first.
+    Outrun,
+    /// It is for a newer release.
+    NotOurs,
+}
+
+/// What has to become of a due-row.
+pub(super) enum Next {
+    /// It goes, together with these.
+    Over(Vec<Op>),
+    /// It is replaced by this one, at that time.
+    Again { at_ms: u64, due: rows::Due },
+}
+
+impl Registry {
+    /// Rows of a partition (the `n`-th of [`keys::DUE_PARTITIONS`]) whose time has come at `now_ms`, at most `limit` (1 to
+    /// 1,000) of them, after the one of that name: one read.
+    pub async fn due_work(&self, n: u16, after: Option<&str>, limit: usize, now_ms: u64) -> Result<DuePage> {
+        let (partition, ripe_ms) = (keys::due_partition(n), self.ripe(now_ms));
+        let page = self
+            .meta
+            .range(Space::Blobs, &partition, "", after, limit)
+            .await?;
+        let mut found = DuePage {
+            work: Vec::new(),
+            more: page.more,
+        };
+        for entry in page.entries {
+            // A name that isn't one sorts somewhere; it is reported when it is looked at.
+            let due_ms = keys::due_parts(&entry.sort).map_or(0, |(due_ms, _)| due_ms);
+            if due_ms > ripe_ms {
+                found.more = false;
+                break;
+            }
+            found.work.push(DueWork {
+                key: keys::due_listed(n, entry.sort),
+                row: entry.row,
+                due_ms,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Looks at what a due-row is about, does what there is to do, and takes the row away or moves it. An error leaves the
+    /// row, for another time.
+    pub async fn tend(&self, work: &DueWork, now_ms: u64) -> Result<Tended> {
+        let due: rows::Due = match row::read_to_rewrite(&work.row) {
+            Ok(due) => due,
+            Err(RegistryError::NewerSchema { .. }) => return Ok(Tended::NotOurs),
+            Err(error) => return Err(error),
+        };
+        match self.next(due, now_ms).await {
+            Ok(Some(next)) => self.settle(work, next).await,
+            Ok(None) | Err(RegistryError::NewerSchema { .. }) => Ok(Tended::NotOurs),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Does what there is to do before the due-row can go. Nothing comes of what other workers are to look at.
+    async fn next(&self, due: rows::Due, now_ms: u64) -> Result<Option<Next>> {
+        let ripe_ms = self.ripe(now_ms);
+        let next = match due.kind() {
+            DueKind::Session => self.end_session(due, ripe_ms).await?,
+            DueKind::Trash => self.empty_trash(due, now_ms).await?,
+            DueKind::Tombstone => self.forget_repository(due, ripe_ms).await?,
+            // Without the row the manifest's transaction can't commit any more.
+            DueKind::ManifestBody => Next::Over(vec![due::trash(now_ms, &due.key, None)]),
+            DueKind::Manifest => self.collect_manifest(due, ripe_ms).await?,
+            DueKind::Link | DueKind::Digest | DueKind::Unspecified => return Ok(None),
+        };
+        Ok(Some(next))
+    }
+
+    /// Takes the due-row away, if nobody else did.
+    async fn settle(&self, work: &DueWork, next: Next) -> Result<Tended> {
+        let corrupt = || row::corrupt("read a due-row's key", "malformed");
+        let (_, subject) = keys::due_parts(&work.key.sort).ok_or_else(corrupt)?;
+        let mut ops = vec![work.key.clone().delete(Expect::Version(work.row.version))];
+        let tended = match next {
+            Next::Over(others) => {
+                ops.extend(others);
+                Tended::Done
+            }
+            Next::Again { at_ms, due } => {
+                ops.push(due::put(at_ms, subject, due));
+                Tended::Later
+            }
+        };
+        match self.meta.transact(Version::random(), &ops).await? {
+            Outcome::Committed => Ok(tended),
+            Outcome::Refused { .. } => Ok(Tended::Outrun),
+            Outcome::Unknown => Err(RegistryError::OutcomeUnknown),
+        }
+    }
+
+    /// What was due before this time is due by everybody's clock.
+    fn ripe(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(millis(self.settings.clock_margin))
+    }
+
+    /// An upload session that may have expired, or is over.
+    async fn end_session(&self, due: rows::Due, ripe_ms: u64) -> Result<Next> {
+        let corrupt = |error| row::corrupt("read an upload's id in a due-row", error);
+        let id = UploadId::parse(&due.key).map_err(corrupt)?;
+        self.end_upload(&id, ripe_ms, due).await
+    }
+
+    /// Objects that no row names (rule G4).
+    async fn empty_trash(&self, due: rows::Due, now_ms: u64) -> Result<Next> {
+        let kept: Result<Vec<_>> = due.keep.iter().map(|key| row::object_key(key)).collect();
+        self.blobs.sweep(&due.key, &kept?).await?;
+        if due.passes > 0 {
+            return Ok(Next::Over(Vec::new()));
+        }
+        let at_ms = now_ms.saturating_add(millis(self.settings.trash_again));
+        Ok(Next::Again {
+            at_ms,
+            due: rows::Due { passes: 1, ..due },
+        })
+    }
+
+    /// The row of a repository that has no manifest.
+    async fn forget_repository(&self, due: rows::Due, ripe_ms: u64) -> Result<Next> {
+        let key = keys::repository(&repository_of(&due)?);
+        let Some(found) = self.meta.get(&key).await? else {
+            return Ok(Next::Over(Vec::new()));
+        };
+        let row: rows::Repository = row::read_to_rewrite(&found)?;
+        Ok(match row {
+            rows::Repository { manifests: 1.., .. } => Next::Over(Vec::new()),
+            rows::Repository { ends_ms, .. } if ends_ms > ripe_ms => Next::Again { at_ms: ends_ms, due },
+            // Still that tombstone, or the transaction is refused.
+            _ => Next::Over(vec![key.delete(Expect::Version(found.version))]),
+        })
+    }
+
+    /// A deleted manifest: its references, its row and its object.
+    async fn collect_manifest(&self, due: rows::Due, ripe_ms: u64) -> Result<Next> {
+        let (repository, digest) = (repository_of(&due)?, row::digest(&due.key)?);
+        match self.collect_deleted(&repository, &digest, ripe_ms).await? {
+            None => Ok(Next::Over(Vec::new())),
+            Some(at_ms) => Ok(Next::Again { at_ms, due }),
+        }
+    }
+}
+
+fn repository_of(due: &rows::Due) -> Result<RepoName> {
+    RepoName::parse(&due.repository)
+        .map_err(|error| row::corrupt("read a repository's name in a due-row", error))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
