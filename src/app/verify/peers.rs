@@ -173,7 +173,10 @@ fn advice(subject: &str, member: &MemberId, address: SocketAddr, error: &ProbeEr
             "{address}: {error}; let members reach each other's mesh port, {}",
             address.port()
         ),
-        ProbeError::Certificate(rustls::CertificateError::UnknownIssuer) => format!(
+        // The latter of an authority of the same name.
+        ProbeError::Certificate(
+            rustls::CertificateError::UnknownIssuer | rustls::CertificateError::BadSignature,
+        ) => format!(
             "the certificate at {address} isn't of cluster.tls.cacert: have both issued by one authority, or correct \
              cluster.tls.cacert on either"
         ),

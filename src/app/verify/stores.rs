@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::{Finding, chain, within};
 use crate::{
     config::{DynamoConfig, Limits, S3Config},
-    storage::{DynamoMeta, ExaminedTable, S3Blobs, S3OpenError, TableState},
+    storage::{DynamoMeta, ExaminedTable, S3Blobs, S3OpenError, TableState, TablesError},
 };
 
 pub(super) async fn look(blobs: &S3Config, meta: &DynamoConfig, limits: &Limits) -> Vec<Finding> {
@@ -47,6 +47,18 @@ async fn look_at_bucket(subject: &str, config: &S3Config, limits: &Limits) -> Ve
 /// Each table by itself, and then what may be done with them.
 async fn look_at_tables(config: &DynamoConfig, limits: &Limits) -> Vec<Finding> {
     let tables = DynamoMeta::examine(config, limits).await;
+    // What keeps us from all of them is said once.
+    if let Some(first) = tables.first()
+        && tables
+            .iter()
+            .all(|table| matches!(table.state, Err(TablesError::Describe { .. })))
+        && let Err(error) = &first.state
+    {
+        return vec![Finding::fail(
+            "tables",
+            format!("none can be looked at: {}", chain(error)),
+        )];
+    }
     let mut findings = Vec::new();
     let mut missing = Vec::new();
     let mut usable = Vec::new();

@@ -142,6 +142,12 @@ impl Run {
         self.names.members[self.home].as_str() != self.client.door.to_string()
     }
 
+    /// Whether this run talks to a member itself: a balancer's connections are its own business.
+    pub(crate) fn is_at_a_member(&self) -> bool {
+        let door = self.client.door.to_string();
+        self.names.members.iter().any(|member| member.as_str() == door)
+    }
+
     /// The same way in, without a record.
     pub(crate) fn quietly(&self) -> Self {
         Self {

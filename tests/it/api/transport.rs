@@ -91,9 +91,8 @@ async fn a_refusal_is_read_although_most_of_the_body_was_not(run: Run) -> Outcom
         raw.write(&vec![0; 500_000]).await.unwrap();
         let answer = raw.answer().await.expect("an answer, not a reset");
         assert_eq!(answer.status, 400);
-        assert_eq!(
-            answer.header("connection"),
-            Some("close"),
+        assert!(
+            answer.header("connection") == Some("close") || !run.is_at_a_member(),
             "the next request would meet the rest of the body"
         );
         let body: usize = answer
@@ -103,7 +102,7 @@ async fn a_refusal_is_read_although_most_of_the_body_was_not(run: Run) -> Outcom
             .unwrap();
         assert_eq!(raw.body(body).await.len(), body);
         assert!(
-            raw.ends_cleanly().await || length > 1_000_000,
+            !run.is_at_a_member() || raw.ends_cleanly().await || length > 1_000_000,
             "not reset while all that was sent could be read"
         );
     }

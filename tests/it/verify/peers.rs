@@ -111,7 +111,7 @@ async fn a_mesh_port_that_nobody_listens_at_is_a_warning() {
     // And the stores, at the same time.
     said.is_bad()
         .has("FAIL  bucket verify", &["127.0.0.1:1"])
-        .has("FAIL  table v-1", &["cacheTablename", "endpoint"]);
+        .has("FAIL  tables", &["v-1", "cacheTablename", "endpoint"]);
 }
 
 #[tokio::test]
