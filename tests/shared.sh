@@ -47,7 +47,7 @@ part_slow() {
     ask -X PUT -H 'Expect:' -H 'Content-Type: application/octet-stream' -T "$content" \
     "https://${members[1]}$location?digest=$digest"
   rm "$content"
-  slow_digest=$digest slow_begin=$SECONDS
+  slow_digest=$digest
   process_start "$logs/slow.log" slow_pull
   slow_pid=$started_pid
 }
@@ -63,7 +63,7 @@ slow_end() {
   process_forget "$slow_pid"
   equal "the slow pull through ${members[0]} ended well" 0 "$status"
   read -r digest _ <"$logs/slow.log"
-  equal "all of it came as it was pushed$(took "$slow_begin")" "$slow_digest" "sha256:$digest"
+  equal "all of it came as it was pushed" "$slow_digest" "sha256:$digest"
 }
 
 # Each test of the API is a check here: it said the same in all ways.
