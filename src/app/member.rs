@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{MemberSpec, MeshSpec, StartError, Stores};
+use super::{Host, MemberSpec, MeshSpec, StartError, Stores};
 use crate::{
     admission::Service,
     auth::Gate,
@@ -51,7 +51,7 @@ struct MeshParts {
     meta: Arc<dyn MetaStore>,
     local: Service,
     metrics: Arc<Metrics>,
-    drain: Drain,
+    host: Host,
 }
 
 /// A member that runs.
@@ -68,6 +68,14 @@ impl App {
     /// # Errors
     /// [`StartError`]: everything that can be wrong with the specification is found here.
     pub async fn bind(spec: MemberSpec, stores: Stores) -> Result<Self, StartError> {
+        Self::bind_on(Host::default(), spec, stores).await
+    }
+
+    /// As [`bind`](Self::bind), elsewhere than on this machine.
+    ///
+    /// # Errors
+    /// [`StartError`], as `bind`.
+    pub async fn bind_on(host: Host, spec: MemberSpec, stores: Stores) -> Result<Self, StartError> {
         let MemberSpec {
             id,
             public,
@@ -77,7 +85,7 @@ impl App {
             rate_limits,
             limits,
         } = spec;
-        let drain = Drain::new();
+        let drain = host.drain.clone();
         let metrics = Arc::new(Metrics::new());
         let probes = Probes::new(id.clone(), drain.clone(), stores.clone(), metrics.clone());
 
@@ -101,7 +109,7 @@ impl App {
                     meta: stores.meta,
                     local,
                     metrics: metrics.clone(),
-                    drain: drain.clone(),
+                    host: host.clone(),
                 };
                 let door = MeshDoor::bind(spec, parts, &limits).await?;
                 (door.mesh.router(), Some(door))
@@ -109,7 +117,8 @@ impl App {
         };
 
         let tls = public_tls.map(ServerTls::load).transpose()?;
-        let public = Listener::bind("public", public, tls, public_settings(&limits)).await?;
+        let settings = public_settings(&limits);
+        let public = Listener::bind_on(&*host.network, "public", public, tls, settings).await?;
         let front = http::front(FrontParts {
             me: id.clone(),
             gate: gate.clone(),
@@ -223,7 +232,7 @@ impl MeshDoor {
             meta,
             local,
             metrics,
-            drain,
+            host: Host { network, drain },
         } = parts;
         let files = CertificateFiles {
             certificate: tls.cert,
@@ -242,11 +251,12 @@ impl MeshDoor {
         })?;
         let settings = MeshSettings::from(limits);
         let owners = Owners::new(view.clone(), hash_key, meta, Hints::new(limits.holder_hints));
-        let peers = Peers::new(view, dial, metrics.clone(), settings, drain.clone());
+        let peers = Peers::new(view, dial, metrics.clone(), settings, drain.clone()).over(network.clone());
         let mesh = Mesh::new(Arc::new(owners), Arc::new(peers), local, metrics, settings);
         let mesh = Arc::new(mesh);
         let (server, readiness) = MeshServer::new(mesh.clone(), tls.operators, drain).await?;
-        let listener = Listener::bind("mesh", listen, Some(answer), MeshSettings::listener(limits)).await?;
+        let settings = MeshSettings::listener(limits);
+        let listener = Listener::bind_on(&*network, "mesh", listen, Some(answer), settings).await?;
         Ok(Self {
             mesh,
             server,

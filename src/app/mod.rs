@@ -22,7 +22,7 @@ pub use self::{
     embedded::Embedded,
     member::{App, Running},
     serve::serve,
-    spec::{MemberSpec, MeshSpec},
+    spec::{Host, MemberSpec, MeshSpec},
     verify::{Finding, Findings, Verdict, verify},
 };
 pub use crate::registry::Stores;

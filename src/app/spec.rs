@@ -1,11 +1,11 @@
 //! What a member is built from, apart from its stores.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use crate::{
     auth::GateSpec,
     config::{Limits, MeshTls, RateLimits, Storage, Timeouts},
-    net::{CertificateFiles, ClientCertificates, ServerSpec, TlsVersions},
+    net::{CertificateFiles, ClientCertificates, Drain, Network, ServerSpec, Tcp, TlsVersions},
     placement::{HashKey, MemberId},
 };
 
@@ -26,6 +26,24 @@ pub struct MemberSpec {
     pub rate_limits: RateLimits,
     /// Every bound.
     pub limits: Limits,
+}
+
+/// Where a member runs. By default that is this machine.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// What it listens and dials on.
+    pub network: Arc<dyn Network>,
+    /// What its tasks run on; of this member alone.
+    pub drain: Drain,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            network: Arc::new(Tcp),
+            drain: Drain::new(),
+        }
+    }
 }
 
 /// A mesh, as one of its members needs to know it.

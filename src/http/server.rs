@@ -150,6 +150,7 @@ impl Server {
         tokio::pin!(newcomer);
         let ended = loop {
             tokio::select! {
+                biased;
                 ended = serving.as_mut() => break ended,
                 in_time = began.as_mut(), if !has_begun => match in_time {
                     true => {

@@ -71,6 +71,7 @@ impl Ingress {
         self.drain.spawn("replay", async move {
             let gone = answers.sender.clone();
             tokio::select! {
+                biased;
                 // The front gave the stream up: so does the local service.
                 () = gone.closed() => {}
                 () = ingress.serve(&names, request.into_body(), answers) => {}

@@ -332,6 +332,7 @@ impl Stream {
             Fault::Late
         };
         tokio::select! {
+            biased;
             head = head => head,
             fault = late => Err(fault),
         }

@@ -24,10 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use rustls::pki_types::ServerName;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::{
@@ -36,7 +33,7 @@ use super::{
     wire::{MAX_PIECE, Writer},
 };
 use crate::{
-    net::{Buffered, ClientTls, Drain, Io},
+    net::{Buffered, ClientTls, Drain, Io, Network, Tcp},
     ownership::{Liveness, View},
     placement::MemberId,
     telemetry::Metrics,
@@ -89,6 +86,7 @@ pub struct Peers {
     metrics: Arc<Metrics>,
     settings: MeshSettings,
     drain: Drain,
+    network: Arc<dyn Network>,
     peers: Mutex<HashMap<MemberId, Arc<Peer>>>,
 }
 
@@ -165,8 +163,16 @@ impl Peers {
             metrics,
             settings,
             drain,
+            network: Arc::new(Tcp),
             peers: Mutex::default(),
         }
+    }
+
+    /// Dials on another network.
+    #[must_use]
+    pub fn over(mut self, network: Arc<dyn Network>) -> Self {
+        self.network = network;
+        self
     }
 
     /// Whether nothing is known against reaching `member`.
@@ -302,6 +308,7 @@ impl Peers {
             .spawn(format!("mesh connection to {}", peer.id), async move {
                 let mut connection = std::pin::pin!(connection);
                 let ended = tokio::select! {
+                    biased;
                     ended = connection.as_mut() => ended,
                     () = drain.begun() => {
                         pool.connections.lock().clear();
@@ -333,8 +340,7 @@ impl Peers {
         let members = self.view.members();
         let known = members.into_iter().find(|known| known.id == *member);
         let known = known.ok_or_else(|| io::Error::other(NO_MEMBER))?;
-        let stream = TcpStream::connect(&known.mesh_address).await?;
-        stream.set_nodelay(true)?;
+        let stream = self.network.dial(&known.mesh_address).await?;
         let stream = Buffered::new(stream, self.settings.io);
         // The certificate must be for the name in the list of members, wherever that name led.
         let name = ServerName::try_from(member.host().to_owned()).map_err(io::Error::other)?;
@@ -399,7 +405,7 @@ impl Connection {
 pub(super) fn jittered(pause: Duration) -> Duration {
     let mut random = [0; 1];
     // Without random numbers there is no jitter.
-    let _ = getrandom::fill(&mut random);
+    let _ = crate::entropy::fill(&mut random);
     pause.mul_f64(0.5 + f64::from(random[0]) / 256.0)
 }
 

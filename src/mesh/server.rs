@@ -133,6 +133,7 @@ async fn serve_connection(door: Arc<Door>, drain: Drain, connection: Connection)
     let service = hyper::service::service_fn(move |request| door.clone().call(names.clone(), request));
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
         () = drain.begun() => {
             // What is in flight ends; nothing new begins.

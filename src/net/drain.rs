@@ -13,6 +13,11 @@ use std::{
     },
     time::Duration,
 };
+#[cfg(debug_assertions)]
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -34,6 +39,16 @@ struct Shared {
     next: AtomicU64,
     // The named ones among the tasks.
     running: Mutex<BTreeMap<u64, Cow<'static, str>>>,
+    #[cfg(debug_assertions)]
+    turnstile: Option<Arc<dyn Turnstile>>,
+}
+
+/// What a simulation puts between a member's tasks and the runtime, to stop the member for a while, or to give it a clock
+/// of its own. Only with debug assertions, so in no release.
+#[cfg(debug_assertions)]
+pub trait Turnstile: fmt::Debug + Send + Sync + 'static {
+    /// Polls the task, or doesn't, and wakes it later.
+    fn poll(&self, task: Pin<&mut (dyn Future<Output = ()> + Send)>, cx: &mut Context<'_>) -> Poll<()>;
 }
 
 /// Tasks of one name that had not ended when the wait was over.
@@ -58,6 +73,19 @@ impl Drain {
         Self::default()
     }
 
+    /// Nothing runs yet; what will be passes `turnstile` each time it is polled.
+    #[cfg(debug_assertions)]
+    #[must_use]
+    pub fn behind(turnstile: Arc<dyn Turnstile>) -> Self {
+        let shared = Shared {
+            turnstile: Some(turnstile),
+            ..Shared::default()
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
     /// Runs `work` as a task that shutdown waits for, and reports as `name` if it has to be cut. When it is cut its
     /// future is dropped where it stands.
     pub fn spawn<F>(&self, name: impl Into<Cow<'static, str>>, work: F) -> JoinHandle<()>
@@ -78,6 +106,18 @@ impl Drain {
 
     /// As [`spawn`](Self::spawn), for the many small tasks (one a stream) whose connection already has a name.
     pub fn track<F>(&self, work: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        #[cfg(debug_assertions)]
+        if let Some(turnstile) = self.shared.turnstile.clone() {
+            let mut work = Box::pin(work);
+            return self.run(std::future::poll_fn(move |cx| turnstile.poll(work.as_mut(), cx)));
+        }
+        self.run(work)
+    }
+
+    fn run<F>(&self, work: F) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,
     {

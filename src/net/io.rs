@@ -21,13 +21,12 @@ use bytes::{Buf as _, BytesMut};
 use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Sleep, sleep},
 };
 use tokio_rustls::{client, server};
 use tokio_util::io::poll_read_buf;
 
-use super::Patience;
+use super::{Patience, Stream};
 
 /// Size of the first read of a connection.
 const SMALLEST_READ: usize = 16 * 1024;
@@ -63,10 +62,10 @@ impl Linger {
     };
 }
 
-/// A TCP stream with a read buffer that takes no memory while nothing arrives.
+/// A network's stream with a read buffer that takes no memory while nothing arrives.
 #[derive(Debug)]
 pub struct Buffered {
-    inner: TcpStream,
+    inner: Box<dyn Stream>,
     settings: IoSettings,
     buffer: BytesMut,
     next_read: usize,
@@ -85,7 +84,7 @@ struct Lingering {
 impl Buffered {
     /// Wraps a connected stream.
     #[must_use]
-    pub fn new(inner: TcpStream, settings: IoSettings) -> Self {
+    pub fn new(inner: Box<dyn Stream>, settings: IoSettings) -> Self {
         Self {
             inner,
             settings,
@@ -310,7 +309,7 @@ impl AsyncWrite for Io {
 mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
+        net::{TcpListener, TcpStream},
     };
 
     use super::*;
@@ -329,7 +328,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (far, _) = listener.accept().await.unwrap();
-        (near, Buffered::new(far, settings))
+        (near, Buffered::new(Box::new(far), settings))
     }
 
     #[tokio::test]

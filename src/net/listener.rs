@@ -12,14 +12,13 @@ use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 use futures_util::FutureExt as _;
 use rustls::pki_types::CertificateDer;
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Buffered, Drain, Io, IoSettings, ServerTls,
+    Accepting, Buffered, Drain, Io, IoSettings, Network, ServerTls, Stream, Tcp,
     clients::{Clients, Counted},
 };
 
@@ -41,7 +40,7 @@ pub struct ListenerSettings {
 pub struct Listener {
     // For logs: "public", "mesh".
     name: &'static str,
-    socket: TcpListener,
+    socket: Box<dyn Accepting>,
     address: SocketAddr,
     tls: Option<ServerTls>,
     settings: ListenerSettings,
@@ -120,6 +119,20 @@ impl Listener {
         tls: Option<ServerTls>,
         settings: ListenerSettings,
     ) -> Result<Self, BindError> {
+        Self::bind_on(&Tcp, name, address, tls, settings).await
+    }
+
+    /// As [`bind`](Self::bind), on another network.
+    ///
+    /// # Errors
+    /// [`BindError`] with the reason.
+    pub async fn bind_on(
+        network: &dyn Network,
+        name: &'static str,
+        address: SocketAddr,
+        tls: Option<ServerTls>,
+        settings: ListenerSettings,
+    ) -> Result<Self, BindError> {
         let error = |source: io::Error| {
             let fault = match source.kind() {
                 io::ErrorKind::AddrInUse => BindFault::InUse,
@@ -133,9 +146,9 @@ impl Listener {
                 source,
             }
         };
-        let socket = TcpListener::bind(address).await.map_err(error)?;
+        let socket = network.listen(address).await.map_err(error)?;
         // Port 0 has become a real one.
-        let address = socket.local_addr().map_err(error)?;
+        let address = socket.address().map_err(error)?;
         Ok(Self {
             name,
             socket,
@@ -189,7 +202,7 @@ impl Listener {
         &self,
         slots: &Arc<Semaphore>,
         clients: &Clients,
-    ) -> Option<(TcpStream, SocketAddr, Slot)> {
+    ) -> Option<(Box<dyn Stream>, SocketAddr, Slot)> {
         if slots.available_permits() == 0 {
             let bound = self.settings.connections;
             tracing::warn!(
@@ -228,13 +241,12 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn handshake(
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     address: SocketAddr,
     tls: Option<ServerTls>,
     settings: ListenerSettings,
     slot: Slot,
 ) -> io::Result<Connection> {
-    stream.set_nodelay(true)?;
     let stream = Buffered::new(stream, settings.io);
     let io = match tls {
         None => Io::Plain(stream),
@@ -262,7 +274,10 @@ async fn handshake(
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
     use tokio_rustls::TlsConnector;
 
     use super::*;

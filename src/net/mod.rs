@@ -8,6 +8,7 @@ mod clients;
 mod drain;
 mod io;
 mod listener;
+mod network;
 mod permits;
 mod stall;
 mod tls;
@@ -15,11 +16,14 @@ mod tls;
 #[cfg(test)]
 pub(crate) mod test_certificates;
 
+#[cfg(debug_assertions)]
+pub use self::drain::Turnstile;
 pub use self::{
     clients::client_network,
     drain::{Drain, Remaining, TrackedExecutor},
     io::{Buffered, Io, IoSettings, Linger},
     listener::{BindError, BindFault, Connection, Listener, ListenerSettings, PeerInfo, Slot},
+    network::{Accepting, Network, Stream, Tcp, contract},
     permits::{Held, hold},
     stall::{Patience, Stalling, abort_when_stalled},
     tls::{

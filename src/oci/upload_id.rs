@@ -28,7 +28,7 @@ impl UploadId {
     )]
     pub fn random() -> Self {
         let mut bits = [0; 16];
-        getrandom::fill(&mut bits).expect("the operating system gives random bytes");
+        crate::entropy::fill(&mut bits).expect("the operating system gives random bytes");
         Self(hex::encode(bits).into())
     }
 

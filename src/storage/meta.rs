@@ -117,7 +117,7 @@ impl Version {
             clippy::expect_used,
             reason = "without random numbers nothing here is safe; Linux's never fail"
         )]
-        getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+        crate::entropy::fill(&mut bytes).expect("the operating system has random numbers");
         Self(bytes)
     }
 

@@ -145,6 +145,7 @@ async fn what_is_said_of_tags_is_true_over_failing_stores() {
             tags: 3,
             clients: 8,
             rounds: 60,
+            pause: Duration::ZERO,
             seed: seed + round,
         };
         let ran = workload::run(workload, failing.mesh.clients()).await;
@@ -176,6 +177,7 @@ async fn a_change_that_lands_late_undoes_nothing_newer() {
             tags: 1,
             clients: 6,
             rounds: 50,
+            pause: Duration::ZERO,
             seed: seed + round,
         };
         let ran = workload::run(workload, failing.mesh.clients()).await;

@@ -19,6 +19,8 @@ mod mesh;
 mod models;
 mod ownership;
 mod races;
+#[cfg(debug_assertions)]
+mod simulation;
 mod stores;
 mod support;
 mod upkeep;

@@ -244,6 +244,7 @@ async fn tell_the_truth(mesh: Mesh, seed: u64) {
         tags: 2,
         clients: 9,
         rounds: 60,
+        pause: Duration::ZERO,
         seed,
     };
     let ran = workload::run(workload, mesh.clients()).await;
@@ -263,6 +264,7 @@ async fn what_is_said_of_tags_is_true_while_all_is_well() {
         tags: 2,
         clients: 9,
         rounds: 60,
+        pause: Duration::ZERO,
         seed,
     };
     let ran = workload::run(workload, mesh.clients()).await;

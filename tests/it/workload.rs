@@ -1,7 +1,7 @@
 //! Clients that push, move, delete and read tags through all members at once, and the check that what they were told
 //! can be true.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use serde_json::Value as Json;
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::{
     history::{Act, Clock, History, Value, is_explainable},
     support::{
-        client::{Answer, Ask as _, Broken, Client, Request},
+        client::{Answer, Ask, Broken, Request},
         content::{Blob, Manifest, Random},
     },
 };
@@ -25,13 +25,15 @@ pub(crate) struct Workload {
     pub(crate) clients: usize,
     /// How much each of them does.
     pub(crate) rounds: usize,
+    /// The longest pause before each of these.
+    pub(crate) pause: Duration,
     pub(crate) seed: u64,
 }
 
 /// What all clients share.
-struct World {
+struct World<D> {
     workload: Workload,
-    doors: Vec<Client>,
+    doors: Vec<D>,
     clock: Clock,
     // By repository and tag.
     tags: BTreeMap<(String, String), History>,
@@ -67,13 +69,16 @@ fn reply(answer: Result<Answer, Broken>) -> Reply {
 }
 
 /// A workload under way, or over.
-pub(crate) struct Ran {
-    world: Arc<World>,
+pub(crate) struct Ran<D> {
+    world: Arc<World<D>>,
     pub(crate) counts: Counts,
 }
 
 /// Lets all clients do what `workload` says, through all `doors`.
-pub(crate) async fn run(workload: Workload, doors: Vec<Client>) -> Ran {
+pub(crate) async fn run<D>(workload: Workload, doors: Vec<D>) -> Ran<D>
+where
+    D: Ask + Clone + Send + Sync + 'static,
+{
     let tags = workload
         .repositories
         .iter()
@@ -104,7 +109,7 @@ pub(crate) async fn run(workload: Workload, doors: Vec<Client>) -> Ran {
 }
 
 /// Puts the config into a repository, however often that takes.
-async fn prepare(world: &World, repository: &str) {
+async fn prepare<D: Ask>(world: &World<D>, repository: &str) {
     for _ in 0..100 {
         if let Reply::Answer(answer) = reply(world.doors[0].push_blob(repository, &world.config).await) {
             answer.expect(201);
@@ -114,7 +119,7 @@ async fn prepare(world: &World, repository: &str) {
     panic!("a blob can't be pushed in a hundred tries");
 }
 
-impl World {
+impl<D: Ask> World<D> {
     /// A new manifest and the number that it is the value of.
     fn manifest(&self, repository: &str) -> (Value, Manifest) {
         let mut manifests = self.manifests.lock();
@@ -133,6 +138,9 @@ impl World {
         for _ in 0..self.workload.rounds {
             let (repository, tag) = *random.pick(&tags);
             let door = random.pick(&self.doors);
+            if !self.workload.pause.is_zero() {
+                tokio::time::sleep(self.workload.pause.mul_f64(random.below(1000) as f64 / 1000.0)).await;
+            }
             let answered = match random.below(10) {
                 0..4 => self.push(door, repository, tag).await,
                 4 => self.delete(door, repository, tag).await,
@@ -150,7 +158,7 @@ impl World {
         &self.tags[&(repository.to_owned(), tag.to_owned())]
     }
 
-    async fn push(&self, door: &Client, repository: &str, tag: &str) -> bool {
+    async fn push(&self, door: &D, repository: &str, tag: &str) -> bool {
         let (value, manifest) = self.manifest(repository);
         let begun = self.clock.tick();
         match reply(door.push_manifest(repository, tag, &manifest).await) {
@@ -167,7 +175,7 @@ impl World {
         }
     }
 
-    async fn delete(&self, door: &Client, repository: &str, tag: &str) -> bool {
+    async fn delete(&self, door: &D, repository: &str, tag: &str) -> bool {
         let begun = self.clock.tick();
         let history = self.history(repository, tag);
         match reply(door.delete(format!("/v2/{repository}/manifests/{tag}")).await) {
@@ -187,7 +195,7 @@ impl World {
         }
     }
 
-    async fn read(&self, door: &Client, repository: &str, tag: &str) -> bool {
+    async fn read(&self, door: &D, repository: &str, tag: &str) -> bool {
         let begun = self.clock.tick();
         let Reply::Answer(answer) = reply(door.get(format!("/v2/{repository}/manifests/{tag}")).await) else {
             return false;
@@ -212,7 +220,7 @@ fn value(answer: &Answer) -> Value {
     number.parse().unwrap()
 }
 
-impl Ran {
+impl<D: Ask> Ran<D> {
     /// Asserts that all tags' histories can be true, when each is read once more through every door, and that every
     /// acknowledged manifest is there, and so is what the listing says. Nothing may fail any more.
     pub(crate) async fn check(self) {

@@ -202,7 +202,7 @@ pub(super) async fn dial(address: String, tls: Arc<rustls::ClientConfig>) -> Res
             let stream = TcpStream::connect(&address).await?;
             let host: std::net::SocketAddr = address.parse().unwrap();
             let name = ServerName::IpAddress(host.ip().into());
-            let stream = Buffered::new(stream, settings().io);
+            let stream = Buffered::new(Box::new(stream), settings().io);
             let stream = TlsConnector::from(tls).connect(name, stream).await?;
             Ok::<_, std::io::Error>(TokioIo::new(Io::TlsClient(Box::new(stream))))
         }

@@ -143,6 +143,6 @@ impl Reading {
 pub(super) fn jittered(pause: Duration) -> Duration {
     let mut bytes = [0; 2];
     // Without random numbers the pause is none.
-    let _ = getrandom::fill(&mut bytes);
+    let _ = crate::entropy::fill(&mut bytes);
     pause.mul_f64(f64::from(u16::from_le_bytes(bytes)) / f64::from(u16::MAX))
 }

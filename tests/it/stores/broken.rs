@@ -169,6 +169,7 @@ async fn what_is_acknowledged_holds_in(trouble: Trouble, test: &str) {
         tags: 2,
         clients: 4,
         rounds: 20,
+        pause: Duration::ZERO,
         seed,
     };
     let ran = workload::run(workload, broken.mesh.clients()).await;

@@ -127,6 +127,17 @@ impl Request {
     }
 }
 
+impl Request {
+    /// As it is sent on a connection to `door` that is there already.
+    pub(crate) fn on_connection(&self, door: &Door) -> http::Request<Body> {
+        let mut request = self.build(door);
+        *request.uri_mut() = self.target.parse().expect("a test's request is well-formed");
+        let host = http::HeaderValue::try_from(door.to_string()).expect("a door is a host");
+        request.headers_mut().insert(http::header::HOST, host);
+        request
+    }
+}
+
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.target)?;
@@ -403,27 +414,35 @@ pub(crate) trait Ask: Sync {
 impl Ask for Client {
     async fn ask(&self, request: Request) -> Result<Answer, Broken> {
         let answer = self.open(&request).await?;
-        let (head, body) = answer.into_parts();
-        let collected = tokio::time::timeout(PATIENCE, body.collect())
-            .await
-            .unwrap_or_else(|_| panic!("no whole body within {PATIENCE:?} from {}: {request}", self.door));
-        let body = collected
-            .map_err(|error| {
-                Broken(format!(
-                    "{}: {} and {}\n{request}",
-                    self.door,
-                    head.status,
-                    chain(&error)
-                ))
-            })?
-            .to_bytes();
-        Ok(Answer {
-            request: request.to_string(),
-            status: head.status.as_u16(),
-            headers: head.headers,
-            body,
-        })
+        collect(&self.door, &request, answer).await
     }
+}
+
+/// The whole answer.
+pub(crate) async fn collect(
+    door: &Door,
+    request: &Request,
+    answer: http::Response<Incoming>,
+) -> Result<Answer, Broken> {
+    let (head, body) = answer.into_parts();
+    let collected = tokio::time::timeout(PATIENCE, body.collect())
+        .await
+        .unwrap_or_else(|_| panic!("no whole body within {PATIENCE:?} from {door}: {request}"));
+    let body = collected
+        .map_err(|error| {
+            Broken(format!(
+                "{door}: {} and {}\n{request}",
+                head.status,
+                chain(&error)
+            ))
+        })?
+        .to_bytes();
+    Ok(Answer {
+        request: request.to_string(),
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body,
+    })
 }
 
 /// A request whose body is bytes.

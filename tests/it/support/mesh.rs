@@ -215,7 +215,7 @@ pub(crate) fn memory() -> Stores {
     }
 }
 
-fn tls(pair: &portolan::app::Pair) -> MeshTls {
+pub(crate) fn tls(pair: &portolan::app::Pair) -> MeshTls {
     MeshTls {
         ca: certificates().ca.clone(),
         cert: pair.cert.clone(),
