@@ -17,6 +17,7 @@ use super::{
 use crate::{
     auth::GateSpec,
     config::{Limits, MeshTls, PairSource, RateLimits, TlsFiles},
+    ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
 };
 
@@ -59,6 +60,10 @@ pub async fn dev(options: &DevOptions, say: impl Fn(&str)) -> Result<(), StartEr
     let mut apps = Vec::new();
     for spec in specs.members {
         apps.push(App::bind(spec, embedded.stores()).await?);
+    }
+    // Each then sees all others when it begins to serve, not with a later heartbeat.
+    for app in &apps {
+        app.announce().await;
     }
     let running = futures_util::future::join_all(apps.into_iter().map(App::serve)).await;
     say(&greeting(options, &addresses, &specs.certificates));
@@ -104,14 +109,17 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
         .iter()
         .zip(&names)
         .zip(&certificates.members)
-        .map(|((ip, (id, _)), pair)| MemberSpec {
+        .map(|((ip, (id, address)), pair)| MemberSpec {
             id: id.clone(),
             public: SocketAddr::new(*ip, options.port),
             public_tls: options.tls.as_ref().map(public_tls),
             gate: options.gate.clone(),
             mesh: Some(MeshSpec {
                 listen: SocketAddr::new(*ip, options.mesh_port),
-                members: names.clone(),
+                address: address.clone(),
+                membership: Membership::Listed(names.clone()),
+                // One process has no two settings.
+                shared: SharedSettings::new(),
                 hash_key: HashKey::new(HASH_KEY),
                 tls: MeshTls {
                     ca: certificates.ca.clone(),

@@ -2,23 +2,23 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Host, MemberSpec, MeshSpec, StartError, Stores};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    Host, MemberSpec, StartError, Stores,
+    mesh_door::{self, MeshDoor, MeshParts},
+};
 use crate::{
-    admission::Service,
     auth::Gate,
     clock,
     config::Limits,
     http::{self, FrontLimits, FrontParts, Probes, ServerLimits},
     maintenance::{Share, Upkeep},
-    mesh::{Mesh, MeshServer, MeshSettings, Peers, Readiness},
-    net::{
-        CertificateFiles, ClientCertificates, ClientSpec, ClientTls, Drain, IoSettings, Linger, Listener,
-        ListenerSettings, Remaining, ServerSpec, ServerTls, TlsVersions,
-    },
-    ownership::{Hints, Owners, StaticView, View},
+    net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls},
+    ownership::{Leases, Liveness, StaticView, View},
     placement::MemberId,
     registry::{Holder, Registry, Settings},
-    storage::{Coalesced, MetaStore, MeteredBlobs, MeteredMeta},
+    storage::{Coalesced, MeteredBlobs, MeteredMeta},
     telemetry::Metrics,
 };
 
@@ -37,33 +37,18 @@ pub struct App {
     limits: Limits,
 }
 
-/// A member's side of the mesh: the listener for other members, and what answers there.
-struct MeshDoor {
-    mesh: Arc<Mesh>,
-    server: MeshServer,
-    readiness: Readiness,
-    listener: Listener,
-}
-
-/// What the mesh is built on.
-struct MeshParts {
-    view: Arc<dyn View>,
-    meta: Arc<dyn MetaStore>,
-    local: Service,
-    metrics: Arc<Metrics>,
-    host: Host,
-}
-
 /// A member that runs.
 pub struct Running {
     id: MemberId,
     drain: Drain,
     metrics: Arc<Metrics>,
     probes: Probes,
+    leases: Option<Arc<Leases>>,
+    leave_notice: Duration,
 }
 
 impl App {
-    /// Builds the member over `stores` and opens its sockets.
+    /// Builds the member over `stores`, opens its sockets and looks who else is there.
     ///
     /// # Errors
     /// [`StartError`]: everything that can be wrong with the specification is found here.
@@ -87,38 +72,47 @@ impl App {
         } = spec;
         let drain = host.drain.clone();
         let metrics = Arc::new(Metrics::new());
-        let probes = Probes::new(id.clone(), drain.clone(), stores.clone(), metrics.clone());
-
+        let tls = public_tls.map(ServerTls::load).transpose()?;
+        let doorway = public_settings(&limits);
+        let public = Listener::bind_on(&*host.network, "public", public, tls, doorway).await?;
+        // Not counted with what clients ask for: leases are renewed whether there are any or not.
+        let leased = stores.meta.clone();
+        let hash_key = mesh.as_ref().map(|mesh| mesh.hash_key);
+        let joined = match mesh {
+            None => None,
+            Some(spec) => {
+                let joined = mesh_door::join(&host, id.clone(), spec, leased, metrics.clone(), &limits);
+                Some(joined.await?)
+            }
+        };
+        let view: Arc<dyn View> = match &joined {
+            None => Arc::new(StaticView::new(id.clone(), [])),
+            Some(joined) => joined.leases.clone(),
+        };
+        let probes = Probes::new(view.clone(), drain.clone(), stores.clone(), metrics.clone());
         let stores = counted(stores, &metrics);
-        let members = mesh.as_ref().map(|mesh| mesh.members.clone()).unwrap_or_default();
-        let view: Arc<dyn View> = Arc::new(StaticView::new(id.clone(), members));
         let holder = Holder {
             member: id.clone(),
             incarnation: view.incarnation(),
         };
         let gate = Arc::new(Gate::new(gate, stores.meta.clone(), &limits)?);
         let registry = Arc::new(Registry::new(stores.clone(), holder, settings(&limits)));
-        let share = Share::new(view.clone(), mesh.as_ref().map(|mesh| mesh.hash_key));
+        let share = Share::new(view.clone(), hash_key);
         let upkeep = Upkeep::new(registry.clone(), share, metrics.clone(), (&limits).into());
         let local = http::local(registry.clone());
-        let (router, mesh) = match mesh {
+        let (router, mesh) = match joined {
             None => (local, None),
-            Some(spec) => {
+            Some(joined) => {
                 let parts = MeshParts {
-                    view,
                     meta: stores.meta,
                     local,
                     metrics: metrics.clone(),
                     host: host.clone(),
                 };
-                let door = MeshDoor::bind(spec, parts, &limits).await?;
+                let door = joined.door(parts, &limits).await?;
                 (door.mesh.router(), Some(door))
             }
         };
-
-        let tls = public_tls.map(ServerTls::load).transpose()?;
-        let settings = public_settings(&limits);
-        let public = Listener::bind_on(&*host.network, "public", public, tls, settings).await?;
         let front = http::front(FrontParts {
             me: id.clone(),
             gate: gate.clone(),
@@ -143,6 +137,13 @@ impl App {
         })
     }
 
+    /// Tells the others that it is there, ahead of [`serve`](Self::serve), which does it, too.
+    pub async fn announce(&self) {
+        if let Some(door) = &self.mesh {
+            door.leases.announce().await;
+        }
+    }
+
     /// Begins to answer.
     pub async fn serve(self) -> Running {
         let Self {
@@ -163,12 +164,14 @@ impl App {
             registry.end_abandoned(begun.begun()).await;
         });
         let mesh_address = mesh.as_ref().map(|door| door.listener.address());
+        let leases = mesh.as_ref().map(|door| door.leases.clone());
         if let Some(door) = mesh {
             door.serve(&drain).await;
         }
         drain.spawn("files with passwords and policies", gate.watch(drain.clone()));
         let address = public.address();
         let serving = drain.clone();
+        let leave_notice = limits.leave_notice;
         drain.spawn("public listener", async move {
             http::serve(public, &serving, front, ServerLimits::from(&limits)).await;
         });
@@ -180,6 +183,8 @@ impl App {
             drain,
             metrics,
             probes,
+            leases,
+            leave_notice,
         }
     }
 }
@@ -195,6 +200,16 @@ impl Running {
         &self.metrics
     }
 
+    /// Its lease and its view of the mesh; `None` for a member by itself.
+    pub fn leases(&self) -> Option<&Arc<Leases>> {
+        self.leases.as_ref()
+    }
+
+    /// What ends when it does, for tasks of the composition root.
+    pub(super) fn life(&self) -> &Drain {
+        &self.drain
+    }
+
     /// Whether it should be sent requests, and why not.
     ///
     /// # Errors
@@ -203,13 +218,35 @@ impl Running {
         self.probes.readiness().await
     }
 
-    /// Takes nothing new on any more; what is in flight goes on.
-    pub fn begin_drain(&self) {
-        self.drain.begin();
+    /// Says to the others, to balancers and to clients that it is about to end; everything is still served.
+    pub async fn leave(&self) {
+        self.drain.leave();
+        if let Some(leases) = &self.leases {
+            leases.leave().await;
+        }
     }
 
-    /// Takes nothing new on, waits at most `bound` for what is in flight, then ends; gives what had to be cut.
+    /// Leaves, and gives the others time to see it; then takes nothing new on, waits for what is in flight, and ends.
+    /// Gives what had to be cut because it took more than `bound` in all.
     pub async fn drain(self, bound: Duration) -> Vec<Remaining> {
+        let until = Instant::now() + bound;
+        let notice = async {
+            self.leave().await;
+            if self.is_needed().await {
+                sleep(self.leave_notice).await;
+            }
+        };
+        // The notice is never all of the time there is.
+        let _ = timeout(bound / 2, notice).await;
+        self.finish(until.saturating_duration_since(Instant::now())).await
+    }
+
+    /// Ends at once, as by a crash: the others aren't told, what is in flight is cut.
+    pub async fn cut(self) -> Vec<Remaining> {
+        self.finish(Duration::ZERO).await
+    }
+
+    async fn finish(self, bound: Duration) -> Vec<Remaining> {
         let remaining = self.drain.finish(bound).await;
         for cut in &remaining {
             tracing::warn!(member = %self.id, name = %cut.name, count = cut.count, "cut at the end of the drain");
@@ -217,68 +254,16 @@ impl Running {
         tracing::info!(member = %self.id, "ended");
         remaining
     }
-}
 
-impl MeshDoor {
-    async fn bind(spec: MeshSpec, parts: MeshParts, limits: &Limits) -> Result<Self, StartError> {
-        let MeshSpec {
-            listen,
-            hash_key,
-            tls,
-            ..
-        } = spec;
-        let MeshParts {
-            view,
-            meta,
-            local,
-            metrics,
-            host: Host { network, drain },
-        } = parts;
-        let files = CertificateFiles {
-            certificate: tls.cert,
-            key: tls.key,
+    /// Whether others live that may still send it requests.
+    async fn is_needed(&self) -> bool {
+        let Some(leases) = &self.leases else {
+            return false;
         };
-        let dial = ClientTls::load(ClientSpec {
-            files: files.clone(),
-            authority: tls.ca.clone(),
-            alpn: &[b"h2"],
-        })?;
-        let answer = ServerTls::load(ServerSpec {
-            files,
-            clients: ClientCertificates::Required(tls.ca),
-            versions: TlsVersions::Only13,
-            alpn: &[b"h2"],
-        })?;
-        let settings = MeshSettings::from(limits);
-        let owners = Owners::new(view.clone(), hash_key, meta, Hints::new(limits.holder_hints));
-        let peers = Peers::new(view, dial, metrics.clone(), settings, drain.clone()).over(network.clone());
-        let mesh = Mesh::new(Arc::new(owners), Arc::new(peers), local, metrics, settings);
-        let mesh = Arc::new(mesh);
-        let (server, readiness) = MeshServer::new(mesh.clone(), tls.operators, drain).await?;
-        let settings = MeshSettings::listener(limits);
-        let listener = Listener::bind_on(&*network, "mesh", listen, Some(answer), settings).await?;
-        Ok(Self {
-            mesh,
-            server,
-            readiness,
-            listener,
-        })
-    }
-
-    async fn serve(self, drain: &Drain) {
-        let Self {
-            server,
-            readiness,
-            listener,
-            ..
-        } = self;
-        readiness.ready().await;
-        let begun = drain.clone();
-        drain.spawn("health service", async move {
-            begun.begun().await;
-            readiness.not_ready().await;
-        });
-        drain.spawn("mesh listener", async move { server.serve(listener).await });
+        leases.look().await;
+        let members = leases.members();
+        let mut others = members.iter().filter(|member| member.id != self.id);
+        others.any(|member| member.liveness == Liveness::Live)
     }
 }
 

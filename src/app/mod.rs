@@ -9,6 +9,8 @@ mod certificates;
 pub mod dev;
 mod embedded;
 mod member;
+mod mesh_door;
+mod members;
 mod serve;
 mod shared;
 mod signals;
@@ -30,6 +32,7 @@ use crate::{
     auth::FileFault,
     config::identity::IdentityError,
     net::{BindError, TlsError},
+    ownership::JoinError,
     storage::{S3OpenError, StoreError, TablesError},
 };
 
@@ -45,6 +48,9 @@ pub enum StartError {
     /// A file with passwords, keys or policies can't be used.
     #[error(transparent)]
     Access(#[from] FileFault),
+    /// The other members can't be joined.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// Nobody knows which member this is.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -104,6 +110,9 @@ pub enum StartError {
         /// The public address it was made of.
         address: SocketAddr,
     },
+    /// Neither a list of members nor what makes one.
+    #[error("neither cluster.members nor cluster.tls.memberSan says who the members are")]
+    NoMembers,
     /// Something that is configured and not there yet.
     #[error("{0}")]
     Unsupported(&'static str),

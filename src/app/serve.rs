@@ -3,12 +3,13 @@
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use super::{
-    App, Embedded, MemberSpec, MeshSpec, Running, StartError, Stores, shared, signals::Signals,
+    App, Embedded, MemberSpec, MeshSpec, Running, StartError, Stores, members, shared, signals::Signals,
     spec::public_tls,
 };
 use crate::{
     auth::GateSpec,
     config::{Cluster, Config, Limits, Listen, ListenAddress, Storage, identity::Machine},
+    ownership::Membership,
     placement::MemberId,
 };
 
@@ -23,8 +24,9 @@ pub async fn serve(config: &Config, explicit: Option<&str>) -> Result<(), StartE
     }
     let spec = member_spec(config, explicit)?;
     let opened = Opened::open(&config.storage, &spec.limits).await?;
-    let drain_time = spec.limits.drain_time;
+    let (drain_time, look_every) = (spec.limits.drain_time, spec.limits.members_look_interval);
     let running = App::bind(spec, opened.stores()).await?.serve().await;
+    members::watch(config, &running, look_every);
     until_told(vec![running], signals, drain_time).await;
     opened.close().await;
     Ok(())
@@ -65,10 +67,8 @@ pub(super) async fn until_told(members: Vec<Running>, mut signals: Signals, drai
     let name = signals.next().await;
     tracing::info!(signal = name, "ending: finishing what is in flight");
     let drained = async {
-        // All at once: a transfer through one member may be served by another.
-        for member in &members {
-            member.begin_drain();
-        }
+        // All say so first: members that all end need no time to see each other leave.
+        futures_util::future::join_all(members.iter().map(Running::leave)).await;
         let drains = members.into_iter().map(|member| member.drain(drain_time));
         futures_util::future::join_all(drains).await;
     };
@@ -88,38 +88,40 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         }
         None => own_name(public)?,
     };
+    let mesh = config
+        .cluster
+        .as_ref()
+        .map(|cluster| mesh_spec(cluster, config, &id))
+        .transpose()?;
     let spec = MemberSpec {
         id,
         public,
         public_tls: config.public_tls.as_ref().map(public_tls),
         gate: GateSpec::from(config),
-        mesh: config
-            .cluster
-            .as_ref()
-            .map(|cluster| mesh_spec(cluster, &config.listen))
-            .transpose()?,
+        mesh,
         rate_limits: config.rate_limits.clone(),
         limits: Limits::default(),
     };
     Ok(spec.with_timeouts(config.timeouts).with_parts(&config.storage))
 }
 
-fn mesh_spec(cluster: &Cluster, public: &Listen) -> Result<MeshSpec, StartError> {
-    let Some(members) = &cluster.members else {
-        return Err(StartError::Unsupported(
-            "dynamic membership is not served by this release yet: list cluster.members",
-        ));
+fn mesh_spec(cluster: &Cluster, config: &Config, me: &MemberId) -> Result<MeshSpec, StartError> {
+    let listen = resolve(&cluster.mesh_listen(&config.listen))?;
+    let membership = match (&cluster.members, &cluster.tls.member_san) {
+        (Some(members), _) => Membership::Listed(members::addressed(cluster, members)),
+        (None, Some(san)) => Membership::Dynamic { san: san.clone() },
+        (None, None) => return Err(StartError::NoMembers),
     };
-    let address = |member: &MemberId| match member.host() {
-        v6 if v6.contains(':') => format!("[{v6}]:{}", cluster.mesh_port),
-        host => format!("{host}:{}", cluster.mesh_port),
+    // Where nobody lists this member, others need an address that leads here: a name may be of this machine only.
+    let address = match &membership {
+        Membership::Dynamic { .. } if !listen.ip().is_unspecified() => listen.to_string(),
+        Membership::Dynamic { .. } | Membership::Listed(_) => members::mesh_address(cluster, me),
     };
     Ok(MeshSpec {
-        listen: resolve(&cluster.mesh_listen(public))?,
-        members: members
-            .iter()
-            .map(|member| (member.clone(), address(member)))
-            .collect(),
+        listen,
+        address,
+        membership,
+        shared: members::shared_settings(cluster, &config.storage),
         hash_key: cluster.hash_key,
         tls: cluster.tls.clone(),
     })

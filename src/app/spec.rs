@@ -6,6 +6,7 @@ use crate::{
     auth::GateSpec,
     config::{Limits, MeshTls, RateLimits, Storage, Timeouts},
     net::{CertificateFiles, ClientCertificates, Drain, Network, ServerSpec, Tcp, TlsVersions},
+    ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
 };
 
@@ -51,8 +52,12 @@ impl Default for Host {
 pub struct MeshSpec {
     /// Where other members reach this one.
     pub listen: SocketAddr,
-    /// Every member, this one included, and the `host:port` at which others reach it.
-    pub members: Vec<(MemberId, String)>,
+    /// The `host:port` at which other members reach that.
+    pub address: String,
+    /// Who the members are; where they are listed, this one is among them.
+    pub membership: Membership,
+    /// What must be the same on all of them.
+    pub shared: SharedSettings,
     /// The key of placement.
     pub hash_key: HashKey,
     /// Certificates.

@@ -114,6 +114,21 @@ pub struct Limits {
     /// pauses of up to half a second, enough for members that write one repository at once to get through.
     pub change_attempts: usize,
 
+    /// How often a member renews its lease and reads the others'.
+    pub lease_heartbeat: Duration,
+    /// How long a lease lasts unrenewed; then its member is judged dead.
+    pub lease_expiry: Duration,
+    /// Time for the store to renew a lease, and to read them all.
+    pub lease_timeout: Duration,
+    /// Least time between two readings of the leases beside the regular ones.
+    pub lease_look_spacing: Duration,
+    /// When the lease of a member that is gone is removed.
+    pub lease_retention: Duration,
+    /// Leases that are looked at.
+    pub lease_rows: usize,
+    /// How often the configuration file is looked at for another list of members.
+    pub members_look_interval: Duration,
+
     // --- Uploads ---
     /// Bytes of a part of a blob (`chunksize` of the S3 driver). S3 takes 10,000 parts, so the largest blob is 80 GiB.
     pub upload_part_bytes: usize,
@@ -192,6 +207,9 @@ pub struct Limits {
     pub clock_margin: Duration,
 
     // --- The program ---
+    /// How long a member that is about to end still accepts connections, for others and for balancers to see that it
+    /// leaves: longer than two heartbeats. Part of `drain_time`.
+    pub leave_notice: Duration,
     /// Time to finish what is in flight after SIGTERM; the unit's TimeoutStopSec is longer.
     pub drain_time: Duration,
 
@@ -244,7 +262,7 @@ impl Default for Limits {
             mesh_read_buffer_bytes: 256 * KIB,
             mesh_connect_timeout: Duration::from_secs(3),
             accept_timeout: Duration::from_secs(5),
-            mesh_ping_interval: Duration::from_secs(5),
+            mesh_ping_interval: Duration::from_secs(2),
             mesh_ping_timeout: Duration::from_secs(5),
             mesh_redial_min: Duration::from_millis(100),
             mesh_redial_max: Duration::from_secs(5),
@@ -253,6 +271,13 @@ impl Default for Limits {
             holder_hints: 65_536,
 
             change_attempts: 16,
+            lease_heartbeat: Duration::from_secs(2),
+            lease_expiry: Duration::from_secs(10),
+            lease_timeout: Duration::from_secs(2),
+            lease_look_spacing: Duration::from_millis(200),
+            lease_retention: HOUR,
+            lease_rows: 1_000,
+            members_look_interval: Duration::from_secs(5),
 
             upload_part_bytes: 8 * MIB,
             upload_parts_in_flight: 2,
@@ -290,6 +315,7 @@ impl Default for Limits {
             upkeep_partitions_at_once: 4,
             clock_margin: Duration::from_secs(5 * 60),
 
+            leave_notice: Duration::from_secs(5),
             drain_time: Duration::from_secs(30),
 
             verify_timeout: Duration::from_secs(10),
@@ -336,6 +362,15 @@ mod tests {
             (l.dynamo_retry_time + l.dynamo_answer_timeout) * 2 < l.request_deadline,
             "a write's outcome can be asked for within its request"
         );
+        assert!(
+            l.lease_expiry > 2 * (l.lease_heartbeat + l.lease_timeout),
+            "a slow store isn't a dead member"
+        );
+        assert!(
+            l.leave_notice > 2 * l.lease_heartbeat && l.drain_time > 2 * l.leave_notice,
+            "the others see that a member leaves"
+        );
+        assert!(l.mesh_ping_interval + l.mesh_ping_timeout < l.lease_expiry);
         assert!(l.session_expiry > l.trash_time && l.tombstone_time > l.session_expiry);
     }
 }

@@ -1,8 +1,9 @@
 //! What balancers, orchestrators and Prometheus ask.
 //!
 //! `/livez`: the process answers. `/startupz`: it has started; sockets open only then. `/readyz`: it should be sent
-//! requests, that is, it isn't about to end and its stores answer; the stores are asked, at most every
-//! [`FRESH`]. None of them needs a login, a permit or a working mesh. `/metrics` may need a login, which the front sees to.
+//! requests, that is, it isn't about to end, it is in touch with the other members' leases, and its stores answer; these
+//! are asked, at most every [`FRESH`]. None of them needs a login, a permit or a working mesh. `/metrics` may need a login,
+//! which the front sees to.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +23,7 @@ use super::front::{
 use crate::{
     admission::{Body, BodyError},
     net::Drain,
-    placement::MemberId,
+    ownership::View,
     registry::Stores,
     storage::{ObjectKey, StoreError, keys},
     telemetry::Metrics,
@@ -38,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct Probes(Arc<Inner>);
 
 struct Inner {
-    me: MemberId,
+    view: Arc<dyn View>,
     drain: Drain,
     stores: Stores,
     metrics: Arc<Metrics>,
@@ -46,10 +47,11 @@ struct Inner {
 }
 
 impl Probes {
-    /// Of the member `me`, which isn't ready any more once `drain` has begun, nor while `stores` don't answer.
-    pub fn new(me: MemberId, drain: Drain, stores: Stores, metrics: Arc<Metrics>) -> Self {
+    /// Of the member whose view of the mesh this is. It isn't ready any more once `drain` says that it leaves, nor while
+    /// `stores` don't answer.
+    pub fn new(view: Arc<dyn View>, drain: Drain, stores: Stores, metrics: Arc<Metrics>) -> Self {
         Self(Arc::new(Inner {
-            me,
+            view,
             drain,
             stores,
             metrics,
@@ -59,8 +61,11 @@ impl Probes {
 
     /// Whether requests should be sent here, and why not.
     pub async fn readiness(&self) -> Result<(), String> {
-        if self.0.drain.is_begun() {
+        if self.0.drain.is_leaving() {
             return Err("shutting down".to_owned());
+        }
+        if let Some(trouble) = self.0.view.trouble() {
+            return Err(trouble);
         }
         // Many may ask at once; the stores are asked once.
         let mut seen = self.0.stores_seen.lock().await;
@@ -75,8 +80,8 @@ impl Probes {
     }
 
     async fn ask_stores(&self) -> Result<(), String> {
-        let Inner { stores, me, .. } = &*self.0;
-        let row = keys::lease(me);
+        let Inner { stores, view, .. } = &*self.0;
+        let row = keys::lease(view.me());
         let meta = answers("metadata", async { stores.meta.get(&row).await.map(drop) });
         let blobs = answers("blob", async {
             match ObjectKey::parse("readiness") {

@@ -1,12 +1,22 @@
 //! HTTP on the public port: versions 1.1 and 2, the latter by ALPN or by prior knowledge on a plain connection.
 //!
 //! Everything a client could make last or grow has a bound: the time and size of a head, the fields in it, streams and
-//! windows of HTTP/2, resets, the silence of a body in either direction. A connection ends gracefully when the drain
-//! begins: what it has begun it finishes, within the drain's own bound.
+//! windows of HTTP/2, resets, the silence of a body in either direction.
+//!
+//! A connection ends where that costs no request. From the moment this member leaves, clients are asked to go elsewhere:
+//! by GOAWAY on HTTP/2, by `Connection: close` on the next response of HTTP/1.1. When the drain begins, idle connections
+//! are closed; the others finish what they have begun, within the drain's own bound.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use http::Request;
+use http::{HeaderValue, Request, Version, header};
 use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -121,20 +131,28 @@ impl Server {
         let Connection { io, peer, slot } = connection;
         let (client, certificates) = (peer.address, peer.certificates);
         let first = Arc::new(Notify::new());
+        let has_streams = Arc::new(AtomicBool::new(false));
         let service = {
             let (front, first, stall) = (self.front, first.clone(), self.limits.stall_timeout);
+            let (drain, has_streams) = (self.drain.clone(), has_streams.clone());
             service_fn(move |request: Request<Incoming>| {
                 first.notify_one();
-                let (front, certificates) = (front.clone(), certificates.clone());
+                let is_multiplexed = request.version() >= Version::HTTP_2;
+                has_streams.store(is_multiplexed, Ordering::Relaxed);
+                let (front, drain, certificates) = (front.clone(), drain.clone(), certificates.clone());
                 async move {
                     let (request, unread) = Unread::watch(bounded(request, stall));
-                    let response = front
+                    let mut response = front
                         .oneshot(Arrival {
                             request,
                             client,
                             certificates,
                         })
                         .await?;
+                    if drain.is_leaving() && !is_multiplexed {
+                        let close = HeaderValue::from_static("close");
+                        response.headers_mut().insert(header::CONNECTION, close);
+                    }
                     Ok::<_, Infallible>(unread.tell(response))
                 }
             })
@@ -145,7 +163,7 @@ impl Server {
         let began = async { timeout(self.limits.head_timeout, first.notified()).await.is_ok() };
         tokio::pin!(began);
         let mut has_begun = false;
-        let mut is_draining = false;
+        let (mut is_leaving, mut is_draining) = (false, false);
         let newcomer = sleep(NEWCOMER);
         tokio::pin!(newcomer);
         let ended = loop {
@@ -161,6 +179,13 @@ impl Server {
                     }
                     false => return tracing::debug!(%client, "no request came on a connection"),
                 },
+                () = self.drain.leaving(), if !is_leaving => {
+                    is_leaving = true;
+                    // Streams that come in the meantime are still served; the client opens no further ones.
+                    if has_streams.load(Ordering::Relaxed) {
+                        serving.as_mut().graceful_shutdown();
+                    }
+                }
                 () = self.drain.begun(), if !is_draining => {
                     is_draining = true;
                     newcomer.as_mut().reset(Instant::now() + NEWCOMER);

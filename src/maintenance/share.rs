@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     ownership::{Liveness, View},
-    placement::{self, HashKey, MemberId},
+    placement::{self, HashKey},
     storage::keys,
 };
 
@@ -29,14 +29,12 @@ impl Share {
         };
         let me = self.view.me();
         // Whatever others think of it, it is alive to itself.
-        let lives = |id: &MemberId, liveness| liveness == Liveness::Live && id != me;
+        let seen = self.view.members();
+        let others = seen
+            .iter()
+            .filter(|other| other.liveness == Liveness::Live && other.id != *me);
         let mut members = vec![me.clone()];
-        let others = self.view.members().into_iter();
-        members.extend(
-            others
-                .filter(|other| lives(&other.id, other.liveness))
-                .map(|other| other.id),
-        );
+        members.extend(others.map(|other| other.id.clone()));
         all.filter(|n| placement::first(hash_key, &members, &keys::due_partition(*n)) == Some(me))
             .collect()
     }

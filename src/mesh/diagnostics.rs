@@ -2,12 +2,15 @@
 //!
 //! Deliberately absent: anything that changes something. An operator's certificate is for looking.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status};
 
 use super::{forward::Mesh, pb};
-use crate::{oci::RepoName, ownership::Liveness};
+use crate::{
+    oci::RepoName,
+    ownership::{LeaseView, Liveness, MemberView, Standing},
+};
 
 /// The `Diagnostics` service.
 #[derive(Debug)]
@@ -16,27 +19,29 @@ pub(super) struct Diagnostics(pub(super) Arc<Mesh>);
 #[async_trait::async_trait]
 impl pb::diagnostics_server::Diagnostics for Diagnostics {
     async fn members(&self, _: Request<pb::MembersRequest>) -> Result<Response<pb::MembersResponse>, Status> {
-        let me = self.0.me();
-        let members = self.0.owners.view().members().into_iter().map(|member| {
+        let (me, view) = (self.0.me(), self.0.owners.view());
+        let members = view.members();
+        let members = members.iter().map(|member| {
             let state = self.0.peers.state(&member.id);
-            let why = match member.liveness {
-                _ if member.id == *me => "it answers this",
-                Liveness::Live => "it is in the list of members, or its lease is fresh",
-                Liveness::Gone => "its lease has expired, or it left",
-                Liveness::Stranger => "it is no member",
+            let why = match member.id == *me {
+                true => why_self(view.standing()),
+                false => why(member),
             };
             pb::Member {
                 name: member.id.as_str().to_owned(),
-                mesh_address: member.mesh_address,
+                mesh_address: member.mesh_address.clone(),
                 live: member.liveness == Liveness::Live,
                 why: why.to_owned(),
                 connections: state.connections,
                 last_error: state.last_error.unwrap_or_default(),
+                lease: member.lease.as_ref().map(lease),
             }
         });
         Ok(Response::new(pb::MembersResponse {
             self_: me.as_str().to_owned(),
             members: members.collect(),
+            view_age_ms: millis(view.age()),
+            trouble: view.trouble().unwrap_or_default(),
         }))
     }
 
@@ -56,12 +61,9 @@ impl pb::diagnostics_server::Diagnostics for Diagnostics {
             .map(|(holder, _)| holder);
         let is_live = |member: &_| owners.view().liveness(member) == Liveness::Live;
         let ranking = owners.ranking(&name);
-        let first = ranking
-            .iter()
-            .map(|ranked| &ranked.member)
-            .find(|member| is_live(member));
+        let first = owners.first_live(&name);
         let (owner, why) = match (&holder, first) {
-            (Some(holder), _) if is_live(holder) => (Some(holder), "it holds the repository's row"),
+            (Some(holder), _) if is_live(holder) => (Some(holder.clone()), "it holds the repository's row"),
             (Some(_), first) => (
                 first,
                 "it is ranked first among the live members; the row's holder is gone",
@@ -72,7 +74,7 @@ impl pb::diagnostics_server::Diagnostics for Diagnostics {
             ),
         };
         Ok(Response::new(pb::LocateResponse {
-            owner: owner.map(ToString::to_string).unwrap_or_default(),
+            owner: owner.map(|owner| owner.to_string()).unwrap_or_default(),
             why: why.to_owned(),
             holder: holder.as_ref().map(ToString::to_string).unwrap_or_default(),
             ranking: ranking
@@ -104,6 +106,43 @@ impl pb::diagnostics_server::Diagnostics for Diagnostics {
             counters: counters(&self.0.metrics.render()),
         }))
     }
+}
+
+fn why_self(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Member => "it answers this",
+        Standing::Leaving => "it answers this, and is about to end",
+        Standing::Superseded => "it answers this, but another process has started under its name",
+    }
+}
+
+fn why(member: &MemberView) -> &'static str {
+    match (member.liveness, &member.lease) {
+        (Liveness::Live, Some(_)) => "its lease is renewed",
+        (Liveness::Live, None) => "it is in the list of members",
+        (Liveness::Gone, None) => "it has no lease: it isn't there yet, or has long been gone",
+        (Liveness::Gone, Some(lease)) if !lease.differs.is_empty() => "its settings are others",
+        (Liveness::Gone, Some(lease)) if lease.left => "it left",
+        (Liveness::Gone, Some(_)) => "its lease isn't renewed",
+        (Liveness::Stranger, _) => "it is no member",
+    }
+}
+
+fn lease(lease: &LeaseView) -> pb::Lease {
+    let key = lease.keys.first();
+    pb::Lease {
+        incarnation: lease.incarnation.to_bytes().to_vec().into(),
+        unchanged_ms: millis(lease.unchanged),
+        left: lease.left,
+        protocol_min: lease.protocol.0,
+        protocol_max: lease.protocol.1,
+        differs: lease.differs.clone(),
+        public_key_hash: key.map(|key| key.to_bytes().to_vec().into()).unwrap_or_default(),
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The samples of a text in the OpenMetrics format, by name with labels.

@@ -221,17 +221,13 @@ impl Search<'_> {
                     asked.remove(&member);
                     queue.push_front(member);
                 }
-            } else if hints > 0 && !asked.contains(&named) && self.is_member(&named) {
+            } else if hints > 0 && !asked.contains(&named) && is_member(self.mesh, &named).await {
                 hints -= 1;
                 self.named.insert(named.clone());
                 queue.push_front(named);
             }
         }
         if is_busy { Found::NoRoom } else { Found::Local }
-    }
-
-    fn is_member(&self, named: &MemberId) -> bool {
-        self.mesh.owners.view().liveness(named) != Liveness::Stranger
     }
 
     /// Remembers where the repository was found, if that isn't where the ranking leads.
@@ -245,6 +241,15 @@ impl Search<'_> {
             hints.forget(&self.repository, member);
         }
     }
+}
+
+/// Whether the member that another one named is one: it may have come a moment ago.
+async fn is_member(mesh: &Mesh, named: &MemberId) -> bool {
+    let view = mesh.owners.view();
+    if view.liveness(named) == Liveness::Stranger {
+        view.look().await;
+    }
+    view.liveness(named) != Liveness::Stranger
 }
 
 /// The member that holds the repository, unless this one may serve the request.

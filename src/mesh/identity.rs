@@ -1,29 +1,41 @@
 //! Who is at the other end of a mesh connection, by its certificate and nothing else.
 //!
-//! Every certificate here chains to the cluster's authority (TLS saw to that). The names in it decide the rest: one
-//! that equals the host of a member makes the peer that member, one that equals an operator's name makes it an
-//! operator. A certificate that is both counts as a member's.
+//! Every certificate here chains to the cluster's authority (TLS saw to that). The names in it decide the rest. Where
+//! members are listed, one that equals the host of a member makes the peer that member. Where they aren't, one that
+//! matches `cluster.tls.memberSan` makes it the member in whose lease the certificate's public key stands. One that
+//! equals an operator's name makes it an operator. A certificate that is both counts as a member's.
 //!
-//! Deliberately absent: the common name, wildcards, and anything a peer says about itself.
+//! Deliberately absent: the common name, wildcards in certificates, and anything a peer says about itself.
 
 use std::net::IpAddr;
 
 use rustls::pki_types::CertificateDer;
+use sha2::{Digest as _, Sha256};
 use x509_parser::{
     extensions::GeneralName,
     prelude::{FromDer as _, X509Certificate},
 };
 
-use crate::{ownership::View, placement::MemberId};
+use crate::{
+    ownership::{KeyHash, MemberView, Proof, View},
+    placement::MemberId,
+};
 
 /// Most names of a certificate that count.
 const MAX_NAMES: usize = 256;
 
-/// The names a certificate vouches for.
+/// The names a certificate vouches for, and its public key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Names {
     dns: Vec<String>,
     addresses: Vec<IpAddr>,
+    key: Option<KeyHash>,
+}
+
+/// The hash of a certificate's public key; `None` for one that can't be read.
+#[must_use]
+pub fn key_hash(certificate: &CertificateDer<'_>) -> Option<KeyHash> {
+    Names::of(Some(&[certificate.clone().into_owned()])).key
 }
 
 impl Names {
@@ -36,6 +48,8 @@ impl Names {
         let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
             return names;
         };
+        let key = Sha256::digest(certificate.public_key().raw);
+        names.key = Some(KeyHash::from_bytes(key.into()));
         let Ok(Some(alternatives)) = certificate.subject_alternative_name() else {
             return names;
         };
@@ -54,6 +68,36 @@ impl Names {
         match host.parse::<IpAddr>() {
             Ok(address) => self.addresses.contains(&address),
             Err(_) => self.dns.iter().any(|name| name.eq_ignore_ascii_case(host)),
+        }
+    }
+
+    /// Whether one of the names is `san`, in which `*.` in front stands for one label.
+    pub(super) fn match_san(&self, san: &str) -> bool {
+        let is_it = |name: &str| match san.strip_prefix("*.") {
+            None => name.eq_ignore_ascii_case(san),
+            Some(parent) => name
+                .split_once('.')
+                .is_some_and(|(label, rest)| label != "*" && rest.eq_ignore_ascii_case(parent)),
+        };
+        self.dns.iter().any(|name| is_it(name))
+    }
+
+    /// Whether these are `member`'s.
+    pub(super) fn prove(&self, member: &MemberView, proof: &Proof) -> bool {
+        match proof {
+            Proof::Host => self.cover(member.id.host()),
+            Proof::Lease { san } => {
+                let keys = member.lease.iter().flat_map(|lease| &lease.keys);
+                self.match_san(san) && keys.into_iter().any(|key| Some(*key) == self.key)
+            }
+        }
+    }
+
+    /// Whether a lease that wasn't read yet could make these a member's.
+    pub(super) fn may_be_new(&self, proof: &Proof) -> bool {
+        match proof {
+            Proof::Host => false,
+            Proof::Lease { san } => self.match_san(san),
         }
     }
 }
@@ -88,7 +132,8 @@ impl Rights {
 
     /// What the holder of a certificate with `names` may do.
     pub(super) fn of(&self, names: &Names, view: &dyn View) -> Right {
-        if view.members().iter().any(|member| names.cover(member.id.host())) {
+        let proof = view.proof();
+        if view.members().iter().any(|member| names.prove(member, &proof)) {
             Right::Member
         } else if self.operators.iter().any(|operator| names.cover(operator)) {
             Right::Operator
@@ -100,7 +145,9 @@ impl Rights {
 
 /// Whether the holder of a certificate with `names` may call itself `sender`.
 pub(super) fn vouches(names: &Names, sender: &MemberId, view: &dyn View) -> bool {
-    names.cover(sender.host()) && view.members().iter().any(|member| member.id == *sender)
+    let (members, proof) = (view.members(), view.proof());
+    let mut of_that_name = members.iter().filter(|member| member.id == *sender);
+    of_that_name.any(|member| names.prove(member, &proof))
 }
 
 #[cfg(test)]
@@ -108,7 +155,10 @@ mod tests {
     use rustls::pki_types::pem::PemObject as _;
 
     use super::*;
-    use crate::{net::test_certificates::Authority, ownership::StaticView};
+    use crate::{
+        net::test_certificates::Authority,
+        ownership::{Incarnation, LeaseView, Liveness, StaticView},
+    };
 
     fn names(sans: &[&str]) -> Names {
         let authority = Authority::new();
@@ -148,6 +198,46 @@ mod tests {
         assert_eq!(rights.of(&Names::of(None), &view()), Right::None);
         let garbage = [CertificateDer::from(vec![1, 2, 3])];
         assert_eq!(Names::of(Some(&garbage)), Names::default());
+    }
+
+    #[test]
+    fn where_members_are_not_listed_their_leases_tell_them_by_their_keys() {
+        let proof = |san: &str| Proof::Lease { san: san.to_owned() };
+        let member = |keys: Vec<KeyHash>| MemberView {
+            id: "pod-7:5000".parse().unwrap(),
+            mesh_address: String::new(),
+            liveness: Liveness::Live,
+            lease: Some(LeaseView {
+                incarnation: Incarnation::random(),
+                unchanged: std::time::Duration::ZERO,
+                left: false,
+                protocol: (1, 1),
+                keys,
+                differs: vec![],
+            }),
+        };
+        let its = names(&["a.member.internal"]);
+        let leased = member(vec![KeyHash::from_bytes([0; 32]), its.key.unwrap()]);
+        for (san, right) in [
+            ("a.member.internal", true),
+            ("*.member.internal", true),
+            ("member.internal", false),
+            ("*.internal", false),
+            ("b.member.internal", false),
+        ] {
+            assert_eq!(its.prove(&leased, &proof(san)), right, "{san}");
+            assert_eq!(its.may_be_new(&proof(san)), right, "{san}");
+        }
+        // Another key of the same name, a wildcard certificate, and a member without a lease.
+        let proof = proof("*.member.internal");
+        assert!(!names(&["a.member.internal"]).prove(&leased, &proof));
+        let wild = names(&["*.member.internal"]);
+        assert!(!wild.prove(&member(vec![wild.key.unwrap()]), &proof));
+        let without = MemberView {
+            lease: None,
+            ..leased
+        };
+        assert!(!its.prove(&without, &proof));
     }
 
     #[test]

@@ -52,8 +52,12 @@ pub mod pb {
     pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");
 }
 
+/// The versions of the protocol that this release speaks, the oldest and the newest.
+pub const PROTOCOL: (u32, u32) = frames::PROTOCOL;
+
 pub use self::{
     forward::{Forwarding, Mesh},
+    identity::key_hash,
     peers::Peers,
     probe::{ProbeError, probe},
     server::{MeshServer, Readiness},

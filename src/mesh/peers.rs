@@ -29,12 +29,13 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     MeshSettings,
+    identity::Names,
     offering::Offering,
     wire::{MAX_PIECE, Writer},
 };
 use crate::{
     net::{Buffered, ClientTls, Drain, Io, Network, Tcp},
-    ownership::{Liveness, View},
+    ownership::{Incarnation, MemberView, View},
     placement::MemberId,
     telemetry::Metrics,
 };
@@ -98,6 +99,8 @@ struct Peer {
     control: Arc<Pool>,
     connections: AtomicU32,
     health: Mutex<Health>,
+    // The start of it that the connections lead to, where that is known.
+    incarnation: Mutex<Option<Incarnation>>,
 }
 
 #[derive(Default)]
@@ -231,7 +234,11 @@ impl Peers {
             control: Arc::default(),
             connections: AtomicU32::new(0),
             health: Mutex::default(),
+            incarnation: Mutex::default(),
         });
+        // Members that are gone for good don't stay here.
+        let members = self.view.members();
+        peers.retain(|known, _| members.iter().any(|member| member.id == *known));
         peers.insert(member.clone(), peer.clone());
         peer
     }
@@ -239,10 +246,11 @@ impl Peers {
     /// A place for a stream to `member`, on a connection that is up.
     pub(super) async fn slot(&self, member: &MemberId, lane: Lane) -> Result<StreamSlot, Unsent> {
         // A name may come from elsewhere than the list of members; one that isn't there takes no memory.
-        if self.view.liveness(member) == Liveness::Stranger {
+        let Some(known) = self.known(member) else {
             return Err(Unsent::Unreachable(NO_MEMBER.to_owned()));
-        }
+        };
         let peer = self.peer(member);
+        peer.is_now(known.lease.map(|lease| lease.incarnation));
         let pool = match lane {
             Lane::Bulk => &peer.bulk,
             Lane::Control => &peer.control,
@@ -336,13 +344,16 @@ impl Peers {
         Ok(connection_handle)
     }
 
-    async fn connect(&self, member: &MemberId) -> io::Result<Io> {
+    fn known(&self, member: &MemberId) -> Option<MemberView> {
         let members = self.view.members();
-        let known = members.into_iter().find(|known| known.id == *member);
-        let known = known.ok_or_else(|| io::Error::other(NO_MEMBER))?;
+        members.iter().find(|known| known.id == *member).cloned()
+    }
+
+    async fn connect(&self, member: &MemberId) -> io::Result<Io> {
+        let known = self.known(member).ok_or_else(|| io::Error::other(NO_MEMBER))?;
         let stream = self.network.dial(&known.mesh_address).await?;
         let stream = Buffered::new(stream, self.settings.io);
-        // The certificate must be for the name in the list of members, wherever that name led.
+        // Where members are listed, TLS checks that the certificate is for this name, wherever the name led.
         let name = ServerName::try_from(member.host().to_owned()).map_err(io::Error::other)?;
         let mut stream = TlsConnector::from(self.tls.config())
             .connect(name, stream)
@@ -351,11 +362,42 @@ impl Peers {
             .get_mut()
             .1
             .set_buffer_limit(Some(self.settings.io.write_buffer));
-        Ok(Io::TlsClient(Box::new(stream)))
+        let io = Io::TlsClient(Box::new(stream));
+        let names = Names::of(io.peer_certificates());
+        if !self.is_proven(&names, member) {
+            // It may have a new certificate.
+            self.view.look().await;
+            if !self.is_proven(&names, member) {
+                return Err(io::Error::other(format!(
+                    "the certificate there is not {member}'s"
+                )));
+            }
+        }
+        Ok(io)
+    }
+
+    fn is_proven(&self, names: &Names, member: &MemberId) -> bool {
+        let known = self.known(member);
+        known.is_some_and(|known| names.prove(&known, &self.view.proof()))
     }
 }
 
 impl Peer {
+    /// Connections to a former start lead nowhere, or to a process that isn't the member any more; and what went wrong
+    /// with it says nothing of the new one.
+    fn is_now(&self, incarnation: Option<Incarnation>) {
+        let mut known = self.incarnation.lock();
+        if *known == incarnation {
+            return;
+        }
+        if known.is_some() {
+            self.bulk.connections.lock().clear();
+            self.control.connections.lock().clear();
+            *self.health.lock() = Health::default();
+        }
+        *known = incarnation;
+    }
+
     fn is_passed_over(&self) -> Result<(), Unsent> {
         let health = self.health.lock();
         match health.passed_over_until {

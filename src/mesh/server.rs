@@ -170,7 +170,25 @@ impl Door {
         names: Arc<Names>,
         request: http::Request<Incoming>,
     ) -> BoxFuture<'static, Result<http::Response<tonic::body::Body>, Infallible>> {
-        let right = self.rights.of(&names, self.mesh.owners.view().as_ref());
+        let view = self.mesh.owners.view().clone();
+        let right = self.rights.of(&names, view.as_ref());
+        if right != Right::None || !names.may_be_new(&view.proof()) {
+            return self.answer(right, names, request);
+        }
+        Box::pin(async move {
+            // A member that has just joined: its lease may not have been read yet.
+            view.look().await;
+            let right = self.rights.of(&names, view.as_ref());
+            self.answer(right, names, request).await
+        })
+    }
+
+    fn answer(
+        self: Arc<Self>,
+        right: Right,
+        names: Arc<Names>,
+        request: http::Request<Incoming>,
+    ) -> BoxFuture<'static, Result<http::Response<tonic::body::Body>, Infallible>> {
         let path = request.uri().path();
         match right {
             Right::Member if path == FORWARD => {

@@ -1,4 +1,4 @@
-//! How the program ends: no new work, then a bounded wait for what is in flight, then a report of what was cut.
+//! How the program ends: a notice, then no new work, then a bounded wait for what is in flight, then a report of what was cut.
 //!
 //! Deliberately absent: the signal (the caller of [`Drain::begin`] knows why), and what "finish" means for a protocol:
 //! whoever serves a connection waits for [`Drain::begun`] and asks its HTTP connection to close gracefully.
@@ -31,6 +31,8 @@ pub struct Drain {
 
 #[derive(Debug, Default)]
 struct Shared {
+    // The end is near: who has a choice goes elsewhere.
+    leaving: CancellationToken,
     // No new work.
     begun: CancellationToken,
     // The wait is over: what still runs is dropped.
@@ -128,9 +130,26 @@ impl Drain {
         })
     }
 
+    /// The end is near, and everything is still served: connections are ended where that costs nobody a request.
+    pub fn leave(&self) {
+        self.shared.leaving.cancel();
+    }
+
+    /// Whether [`leave`](Self::leave) or [`begin`](Self::begin) was called.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.shared.leaving.is_cancelled()
+    }
+
+    /// Resolves once [`leave`](Self::leave) or [`begin`](Self::begin) is called.
+    pub async fn leaving(&self) {
+        self.shared.leaving.cancelled().await;
+    }
+
     /// No new work from now on. Whoever accepts work looks at [`begun`](Self::begun) or
     /// [`is_begun`](Self::is_begun).
     pub fn begin(&self) {
+        self.shared.leaving.cancel();
         self.shared.begun.cancel();
     }
 

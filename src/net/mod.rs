@@ -4,6 +4,7 @@
 //! decides what is spoken on it), who a peer is (its verified certificates are handed on, `mesh::identity` and `auth`
 //! read them), and any task that nobody waits for: every one runs on a [`Drain`].
 
+mod chain;
 mod clients;
 mod drain;
 mod io;
@@ -27,7 +28,7 @@ pub use self::{
     permits::{Held, hold},
     stall::{Patience, Stalling, abort_when_stalled},
     tls::{
-        CertificateFiles, ClientCertificates, ClientSpec, ClientTls, ServerSpec, ServerTls, TlsError,
-        TlsVersions,
+        CertificateFiles, ClientCertificates, ClientSpec, ClientTls, ServerNames, ServerSpec, ServerTls,
+        TlsError, TlsVersions,
     },
 };

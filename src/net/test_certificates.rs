@@ -8,7 +8,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-use super::{CertificateFiles, ClientCertificates, ClientSpec, ServerSpec, TlsVersions};
+use super::{CertificateFiles, ClientCertificates, ClientSpec, ServerNames, ServerSpec, TlsVersions};
 
 pub(crate) struct Authority {
     dir: TempDir,
@@ -71,6 +71,7 @@ impl Authority {
         ClientSpec {
             files,
             authority: self.file(),
+            names: ServerNames::Dialled,
             alpn: &[b"h2"],
         }
     }

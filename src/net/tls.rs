@@ -22,7 +22,10 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
     server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier},
 };
+
 use tokio::time::Instant;
+
+use super::chain::ChainOnly;
 
 static ONLY_13: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
 static FROM_12: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
@@ -81,6 +84,15 @@ pub struct ServerSpec {
     pub alpn: &'static [&'static [u8]],
 }
 
+/// Who must answer where a member dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerNames {
+    /// The certificate has to be for the name that was dialled.
+    Dialled,
+    /// The certificate has to chain to the authority. Whose it is the dialler finds out after the handshake.
+    Any,
+}
+
 /// How a member dials others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSpec {
@@ -88,6 +100,8 @@ pub struct ClientSpec {
     pub files: CertificateFiles,
     /// Certificates of the authorities it trusts, as PEM.
     pub authority: PathBuf,
+    /// Whose certificates it accepts.
+    pub names: ServerNames,
     /// Protocols above it.
     pub alpn: &'static [&'static [u8]],
 }
@@ -188,16 +202,33 @@ impl ClientTls {
     pub fn config(&self) -> Arc<ClientConfig> {
         self.0.current()
     }
+
+    /// The certificate that it shows in the handshake that begins now.
+    #[must_use]
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.0.current();
+        self.0.state.lock().certificate.clone()
+    }
 }
 
 /// Something built from files.
 trait Spec {
     type Config;
 
+    /// The own certificate's first.
     fn files(&self) -> Vec<&Path>;
 
     /// From the contents of [`files`](Self::files), in that order.
     fn build(&self, contents: &[Vec<u8>]) -> Result<Self::Config, TlsError>;
+
+    /// The own certificate, of the same contents.
+    fn certificate(&self, contents: &[Vec<u8>]) -> Result<CertificateDer<'static>, TlsError> {
+        let file = self.files().first().copied().unwrap_or(Path::new(""));
+        let chain = certificates(file, content(contents, 0))?;
+        chain.into_iter().next().ok_or_else(|| TlsError::Empty {
+            file: file.to_owned(),
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -209,6 +240,8 @@ struct Reloading<S, C> {
 #[derive(Debug)]
 struct State<C> {
     config: Arc<C>,
+    // The own one in `config`.
+    certificate: CertificateDer<'static>,
     // What was last read, usable or not.
     contents: Vec<Vec<u8>>,
     // The last fault that was logged.
@@ -222,6 +255,7 @@ impl<S: Spec> Reloading<S, S::Config> {
         let config = Arc::new(spec.build(&contents)?);
         let state = State {
             config,
+            certificate: spec.certificate(&contents)?,
             contents,
             fault: None,
             looked: Instant::now(),
@@ -246,14 +280,16 @@ impl<S: Spec> Reloading<S, S::Config> {
             if contents == state.contents {
                 return Ok(None);
             }
-            let config = self.spec.build(&contents);
+            let built = self.spec.build(&contents);
+            let certificate = self.spec.certificate(&contents);
             state.contents = contents;
-            config.map(Some)
+            Ok(Some((built?, certificate?)))
         });
         match built {
             Ok(None) => {}
-            Ok(Some(config)) => {
+            Ok(Some((config, certificate))) => {
                 state.config = Arc::new(config);
+                state.certificate = certificate;
                 state.fault = None;
                 let files = self.spec.files();
                 tracing::info!(?files, "certificates were read again");
@@ -346,10 +382,16 @@ impl Spec for ClientSpec {
     fn build(&self, contents: &[Vec<u8>]) -> Result<ClientConfig, TlsError> {
         let (chain, key) = certificate(&self.files, contents)?;
         let roots = authorities(&self.authority, content(contents, 2))?;
-        let mut config = ClientConfig::builder_with_provider(provider())
+        let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(TlsVersions::Only13.supported())
-            .map_err(TlsError::Setup)?
-            .with_root_certificates(roots)
+            .map_err(TlsError::Setup)?;
+        let builder = match self.names {
+            ServerNames::Dialled => builder.with_root_certificates(roots),
+            ServerNames::Any => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(ChainOnly::new(roots, provider()))),
+        };
+        let mut config = builder
             .with_client_auth_cert(chain, key)
             .map_err(|source| pair(&self.files, source))?;
         config.alpn_protocols = self.alpn.iter().map(|protocol| protocol.to_vec()).collect();

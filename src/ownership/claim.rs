@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use prost::Message as _;
 
-use super::{Hints, Liveness, View};
+use super::{Hints, Liveness, Standing, View};
 use crate::{
     oci::{RepoName, Route},
     placement::{self, HashKey, MemberId, Ranked},
@@ -63,7 +63,12 @@ impl Owners {
 
     /// All members in the order of their scores for `repository`.
     pub fn ranking(&self, repository: &RepoName) -> Vec<Ranked> {
-        let members: Vec<_> = self.view.members().into_iter().map(|member| member.id).collect();
+        let members: Vec<_> = self
+            .view
+            .members()
+            .iter()
+            .map(|member| member.id.clone())
+            .collect();
         placement::rank(&self.hash_key, &members, repository)
     }
 
@@ -106,19 +111,43 @@ impl Owners {
         let Some((holder, held_since_ms)) = self.holder(repository).await? else {
             return Ok(Claim::Mine);
         };
-        let me = self.view.me();
-        if holder == *me || self.view.liveness(&holder) != Liveness::Live {
+        let (me, standing) = (self.view.me(), self.view.standing());
+        if holder == *me {
+            // It is this member, unless another process goes by its name now.
+            return Ok(match standing {
+                Standing::Member | Standing::Leaving => Claim::Mine,
+                Standing::Superseded => Claim::Held(holder),
+            });
+        }
+        if !self.lives(&holder).await {
             return Ok(Claim::Mine);
         }
         if front_found == Reachability::UnreachableForFront && !reaches(&holder) {
             return Ok(Claim::Mine);
         }
-        let first = self.ranking(repository).into_iter().next();
         let settled = crate::clock::now_ms().saturating_sub(held_since_ms) >= HOLD_DOWN.as_millis() as u64;
-        if first.is_some_and(|first| first.member == *me) && settled {
+        if standing == Standing::Member && settled && self.first_live(repository).as_ref() == Some(me) {
             return Ok(Claim::Mine);
         }
         Ok(Claim::Held(holder))
+    }
+
+    /// Whether the holder of a repository lives. Before it is passed over the view is drawn anew: it may have come, or
+    /// come back, a moment ago.
+    async fn lives(&self, holder: &MemberId) -> bool {
+        if self.view.liveness(holder) == Liveness::Live {
+            return true;
+        }
+        self.view.look().await;
+        self.view.liveness(holder) == Liveness::Live
+    }
+
+    /// The live member that is ranked first for `repository`.
+    pub fn first_live(&self, repository: &RepoName) -> Option<MemberId> {
+        let ranking = self.ranking(repository).into_iter().map(|ranked| ranked.member);
+        ranking
+            .into_iter()
+            .find(|member| self.view.liveness(member) == Liveness::Live)
     }
 
     /// The member named in the repository's row and since when (milliseconds since the Unix epoch), if there is a row.
@@ -165,7 +194,7 @@ fn changes_names(route: &Route) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        ownership::{Incarnation, MemberView},
+        ownership::{Incarnation, MemberView, Proof},
         storage::{MemoryMeta, Version},
     };
 
@@ -173,8 +202,10 @@ mod tests {
     struct Partial {
         me: MemberId,
         gone: Vec<MemberId>,
+        standing: Standing,
     }
 
+    #[async_trait::async_trait]
     impl View for Partial {
         fn me(&self) -> &MemberId {
             &self.me
@@ -184,22 +215,36 @@ mod tests {
             Incarnation::random()
         }
 
-        fn members(&self) -> Vec<MemberView> {
+        fn members(&self) -> Arc<[MemberView]> {
             let view = |n| MemberView {
                 id: member(n),
                 mesh_address: format!("127.0.0.{n}:9443"),
-                liveness: self.liveness(&member(n)),
+                liveness: match self.gone.contains(&member(n)) {
+                    true => Liveness::Gone,
+                    false => Liveness::Live,
+                },
+                lease: None,
             };
             (1..=3).map(view).collect()
         }
 
-        fn liveness(&self, member: &MemberId) -> Liveness {
-            if self.gone.contains(member) {
-                Liveness::Gone
-            } else {
-                Liveness::Live
-            }
+        fn standing(&self) -> Standing {
+            self.standing
         }
+
+        fn proof(&self) -> Proof {
+            Proof::Host
+        }
+
+        fn trouble(&self) -> Option<String> {
+            None
+        }
+
+        fn age(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        async fn look(&self) {}
     }
 
     fn member(n: u8) -> MemberId {
@@ -225,6 +270,15 @@ mod tests {
         held: Duration,
         front: Reachability,
     ) -> Claim {
+        let view = Partial {
+            me,
+            gone,
+            standing: Standing::Member,
+        };
+        claim_as(view, holder, held, front).await
+    }
+
+    async fn claim_as(view: Partial, holder: &MemberId, held: Duration, front: Reachability) -> Claim {
         let meta = MemoryMeta::default();
         let row = rows::Repository {
             holder: holder.as_str().to_owned(),
@@ -234,12 +288,7 @@ mod tests {
         let op = keys::repository(&repository()).put(crate::storage::Expect::Absent, row.encode_to_vec());
         meta.transact(Version::random(), &[op]).await.unwrap();
         let key = HashKey::new(*b"loremipsumdolors");
-        let owners = Owners::new(
-            Arc::new(Partial { me, gone }),
-            key,
-            Arc::new(meta),
-            Hints::new(10),
-        );
+        let owners = Owners::new(Arc::new(view), key, Arc::new(meta), Hints::new(10));
         owners.claim(&delete(), front, |_| false).await.unwrap()
     }
 
@@ -275,6 +324,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_first_of_those_that_live_takes_over() {
+        let [first, second, third] = ranked().try_into().unwrap();
+        let long = HOLD_DOWN + Duration::from_secs(1);
+        let gone = vec![first];
+        let answer = claim(second, gone, &third, long, Reachability::Unknown).await;
+        assert_eq!(answer, Claim::Mine);
+    }
+
+    #[tokio::test]
+    async fn a_member_that_leaves_keeps_what_it_holds_and_takes_nothing_on() {
+        let [first, second, _] = ranked().try_into().unwrap();
+        let long = HOLD_DOWN + Duration::from_secs(1);
+        let as_first = |standing| Partial {
+            me: first.clone(),
+            gone: vec![],
+            standing,
+        };
+        let held_by = |holder, standing| claim_as(as_first(standing), holder, long, Reachability::Unknown);
+        assert_eq!(held_by(&first, Standing::Leaving).await, Claim::Mine);
+        assert_eq!(
+            held_by(&second, Standing::Leaving).await,
+            Claim::Held(second.clone())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_process_whose_name_another_one_has_taken_holds_nothing() {
+        let [first, second, _] = ranked().try_into().unwrap();
+        let long = HOLD_DOWN + Duration::from_secs(1);
+        for holder in [&first, &second] {
+            let view = Partial {
+                me: first.clone(),
+                gone: vec![],
+                standing: Standing::Superseded,
+            };
+            let answer = claim_as(view, holder, long, Reachability::Unknown).await;
+            assert_eq!(answer, Claim::Held(holder.clone()));
+        }
+    }
+
+    #[tokio::test]
     async fn anyone_takes_over_from_a_holder_that_is_gone_or_unreachable() {
         let [first, second, third] = ranked().try_into().unwrap();
         let just_now = Duration::from_secs(1);
@@ -296,6 +386,7 @@ mod tests {
         let view = Arc::new(Partial {
             me: member(3),
             gone: vec![],
+            standing: Standing::Member,
         });
         let owners = Owners::new(view, key, Arc::new(MemoryMeta::default()), Hints::new(10));
         let answer = owners
@@ -312,6 +403,7 @@ mod tests {
         let view = Arc::new(Partial {
             me: member(1),
             gone: vec![first],
+            standing: Standing::Member,
         });
         let owners = Owners::new(view, key, Arc::new(MemoryMeta::default()), Hints::new(10));
         assert_eq!(owners.candidates(&repository()), [second.clone(), third.clone()]);

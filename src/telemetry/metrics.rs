@@ -31,6 +31,9 @@ pub struct Metrics {
     streams: Family<PeerLabels, Gauge>,
     replays: Family<ForwardLabels, Counter>,
     resumed_pulls: Counter,
+    members: Family<LivenessLabels, Gauge>,
+    lease_renewals: Family<LeaseLabels, Counter>,
+    lease_readings: Family<LeaseLabels, Counter>,
     store_requests: Family<StoreLabels, Counter>,
     store_duration: Family<StoreLabels, Histogram, Latency>,
     upkeep_rows: Family<UpkeepLabels, Counter>,
@@ -92,6 +95,34 @@ struct StoreLabels {
 struct UpkeepLabels {
     kind: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LivenessLabels {
+    liveness: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LeaseLabels {
+    outcome: &'static str,
+}
+
+/// How a renewal of this member's lease, or a reading of all leases, went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseOutcome {
+    /// As it should.
+    Ok,
+    /// The store failed, or didn't answer in time.
+    Failed,
+}
+
+impl LeaseOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// Which way bytes went.
@@ -160,6 +191,9 @@ impl Metrics {
             streams: Family::default(),
             replays: Family::default(),
             resumed_pulls: Counter::default(),
+            members: Family::default(),
+            lease_renewals: Family::default(),
+            lease_readings: Family::default(),
             store_requests: Family::default(),
             store_duration: Family::new_with_constructor(Latency),
             upkeep_rows: Family::default(),
@@ -220,6 +254,21 @@ impl Metrics {
             "resumed_pulls",
             "Pulls whose owner's stream broke and that the front finished itself",
             m.resumed_pulls.clone(),
+        );
+        registry.register(
+            "members",
+            "Members of the mesh as this one sees them, itself included, by liveness",
+            m.members.clone(),
+        );
+        registry.register(
+            "lease_renewals",
+            "Renewals of this member's lease, by outcome",
+            m.lease_renewals.clone(),
+        );
+        registry.register(
+            "lease_readings",
+            "Readings of all leases, by outcome",
+            m.lease_readings.clone(),
         );
         registry.register(
             "store_requests",
@@ -314,6 +363,26 @@ impl Metrics {
     /// A broken pull goes on.
     pub fn resumed_pull(&self) {
         self.resumed_pulls.inc();
+    }
+
+    /// So many members are live, and so many are not.
+    pub fn members(&self, live: usize, gone: usize) {
+        for (liveness, count) in [("live", live), ("gone", gone)] {
+            let gauge = self.members.get_or_create(&LivenessLabels { liveness });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// This member's lease was renewed, or wasn't.
+    pub fn lease_renewal(&self, outcome: LeaseOutcome) {
+        let outcome = outcome.as_str();
+        self.lease_renewals.get_or_create(&LeaseLabels { outcome }).inc();
+    }
+
+    /// All leases were read, or weren't.
+    pub fn lease_reading(&self, outcome: LeaseOutcome) {
+        let outcome = outcome.as_str();
+        self.lease_readings.get_or_create(&LeaseLabels { outcome }).inc();
     }
 
     /// A request to a store ended.

@@ -5,6 +5,6 @@ mod metrics;
 mod store_time;
 
 pub use self::{
-    metrics::{Direction, ForwardOutcome, Metrics},
+    metrics::{Direction, ForwardOutcome, LeaseOutcome, Metrics},
     store_time::StoreTime,
 };

@@ -278,7 +278,7 @@ async fn a_pull_whose_owner_dies_is_finished_by_the_front() {
     while received.len() < 1 << 20 {
         received.extend_from_slice(body.frame().await.unwrap().unwrap().data_ref().unwrap());
     }
-    let cut = mesh.end(1, Duration::ZERO).await;
+    let cut = mesh.crash(1).await;
     assert!(!cut.is_empty(), "the pull was under way");
     received.extend_from_slice(&body.collect().await.unwrap().to_bytes());
     assert!(
@@ -340,7 +340,7 @@ async fn an_upload_whose_owner_dies_is_not_acknowledged_and_goes_on_elsewhere() 
     })
     .await;
     drop(asked.members(pb::MembersRequest {}).await);
-    mesh.end(1, Duration::ZERO).await;
+    mesh.crash(1).await;
     let _ = sender.send(blob.bytes.slice(half + 1000..)).await;
     drop(sender);
     let answer = requests.join_next().await.unwrap().unwrap();

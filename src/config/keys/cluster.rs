@@ -36,7 +36,7 @@ pub(super) const CLUSTER: &[Key] = &[
         "cluster.members",
         Texts,
         Mapped(
-            "host:port of each member's public port, in any order; left out, membership is the lease table and cluster.tls.memberSan is required",
+            "host:port of each member's public port, in any order; a changed list is taken up without a restart; left out, membership is the lease table and cluster.tls.memberSan is required",
         ),
     ),
     key(

@@ -43,10 +43,11 @@ where
         let answer = answer(admitted);
         async move { Ok(answer.await) }
     }));
+    let view = Arc::new(crate::ownership::StaticView::new(member(1), []));
     let parts = FrontParts {
         me: member(1),
         gate: Arc::new(Gate::new(GateSpec::default(), stores.meta.clone(), &Limits::default()).unwrap()),
-        probes: Probes::new(member(1), drain.clone(), stores.clone(), metrics.clone()),
+        probes: Probes::new(view, drain.clone(), stores.clone(), metrics.clone()),
         metrics: metrics.clone(),
         limits,
         rate_limits: RateLimits::default(),

@@ -31,6 +31,7 @@ use portolan::{
     app::{MemberSpec, MeshSpec},
     auth::GateSpec,
     config::{Limits, RateLimits},
+    ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
     storage::{
         MemoryBlobs, MemoryMeta,
@@ -198,7 +199,10 @@ fn specs() -> Vec<MemberSpec> {
         rate_limits: RateLimits::default(),
         mesh: Some(MeshSpec {
             listen: address(n, 9443),
-            members: members.clone(),
+            address: address(n, 9443).to_string(),
+            membership: Membership::Listed(members.clone()),
+            // All of one program: they have no two settings.
+            shared: SharedSettings::new(),
             hash_key: HashKey::new(HASH_KEY),
             tls: tls(&certificates().members[n]),
         }),

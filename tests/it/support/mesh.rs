@@ -13,6 +13,7 @@ use portolan::{
     auth::GateSpec,
     config::{Limits, MeshTls, PairSource, RateLimits},
     net::Remaining,
+    ownership::{Liveness, Membership, SharedSettings, View as _},
     placement::{HashKey, MemberId},
     storage::{MemoryBlobs, MemoryMeta},
 };
@@ -20,6 +21,7 @@ use portolan::{
 use super::{
     PATIENCE,
     client::{Client, Http},
+    eventually,
     metrics::Metrics,
     ports::{free_port, loopback},
 };
@@ -95,6 +97,8 @@ impl Plan {
     pub(crate) fn over(stores: Stores) -> Self {
         let limits = Limits {
             upload_part_bytes: PART,
+            lease_heartbeat: Duration::from_millis(200),
+            leave_notice: Duration::from_millis(600),
             ..Limits::default()
         };
         Self {
@@ -185,7 +189,10 @@ impl Plan {
                 gate: self.gate.clone(),
                 mesh: Some(MeshSpec {
                     listen: mesh_doors[n],
-                    members: known,
+                    address: mesh_doors[n].to_string(),
+                    membership: Membership::Listed(known),
+                    // Whatever their keys: that members disagree is what some tests are about.
+                    shared: SharedSettings::new(),
                     hash_key: HashKey::new(self.hash_keys[n]),
                     tls: tls(&certificates().members[n]),
                 }),
@@ -196,8 +203,12 @@ impl Plan {
         }
         let mut running = Vec::new();
         for app in apps {
-            running.push(Some(app.serve().await));
+            running.push(app.serve().await);
         }
+        for member in &running {
+            see_each_other(member).await;
+        }
+        let running = running.into_iter().map(Some).collect();
         Ok(Mesh {
             running,
             members,
@@ -205,6 +216,17 @@ impl Plan {
             mesh_doors,
         })
     }
+}
+
+/// Waits until a member has seen the leases of all others.
+async fn see_each_other(member: &Running) {
+    let leases = member.leases().expect("it is a member of a mesh");
+    eventually("all members are live", || async {
+        leases.look().await;
+        let members = leases.members();
+        members.iter().all(|member| member.liveness == Liveness::Live)
+    })
+    .await;
 }
 
 /// Empty stores in memory.
@@ -284,16 +306,21 @@ impl Mesh {
         Counts::ask(&self.clients(), &self.members).await
     }
 
-    /// Ends one member within `bound`; what is still in flight then is cut, and told.
+    /// Ends one member in an orderly way, within `bound`; what is still in flight then is cut, and told.
     pub(crate) async fn end(&mut self, member: usize, bound: Duration) -> Vec<Remaining> {
         self.running[member].take().expect("it runs").drain(bound).await
+    }
+
+    /// Ends one member at once, without a word to the others; tells what was in flight.
+    pub(crate) async fn crash(&mut self, member: usize) -> Vec<Remaining> {
+        self.running[member].take().expect("it runs").cut().await
     }
 
     /// Ends all members that still run, and asserts that nothing had to be cut.
     pub(crate) async fn stop(mut self) {
         let running: Vec<Running> = self.running.iter_mut().filter_map(Option::take).collect();
         for member in &running {
-            member.begin_drain();
+            member.leave().await;
         }
         for member in running {
             let remaining = member.drain(PATIENCE).await;

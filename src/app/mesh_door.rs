@@ -1,0 +1,174 @@
+//! A member's side of the mesh: the listener for other members, what answers there, and its lease.
+
+use std::sync::Arc;
+
+use super::{Host, MeshSpec, StartError};
+use crate::{
+    admission::Service,
+    config::Limits,
+    mesh::{self, Mesh, MeshServer, MeshSettings, Peers, Readiness},
+    net::{
+        CertificateFiles, ClientCertificates, ClientSpec, ClientTls, Drain, Listener, ServerNames,
+        ServerSpec, ServerTls, TlsVersions,
+    },
+    ownership::{Announcement, Hints, Joining, LeaseSettings, Leases, Membership, OwnKey, Owners, View},
+    placement::{HashKey, MemberId},
+    storage::MetaStore,
+    telemetry::Metrics,
+};
+
+/// A mesh listener that is open, and a lease that nobody else sees yet.
+pub(super) struct Joined {
+    listener: Listener,
+    dial: ClientTls,
+    hash_key: HashKey,
+    operators: Vec<String>,
+    pub(super) leases: Arc<Leases>,
+}
+
+/// All of it.
+pub(super) struct MeshDoor {
+    pub(super) mesh: Arc<Mesh>,
+    pub(super) leases: Arc<Leases>,
+    pub(super) listener: Listener,
+    server: MeshServer,
+    readiness: Readiness,
+}
+
+/// What the mesh is built on.
+pub(super) struct MeshParts {
+    pub(super) meta: Arc<dyn MetaStore>,
+    pub(super) local: Service,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) host: Host,
+}
+
+/// Opens the listener and looks who is there. `meta` holds the leases.
+pub(super) async fn join(
+    host: &Host,
+    me: MemberId,
+    spec: MeshSpec,
+    meta: Arc<dyn MetaStore>,
+    metrics: Arc<Metrics>,
+    limits: &Limits,
+) -> Result<Joined, StartError> {
+    let MeshSpec {
+        listen,
+        address,
+        membership,
+        shared,
+        hash_key,
+        tls,
+    } = spec;
+    let files = CertificateFiles {
+        certificate: tls.cert,
+        key: tls.key,
+    };
+    let dial = ClientTls::load(ClientSpec {
+        files: files.clone(),
+        authority: tls.ca.clone(),
+        names: match &membership {
+            Membership::Listed(_) => ServerNames::Dialled,
+            // Its lease tells.
+            Membership::Dynamic { .. } => ServerNames::Any,
+        },
+        alpn: &[b"h2"],
+    })?;
+    let answer = ServerTls::load(ServerSpec {
+        files,
+        clients: ClientCertificates::Required(tls.ca),
+        versions: TlsVersions::Only13,
+        alpn: &[b"h2"],
+    })?;
+    let settings = MeshSettings::listener(limits);
+    let listener = Listener::bind_on(&*host.network, "mesh", listen, Some(answer), settings).await?;
+    let shown = dial.clone();
+    let own_key: OwnKey = Arc::new(move || mesh::key_hash(&shown.certificate()));
+    let joining = Joining {
+        me,
+        meta,
+        said: Announcement {
+            mesh_address: address,
+            protocol: mesh::PROTOCOL,
+            settings: shared,
+        },
+        own_key,
+        membership,
+        settings: lease_settings(limits),
+        metrics,
+    };
+    Ok(Joined {
+        listener,
+        dial,
+        hash_key,
+        operators: tls.operators,
+        leases: Arc::new(Leases::join(joining).await?),
+    })
+}
+
+impl Joined {
+    /// Puts the mesh together.
+    pub(super) async fn door(self, parts: MeshParts, limits: &Limits) -> Result<MeshDoor, StartError> {
+        let Self {
+            listener,
+            dial,
+            hash_key,
+            operators,
+            leases,
+        } = self;
+        let MeshParts {
+            meta,
+            local,
+            metrics,
+            host: Host { network, drain },
+        } = parts;
+        let view: Arc<dyn View> = leases.clone();
+        let settings = MeshSettings::from(limits);
+        let owners = Owners::new(view.clone(), hash_key, meta, Hints::new(limits.holder_hints));
+        let peers = Peers::new(view, dial, metrics.clone(), settings, drain.clone()).over(network);
+        let mesh = Mesh::new(Arc::new(owners), Arc::new(peers), local, metrics, settings);
+        let mesh = Arc::new(mesh);
+        let (server, readiness) = MeshServer::new(mesh.clone(), operators, drain).await?;
+        Ok(MeshDoor {
+            mesh,
+            leases,
+            listener,
+            server,
+            readiness,
+        })
+    }
+}
+
+impl MeshDoor {
+    /// Tells the others, and answers them.
+    pub(super) async fn serve(self, drain: &Drain) {
+        let Self {
+            server,
+            readiness,
+            listener,
+            leases,
+            ..
+        } = self;
+        drain.spawn("mesh listener", async move { server.serve(listener).await });
+        readiness.ready().await;
+        leases.announce().await;
+        let begun = drain.clone();
+        drain.spawn("health service", async move {
+            begun.leaving().await;
+            readiness.not_ready().await;
+        });
+        let ended = drain.token();
+        drain.spawn("lease", async move { leases.run(ended).await });
+    }
+}
+
+fn lease_settings(limits: &Limits) -> LeaseSettings {
+    LeaseSettings {
+        heartbeat: limits.lease_heartbeat,
+        expiry: limits.lease_expiry,
+        patience: limits.lease_timeout,
+        look_spacing: limits.lease_look_spacing,
+        retention: limits.lease_retention,
+        rows: limits.lease_rows,
+    }
+}
