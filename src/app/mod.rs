@@ -113,7 +113,4 @@ pub enum StartError {
     /// Neither a list of members nor what makes one.
     #[error("neither cluster.members nor cluster.tls.memberSan says who the members are")]
     NoMembers,
-    /// Something that is configured and not there yet.
-    #[error("{0}")]
-    Unsupported(&'static str),
 }
