@@ -17,7 +17,7 @@ use super::{Finding, chain};
 use crate::{
     app::spec::public_tls,
     config::{Config, Limits, MeshTls, PairSource},
-    net::{CertificateFiles, ClientSpec, ClientTls, ServerTls},
+    net::{CertificateFiles, ClientSpec, ClientTls, ServerNames, ServerTls},
     placement::MemberId,
 };
 
@@ -46,6 +46,7 @@ pub(super) fn dialler(tls: &MeshTls) -> Result<ClientTls, crate::net::TlsError> 
             key: tls.key.clone(),
         },
         authority: tls.ca.clone(),
+        names: ServerNames::Dialled,
         alpn: &[b"h2"],
     })
 }
