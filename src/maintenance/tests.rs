@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    ownership::{Incarnation, Liveness, MemberView, StaticView, View},
+    ownership::{Incarnation, Liveness, MemberView, Proof, Standing, StaticView, View},
     placement::{HashKey, MemberId},
     registry::{Holder, Registry, Settings, Stores},
     storage::{
@@ -32,6 +32,7 @@ struct Three {
     gone: Arc<Mutex<Vec<MemberId>>>,
 }
 
+#[async_trait::async_trait]
 impl View for Three {
     fn me(&self) -> &MemberId {
         &self.me
@@ -41,21 +42,36 @@ impl View for Three {
         Incarnation::random()
     }
 
-    fn members(&self) -> Vec<MemberView> {
+    fn members(&self) -> Arc<[MemberView]> {
         let view = |n| MemberView {
             id: member(n),
             mesh_address: String::new(),
-            liveness: self.liveness(&member(n)),
+            liveness: match self.gone.lock().contains(&member(n)) {
+                true => Liveness::Gone,
+                false => Liveness::Live,
+            },
+            lease: None,
         };
         (1..=3).map(view).collect()
     }
 
-    fn liveness(&self, member: &MemberId) -> Liveness {
-        match self.gone.lock().contains(member) {
-            true => Liveness::Gone,
-            false => Liveness::Live,
-        }
+    fn standing(&self) -> Standing {
+        Standing::Member
     }
+
+    fn proof(&self) -> Proof {
+        Proof::Host
+    }
+
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    fn age(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn look(&self) {}
 }
 
 #[test]
