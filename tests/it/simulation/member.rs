@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -114,7 +113,7 @@ impl Member {
     pub(super) async fn kill(&mut self) {
         if let Some((process, running)) = self.process.take() {
             process.state.lock().is_stopped = true;
-            running.drain(Duration::ZERO).await;
+            running.cut().await;
         }
     }
 
