@@ -115,6 +115,8 @@ async fn prepare<D: Ask>(world: &World<D>, repository: &str) {
             answer.expect(201);
             return;
         }
+        // Its member may be down for a while.
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     panic!("a blob can't be pushed in a hundred tries");
 }
