@@ -270,32 +270,21 @@ async fn a_holder_that_only_the_front_cant_reach_keeps_its_repository() {
 async fn a_busy_owner_is_asked_again_until_the_hold_time_is_over() {
     let settings = MeshSettings {
         replays: 0,
-        hold: Duration::from_millis(500),
+        hold: Duration::from_secs(3),
         ..settings()
     };
+    let busy = r#"portolan_forwards_total{peer="127.0.0.2:5000",outcome="busy"}"#;
     let cluster = cluster_with(2, settings).await;
     let repository = cluster.repository(&[2]);
     // A read doesn't wait: this member may serve it as well.
-    let began = Instant::now();
     call(cluster.at(1), get(&repository)).await;
-    assert!(
-        began.elapsed() < Duration::from_millis(400),
-        "{:?}",
-        began.elapsed()
-    );
+    assert_eq!(cluster.counter(1, busy), 1);
     // A change waits for the holder.
     cluster.hold(&repository, 2).await;
-    let began = Instant::now();
     let response = call(cluster.at(1), delete(&repository)).await;
     assert_eq!(response.extensions().get::<Served>().unwrap().forwarded_to, None);
-    assert!(
-        began.elapsed() > Duration::from_millis(200),
-        "{:?}",
-        began.elapsed()
-    );
     assert_eq!(cluster.at(1).toy.calls(), 2);
-    let busy = r#"portolan_forwards_total{peer="127.0.0.2:5000",outcome="busy"}"#;
-    assert!(cluster.counter(1, busy) > 3);
+    assert!(cluster.counter(1, busy) > 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
