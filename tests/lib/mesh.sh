@@ -40,8 +40,8 @@ mesh_stop() {
   equal "on SIGTERM the mesh drains and exits with 0" 0 "$status"
 }
 
-# curl without the user's proxy and settings, with a bound.
-ask() { curl -q --noproxy '*' -fsS --max-time 10 --cacert "$mesh_ca" "$@"; }
+# curl without the user's proxy and settings, with a bound. Before there is a mesh, others can be asked.
+ask() { curl -q --noproxy '*' -fsS --max-time 10 ${mesh_ca:+--cacert "$mesh_ca"} "$@"; }
 
 # diagnose MESH_HOST METHOD [REQUEST]: an operator's question to a member; the answer is JSON.
 diagnose() {
