@@ -3,27 +3,26 @@
 //! Requests end, as the specification says or as 429 or 503; what was acknowledged is there, whole, and what wasn't
 //! happened once or never; `/readyz` tells, and recovers.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use portolan::{
-    app::Stores,
     config::{DynamoConfig, Limits},
-    storage::{DynamoMeta, Expect, Key, MetaStore as _, Outcome, S3Blobs, Space, Version},
+    storage::{DynamoMeta, Expect, Key, MetaStore as _, Outcome, Space, Version},
 };
 use tokio::task::JoinSet;
 
 use super::{
     dynamo_config, dynamo_delete, dynamo_server,
+    proxied::Proxied,
     proxy::{Fault, Proxy, Seen},
-    random_name, s3_config, s3_server,
+    random_name,
 };
 use crate::{
     support::{
         PATIENCE,
         client::{Answer, Ask as _, Client},
         content::{Blob, Manifest, Random, run_seed},
-        mesh::{Mesh, Plan},
     },
     workload::{self, Workload},
 };
@@ -49,44 +48,16 @@ async fn open(config: &DynamoConfig) -> DynamoMeta {
     opened.unwrap_or_else(|error| panic!("{:#}", anyhow::Error::from(error)))
 }
 
-/// A mesh, and what lies between it and its stores.
-struct Broken {
-    mesh: Mesh,
-    dynamo: Proxy,
-    s3: Proxy,
-    tables: DynamoConfig,
+async fn start() -> Proxied {
+    Proxied::start(&limits(), |plan| plan).await
 }
 
-impl Broken {
-    async fn start() -> Self {
-        let dynamo = Proxy::start(&dynamo_server()).await;
-        let s3 = Proxy::start(&s3_server()).await;
-        let tables = dynamo_config(&dynamo.url());
-        let blobs = S3Blobs::open(&s3_config(&s3.url()), &limits()).await;
-        let stores = Stores {
-            meta: Arc::new(open(&tables).await),
-            blobs: Arc::new(blobs.unwrap_or_else(|error| panic!("{:#}", anyhow::Error::from(error)))),
-        };
-        Self {
-            mesh: Plan::over(stores).parts(5 * MIB).start().await,
-            dynamo,
-            s3,
-            tables,
-        }
-    }
-
-    /// From now on nothing fails; returns when every member knows.
-    async fn calm(&self) {
-        self.dynamo.harm(|_| Fault::None);
-        self.s3.harm(|_| Fault::None);
-        for client in self.mesh.clients() {
-            readiness(&client, 200).await;
-        }
-    }
-
-    async fn stop(self) {
-        self.mesh.stop().await;
-        dynamo_delete(&self.tables).await;
+/// From now on nothing fails; returns when every member knows.
+async fn calm(broken: &Proxied) {
+    broken.dynamo.harm(|_| Fault::None);
+    broken.s3.harm(|_| Fault::None);
+    for client in broken.mesh.clients() {
+        readiness(&client, 200).await;
     }
 }
 
@@ -157,7 +128,7 @@ async fn push_blobs(client: Client, repository: String, seed: u64) -> Vec<Blob> 
 
 async fn what_is_acknowledged_holds_in(trouble: Trouble, test: &str) {
     let seed = run_seed(test);
-    let broken = Broken::start().await;
+    let broken = start().await;
     broken.dynamo.harm(trouble.befalls(seed));
     broken.s3.harm(trouble.befalls(seed + 1));
     let mut pushing = JoinSet::new();
@@ -177,7 +148,7 @@ async fn what_is_acknowledged_holds_in(trouble: Trouble, test: &str) {
     let counts = ran.counts;
     println!("{trouble:?}: {counts:?}, {} blobs of 24", blobs.len());
 
-    broken.calm().await;
+    calm(&broken).await;
     ran.check().await;
     assert!(!blobs.is_empty(), "something got through");
     for (n, blob) in blobs.iter().enumerate() {
@@ -211,7 +182,7 @@ async fn what_is_acknowledged_holds_over_stores_that_fall_silent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_fails_is_told_by_readiness_and_by_503_until_it_recovers() {
-    let broken = Broken::start().await;
+    let broken = start().await;
     let client = broken.mesh.client(0);
     let blob = Blob::named("before", 100);
     client.push_blob("out/age", &blob).await.unwrap().expect(201);
@@ -240,7 +211,7 @@ async fn a_store_that_fails_is_told_by_readiness_and_by_503_until_it_recovers() 
         pulled.error(503, "UNAVAILABLE");
         let pushed = client.push_blob("out/age", &Blob::named("during", 100)).await;
         pushed.unwrap().error(503, "UNAVAILABLE");
-        broken.calm().await;
+        calm(&broken).await;
         client.get(blob_url.clone()).await.unwrap().expect(200);
     }
     broken.stop().await;
@@ -296,7 +267,7 @@ async fn a_write_whose_answer_is_lost_is_unknown_and_its_repetition_is_a_commit(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_manifest_whose_answers_are_lost_is_pushed_once() {
-    let broken = Broken::start().await;
+    let broken = start().await;
     let config = Blob::named("config", 100);
     let repository = "answers/lost";
     let client = broken.mesh.client(1);

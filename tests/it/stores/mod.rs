@@ -1,7 +1,9 @@
 //! The drivers for services, over real ones: `tests/run` starts them and says where they are. Without, these tests fail.
 
 mod broken;
+mod counts;
 mod dynamo;
+mod proxied;
 mod proxy;
 mod s3;
 mod s3_broken;

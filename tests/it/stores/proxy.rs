@@ -61,11 +61,13 @@ pub(crate) struct Seen {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
+    /// Of a request to DynamoDB; else empty.
+    pub(crate) body: Bytes,
 }
 
 impl Seen {
     /// Whether it is for DynamoDB, which tells its operations by a field of the head.
-    fn dynamo_operation(&self) -> Option<&str> {
+    pub(crate) fn dynamo_operation(&self) -> Option<&str> {
         self.header("x-amz-target")?.strip_prefix("DynamoDB_20120810.")
     }
 
@@ -101,6 +103,14 @@ impl Seen {
             ("PUT", false) => "CreateBucket",
             _ => "another",
         }
+    }
+
+    /// Whether a request to DynamoDB has this string for a table, or for a part of a key.
+    pub(crate) fn names(&self, text: &str) -> bool {
+        let quoted = format!("\"{text}\"");
+        self.body
+            .windows(quoted.len())
+            .any(|part| part == quoted.as_bytes())
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
@@ -224,16 +234,23 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shar
 
 async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Limited>, BoxError> {
     let (mut head, body) = request.into_parts();
-    let seen = Seen {
+    let mut seen = Seen {
         method: head.method.clone(),
         uri: head.uri.clone(),
         headers: head.headers.clone(),
+        body: Bytes::new(),
     };
     let is_dynamo = seen.dynamo_operation().is_some();
+    let mut sent = match is_dynamo {
+        true => {
+            seen.body = body.collect().await?.to_bytes();
+            Limited::all(Full::from(seen.body.clone()))
+        }
+        false => Limited::all(body),
+    };
     let decide = shared.decide.lock().clone();
     let fault = decide(&seen);
     shared.seen.lock().push(seen);
-    let mut sent = Limited::all(body);
     match &fault {
         Fault::Answer(status, code) => {
             // Read to its end, or the answer is lost in a reset.
@@ -273,11 +290,7 @@ fn refusal(status: u16, code: &str, is_dynamo: bool) -> Response<Limited> {
         }
         false => format!("<Error><Code>{code}</Code><Message>from the proxy</Message></Error>"),
     };
-    let mut answer = Response::new(Limited {
-        inner: Full::from(body).map_err(Into::into).boxed_unsync(),
-        limit: None,
-        pause: None,
-    });
+    let mut answer = Response::new(Limited::all(Full::from(body)));
     *answer.status_mut() = StatusCode::from_u16(status).unwrap();
     answer
 }
@@ -297,7 +310,7 @@ struct Limited {
 }
 
 impl Limited {
-    fn all(body: Incoming) -> Self {
+    fn all(body: impl Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static) -> Self {
         Self {
             inner: body.map_err(Into::into).boxed_unsync(),
             limit: None,
