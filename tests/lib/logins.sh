@@ -65,8 +65,8 @@ JSON
   process_start "$logs/tokens.log" \
     python3 tests/lib/token_service.py "$token_address" "$service" "$logins/tokens.key" "$logins/policy.json"
   token_service_pid=$started_pid
-  # By name: crane refuses a realm at an address such as 127.0.0.1, lest a registry sends it into a private network.
-  realm=http://localhost:${token_address#*:}/token
+  # By address: oras refuses a realm whose name leads to loopback, unless that is where the registry is.
+  realm=http://$token_address/token
   wait_for 10 "$token_service_pid" token_service_answers || die "the token service did not start"
 }
 
