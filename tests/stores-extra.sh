@@ -58,6 +58,7 @@ part_mesh() {
 
 report_begin stores-extra
 need_rust
+cargo build --locked --bins --tests || die "the build failed"
 for server in "${servers[@]}"; do
   for part in "${parts[@]}"; do
     say "== $server: $part =="

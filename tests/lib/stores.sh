@@ -3,8 +3,8 @@
 # empty on this machine. Sourced, after report.sh and tools.sh; never run. PORTOLAN_TEST_S3_SERVER names another S3 server:
 # minio or rgw, which take longer to install and to start (tests/lib/s3-others.sh).
 #
-# SeaweedFS listens on its S3 port and the four after it, and on the same plus 10000 for gRPC. DynamoDB Local has one
-# port, on every address of the machine, for it can't be told one.
+# SeaweedFS listens on its S3 port and the four after it, on the same plus 10000 for gRPC, and on the fifth after it for
+# its metrics. DynamoDB Local has one port, on every address of the machine, for it can't be told one.
 
 s3_port=${PORTOLAN_TEST_S3_PORT:-18333}
 dynamodb_port=${PORTOLAN_TEST_DYNAMODB_PORT:-18000}
@@ -86,10 +86,11 @@ seaweedfs_start() {
     port=$((s3_port + ${#ports[@]} / 2))
     ports+=("-$name.port=$port" "-$name.port.grpc=$((port + 10000))")
   done
+  s3_metrics_port=$((s3_port + 5))
   s3_data=$scratch/seaweedfs
   mkdir "$s3_data"
   process_start "$logs/seaweedfs.log" "$seaweedfs_dir/bin/weed" mini -dir="$s3_data" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
-    "${ports[@]}" -s3.port.iceberg=0 -s3.port.lance=0 \
+    "${ports[@]}" -s3.port.iceberg=0 -s3.port.lance=0 -metricsPort="$s3_metrics_port" -metricsIp=127.0.0.1 \
     -filer.localSocket="$s3_data/filer.sock" -s3.localSocket="$s3_data/s3.sock" \
     -webdav=false -admin.ui=false -master.telemetry=false -s3.autoCreateBucket=false
   s3_pids=("$started_pid")
