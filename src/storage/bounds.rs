@@ -11,8 +11,8 @@ pub const MAX_ROW: usize = 350 << 10;
 /// Most bytes of all rows that one transaction puts. (DynamoDB takes 4 MB with keys and attribute names.)
 pub const MAX_TRANSACTION: usize = 3_500 << 10;
 
-/// Most rows of one page.
-pub const MAX_PAGE: usize = 1_000;
+/// Most rows of one page: the longest page of a listing, and one more, which tells whether that is its end.
+pub const MAX_PAGE: usize = 1_001;
 
 /// Bytes of rows after which the embedded drivers end a page, as DynamoDB does: a page of 1,000 big rows isn't memory
 /// that a listing should take.
@@ -65,7 +65,7 @@ pub(super) fn check_limit(limit: usize) -> Result<(), StoreError> {
     if (1..=MAX_PAGE).contains(&limit) {
         Ok(())
     } else {
-        Err(misuse("range", "a limit of 1 to 1,000"))
+        Err(misuse("range", "a limit of 1 to 1,001"))
     }
 }
 

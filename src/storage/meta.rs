@@ -28,7 +28,7 @@ pub trait MetaStore: Send + Sync + 'static {
     /// The rows at `keys` (at most [`MAX_OPS`], distinct), in the order of `keys`.
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError>;
 
-    /// Up to `limit` rows (1 to 1,000) of one partition whose sort key begins with `prefix` and is greater than `after`
+    /// Up to `limit` rows (1 to [`MAX_PAGE`](super::MAX_PAGE)) of one partition whose sort key begins with `prefix` and is greater than `after`
     /// (which need not exist nor begin with `prefix`), in the byte order of sort keys.
     async fn range(
         &self,

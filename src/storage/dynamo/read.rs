@@ -96,7 +96,7 @@ pub(super) struct Range<'a> {
     pub(super) partition: &'a str,
     pub(super) prefix: &'a str,
     pub(super) after: Option<&'a str>,
-    /// 1 to 1,000.
+    /// 1 to `MAX_PAGE`.
     pub(super) limit: usize,
 }
 
