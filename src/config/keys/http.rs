@@ -8,8 +8,7 @@ use super::{
 };
 
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
-const CORS: &str =
-    "CORS comes with the front-door release: leave it out, or answer preflights in a proxy in front";
+const CORS: &str = "CORS comes with a later release: leave it out, or answer preflights in a proxy in front";
 
 pub(super) const HTTP: &[Key] = &[
     key(

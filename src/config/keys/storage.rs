@@ -75,7 +75,7 @@ pub(super) const STORAGE: &[Key] = &[
     key(
         "storage.maxRepos",
         Int,
-        Later("quotas come with the front-door release: leave it out or say 0"),
+        Later("quotas come with a later release: leave it out or say 0"),
     ),
     key(
         "storage.subPaths",
