@@ -19,6 +19,7 @@ use crate::{
     config::{Limits, MeshTls, PairSource, RateLimits, TlsFiles},
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
+    registry::Quotas,
 };
 
 /// The placement key of every `dev` mesh: fixed, so that repositories keep their owners over restarts. It protects
@@ -131,6 +132,7 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
                 },
             }),
             rate_limits: RateLimits::default(),
+            quotas: Quotas::default(),
             limits: Limits::default(),
         });
     Ok(Specs {

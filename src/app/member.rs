@@ -17,7 +17,7 @@ use crate::{
     net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls},
     ownership::{Leases, Liveness, StaticView, View},
     placement::MemberId,
-    registry::{Holder, Registry, Settings},
+    registry::{Holder, Quotas, Registry, Settings},
     storage::{Coalesced, MeteredBlobs, MeteredMeta},
     telemetry::Metrics,
 };
@@ -68,6 +68,7 @@ impl App {
             gate,
             mesh,
             rate_limits,
+            quotas,
             limits,
         } = spec;
         let drain = host.drain.clone();
@@ -96,7 +97,7 @@ impl App {
             incarnation: view.incarnation(),
         };
         let gate = Arc::new(Gate::new(gate, stores.meta.clone(), &limits)?);
-        let registry = Arc::new(Registry::new(stores.clone(), holder, settings(&limits)));
+        let registry = Arc::new(Registry::new(stores.clone(), holder, settings(&limits, quotas)));
         let share = Share::new(view.clone(), hash_key);
         let upkeep = Upkeep::new(registry.clone(), share, metrics.clone(), (&limits).into());
         let local = http::local(registry.clone());
@@ -276,7 +277,7 @@ fn counted(stores: Stores, metrics: &Arc<Metrics>) -> Stores {
     }
 }
 
-fn settings(limits: &Limits) -> Settings {
+fn settings(limits: &Limits, quotas: Quotas) -> Settings {
     Settings {
         part_size: limits.upload_part_bytes as u64,
         parts_in_flight: limits.upload_parts_in_flight,
@@ -289,6 +290,7 @@ fn settings(limits: &Limits) -> Settings {
         clock_margin: limits.clock_margin,
         tombstone: limits.tombstone_time,
         inline_manifest: limits.manifest_inline_bytes,
+        quotas,
         attempts: u32::try_from(limits.change_attempts).unwrap_or(u32::MAX),
         ..Settings::default()
     }

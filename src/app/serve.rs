@@ -11,6 +11,7 @@ use crate::{
     config::{Cluster, Config, Limits, Listen, ListenAddress, Storage, identity::Machine},
     ownership::Membership,
     placement::MemberId,
+    registry::Quotas,
 };
 
 /// Runs the member that `config` describes, until SIGTERM or SIGINT. `explicit` says which of its members this is.
@@ -100,6 +101,7 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         gate: GateSpec::from(config),
         mesh,
         rate_limits: config.rate_limits.clone(),
+        quotas: Quotas::new(config.quotas.clone()),
         limits: Limits::default(),
     };
     Ok(spec.with_timeouts(config.timeouts).with_parts(&config.storage))

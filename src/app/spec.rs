@@ -8,6 +8,7 @@ use crate::{
     net::{CertificateFiles, ClientCertificates, Drain, Network, ServerSpec, Tcp, TlsVersions},
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
+    registry::Quotas,
 };
 
 /// One member.
@@ -25,6 +26,8 @@ pub struct MemberSpec {
     pub mesh: Option<MeshSpec>,
     /// How many requests a client may make.
     pub rate_limits: RateLimits,
+    /// How many bytes of blobs repositories may hold.
+    pub quotas: Quotas,
     /// Every bound.
     pub limits: Limits,
 }
@@ -74,6 +77,7 @@ impl MemberSpec {
             gate: GateSpec::default(),
             mesh: None,
             rate_limits: RateLimits::default(),
+            quotas: Quotas::default(),
             limits: Limits::default(),
         }
     }

@@ -2,9 +2,10 @@
 //! that isn't there, a bucket that doesn't answer) is for `verify` and the start.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
     time::Duration,
 };
@@ -16,7 +17,10 @@ use super::{
     limits::Limits,
     secret::Secret,
 };
-use crate::placement::{HashKey, MemberId};
+use crate::{
+    oci::RepoName,
+    placement::{HashKey, MemberId},
+};
 
 /// The whole configuration of one member.
 #[derive(Debug, Clone)]
@@ -33,6 +37,8 @@ pub struct Config {
     pub access: Option<AccessControl>,
     /// Where content and metadata are.
     pub storage: Storage,
+    /// How many bytes of blobs the repositories below each prefix may hold.
+    pub quotas: BTreeMap<RepoName, NonZeroU64>,
     /// Time-outs of the public listener.
     pub timeouts: Timeouts,
     /// How many requests a client may make.
@@ -59,6 +65,7 @@ impl Config {
             logins: Logins::default(),
             access: None,
             storage: Storage::Embedded { root },
+            quotas: BTreeMap::new(),
             timeouts: Timeouts::default(),
             rate_limits: RateLimits::default(),
             log: Log::default(),

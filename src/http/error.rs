@@ -11,7 +11,7 @@ use std::{
 };
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     admission::{self, Body, BodyError, Failure, RequestId},
@@ -27,6 +27,7 @@ pub(super) struct Answer {
     status: StatusCode,
     code: ErrorCode,
     message: Cow<'static, str>,
+    detail: Option<Box<Value>>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
 }
 
@@ -59,6 +60,7 @@ impl Answer {
             status,
             code,
             message: message.into(),
+            detail: None,
             headers: Vec::new(),
         }
     }
@@ -76,6 +78,9 @@ impl Answer {
     /// The response, with the specification's error body.
     pub(super) fn into_response(self, id: &RequestId) -> Response<Body> {
         let mut error = json!({ "code": self.code.as_str(), "message": self.message });
+        if let Some(detail) = self.detail {
+            error["detail"] = *detail;
+        }
         if self.status.is_server_error() {
             error["detail"] = json!({ "requestId": id.as_str() });
         }
@@ -155,6 +160,17 @@ pub(super) fn registry(error: &RegistryError) -> Answer {
                 .with(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
         }
         RegistryError::Denied => Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message),
+        RegistryError::QuotaExceeded {
+            prefix,
+            used,
+            allowed,
+            asked,
+        } => Answer {
+            detail: Some(Box::new(json!({
+                "prefix": prefix.as_str(), "used": used, "allowed": allowed, "asked": asked,
+            }))),
+            ..Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+        },
         RegistryError::Contended => {
             unavailable("too many changes of this repository at once; this one was not applied, try again")
         }

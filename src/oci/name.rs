@@ -2,7 +2,7 @@
 //!
 //! Deliberately absent: defaults (`latest`, `library/`) and host names, which are a client's business.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use super::text_newtype;
 
@@ -48,6 +48,13 @@ impl RepoName {
 }
 
 text_newtype!(RepoName, NameError);
+
+// Names order as their texts do.
+impl Borrow<str> for RepoName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 /// Splitting at every letter and digit leaves exactly the separators, and "" between neighbours.
 fn is_component(text: &str) -> bool {

@@ -9,7 +9,7 @@ use super::{
     due,
     links::Recorded,
     pause::Pause,
-    row,
+    quota, row,
 };
 use crate::{
     oci::{Digest, RepoName, ResolvedRange},
@@ -98,7 +98,11 @@ impl Registry {
                 return Ok(Mounted::NotHere);
             }
             let to = Recorded::found(digest, record)?;
-            let mut ops = vec![self.link(repository, digest, &to, Expect::unchanged(held.as_ref()))];
+            let mut held = held.clone();
+            let counted = self.count(repository, digest, &mut held, to.size).await?;
+            let expect = Expect::unchanged(held.as_ref());
+            let mut ops = vec![self.link(repository, digest, &to, counted.place, expect)];
+            ops.extend(counted.ops);
             ops.extend(self.beside_link(repository, digest, &to));
             ops.push(to.op);
             let version = Version::random();
@@ -161,12 +165,13 @@ impl Change for Unlink<'_> {
         if let Some(manifest) = self.user().await? {
             return Err(RegistryError::Referenced { manifest });
         }
-        let ops = vec![
+        let mut ops = vec![
             // A link that was made anew meanwhile is another one.
             key.delete(Expect::Version(link.version)),
             keys::linked_blob(self.repository, self.digest).delete(Expect::Any),
             due::digest(self.due_ms, self.digest),
         ];
+        ops.extend(quota::discount(self.meta, &link).await?);
         Ok(Plan::Apply {
             ops,
             manifests: current.manifests(),

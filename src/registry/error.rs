@@ -1,8 +1,10 @@
 //! What can go wrong, one variant per condition. What a client sees of it is one table in `http`.
 
+use std::fmt;
+
 use crate::{
     admission::BodyError,
-    oci::{Digest, ManifestError},
+    oci::{Digest, ManifestError, RepoName},
     storage::StoreError,
 };
 
@@ -83,6 +85,21 @@ pub enum RegistryError {
     /// The push would create or overwrite what the caller may not.
     #[error("the caller may not create or overwrite this")]
     Denied,
+    /// The repositories below `prefix` hold as much as they may.
+    #[error(
+        "{prefix} and what is below it may hold {allowed} bytes and holds {used}: {}",
+        NoRoomFor(*asked)
+    )]
+    QuotaExceeded {
+        /// The prefix that the quota is of.
+        prefix: RepoName,
+        /// Bytes that they hold.
+        used: u64,
+        /// Bytes that they may hold.
+        allowed: u64,
+        /// Bytes that they would hold besides; `None` where that isn't known.
+        asked: Option<u64>,
+    },
     /// Others changed the repository, or the blob's record, at the same time, again and again.
     #[error("too many changes at once: not applied, try again")]
     Contended,
@@ -117,6 +134,18 @@ impl From<ManifestError> for RegistryError {
         match error {
             ManifestError::TooLarge => Self::ManifestTooLarge,
             other => Self::ManifestInvalid(other),
+        }
+    }
+}
+
+/// What doesn't fit into a quota.
+struct NoRoomFor(Option<u64>);
+
+impl fmt::Display for NoRoomFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(bytes) => write!(f, "{bytes} more don't fit"),
+            None => f.write_str("no more fits"),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::{
     Registry, RegistryError, Result, due,
     fence::{self, Fenced},
     pause::Pause,
+    quota::Place,
     row,
 };
 use crate::{
@@ -60,12 +61,24 @@ impl Recorded {
 }
 
 impl Registry {
-    /// The link's row.
-    pub(super) fn link(&self, repository: &RepoName, digest: &Digest, to: &Recorded, expect: Expect) -> Op {
+    /// The link's row, which says where it is counted.
+    pub(super) fn link(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        to: &Recorded,
+        counted: Option<Place>,
+        expect: Expect,
+    ) -> Op {
+        let (counted_under, counted_shard) = counted
+            .map(|place| (place.prefix.as_str().to_owned(), place.shard))
+            .unwrap_or_default();
         let link = rows::Link {
             min_reader: rows::SCHEMA,
             object_key: to.object_key.as_str().to_owned(),
             size: to.size,
+            counted_under,
+            counted_shard,
         };
         keys::link(digest, repository).put(expect, row::bytes(&link))
     }
@@ -96,8 +109,8 @@ impl Registry {
     ) -> Result<Linked> {
         let deadline = self.commit_deadline();
         let mut pause = Pause::new();
-        // Most content is new: that there is no record is tried before it is read.
-        let mut record = None;
+        // Most content is new: that there is no record, and no link, is tried before it is read.
+        let (mut record, mut held) = (None, None);
         for _ in 0..self.settings.attempts {
             let to = match &record {
                 None => Recorded::new(digest, object, size),
@@ -106,10 +119,17 @@ impl Registry {
             if to.size != size {
                 return Err(row::corrupt("link a blob", "its record has another length"));
             }
+            let counted = self.count(repository, digest, &mut held, size).await?;
+            let expect = match self.settings.quotas.is_empty() {
+                true => Expect::Any,
+                // A link that is there keeps its count.
+                false => Expect::unchanged(held.as_ref()),
+            };
             let is_kept = to.object_key == *object;
-            let mut ops = vec![close(is_kept.then_some(object))];
-            ops.push(self.link(repository, digest, &to, Expect::Any));
-            ops.extend(self.beside_link(repository, digest, &to));
+            let link = self.link(repository, digest, &to, counted.place, expect);
+            let beside = self.beside_link(repository, digest, &to);
+            let mut ops = vec![close(is_kept.then_some(object)), to.op, link];
+            ops.extend(beside);
             if !is_kept {
                 // Others had the same content first.
                 ops.push(due::trash(
@@ -118,11 +138,14 @@ impl Registry {
                     None,
                 ));
             }
-            ops.insert(1, to.op);
+            ops.extend(counted.ops);
             match fence::transact(&*self.meta, Version::random(), &ops, deadline).await {
                 Ok(Fenced::Committed) => return Ok(Linked::Committed),
                 Ok(Fenced::Refused { index: 0, current }) => return Ok(Linked::SessionLost(current)),
-                Ok(Fenced::Refused { current, .. }) => record = current,
+                Ok(Fenced::Refused { index: 1, current }) => record = current,
+                Ok(Fenced::Refused { index: 2, current }) => held = current,
+                // Others were counted meanwhile.
+                Ok(Fenced::Refused { .. }) => {}
                 Err(RegistryError::Store(error)) if error.kind() == StoreErrorKind::Contended => {}
                 Err(error) => return Err(error),
             }

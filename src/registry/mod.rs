@@ -31,6 +31,7 @@ mod hash;
 mod links;
 mod listing;
 mod manifests;
+mod quota;
 mod referrers;
 mod room;
 mod row;
@@ -50,6 +51,7 @@ pub use self::{
     error::{RegistryError, Result},
     listing::Names,
     manifests::{MayPush, Pushed, PutManifest},
+    quota::Quotas,
     referrers::{Referrer, Referrers},
     room::Room,
     upkeep::{DuePage, DueWork, Tended},
@@ -106,6 +108,8 @@ pub struct Settings {
     pub tombstone: Duration,
     /// The longest manifest, in bytes, that lies in its row.
     pub inline_manifest: usize,
+    /// How many bytes of blobs repositories may hold.
+    pub quotas: Quotas,
     /// How often a change is planned anew when others came first.
     pub attempts: u32,
     /// Bound on a transaction of an upload, which has no deadline of its own.
@@ -127,6 +131,7 @@ impl Default for Settings {
             clock_margin: Duration::from_secs(5 * 60),
             tombstone: 7 * 24 * HOUR,
             inline_manifest: 32 << 10,
+            quotas: Quotas::default(),
             attempts: 5,
             commit_within: Duration::from_secs(15),
         }

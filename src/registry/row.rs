@@ -26,7 +26,7 @@ macro_rules! stored {
 }
 
 stored!(
-    Blob, Due, Link, Manifest, Mark, Parts, Referrer, Repository, Session, Tag
+    Blob, Due, Link, Manifest, Mark, Parts, Referrer, Repository, Session, Tag, Usage
 );
 
 /// The row's message, to look at.

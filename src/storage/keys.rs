@@ -7,6 +7,7 @@
 //! | repositories | repository | `t#<tag>` | [`Tag`](super::rows::Tag) |
 //! | repositories | repository | `d#<digest>#<tag>` | [`Mark`](super::rows::Mark) |
 //! | repositories | repository | `b#<digest>` | [`LinkedBlob`](super::rows::LinkedBlob) |
+//! | repositories | `_usage#<prefix>` | `<00..0f>` | [`Usage`](super::rows::Usage) |
 //! | manifests | repository | `m#<digest>` | [`Manifest`](super::rows::Manifest) |
 //! | manifests | repository | `r#<child>#<parent>` | [`Mark`](super::rows::Mark) |
 //! | manifests | repository | `s#<subject>#<digest>` | [`Referrer`](super::rows::Referrer) |
@@ -80,6 +81,25 @@ pub fn tags_of(digest: &Digest) -> String {
 /// The reverse of [`link`].
 pub fn linked_blob(repository: &RepoName, digest: &Digest) -> Key {
     key(Space::Repositories, repository.as_str(), format!("b#{digest}"))
+}
+
+/// Partition of the rows that count what the repositories below a prefix hold.
+pub fn usage_partition(prefix: &RepoName) -> String {
+    format!("_usage#{prefix}")
+}
+
+/// One of those rows.
+pub fn usage(prefix: &RepoName, shard: u32) -> Key {
+    key(
+        Space::Repositories,
+        usage_partition(prefix),
+        format!("{shard:02x}"),
+    )
+}
+
+/// Which of them has this sort key.
+pub fn usage_shard(sort: &str) -> Option<u32> {
+    u32::from_str_radix(sort, 16).ok()
 }
 
 /// A manifest.

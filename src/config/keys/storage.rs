@@ -2,7 +2,7 @@
 
 use super::{
     Key,
-    Kind::{Any, Bool, Duration, Int, List, Object, OneOf, Secret, Text, Texts},
+    Kind::{Any, Bool, Duration, Int, List, Map, Object, OneOf, Secret, Text, Texts},
     Verdict::{Later, Mapped, NoEffect, Own, Refused, Same},
     key,
 };
@@ -75,7 +75,19 @@ pub(super) const STORAGE: &[Key] = &[
     key(
         "storage.maxRepos",
         Int,
-        Later("quotas come with a later release: leave it out or say 0"),
+        Later(
+            "a bound on how many there are comes with a later release: leave it out or say 0; storage.quota bounds their bytes",
+        ),
+    ),
+    key(
+        "storage.quota",
+        Map,
+        Own("bytes of blobs that repositories may hold, by prefix: see Storage above"),
+    ),
+    key(
+        "storage.quota.*",
+        Int,
+        Own("bytes, at least 1, for the repository of this name and all below it together"),
     ),
     key(
         "storage.subPaths",

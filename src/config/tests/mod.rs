@@ -229,6 +229,35 @@ fn rate_limits_are_requests_a_second_of_all_methods_and_of_single_ones() {
 }
 
 #[test]
+fn quotas_are_bytes_by_names_of_repositories() {
+    let with = |quota: &str| format!("storage:\n  rootDirectory: /d\n  quota:\n{quota}");
+    let config = yaml(&with("    team: 1000\n    team/app: \"2000\"\n")).unwrap();
+    let quotas: Vec<_> = config
+        .quotas
+        .iter()
+        .map(|(prefix, bytes)| (prefix.as_str(), bytes.get()))
+        .collect();
+    assert_eq!(quotas, [("team", 1000), ("team/app", 2000)]);
+    assert!(yaml(&with("    # none\n")).unwrap().quotas.is_empty());
+    refused(
+        &with(
+            "    team/: 5\n    team/**: 5\n    a: 0\n    b: -1\n    c: 10GiB\n    d: [1]\n    e: 1\n    e: 2\n    _catalog: 0\n",
+        ),
+        &[
+            "4 storage.quota.\"team/\": expected a repository's name, such as team or team/app, got \"team/\"",
+            "5 storage.quota.\"team/**\": expected a repository's name",
+            "6 storage.quota.\"a\": expected bytes, at least 1, got 0; leave it out for no limit",
+            "7 storage.quota.\"b\": expected bytes, at least 1, got -1",
+            "8 storage.quota.c: expected a whole number, got \"10GiB\"",
+            "9 storage.quota.d: expected a whole number, got a list",
+            "11 storage.quota.e: stands twice, first on line 10",
+            "12 storage.quota.\"_catalog\": expected a repository's name",
+            "12 storage.quota.\"_catalog\": expected bytes",
+        ],
+    );
+}
+
+#[test]
 fn keys_without_effect_are_warnings_one_for_each_reason() {
     let config = yaml("distSpecVersion: 1.0.1\nstorage: {rootDirectory: /d, dedupe: false, gc: true, gcDelay: 1h, gcInterval: 24h}\nhttp: {auth: {secureSession: false}, writeTimeout: 0}\nscheduler: {numWorkers: 4}").unwrap();
     let all = config.warnings.join("\n");

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use http::Method;
 
-use super::access::member;
+use super::{access::member, values};
 use crate::config::{
     check::Checked,
     fault::FaultKind,
@@ -58,7 +58,7 @@ fn of_method(c: &mut Checked, path: &str, element: &Node) -> Option<(Method, Non
             );
         }
     }
-    let wanted = int(wanted?)?;
+    let wanted = values::int(wanted?)?;
     let rate = rate(wanted);
     if rate.is_none() {
         c.refuse_at(
@@ -73,15 +73,6 @@ fn of_method(c: &mut Checked, path: &str, element: &Node) -> Option<(Method, Non
     };
     let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).ok()?;
     Some((method, rate?))
-}
-
-/// A number as the table reads it.
-fn int(node: &Node) -> Option<i64> {
-    match &node.value {
-        Value::Int(int) => Some(*int),
-        Value::Str(text) => text.parse().ok(),
-        Value::Null | Value::Bool(_) | Value::Float(_) | Value::List(_) | Value::Object(_) => None,
-    }
 }
 
 fn rate(wanted: i64) -> Option<NonZeroU32> {

@@ -5,6 +5,7 @@
 mod access;
 mod cluster;
 mod http;
+mod quota;
 mod storage;
 mod values;
 
@@ -35,6 +36,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     compat(&mut c);
     metrics(&mut c);
     let storage = storage::storage(&mut c);
+    let quotas = quota::quotas(&mut c);
     let cluster = cluster::cluster(&mut c, listen.as_ref(), public_tls.as_ref(), storage.as_ref());
     match (listen, storage) {
         (Some(listen), Some(storage)) if c.faults.is_empty() => Ok(Config {
@@ -44,6 +46,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
             logins,
             access,
             storage,
+            quotas,
             timeouts,
             rate_limits,
             log,

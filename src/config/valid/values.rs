@@ -2,7 +2,21 @@
 
 use http::Uri;
 
-use crate::config::{check::Checked, fault::FaultKind, model::ListenAddress};
+use crate::config::{
+    check::Checked,
+    fault::FaultKind,
+    model::ListenAddress,
+    tree::{Node, Value},
+};
+
+/// A number as the table reads it; what has another type has its fault already.
+pub(super) fn int(node: &Node) -> Option<i64> {
+    match &node.value {
+        Value::Int(int) => Some(*int),
+        Value::Str(text) => text.parse().ok(),
+        Value::Null | Value::Bool(_) | Value::Float(_) | Value::List(_) | Value::Object(_) => None,
+    }
+}
 
 /// An address or a name, without a port.
 pub(super) fn listen_address(c: &mut Checked, path: &'static str, text: &str) -> Option<ListenAddress> {

@@ -34,6 +34,8 @@ impl Registry {
         body: Body<'_>,
     ) -> Result<()> {
         let announced = announced(&session, range, length)?;
+        self.check_large(&session, repository, Some(digest), announced)
+            .await?;
         let hasher = match session.row.offset {
             // Nothing was hashed yet: the digest decides with what.
             0 => Hasher::new(digest.algorithm()),
@@ -142,6 +144,7 @@ impl Registry {
             ));
         }
 
+        self.check_quota(repository, Some(digest), Some(size)).await?;
         // From here on nobody else may: the object that appears under the key is made of these parts, or there is none.
         let fixed = rows::Session {
             state: SessionState::Finishing.into(),
@@ -161,13 +164,32 @@ impl Registry {
                 return Err(self.refused(&mut session, digest, actual).await);
             }
         }
-        self.publish(&session, repository, digest, &key, size).await?;
-        self.discard_some(session.tail_key()?.as_ref()).await;
-        Ok(())
+        let former_tail = session.tail_key()?;
+        match self.publish(&session, repository, digest, &key, size).await {
+            Ok(()) => {
+                self.discard_some(former_tail.as_ref()).await;
+                Ok(())
+            }
+            // Others took the room meanwhile, and nobody can carry on what is complete.
+            Err(error @ RegistryError::QuotaExceeded { .. }) => {
+                self.throw_away(&mut session).await;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// The content isn't what its digest says: the session ends, and what it left goes.
+    /// The content isn't what its digest says.
     async fn refused(&self, session: &mut Session, expected: &Digest, actual: Digest) -> RegistryError {
+        self.throw_away(session).await;
+        RegistryError::DigestMismatch {
+            expected: expected.clone(),
+            actual,
+        }
+    }
+
+    /// The session ends, and what it left goes.
+    async fn throw_away(&self, session: &mut Session) {
         let is_complete = session.row.state() == SessionState::Finishing;
         let object = row::object_key(&session.row.object_key).ok();
         match self.close_session(session).await {
@@ -178,10 +200,6 @@ impl Registry {
             }
             // It expires; nothing of it is visible.
             Err(error) => tracing::debug!(upload = %session.id, ?error, "a refused upload is left to expire"),
-        }
-        RegistryError::DigestMismatch {
-            expected: expected.clone(),
-            actual,
         }
     }
 

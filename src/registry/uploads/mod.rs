@@ -54,6 +54,7 @@ impl Registry {
     /// Begins an upload. Its digest runs with `algorithm` (SHA-256 without); the digest that ends it may still be of
     /// another, at the price of reading everything again.
     pub async fn start_upload(&self, repository: &RepoName, algorithm: Option<Algorithm>) -> Result<Upload> {
+        self.check_quota(repository, None, None).await?;
         let session = self
             .open_session(repository, algorithm.unwrap_or(Algorithm::Sha256))
             .await?;
@@ -85,7 +86,8 @@ impl Registry {
         B: Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
     {
         let session = self.session(repository, id).await?;
-        self.append_to(session, range, length, &mut body).await
+        self.append_to(session, repository, range, length, &mut body)
+            .await
     }
 
     /// Adds the body, and makes the repository hold the blob if it all has `digest`.
@@ -123,6 +125,7 @@ impl Registry {
     where
         B: Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
     {
+        self.check_quota(repository, Some(digest), length).await?;
         // The session's row must be there before the first byte, so that a crash leaves nothing unknown.
         let session = self.open_session(repository, digest.algorithm()).await?;
         let unshared = Unshared::new(self, repository, &session.id);
@@ -138,11 +141,13 @@ impl Registry {
     async fn append_to(
         &self,
         session: Session,
+        repository: &RepoName,
         range: Option<ChunkRange>,
         length: Option<u64>,
         body: Body<'_>,
     ) -> Result<Upload> {
         let announced = announced(&session, range, length)?;
+        self.check_large(&session, repository, None, announced).await?;
         let hasher = saved_hasher(&session)?;
         let mut intake = Intake::new(self, session, hasher, announced).await?;
         if let Err(error) = intake.receive(body, announced).await {
@@ -190,6 +195,23 @@ impl Registry {
             offset: brought.session.row.offset,
             id: brought.session.id,
         })
+    }
+
+    /// Refuses a body of more than a part that has no room in the quota before it is received; the link decides about all.
+    async fn check_large(
+        &self,
+        session: &Session,
+        repository: &RepoName,
+        digest: Option<&Digest>,
+        announced: Option<u64>,
+    ) -> Result<()> {
+        match announced {
+            Some(length) if length > self.settings.part_size => {
+                let size = session.row.offset.saturating_add(length);
+                self.check_quota(repository, digest, Some(size)).await
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     async fn discard_some(&self, key: Option<&ObjectKey>) {

@@ -33,6 +33,7 @@ use portolan::{
     config::{Limits, RateLimits},
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
+    registry::Quotas,
     storage::{
         MemoryBlobs, MemoryMeta,
         faulty::{FaultPlan, FaultRates, FaultyBlobs, FaultyMeta},
@@ -197,6 +198,7 @@ fn specs() -> Vec<MemberSpec> {
         public_tls: None,
         gate: GateSpec::default(),
         rate_limits: RateLimits::default(),
+        quotas: Quotas::default(),
         mesh: Some(MeshSpec {
             listen: address(n, 9443),
             address: address(n, 9443).to_string(),

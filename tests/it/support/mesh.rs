@@ -15,6 +15,7 @@ use portolan::{
     net::Remaining,
     ownership::{Liveness, Membership, SharedSettings, View as _},
     placement::{HashKey, MemberId},
+    registry::Quotas,
     storage::{MemoryBlobs, MemoryMeta},
 };
 
@@ -76,6 +77,7 @@ pub(crate) struct Plan {
     hash_keys: [[u8; 16]; MEMBERS],
     links: Links,
     rate_limits: RateLimits,
+    quotas: Quotas,
     limits: Limits,
     gate: GateSpec,
 }
@@ -106,6 +108,7 @@ impl Plan {
             hash_keys: [HASH_KEY; MEMBERS],
             links: Links::Up,
             rate_limits: RateLimits::default(),
+            quotas: Quotas::default(),
             limits,
             gate: GateSpec::default(),
         }
@@ -144,6 +147,12 @@ impl Plan {
     /// With `http.ratelimit`.
     pub(crate) fn rate_limits(mut self, rate_limits: RateLimits) -> Self {
         self.rate_limits = rate_limits;
+        self
+    }
+
+    /// With `storage.quota`.
+    pub(crate) fn quotas(mut self, quotas: Quotas) -> Self {
+        self.quotas = quotas;
         self
     }
 
@@ -197,6 +206,7 @@ impl Plan {
                     tls: tls(&certificates().members[n]),
                 }),
                 rate_limits: self.rate_limits.clone(),
+                quotas: self.quotas.clone(),
                 limits: self.limits.clone(),
             };
             apps.push(App::bind(spec, self.stores.clone()).await?);
