@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
     registry::RegistryError,
     storage::StoreErrorKind,
 };
+
+const OUTCOME: HeaderName = HeaderName::from_static("portolan-outcome");
+const UNKNOWN: &str = "unknown";
 
 /// An error answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -301,9 +304,7 @@ pub(super) fn api_key(error: &ApiKeyError) -> Answer {
         }
         ApiKeyError::TooMany(_) => Answer::new(StatusCode::CONFLICT, ErrorCode::Denied, message),
         ApiKeyError::Unknown => Answer::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, message),
-        ApiKeyError::OutcomeUnknown => {
-            unavailable("the outcome is unknown: list the keys before trying again")
-        }
+        ApiKeyError::OutcomeUnknown => unknown("the outcome is unknown: list the keys before trying again"),
         ApiKeyError::Store(error) => store(error.kind()),
     }
 }
@@ -382,14 +383,25 @@ fn unavailable(message: &'static str) -> Answer {
 }
 
 fn outcome_unknown() -> Answer {
-    unavailable(
+    unknown(
         "the outcome of this change is unknown: it was applied once or not at all; look before trying again",
     )
 }
 
-/// A handler that panicked.
+/// It may have been applied, or may yet be: said in a header, too, so that whoever hands the answer on can tell it from a
+/// plain failure.
+fn unknown(message: &'static str) -> Answer {
+    unavailable(message).with(OUTCOME, HeaderValue::from_static(UNKNOWN))
+}
+
+/// Whether this is the answer to a change that may have been applied all the same.
+pub(super) fn is_unknown(headers: &HeaderMap) -> bool {
+    headers.get(OUTCOME).is_some_and(|outcome| outcome == UNKNOWN)
+}
+
+/// A handler that panicked, nobody knows where.
 pub(super) fn panicked() -> Answer {
-    internal()
+    internal().with(OUTCOME, HeaderValue::from_static(UNKNOWN))
 }
 
 fn internal() -> Answer {
@@ -461,6 +473,20 @@ mod tests {
         }
         let (status, body) = text(registry(&RegistryError::BlobUnknown)).await;
         assert!(status == 404 && !body.contains("the-request"), "{body}");
+    }
+
+    #[test]
+    fn what_may_have_been_applied_says_so_in_a_header() {
+        let id = RequestId::parse("the-request").unwrap();
+        let is_unknown = |answer: Answer| super::is_unknown(answer.into_response(&id).headers());
+        assert!(is_unknown(registry(&RegistryError::OutcomeUnknown)));
+        assert!(is_unknown(mesh(Failure::OutcomeUnknown)));
+        assert!(is_unknown(api_key(&ApiKeyError::OutcomeUnknown)));
+        let late = FrontError::LateUnknown(Duration::from_secs(1));
+        assert!(is_unknown(front(&late, &Method::PUT)) && is_unknown(panicked()));
+        assert!(!is_unknown(registry(&RegistryError::Contended)));
+        assert!(!is_unknown(store(StoreErrorKind::Unavailable)));
+        assert!(!is_unknown(mesh(Failure::HoldTimeUp)));
     }
 
     #[test]

@@ -201,6 +201,14 @@ fn what_is_switched_off_is_accepted_and_what_is_on_is_refused() {
 }
 
 #[test]
+fn keys_of_tokens_are_files() {
+    refused(
+        "storage: {rootDirectory: /d}\nhttp:\n  auth:\n    bearer: {realm: 'http://x/', service: s, jwks: 'https://x/.well-known/jwks.json'}\n",
+        &["4 http.auth.bearer.jwks: expected a file, got a URL: keys aren't fetched; let a timer fetch"],
+    );
+}
+
+#[test]
 fn rate_limits_are_requests_a_second_of_all_methods_and_of_single_ones() {
     let with = |limits: &str| format!("storage: {{rootDirectory: /d}}\nhttp:\n  rateLimit:\n{limits}");
     let limits = |text: &str| yaml(&with(text)).unwrap().rate_limits;

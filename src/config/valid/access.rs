@@ -100,6 +100,11 @@ fn bearer(c: &mut Checked) -> Option<Bearer> {
     }
     let keys = match (c.text(CERT), c.text(JWKS)) {
         (Some(file), None) => Some(TokenKeys::Pem(file.into())),
+        (None, Some(url)) if url.contains("://") => {
+            let problem = "expected a file, got a URL: keys aren't fetched; let a timer fetch the set into a file (curl -fsSo new URL && mv new jwks.json), which is read again when it changes";
+            c.refuse(FaultKind::Value, JWKS, problem);
+            None
+        }
         (None, Some(file)) => Some(TokenKeys::Jwks(file.into())),
         (Some(_), Some(_)) => {
             let problem = "cert and jwks both say who signs tokens: keep one";

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     admission::{Body, BodyError, RequestId, Served},
-    http::error::Chain,
+    http::error::{self, Chain},
     placement::MemberId,
     telemetry::{Direction, Metrics, logs::AUDIT},
 };
@@ -73,6 +73,7 @@ impl Step for Access {
         let response = next.go(exchange).await;
         line.answered = Some(Answered {
             status: response.status(),
+            change: changed(response.status(), response.headers()),
             served: response.extensions().get::<Served>().cloned().unwrap_or_default(),
         });
         if line.method == Method::HEAD || response.body().is_end_stream() {
@@ -108,7 +109,20 @@ fn content_length(response: &Response<Body>) -> Option<u64> {
 
 struct Answered {
     status: StatusCode,
+    /// What the answer says became of a change.
+    change: &'static str,
     served: Served,
+}
+
+/// What an answer says became of a change, as the audit calls it.
+fn changed(status: StatusCode, headers: &HeaderMap) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "denied",
+        status if status.is_success() => "done",
+        status if status.is_client_error() => "refused",
+        _ if error::is_unknown(headers) => "unknown",
+        _ => "failed",
+    }
 }
 
 enum Outcome {
@@ -142,15 +156,9 @@ impl Line {
 
     /// The line of the audit: who wanted to change what, from where and by which way, and what came of it.
     fn audit(&self, change: &Change, notes: &Notes) {
-        let status = self.answered.as_ref().map(|answered| answered.status);
-        let outcome = match status {
-            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => "denied",
-            Some(status) if status.is_success() => "done",
-            Some(status) if status.is_client_error() => "refused",
-            Some(_) => "failed",
-            // The client went away before there was an answer.
-            None => "unknown",
-        };
+        let answered = self.answered.as_ref();
+        // The client went away before there was an answer.
+        let outcome = answered.map_or("unknown", |answered| answered.change);
         let me = &self.access.me;
         tracing::info!(
             target: AUDIT,
@@ -160,7 +168,7 @@ impl Line {
             repository = notes.repository.as_ref().map(AsRef::<str>::as_ref),
             subject = change.subject.as_deref(),
             outcome,
-            status = status.map(|status| status.as_u16()),
+            status = answered.map(|answered| answered.status.as_u16()),
             front = %me,
             owner = %self.owner().unwrap_or(me),
             request_id = %self.id,
@@ -317,5 +325,37 @@ impl Step for Timing {
             response.headers_mut().insert(SERVER_TIMING, value);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::RegistryError;
+
+    #[test]
+    fn the_audit_tells_what_was_not_applied_from_what_may_have_been() {
+        let told = |answer: error::Answer| {
+            let response = answer.into_response(&RequestId::parse("the-request").unwrap());
+            changed(response.status(), response.headers())
+        };
+        let quota = RegistryError::QuotaExceeded {
+            prefix: "team".parse().unwrap(),
+            used: 1,
+            allowed: 1,
+            asked: None,
+        };
+        for (error, expected) in [
+            (RegistryError::Denied, "denied"),
+            (quota, "denied"),
+            (RegistryError::BlobUnknown, "refused"),
+            (RegistryError::NoRoom, "refused"),
+            (RegistryError::Deadline, "failed"),
+            (RegistryError::OutcomeUnknown, "unknown"),
+        ] {
+            assert_eq!(told(error::registry(&error)), expected, "{error}");
+        }
+        assert_eq!(told(error::panicked()), "unknown");
+        assert_eq!(changed(StatusCode::CREATED, &HeaderMap::new()), "done");
     }
 }
