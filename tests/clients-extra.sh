@@ -171,7 +171,7 @@ if [[ " ${clients[*]} " == *" docker "* || " ${clients[*]} " == *" ctr "* ]]; th
 fi
 
 report_begin clients-extra
-need_clients_extra
+need_clients_extra "${clients[@]}"
 user_settings_none
 mesh_start
 push=${members[0]} pull=${members[1]} owner=${members[2]}

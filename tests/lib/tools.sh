@@ -134,10 +134,17 @@ need_shared() {
   need_stores
 }
 
+# need_clients_extra CLIENT...: what these take.
 need_clients_extra() {
   need_clients
-  need_deb dockerd=docker.io containerd=containerd busybox=busybox-static openssl=openssl
-  need_go regctl github.com/regclient/regclient/cmd/regctl@v0.11.7
-  need_go helm helm.sh/helm/v3/cmd/helm@v3.22.0
-  need_go cosign github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5
+  local client
+  for client in "$@"; do
+    case $client in
+      docker) need_deb dockerd=docker.io busybox=busybox-static openssl=openssl ;;
+      ctr) need_deb containerd=containerd ;;
+      regctl) need_go regctl github.com/regclient/regclient/cmd/regctl@v0.11.7 ;;
+      helm) need_go helm helm.sh/helm/v3/cmd/helm@v3.22.0 ;;
+      cosign) need_go cosign github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5 ;;
+    esac
+  done
 }
