@@ -18,24 +18,31 @@ const LARGE: usize = 3 * PART + 1234;
 
 /// Rounds with each.
 fn rounds() -> impl Iterator<Item = (usize, usize)> {
-    (0..48).map(|round| (round, if round % 2 == 0 { SMALL } else { LARGE }))
+    (0..48_usize).map(|round| (round, if round % 2 == 0 { SMALL } else { LARGE }))
 }
 
-struct Race {
+pub(crate) struct Race {
     mesh: Mesh,
     doors: Vec<Client>,
     repository: String,
     /// Where others push the same content, in peace.
     elsewhere: String,
     random: Random,
+    /// Through how many members what was acknowledged is read.
+    readers: usize,
+    /// In every how many rounds content is pushed elsewhere, too.
+    elsewhere_every: usize,
     // What has to be readable at the end.
     acknowledged: Vec<(String, String)>,
 }
 
 impl Race {
     async fn begin(test: &str) -> Self {
+        Self::on(Mesh::of_three().await, test)
+    }
+
+    pub(crate) fn on(mesh: Mesh, test: &str) -> Self {
         let random = Random::seeded(run_seed(test));
-        let mesh = Mesh::of_three().await;
         let doors = mesh.clients();
         let repository = mesh.names().owned_by(0, "race");
         let elsewhere = mesh.names().owned_by(1, "peace");
@@ -45,8 +52,16 @@ impl Race {
             repository,
             elsewhere,
             random,
+            readers: MEMBERS,
+            elsewhere_every: 1,
             acknowledged: Vec::new(),
         }
+    }
+
+    /// With fewer bytes beside those that race.
+    pub(crate) fn sparing(mut self) -> Self {
+        (self.readers, self.elsewhere_every) = (1, 5);
+        self
     }
 
     fn door(&mut self) -> Client {
@@ -95,11 +110,71 @@ impl Race {
         self.holds(&self.elsewhere.clone(), &blob.digest);
     }
 
+    /// A round in which one chunk of `length` bytes is sent twice at once.
+    pub(crate) async fn one_chunk_twice(&mut self, round: usize, length: usize) {
+        let before = self.random.bytes(if round % 4 < 2 { 0 } else { 1000 });
+        let content = self.random.bytes(length);
+        let location = self.session(&before).await;
+        let request = chunk(&location, before.len(), content.clone());
+        let answers = self.both(request.clone(), request).await;
+        one_accepted(&answers);
+        let whole = Blob::new([&before[..], &content[..]].concat());
+        let status = self.door().get(location.clone()).await.unwrap().expect(204);
+        assert_eq!(status.must("range"), format!("0-{}", whole.len() - 1));
+        self.door()
+            .ask(finish(&location, &whole.digest))
+            .await
+            .unwrap()
+            .expect(201);
+        self.holds(&self.repository.clone(), &whole.digest);
+    }
+
+    /// A round in which two chunks of `length` bytes are sent at once, of which one fits.
+    pub(crate) async fn two_chunks(&mut self, round: usize, length: usize) {
+        let before = self.random.bytes(if round % 4 < 2 { 0 } else { 1000 });
+        let contents = [self.random.bytes(length), self.random.bytes(length)];
+        let wholes = contents
+            .each_ref()
+            .map(|content| Blob::new([&before[..], &content[..]].concat()));
+        // Someone has, or will have, pushed what loses.
+        let elsewhere = round.is_multiple_of(self.elsewhere_every);
+        let pushed_first = elsewhere && (round / self.elsewhere_every).is_multiple_of(3);
+        if pushed_first {
+            self.push_elsewhere(&wholes[0].bytes).await;
+        }
+        let location = self.session(&before).await;
+        let [one, other] = contents.map(|content| chunk(&location, before.len(), content));
+        let answers = self.both(one, other).await;
+        let winner = one_accepted(&answers);
+        if round.is_multiple_of(2) {
+            self.door()
+                .ask(finish(&location, &wholes[winner].digest))
+                .await
+                .unwrap()
+                .expect(201);
+            self.holds(&self.repository.clone(), &wholes[winner].digest);
+        } else {
+            // The loser finishes without having looked: it isn't what came.
+            let request = finish(&location, &wholes[1 - winner].digest);
+            self.door()
+                .ask(request)
+                .await
+                .unwrap()
+                .error(400, "DIGEST_INVALID");
+            let repository = self.repository.clone();
+            let target = format!("/v2/{repository}/blobs/{}", wholes[1 - winner].digest);
+            self.door().head(target).await.unwrap().expect(404);
+        }
+        for whole in wholes.iter().filter(|_| elsewhere) {
+            self.push_elsewhere(&whole.bytes).await;
+        }
+    }
+
     /// Every acknowledged blob reads back through every member as its digest says.
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         assert!(!self.acknowledged.is_empty());
-        for (repository, digest) in &self.acknowledged {
-            for door in &self.doors {
+        for (n, (repository, digest)) in self.acknowledged.iter().enumerate() {
+            for door in self.doors.iter().cycle().skip(n % MEMBERS).take(self.readers) {
                 let answer = door
                     .get(format!("/v2/{repository}/blobs/{digest}"))
                     .await
@@ -128,21 +203,7 @@ fn one_accepted(answers: &[Answer; 2]) -> usize {
 async fn one_chunk_sent_twice_at_once_is_taken_once() {
     let mut race = Race::begin("one_chunk_sent_twice_at_once_is_taken_once").await;
     for (round, length) in rounds() {
-        let before = race.random.bytes(if round % 4 < 2 { 0 } else { 1000 });
-        let content = race.random.bytes(length);
-        let location = race.session(&before).await;
-        let request = chunk(&location, before.len(), content.clone());
-        let answers = race.both(request.clone(), request).await;
-        one_accepted(&answers);
-        let whole = Blob::new([&before[..], &content[..]].concat());
-        let status = race.door().get(location.clone()).await.unwrap().expect(204);
-        assert_eq!(status.must("range"), format!("0-{}", whole.len() - 1));
-        race.door()
-            .ask(finish(&location, &whole.digest))
-            .await
-            .unwrap()
-            .expect(201);
-        race.holds(&race.repository.clone(), &whole.digest);
+        race.one_chunk_twice(round, length).await;
     }
     race.end().await;
 }
@@ -151,42 +212,7 @@ async fn one_chunk_sent_twice_at_once_is_taken_once() {
 async fn of_two_chunks_racing_one_is_taken_and_none_mixed() {
     let mut race = Race::begin("of_two_chunks_racing_one_is_taken_and_none_mixed").await;
     for (round, length) in rounds() {
-        let before = race.random.bytes(if round % 4 < 2 { 0 } else { 1000 });
-        let contents = [race.random.bytes(length), race.random.bytes(length)];
-        let wholes = contents
-            .each_ref()
-            .map(|content| Blob::new([&before[..], &content[..]].concat()));
-        // Someone has, or will have, pushed what loses.
-        let pushed_first = round % 3 == 0;
-        if pushed_first {
-            race.push_elsewhere(&wholes[0].bytes).await;
-        }
-        let location = race.session(&before).await;
-        let [one, other] = contents.map(|content| chunk(&location, before.len(), content));
-        let answers = race.both(one, other).await;
-        let winner = one_accepted(&answers);
-        if round % 2 == 0 {
-            race.door()
-                .ask(finish(&location, &wholes[winner].digest))
-                .await
-                .unwrap()
-                .expect(201);
-            race.holds(&race.repository.clone(), &wholes[winner].digest);
-        } else {
-            // The loser finishes without having looked: it isn't what came.
-            let request = finish(&location, &wholes[1 - winner].digest);
-            race.door()
-                .ask(request)
-                .await
-                .unwrap()
-                .error(400, "DIGEST_INVALID");
-            let repository = race.repository.clone();
-            let target = format!("/v2/{repository}/blobs/{}", wholes[1 - winner].digest);
-            race.door().head(target).await.unwrap().expect(404);
-        }
-        for whole in &wholes {
-            race.push_elsewhere(&whole.bytes).await;
-        }
+        race.two_chunks(round, length).await;
     }
     race.end().await;
 }

@@ -5,9 +5,11 @@ mod counts;
 mod dynamo;
 mod proxied;
 mod proxy;
+mod races;
 mod s3;
 mod s3_broken;
 mod s3_environment;
+mod scale;
 
 use std::env;
 

@@ -37,7 +37,8 @@ pub(super) struct Proxied {
     pub(super) mesh: Mesh,
     pub(super) dynamo: Proxy,
     pub(super) s3: Proxy,
-    tables: DynamoConfig,
+    pub(super) tables: DynamoConfig,
+    bucket: S3Config,
 }
 
 impl Proxied {
@@ -52,7 +53,17 @@ impl Proxied {
             dynamo,
             s3,
             tables,
+            bucket,
         }
+    }
+
+    /// Ends the mesh and starts another one over the same stores, and counts what that takes.
+    pub(super) async fn restart(self, limits: &Limits, plan: impl FnOnce(Plan) -> Plan) -> Self {
+        self.mesh.stop().await;
+        self.dynamo.harm(|_| Fault::None);
+        self.s3.harm(|_| Fault::None);
+        let mesh = mesh_over(&self.tables, &self.bucket, limits, plan).await;
+        Self { mesh, ..self }
     }
 
     /// Counts from now on.
