@@ -291,6 +291,7 @@ fn settings(limits: &Limits, quotas: Quotas) -> Settings {
         tombstone: limits.tombstone_time,
         inline_manifest: limits.manifest_inline_bytes,
         quotas,
+        recent_manifests: limits.recent_manifest_bytes,
         attempts: u32::try_from(limits.change_attempts).unwrap_or(u32::MAX),
         ..Settings::default()
     }

@@ -70,6 +70,8 @@ pub struct Limits {
     // --- What a request may carry ---
     /// Bytes of a manifest's body kept inline in its row; larger ones are objects (a DynamoDB item has at most 400 KB).
     pub manifest_inline_bytes: usize,
+    /// Bytes of memory for manifests that were pulled lately.
+    pub recent_manifest_bytes: u64,
 
     // --- Mesh ---
     /// Connections of the mesh listener.
@@ -251,6 +253,7 @@ impl Default for Limits {
             file_check_interval: Duration::from_secs(2),
 
             manifest_inline_bytes: 32 * KIB,
+            recent_manifest_bytes: 32 << 20,
 
             mesh_connections: 1_024,
             replay_requests: 4_096,

@@ -17,7 +17,7 @@
 //!   rows; it removes references in transactions of [`commit`]'s kind, or they could vanish under a push.
 //!
 //! Absent on purpose: HTTP and gRPC, who may do what (but for creating against overwriting, which only the transaction
-//! knows), which member should serve a repository, when due-rows are looked at and by whom, caches, and the collection
+//! knows), which member should serve a repository, when due-rows are looked at and by whom, and the collection
 //! of links and blobs. Their due-rows are written for a collector that will, like [`upkeep`], remove links in
 //! transactions of [`commit`]'s kind.
 
@@ -110,6 +110,8 @@ pub struct Settings {
     pub inline_manifest: usize,
     /// How many bytes of blobs repositories may hold.
     pub quotas: Quotas,
+    /// Bytes of memory for manifests that were pulled lately.
+    pub recent_manifests: u64,
     /// How often a change is planned anew when others came first.
     pub attempts: u32,
     /// Bound on a transaction of an upload, which has no deadline of its own.
@@ -132,6 +134,7 @@ impl Default for Settings {
             tombstone: 7 * 24 * HOUR,
             inline_manifest: 32 << 10,
             quotas: Quotas::default(),
+            recent_manifests: 32 << 20,
             attempts: 5,
             commit_within: Duration::from_secs(15),
         }
@@ -146,6 +149,7 @@ pub struct Registry {
     settings: Settings,
     turns: turns::Turns,
     rooms: room::Rooms,
+    recent: manifests::Recent,
     abandoned: uploads::Waiting,
 }
 
@@ -156,6 +160,7 @@ impl Registry {
         settings.part_size = settings.part_size.max(blobs.min_part()).max(1);
         settings.parts_in_flight = settings.parts_in_flight.max(1);
         let rooms = room::Rooms::new(settings.body_memory, settings.body_patience);
+        let recent = manifests::Recent::new(settings.recent_manifests);
         Self {
             meta,
             blobs,
@@ -163,6 +168,7 @@ impl Registry {
             settings,
             turns: turns::Turns::default(),
             rooms,
+            recent,
             abandoned: uploads::Waiting::default(),
         }
     }

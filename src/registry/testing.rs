@@ -184,6 +184,11 @@ impl MetaStore for Polite {
         self.meta.get_many(keys).await
     }
 
+    async fn snapshot(&self, keys: &[Key]) -> std::result::Result<Vec<Option<Row>>, StoreError> {
+        self.calls.note("snapshot").await;
+        self.meta.snapshot(keys).await
+    }
+
     async fn range(
         &self,
         space: Space,

@@ -2,7 +2,8 @@
 //!
 //! Ten thousand nodes pull one tag at once. Each answer must come from a read that *begins* after the request arrived
 //! (rule R6), so a request can't share a read that is already on its way. It can share the next one:
-//! of each row at most one read is in flight and one queued behind it, and a request joins the queued one.
+//! of each row (and of each set of rows that is read at one moment) at most one read is in flight and one queued behind it,
+//! and a request joins the queued one.
 //!
 //! There is no task behind it: whichever waiter is polled drives the reads, so when waiters go away the others carry
 //! on, and a read that nobody waits for any more is dropped. The memory is that of the waiters.
@@ -11,6 +12,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    hash::Hash,
     sync::Arc,
 };
 
@@ -23,27 +25,16 @@ use parking_lot::Mutex;
 
 use super::{Key, MetaStore, Op, Outcome, Page, Row, Space, StoreError, Version};
 
-type Answer = Result<Option<Row>, Arc<StoreError>>;
-type Read = Shared<BoxFuture<'static, Answer>>;
-type WeakRead = WeakShared<BoxFuture<'static, Answer>>;
+type Answer<T> = Result<T, Arc<StoreError>>;
+type Read<T> = Shared<BoxFuture<'static, Answer<T>>>;
+type WeakRead<T> = WeakShared<BoxFuture<'static, Answer<T>>>;
 
-/// The store `M`, with the concurrent [`get`](MetaStore::get)s of one row sharing their reads.
+/// The store `M`, with the concurrent [`get`](MetaStore::get)s of one row sharing their reads, and the concurrent
+/// [`snapshot`](MetaStore::snapshot)s of the same rows.
 pub struct Coalesced<M: MetaStore + ?Sized> {
     inner: Arc<M>,
-    reads: Arc<Reads>,
-}
-
-/// The reads that somebody waits for.
-#[derive(Default)]
-struct Reads {
-    rows: Mutex<HashMap<Key, RowReads>>,
-}
-
-struct RowReads {
-    /// It may have begun: nobody joins it.
-    running: WeakRead,
-    /// It begins when the running one has ended. Alive here means that it hasn't begun.
-    queued: Option<WeakRead>,
+    rows: Reads<Key, Option<Row>>,
+    snapshots: Reads<Vec<Key>, Vec<Option<Row>>>,
 }
 
 impl<M: MetaStore + ?Sized> Coalesced<M> {
@@ -51,95 +42,141 @@ impl<M: MetaStore + ?Sized> Coalesced<M> {
     pub fn new(inner: Arc<M>) -> Self {
         Self {
             inner,
-            reads: Arc::default(),
+            rows: Reads::default(),
+            snapshots: Reads::default(),
+        }
+    }
+}
+
+/// The reads that somebody waits for, by what they read.
+struct Reads<K, T: Clone>(Arc<Mutex<HashMap<K, ReadsOf<T>>>>);
+
+/// The reads of one thing.
+struct ReadsOf<T: Clone> {
+    /// It may have begun: nobody joins it.
+    running: WeakRead<T>,
+    /// It begins when the running one has ended. Alive here means that it hasn't begun.
+    queued: Option<WeakRead<T>>,
+}
+
+impl<K, T: Clone> Default for Reads<K, T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K, T> Reads<K, T>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    T: Clone + Send + Sync + 'static,
+{
+    /// What a read of `key` gives that begins now or later. `read` makes one, which must not begin before it is polled.
+    async fn wait<F>(&self, key: &K, operation: &'static str, read: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let waiter = Waiter {
+            read: self.join(key, &read),
+            reads: self,
+            key,
+        };
+        match &waiter.read {
+            Some(read) => read
+                .clone()
+                .await
+                .map_err(|error| StoreError::with_source(error.kind(), operation, error)),
+            // A read that was never polled can always be shared; if not, it is read alone.
+            None => read().await,
         }
     }
 
     /// The read that a request for `key` which arrives now waits for.
-    fn join(&self, key: &Key) -> Option<Read> {
-        let mut rows = self.reads.rows.lock();
-        match rows.entry(key.clone()) {
+    fn join<F>(&self, key: &K, read: impl Fn() -> F) -> Option<Read<T>>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let begin = || read().map(|answer| answer.map_err(Arc::new));
+        let mut reads = self.0.lock();
+        match reads.entry(key.clone()) {
             Entry::Vacant(entry) => {
-                let read = self.read_now(key);
-                entry.insert(RowReads {
+                let read = begin().boxed().shared();
+                entry.insert(ReadsOf {
                     running: read.downgrade()?,
                     queued: None,
                 });
                 Some(read)
             }
             Entry::Occupied(entry) => {
-                let row = entry.into_mut();
-                if let Some(queued) = row.queued.as_ref().and_then(WeakShared::upgrade) {
+                let of = entry.into_mut();
+                if let Some(queued) = of.queued.as_ref().and_then(WeakShared::upgrade) {
                     return Some(queued);
                 }
-                if let Some(running) = unfinished(&row.running) {
-                    let read = self.read_after(running, key);
-                    row.queued = Some(read.downgrade()?);
+                if let Some(running) = unfinished(&of.running) {
+                    let read = self.after(running, key.clone(), begin());
+                    of.queued = Some(read.downgrade()?);
                     return Some(read);
                 }
-                let read = self.read_now(key);
-                row.running = read.downgrade()?;
-                row.queued = None;
+                let read = begin().boxed().shared();
+                of.running = read.downgrade()?;
+                of.queued = None;
                 Some(read)
             }
         }
     }
 
-    fn read_now(&self, key: &Key) -> Read {
-        let (inner, key) = (self.inner.clone(), key.clone());
-        async move { inner.get(&key).await.map_err(Arc::new) }
-            .boxed()
-            .shared()
-    }
-
-    fn read_after(&self, running: Read, key: &Key) -> Read {
-        let (inner, reads, key) = (self.inner.clone(), self.reads.clone(), key.clone());
+    fn after(
+        &self,
+        running: Read<T>,
+        key: K,
+        read: impl Future<Output = Answer<T>> + Send + 'static,
+    ) -> Read<T> {
+        let reads = Self(self.0.clone());
         let read = async move {
             // Its answer is for those who asked before.
             drop(running.await);
             reads.promote(&key);
-            inner.get(&key).await.map_err(Arc::new)
+            read.await
         };
         read.boxed().shared()
+    }
+
+    /// The queued read of `key` is about to begin: from here on nobody joins it.
+    fn promote(&self, key: &K) {
+        if let Some(of) = self.0.lock().get_mut(key)
+            && let Some(queued) = of.queued.take()
+        {
+            of.running = queued;
+        }
+    }
+}
+
+impl<K: Eq + Hash, T: Clone> Reads<K, T> {
+    /// Forgets the reads of `key` if nobody waits for one.
+    fn tidy(&self, key: &K) {
+        let mut reads = self.0.lock();
+        let idle = reads.get(key).is_some_and(|of| {
+            let queued = of.queued.as_ref().and_then(WeakShared::upgrade);
+            queued.is_none() && unfinished(&of.running).is_none()
+        });
+        if idle {
+            reads.remove(key);
+        }
     }
 }
 
 /// The read behind `read`, if it hasn't ended and somebody waits for it.
-fn unfinished(read: &WeakRead) -> Option<Read> {
+fn unfinished<T: Clone>(read: &WeakRead<T>) -> Option<Read<T>> {
     read.upgrade().filter(|read| read.peek().is_none())
 }
 
-impl Reads {
-    /// The queued read of `key` is about to begin: from here on nobody joins it.
-    fn promote(&self, key: &Key) {
-        if let Some(row) = self.rows.lock().get_mut(key)
-            && let Some(queued) = row.queued.take()
-        {
-            row.running = queued;
-        }
-    }
-
-    /// Forgets the reads of `key` if nobody waits for one.
-    fn tidy(&self, key: &Key) {
-        let mut rows = self.rows.lock();
-        let idle = rows.get(key).is_some_and(|row| {
-            let queued = row.queued.as_ref().and_then(WeakShared::upgrade);
-            queued.is_none() && unfinished(&row.running).is_none()
-        });
-        if idle {
-            rows.remove(key);
-        }
-    }
-}
-
 /// A request that waits for a read; tidies up after itself, also when it is dropped half-way.
-struct Waiter<'a> {
-    read: Option<Read>,
-    reads: &'a Reads,
-    key: &'a Key,
+struct Waiter<'a, K: Eq + Hash, T: Clone> {
+    read: Option<Read<T>>,
+    reads: &'a Reads<K, T>,
+    key: &'a K,
 }
 
-impl Drop for Waiter<'_> {
+impl<K: Eq + Hash, T: Clone> Drop for Waiter<'_, K, T> {
     fn drop(&mut self) {
         // First, so that the last waiter finds nobody waiting.
         self.read = None;
@@ -150,23 +187,24 @@ impl Drop for Waiter<'_> {
 #[async_trait]
 impl<M: MetaStore + ?Sized> MetaStore for Coalesced<M> {
     async fn get(&self, key: &Key) -> Result<Option<Row>, StoreError> {
-        let waiter = Waiter {
-            read: self.join(key),
-            reads: &self.reads,
-            key,
+        let read = || {
+            let (inner, key) = (self.inner.clone(), key.clone());
+            async move { inner.get(&key).await }
         };
-        match &waiter.read {
-            Some(read) => read
-                .clone()
-                .await
-                .map_err(|error| StoreError::with_source(error.kind(), "get", error)),
-            // A read that was never polled can always be shared; if not, it is read alone.
-            None => self.inner.get(key).await,
-        }
+        self.rows.wait(key, "get", read).await
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError> {
         self.inner.get_many(keys).await
+    }
+
+    async fn snapshot(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError> {
+        let keys = keys.to_vec();
+        let read = || {
+            let (inner, keys) = (self.inner.clone(), keys.clone());
+            async move { inner.snapshot(&keys).await }
+        };
+        self.snapshots.wait(&keys, "snapshot", read).await
     }
 
     async fn range(
@@ -235,6 +273,12 @@ mod tests {
             self.inner.get_many(keys).await
         }
 
+        async fn snapshot(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError> {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(self.delay).await;
+            self.inner.snapshot(keys).await
+        }
+
         async fn range(
             &self,
             s: Space,
@@ -275,7 +319,18 @@ mod tests {
         join_all((0..1_000).map(|_| store.get(&key))).await;
         assert_eq!(slow.reads(), 2, "one for the first, one for the rest");
         assert!(begun.elapsed() >= 2 * SLOW);
-        assert!(store.reads.rows.lock().is_empty());
+        assert!(store.rows.0.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_thousand_snapshots_cost_two_reads() {
+        let slow = Slow::new(SLOW);
+        let store = Coalesced::new(slow.clone());
+        let keys = [key()];
+        let found = join_all((0..1_000).map(|_| store.snapshot(&keys))).await;
+        assert!(found.into_iter().all(|rows| rows.unwrap() == [None]));
+        assert_eq!(slow.reads(), 2, "one for the first, one for the rest");
+        assert!(store.snapshots.0.lock().is_empty());
     }
 
     #[tokio::test]
@@ -304,7 +359,7 @@ mod tests {
         drop(first);
         drop(second);
         tokio::time::timeout(30 * SLOW, third).await.unwrap().unwrap();
-        assert!(store.reads.rows.lock().is_empty());
+        assert!(store.rows.0.lock().is_empty());
     }
 
     #[tokio::test]
@@ -316,7 +371,7 @@ mod tests {
         assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
         drop(first);
         drop(second);
-        assert!(store.reads.rows.lock().is_empty());
+        assert!(store.rows.0.lock().is_empty());
         store.get(&key).await.unwrap();
         assert_eq!(
             slow.reads(),
@@ -372,7 +427,7 @@ mod tests {
             tokio::time::sleep(Duration::from_micros(100)).await;
         }
         join_all(tasks).await.into_iter().for_each(|task| task.unwrap());
-        assert!(store.reads.rows.lock().is_empty());
+        assert!(store.rows.0.lock().is_empty());
         assert!(slow.reads() < 40 * 200, "{}", slow.reads());
     }
 }

@@ -91,6 +91,12 @@ impl MetaStore for DynamoMeta {
         read::get_many(&self.dynamo, &places).await
     }
 
+    async fn snapshot(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError> {
+        bounds::check_keys(keys)?;
+        let places: Vec<Place<'_>> = keys.iter().map(|key| self.place(key)).collect();
+        read::snapshot(&self.dynamo, &places).await
+    }
+
     async fn range(
         &self,
         space: Space,

@@ -300,6 +300,11 @@ impl<M: MetaStore + ?Sized> MetaStore for FaultyMeta<M> {
         self.inner.get_many(keys).await
     }
 
+    async fn snapshot(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError> {
+        self.plan.pass(Call::Read, "snapshot").await?;
+        self.inner.snapshot(keys).await
+    }
+
     async fn range(
         &self,
         space: Space,

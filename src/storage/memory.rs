@@ -66,6 +66,11 @@ impl MetaStore for MemoryMeta {
         Ok(keys.iter().map(|key| rows.get(key).cloned()).collect())
     }
 
+    async fn snapshot(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError> {
+        // All under one lock.
+        self.get_many(keys).await
+    }
+
     async fn range(
         &self,
         space: Space,

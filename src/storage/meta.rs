@@ -15,7 +15,8 @@ pub const MAX_OPS: usize = 100;
 ///
 /// Contract, checked for every driver by the suite in `storage::contract`:
 /// - Reads are strongly consistent: a read begun after a transaction was acknowledged sees it.
-/// - `get_many` and `range` are not snapshots: rows in one answer may be of different moments.
+/// - `get_many` and `range` are not snapshots: rows in one answer may be of different moments. So may be two reads one
+///   after the other: the first may show what a transaction did to one row, the second another row before it.
 /// - A transaction happens whole or not at all, and only if every expectation holds at that moment.
 /// - A committed `Put` stamps the row with the version of the transaction. Versions are 128 random bits that the caller
 ///   draws anew for every transaction it *means*; repeating one after [`Outcome::Unknown`] uses the same version.
@@ -27,6 +28,11 @@ pub trait MetaStore: Send + Sync + 'static {
 
     /// The rows at `keys` (at most [`MAX_OPS`], distinct), in the order of `keys`.
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError>;
+
+    /// The rows at `keys` (at most [`MAX_OPS`], distinct), in the order of `keys`, as they were at one moment: of every
+    /// transaction they show all that it did to them, or nothing. Dearer than `get_many` (DynamoDB: twice), and
+    /// [`Contended`](super::StoreErrorKind::Contended) where transactions never leave the rows alone.
+    async fn snapshot(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError>;
 
     /// Up to `limit` rows (1 to [`MAX_PAGE`](super::MAX_PAGE)) of one partition whose sort key begins with `prefix` and is greater than `after`
     /// (which need not exist nor begin with `prefix`), in the byte order of sort keys.

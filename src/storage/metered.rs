@@ -101,6 +101,10 @@ impl MetaStore for MeteredMeta {
         self.meter.count("get_many", self.inner.get_many(keys)).await
     }
 
+    async fn snapshot(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError> {
+        self.meter.count("snapshot", self.inner.snapshot(keys)).await
+    }
+
     async fn range(
         &self,
         space: Space,

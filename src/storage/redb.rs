@@ -453,6 +453,11 @@ impl MetaStore for RedbMeta {
         .await
     }
 
+    async fn snapshot(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError> {
+        // One read transaction of the database is one moment.
+        self.get_many(keys).await
+    }
+
     async fn range(
         &self,
         space: Space,

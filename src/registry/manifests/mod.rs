@@ -7,6 +7,7 @@ mod collect;
 mod delete;
 mod push;
 mod read;
+mod recent;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+pub(super) use self::recent::Recent;
 use self::{
     delete::{DeleteManifest, DeleteTag, Deleted},
     push::Push,

@@ -1,32 +1,39 @@
 //! Reading manifests, by digest or by tag.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::super::{Registry, RegistryError, Result, pause::Pause, row};
+use super::{
+    super::{Registry, RegistryError, Result, pause::Pause, row},
+    recent::Held,
+};
 use crate::{
     oci::{Descriptor, Digest, Reference, RepoName, Tag},
-    storage::{keys, rows, rows::manifest::Body},
+    storage::{StoreErrorKind, keys, rows, rows::manifest::Body},
 };
 
 /// How often a tag whose manifest isn't there is read again: a store may show one row of a transaction before another.
 const REREADS: usize = 3;
 
 impl Registry {
-    /// What the reference names: one read.
+    /// What the reference names: one read, or two for a digest whose repository has changed since it was read last.
     pub async fn describe_manifest(
         &self,
         repository: &RepoName,
         reference: &Reference,
     ) -> Result<Descriptor> {
-        match reference {
-            Reference::Tag(tag) => self.tagged(repository, tag).await,
-            Reference::Digest(digest) => {
-                let manifest = self.live_manifest(repository, digest).await?;
-                describe(digest, manifest.as_ref().ok_or(RegistryError::ManifestUnknown)?)
-            }
+        let digest = match reference {
+            Reference::Tag(tag) => return self.tagged(repository, tag).await,
+            Reference::Digest(digest) => digest,
+        };
+        if let Some(held) = self.still_held(repository, digest).await? {
+            return Ok(held.descriptor.clone());
         }
+        let manifest = self.live_manifest(repository, digest).await?;
+        describe(digest, &manifest.ok_or(RegistryError::ManifestUnknown)?)
     }
 
     /// What the reference names, and its document.
@@ -35,28 +42,78 @@ impl Registry {
         repository: &RepoName,
         reference: &Reference,
     ) -> Result<(Descriptor, Bytes)> {
-        let (digest, manifest) = match reference {
+        let held = match reference {
             Reference::Tag(tag) => self.follow(repository, tag).await?,
-            Reference::Digest(digest) => (digest.clone(), self.live_manifest(repository, digest).await?),
+            Reference::Digest(digest) => match self.still_held(repository, digest).await? {
+                Some(held) => held,
+                None => self
+                    .hold(repository, digest)
+                    .await?
+                    .ok_or(RegistryError::ManifestUnknown)?,
+            },
         };
-        let manifest = manifest.ok_or(RegistryError::ManifestUnknown)?;
-        let descriptor = describe(&digest, &manifest)?;
-        Ok((descriptor, self.document(manifest).await?))
+        Ok((held.descriptor.clone(), held.document.clone()))
     }
 
-    /// The manifest that the tag names.
-    async fn follow(&self, repository: &RepoName, tag: &Tag) -> Result<(Digest, Option<rows::Manifest>)> {
+    /// The manifest that the tag names. That it does means that the manifest is there: they go together.
+    async fn follow(&self, repository: &RepoName, tag: &Tag) -> Result<Arc<Held>> {
         let mut pause = Pause::new();
         let mut reads = 0;
         loop {
-            let digest = self.tagged(repository, tag).await?.digest;
-            let manifest = self.live_manifest(repository, &digest).await?;
-            if manifest.is_some() || reads == REREADS {
-                return Ok((digest, manifest));
+            let tagged = self.tagged(repository, tag).await?;
+            let recent = self.recent.find(repository, &tagged.digest);
+            if let Some(held) = recent.filter(|held| held.descriptor == tagged) {
+                return Ok(held);
+            }
+            if let Some(held) = self.hold(repository, &tagged.digest).await? {
+                return Ok(held);
+            }
+            if reads == REREADS {
+                return Err(RegistryError::ManifestUnknown);
             }
             reads += 1;
             pause.wait(Instant::now() + self.settings.commit_within).await;
         }
+    }
+
+    /// The manifest, if it was read lately and the repository hasn't changed since.
+    async fn still_held(&self, repository: &RepoName, digest: &Digest) -> Result<Option<Arc<Held>>> {
+        let Some(held) = self.recent.find(repository, digest) else {
+            return Ok(None);
+        };
+        let row = self.meta.get(&keys::repository(repository)).await?;
+        let is_unchanged = row.is_some_and(|row| Some(row.version) == held.repository);
+        Ok(is_unchanged.then_some(held))
+    }
+
+    /// Reads the manifest, and keeps it for those who ask next.
+    async fn hold(&self, repository: &RepoName, digest: &Digest) -> Result<Option<Arc<Held>>> {
+        let wanted = [keys::repository(repository), keys::manifest(repository, digest)];
+        let (version, manifest) = match self.meta.snapshot(&wanted).await {
+            Ok(rows) => match rows.as_slice() {
+                [Some(row), manifest] => (Some(row.version), super::live(manifest.as_ref())?),
+                _ => (None, None),
+            },
+            // Pushes never leave the repository alone. Nothing is known of it then, but the manifest can be read.
+            Err(error) if error.kind() == StoreErrorKind::Contended => {
+                (None, self.live_manifest(repository, digest).await?)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(manifest) = manifest else {
+            return Ok(None);
+        };
+        let descriptor = describe(digest, &manifest)?;
+        let document = self.document(manifest).await?;
+        let held = Arc::new(Held {
+            descriptor,
+            document,
+            repository: version,
+        });
+        if held.repository.is_some() {
+            self.recent.keep(repository, held.clone());
+        }
+        Ok(Some(held))
     }
 
     async fn tagged(&self, repository: &RepoName, tag: &Tag) -> Result<Descriptor> {

@@ -432,10 +432,21 @@ async fn requests_are_counted() {
     counted("get×1 get_many×1 transact×1");
     one.describe_manifest(&name, &by_tag("t")).await.unwrap();
     counted("get×1");
-    one.manifest(&name, &by_tag("t")).await.unwrap();
-    counted("get×2");
+    one.manifest(&name, &by_digest(&body)).await.unwrap();
+    counted("snapshot×1");
     one.manifest(&name, &by_digest(&body)).await.unwrap();
     counted("get×1");
+    one.describe_manifest(&name, &by_digest(&body)).await.unwrap();
+    counted("get×1");
+    one.manifest(&name, &by_tag("t")).await.unwrap();
+    counted("get×1");
+    one.put_manifest(put(&name, &by_tag("v"), &body)).await.unwrap();
+    counted("get×1 get_many×1 transact×1");
+    one.manifest(&name, &by_digest(&body)).await.unwrap();
+    counted("get×1 snapshot×1");
+    let two = world.member(2);
+    two.manifest(&name, &by_tag("t")).await.unwrap();
+    counted("get×1 snapshot×1");
     one.tags(&name, &Page::default()).await.unwrap();
     counted("get×1 range×1");
     one.catalog(&Page::default()).await.unwrap();
@@ -448,6 +459,58 @@ async fn requests_are_counted() {
     counted("get×2 range×1 transact×1");
     one.delete_blob(&name, &sha256(b"n"), soon()).await.unwrap();
     counted("get×2 get_many×1 range×1 transact×1");
+}
+
+#[tokio::test]
+async fn what_is_kept_in_memory_is_gone_when_another_member_deletes_it() {
+    let world = World::new();
+    let (one, two, name) = (world.member(1), world.member(2), repo("a"));
+    let small = pushed_image(&one, &name, "small").await;
+    let large = pushed_image(&one, &name, &"large".repeat(1000)).await;
+    for body in [&small, &large] {
+        let (digest, tag) = (by_digest(body), by_tag("t"));
+        for round in 0..3 {
+            two.put_manifest(put(&name, &tag, body)).await.unwrap();
+            for reference in [&digest, &digest, &tag, &tag] {
+                let (descriptor, document) = one.manifest(&name, reference).await.unwrap();
+                assert_eq!((document, descriptor.size), (body.clone(), body.len() as u64));
+            }
+            let deleted = if round == 1 { &tag } else { &digest };
+            two.delete_manifest(&name, deleted, soon()).await.unwrap();
+            assert!(matches!(
+                one.manifest(&name, &tag).await,
+                Err(RegistryError::ManifestUnknown)
+            ));
+            let by_digest = one.manifest(&name, &digest).await;
+            assert_eq!(by_digest.is_ok(), round == 1, "{by_digest:?}");
+            let described = one.describe_manifest(&name, &digest).await;
+            assert_eq!(described.is_ok(), round == 1, "{described:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_more_is_kept_in_memory_than_was_allowed() {
+    let mut world = World::new();
+    world.settings.recent_manifests = 5000;
+    let (one, name) = (world.member(1), repo("a"));
+    let mut all = Vec::new();
+    for n in 0..9 {
+        let body = pushed_image(&one, &name, &n.to_string().repeat(1200)).await;
+        all.push(body);
+    }
+    for body in &all {
+        one.put_manifest(put(&name, &by_digest(body), body))
+            .await
+            .unwrap();
+    }
+    for body in &all {
+        one.manifest(&name, &by_digest(body)).await.unwrap();
+    }
+    let kept = all
+        .iter()
+        .filter(|body| one.recent.find(&name, &sha256(body)).is_some());
+    assert!((1..=2).contains(&kept.count()));
 }
 
 #[tokio::test]

@@ -215,6 +215,10 @@ pub async fn concurrent_transfers_keep_the_sum(store: &Store) {
                 if let Err(error) = store.transact(Version::random(), &[put(0, -7), put(1, 7)]).await {
                     assert_eq!(error.kind(), StoreErrorKind::Contended);
                 }
+                match store.snapshot(&keys).await {
+                    Ok(rows) => assert_eq!(rows.iter().map(amount).sum::<i64>(), 500, "half a transfer"),
+                    Err(error) => assert_eq!(error.kind(), StoreErrorKind::Contended),
+                }
             }
         }
     })

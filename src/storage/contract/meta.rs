@@ -38,6 +38,7 @@ pub async fn a_missing_row_is_none(store: &Store) {
     assert_eq!(store.get(&key).await.unwrap(), None);
     assert_eq!(store.get_many(&[key]).await.unwrap(), [None]);
     assert_eq!(store.get_many(&[]).await.unwrap(), []);
+    assert_eq!(store.snapshot(&[]).await.unwrap(), []);
 }
 
 pub async fn a_put_is_read_back_with_the_version_of_its_transaction(store: &Store) {
@@ -164,7 +165,7 @@ pub async fn deleting_a_missing_row_is_no_error(store: &Store) {
     assert_eq!(store.get(&key).await.unwrap(), None);
 }
 
-pub async fn get_many_keeps_the_order_of_its_keys(store: &Store) {
+pub async fn many_rows_come_in_the_order_of_their_keys(store: &Store) {
     let partition = fresh("many");
     let keys: Vec<Key> = (0..MAX_OPS)
         .map(|n| {
@@ -183,10 +184,11 @@ pub async fn get_many_keeps_the_order_of_its_keys(store: &Store) {
         .collect();
     let version = commit(store, &present).await;
     let rows = store.get_many(&keys).await.unwrap();
-    for (n, row) in rows.into_iter().enumerate() {
+    for (n, row) in rows.iter().enumerate() {
         let bytes = Bytes::from(n.to_string());
-        assert_eq!(row, (n % 3 > 0).then_some(Row { bytes, version }), "{n}");
+        assert_eq!(*row, (n % 3 > 0).then_some(Row { bytes, version }), "{n}");
     }
+    assert_eq!(store.snapshot(&keys).await.unwrap(), rows);
 }
 
 pub async fn spaces_and_partitions_are_apart(store: &Store) {
@@ -369,8 +371,9 @@ pub async fn what_breaks_the_bounds_is_misuse(store: &Store) {
         assert_eq!(error.kind(), StoreErrorKind::Misuse);
     }
     for keys in [&keys[..], &[keys[0].clone(), keys[0].clone()]] {
-        let error = store.get_many(keys).await.unwrap_err();
-        assert_eq!(error.kind(), StoreErrorKind::Misuse);
+        for refused in [store.get_many(keys).await, store.snapshot(keys).await] {
+            assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::Misuse);
+        }
     }
     for limit in [0, MAX_PAGE + 1] {
         let error = store

@@ -32,7 +32,7 @@ pub async fn run_meta(store: Arc<dyn MetaStore>) {
     meta::a_refusal_names_the_lowest_index(store).await;
     meta::a_check_changes_nothing(store).await;
     meta::deleting_a_missing_row_is_no_error(store).await;
-    meta::get_many_keeps_the_order_of_its_keys(store).await;
+    meta::many_rows_come_in_the_order_of_their_keys(store).await;
     meta::spaces_and_partitions_are_apart(store).await;
     meta::a_range_is_in_byte_order(store).await;
     meta::a_range_honours_prefix_after_and_limit(store).await;

@@ -6,7 +6,10 @@
 
 use std::error::Error;
 
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::{
+    error::{ProvideErrorMetadata, SdkError},
+    types::CancellationReason,
+};
 
 use crate::storage::{StoreError, StoreErrorKind};
 
@@ -86,6 +89,21 @@ impl Fault {
         Self::new(class, chain(&error))
     }
 
+    /// Of a transaction that was cancelled for this reason, which had no effect.
+    pub(super) fn cancelled(reason: Option<&CancellationReason>) -> Self {
+        let Some(reason) = reason else {
+            return Self::new(
+                Class::Refused,
+                "the transaction was cancelled for no reason given",
+            );
+        };
+        let code = reason.code().unwrap_or_default();
+        let message = reason.message().unwrap_or_default();
+        // The status of a cancelled transaction.
+        let class = by_code(code, 400);
+        Self::new(class, format!("the transaction was cancelled: {code} {message}"))
+    }
+
     pub(super) fn into_store_error(self, operation: &'static str) -> StoreError {
         let kind = match self.class {
             Class::Unsent | Class::Unsure | Class::Missing | Class::Exists | Class::Refused => {
@@ -98,6 +116,11 @@ impl Fault {
         };
         StoreError::with_source(kind, operation, self.source)
     }
+}
+
+/// Whether it is a reason: there is one for each operation of a cancelled transaction, those that harmed nobody too.
+pub(super) fn is_named(reason: &CancellationReason) -> bool {
+    reason.code().is_some_and(|code| code != "None")
 }
 
 /// The causes as one text, without the answer's bytes, which the SDK's own rendering shows.
@@ -114,7 +137,7 @@ fn is_of_connecting(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// By the names that DynamoDB gives its errors, alone or as reasons of a cancelled transaction.
-pub(super) fn by_code(code: &str, status: u16) -> Class {
+fn by_code(code: &str, status: u16) -> Class {
     match code {
         "ProvisionedThroughputExceededException"
         | "ProvisionedThroughputExceeded"

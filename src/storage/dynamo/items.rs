@@ -98,6 +98,6 @@ pub(super) fn keys<'a>(operation: &'static str, item: &'a Item) -> Result<(&'a s
     }
 }
 
-fn corrupt(operation: &'static str, what: &'static str) -> StoreError {
+pub(super) fn corrupt(operation: &'static str, what: &'static str) -> StoreError {
     StoreError::with_source(StoreErrorKind::Corrupt, operation, what)
 }

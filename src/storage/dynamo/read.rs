@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_sdk_dynamodb::{
+    operation::transact_get_items::TransactGetItemsError,
+    types::{AttributeValue, Get, ItemResponse, KeysAndAttributes, TransactGetItem},
+};
 
 use super::{
     client::Dynamo,
-    fault::{Class, Fault},
+    fault::{Class, Fault, is_named},
     items::{self, Item, PARTITION, Place, SORT},
 };
 use crate::storage::{Page, Row, StoreError};
@@ -88,6 +91,43 @@ async fn batch(dynamo: &Dynamo, asked: &HashMap<String, Vec<Item>>) -> Result<Ba
         found: answer.responses.unwrap_or_default(),
         left,
     })
+}
+
+/// The rows at `places`, in their order, as they were at one moment.
+pub(super) async fn snapshot(dynamo: &Dynamo, places: &[Place<'_>]) -> Result<Vec<Option<Row>>, StoreError> {
+    const OPERATION: &str = "snapshot";
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = dynamo.repeat(|| together(dynamo, places)).await;
+    let found = found.map_err(|fault| fault.into_store_error(OPERATION))?;
+    let rows = found
+        .into_iter()
+        .map(|found| found.item.map(|item| items::row(OPERATION, item)).transpose());
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
+    match rows.len() == places.len() {
+        true => Ok(rows),
+        false => Err(items::corrupt(OPERATION, "an answer without all rows")),
+    }
+}
+
+async fn together(dynamo: &Dynamo, places: &[Place<'_>]) -> Result<Vec<ItemResponse>, Fault> {
+    let mut request = dynamo.sdk().transact_get_items();
+    for place in places {
+        let get = Get::builder().table_name(place.table).set_key(Some(place.key()));
+        let get = get.build().map_err(|error| Fault::new(Class::Misuse, error))?;
+        request = request.transact_items(TransactGetItem::builder().get(get).build());
+    }
+    match request.send().await {
+        Ok(answer) => Ok(answer.responses.unwrap_or_default()),
+        Err(error) => Err(match error.as_service_error() {
+            Some(TransactGetItemsError::TransactionCanceledException(cancelled)) => {
+                let mut reasons = cancelled.cancellation_reasons().iter();
+                Fault::cancelled(reasons.find(|reason| is_named(reason)))
+            }
+            _ => Fault::of_read(error),
+        }),
+    }
 }
 
 /// What to read of a partition.

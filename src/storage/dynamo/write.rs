@@ -19,7 +19,7 @@ use aws_sdk_dynamodb::{
 
 use super::{
     client::{Departure, Dynamo},
-    fault::{self, Class, Fault},
+    fault::{Class, Fault, is_named},
     items::{self, Item, Place},
     read,
 };
@@ -191,27 +191,12 @@ async fn send_several(
 /// What cancelled a transaction: of several reasons the one of the first operation, for that a later condition doesn't
 /// hold says nothing of an earlier one whose item was busy.
 fn first_reason(writes: &[Write<'_>], reasons: &[CancellationReason]) -> Result<Answer, Fault> {
-    let named = writes.iter().zip(reasons).find_map(|(write, reason)| {
-        let code = reason.code().filter(|code| *code != "None")?;
-        Some((write, reason, code))
-    });
-    match named {
-        Some((write, reason, "ConditionalCheckFailed")) => {
+    let mut named = writes.iter().zip(reasons).filter(|(_, reason)| is_named(reason));
+    match named.next() {
+        Some((write, reason)) if reason.code() == Some("ConditionalCheckFailed") => {
             Ok(Answer::Refused(write.index, reason.item.clone()))
         }
-        Some((_, reason, code)) => {
-            let message = reason.message().unwrap_or_default();
-            // The status of a cancelled transaction, which says that it was not applied.
-            let class = fault::by_code(code, 400);
-            Err(Fault::new(
-                class,
-                format!("the transaction was cancelled: {code} {message}"),
-            ))
-        }
-        None => Err(Fault::new(
-            Class::Refused,
-            "the transaction was cancelled for no reason given",
-        )),
+        named => Err(Fault::cancelled(named.map(|(_, reason)| reason))),
     }
 }
 

@@ -161,6 +161,14 @@ impl MetaStore for RemoteMeta {
         found.await.ok_or_else(|| no_answer("get_many"))?
     }
 
+    async fn snapshot(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError> {
+        let (inner, keys) = (self.inner.clone(), keys.to_vec());
+        let found = self
+            .way
+            .call("snapshot", async move { inner.snapshot(&keys).await });
+        found.await.ok_or_else(|| no_answer("snapshot"))?
+    }
+
     async fn range(
         &self,
         space: Space,

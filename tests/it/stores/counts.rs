@@ -154,7 +154,7 @@ async fn a_new_tag_that_everybody_pulls_is_read_a_few_times() {
         "{CLIENTS} clients: the tag was read {tag} times, the manifest {manifest} times; {:?}",
         by_operation(&asked)
     );
-    // Each answer comes from a read that began after its request, so how many there are depends on the servers' pace.
-    assert!((1..=50).contains(&tag) && (1..=50).contains(&manifest));
+    // Each answer comes from a read that began after its request: how often the tag is read depends on the servers' pace.
+    assert!((1..=50).contains(&tag) && (1..=10).contains(&manifest));
     counted.stop().await;
 }
