@@ -147,6 +147,7 @@ async fn what_is_said_of_tags_is_true_over_failing_stores() {
             rounds: 60,
             pause: Duration::ZERO,
             seed: seed + round,
+            ..Workload::default()
         };
         let ran = workload::run(workload, failing.mesh.clients()).await;
         let faults = failing.plan.counts();
@@ -179,6 +180,7 @@ async fn a_change_that_lands_late_undoes_nothing_newer() {
             rounds: 50,
             pause: Duration::ZERO,
             seed: seed + round,
+            ..Workload::default()
         };
         let ran = workload::run(workload, failing.mesh.clients()).await;
         println!("{:?}, {:?}", ran.counts, failing.plan.counts());

@@ -19,6 +19,7 @@ mod membership;
 mod mesh;
 mod models;
 mod ownership;
+mod processes;
 mod quota;
 mod races;
 #[cfg(debug_assertions)]

@@ -152,39 +152,42 @@ async fn a_blob_deleted_through_one_member_is_gone_in_the_next_read_through_any_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_that_disagree_on_the_owner_lose_no_tag() {
-    assert_eq!(
-        push_at_once(in_disagreement().await).await,
-        [0; 0],
-        "none is refused"
-    );
+    let mesh = in_disagreement().await;
+    let refused = push_at_once(&mesh.clients(), &["one", "two/three"]).await;
+    assert_eq!(refused, [0; 0], "none is refused");
+    mesh.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_cut_off_from_each_other_lose_no_tag() {
-    let refused = push_at_once(cut_off().await).await;
+    let mesh = cut_off().await;
+    let refused = push_at_once(&mesh.clients(), &["one", "two/three"]).await;
     println!("{} pushes were refused", refused.len());
     assert!(refused.iter().all(|status| *status == 503), "{refused:?}");
+    mesh.stop().await;
 }
 
-/// Pushes hundreds of tags through all members at once, and asserts that those are there that were acknowledged. Gives the
-/// statuses of the others.
-async fn push_at_once(mesh: Mesh) -> Vec<u16> {
-    const TAGS: usize = 400;
-    let repositories = ["one", "two/three"];
+/// How many tags are pushed at once.
+pub(crate) const TAGS: usize = 400;
+
+/// Pushes hundreds of tags through all these doors at once, and asserts that those are there that were acknowledged. Gives
+/// the statuses of the others.
+pub(crate) async fn push_at_once(doors: &[Client], repositories: &[&str]) -> Vec<u16> {
     let mut pushes = JoinSet::new();
     for repository in repositories {
-        config(&mesh, repository).await;
+        let config = Blob::named(repository, 100);
+        doors[0].push_blob(repository, &config).await.unwrap().expect(201);
     }
     for n in 0..TAGS {
-        let door = mesh.client(n % MEMBERS);
-        let repository = repositories[n / MEMBERS % repositories.len()];
+        let door = doors[n % doors.len()].clone();
+        let repository = repositories[n / doors.len() % repositories.len()].to_owned();
         pushes.spawn(async move {
-            let config = Blob::named(repository, 100);
+            let config = Blob::named(&repository, 100);
             let manifest = Manifest::image(&config, &[])
                 .annotation("number", &n.to_string())
                 .build();
             let answer = door
-                .push_manifest(repository, &format!("tag-{n}"), &manifest)
+                .push_manifest(&repository, &format!("tag-{n}"), &manifest)
                 .await
                 .unwrap();
             (repository, format!("tag-{n}"), manifest.digest, answer)
@@ -195,23 +198,26 @@ async fn push_at_once(mesh: Mesh) -> Vec<u16> {
         .iter()
         .filter(|(.., answer)| answer.status == 201)
         .collect();
-    for (repository, tag, digest, _) in &acknowledged {
-        for door in mesh.clients() {
-            let answer = door
-                .head(format!("/v2/{repository}/manifests/{tag}"))
-                .await
-                .unwrap();
-            answer.expect(200).with("docker-content-digest", digest);
-        }
+    let mut reads = JoinSet::new();
+    for door in doors {
+        let (door, pushed) = (door.clone(), pushed.clone());
+        reads.spawn(async move {
+            for (repository, tag, digest, _) in pushed.iter().filter(|(.., answer)| answer.status == 201) {
+                let target = format!("/v2/{repository}/manifests/{tag}");
+                let answer = door.head(target).await.unwrap().expect(200);
+                answer.with("docker-content-digest", digest);
+            }
+        });
     }
+    reads.join_all().await;
     for repository in repositories {
         let mut expected: Vec<&String> = acknowledged
             .iter()
-            .filter(|(of, ..)| *of == repository)
+            .filter(|(of, ..)| of == repository)
             .map(|(_, tag, ..)| tag)
             .collect();
         expected.sort_unstable();
-        for door in mesh.clients() {
+        for door in doors {
             let answer = door
                 .get(format!("/v2/{repository}/tags/list"))
                 .await
@@ -221,7 +227,6 @@ async fn push_at_once(mesh: Mesh) -> Vec<u16> {
         }
     }
     assert!(acknowledged.len() > TAGS / 4, "some got through");
-    mesh.stop().await;
     let statuses = pushed.iter().map(|(.., answer)| answer.status);
     statuses.filter(|status| *status != 201).collect()
 }
@@ -246,6 +251,7 @@ async fn tell_the_truth(mesh: Mesh, seed: u64) {
         rounds: 60,
         pause: Duration::ZERO,
         seed,
+        ..Workload::default()
     };
     let ran = workload::run(workload, mesh.clients()).await;
     println!("{:?}", ran.counts);
@@ -266,6 +272,7 @@ async fn what_is_said_of_tags_is_true_while_all_is_well() {
         rounds: 60,
         pause: Duration::ZERO,
         seed,
+        ..Workload::default()
     };
     let ran = workload::run(workload, mesh.clients()).await;
     assert_eq!(ran.counts.unavailable, 0, "nothing fails here");

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use serde_json::Value as Json;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     history::{Act, Clock, History, Value, is_explainable},
@@ -25,9 +26,80 @@ pub(crate) struct Workload {
     pub(crate) clients: usize,
     /// How much each of them does.
     pub(crate) rounds: usize,
+    /// Or until it is told to stop, if that comes first.
+    pub(crate) stop: CancellationToken,
     /// The longest pause before each of these.
     pub(crate) pause: Duration,
+    /// Of ten requests, how many push. One deletes, and the others read.
+    pub(crate) pushes: u64,
+    /// Bytes of the layer that is pushed before each manifest, and pulled after it; with 0 there are no layers.
+    pub(crate) layer: usize,
+    /// How often what failed is tried again.
+    pub(crate) retries: usize,
+    pub(crate) choice: Choice,
     pub(crate) seed: u64,
+}
+
+impl Default for Workload {
+    fn default() -> Self {
+        Self {
+            repositories: Vec::new(),
+            tags: 1,
+            clients: 1,
+            rounds: usize::MAX,
+            stop: CancellationToken::new(),
+            pause: Duration::ZERO,
+            pushes: 4,
+            layer: 0,
+            retries: 0,
+            choice: Choice::Any,
+            seed: 0,
+        }
+    }
+}
+
+/// Which of the doors a client takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// Any of them, each time.
+    Any,
+    /// Always the same: that of its own number, counted around.
+    Own,
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A layer to be taken.
+    Layer,
+    /// A tag to be moved.
+    Push,
+    /// A tag to be deleted.
+    Delete,
+    /// A tag to be read.
+    Read,
+    /// A layer to be given.
+    Pull,
+}
+
+impl Kind {
+    /// Whether it changes what a tag means.
+    pub(crate) fn is_change(self) -> bool {
+        matches!(self, Self::Push | Self::Delete)
+    }
+}
+
+/// A request, for the record.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) kind: Kind,
+    pub(crate) repository: String,
+    /// The door's number.
+    pub(crate) door: usize,
+    pub(crate) begun: Instant,
+    pub(crate) ended: Instant,
+    /// Why there is no answer that says what happened.
+    pub(crate) fault: Option<String>,
 }
 
 /// What all clients share.
@@ -40,6 +112,7 @@ struct World<D> {
     // By the number that is their value.
     manifests: Mutex<Vec<(String, Manifest)>>,
     config: Blob,
+    asked: Mutex<Vec<Asked>>,
 }
 
 /// How many requests ended how.
@@ -47,31 +120,45 @@ struct World<D> {
 pub(crate) struct Counts {
     pub(crate) acknowledged: usize,
     pub(crate) unavailable: usize,
+    /// How many of the latter were tried again.
+    pub(crate) retried: usize,
+}
+
+/// How a client changes a tag.
+#[derive(Clone, Copy)]
+enum Change {
+    Push(Value),
+    Delete,
 }
 
 /// What a request came to.
 enum Reply {
     /// An answer that says what happened.
     Answer(Answer),
-    /// The request failed as it may when stores do.
-    Unavailable,
+    /// The request failed as it may when stores do, for this reason.
+    Unavailable(String),
 }
 
 fn reply(answer: Result<Answer, Broken>) -> Reply {
     match answer {
-        Ok(answer) if answer.is_unavailable() => Reply::Unavailable,
+        Ok(answer) if answer.is_unavailable() => Reply::Unavailable(answer.to_string()),
         Ok(answer) => {
             assert!(answer.status < 500, "failing stores are no excuse for {answer}");
             Reply::Answer(answer)
         }
-        Err(_) => Reply::Unavailable,
+        Err(broken) => Reply::Unavailable(broken.to_string()),
     }
 }
+
+/// Before what failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// A workload under way, or over.
 pub(crate) struct Ran<D> {
     world: Arc<World<D>>,
     pub(crate) counts: Counts,
+    /// Those through which it is checked: those of the workload, unless there are more by then.
+    pub(crate) doors: Vec<D>,
 }
 
 /// Lets all clients do what `workload` says, through all `doors`.
@@ -89,6 +176,7 @@ where
         clock: Clock::default(),
         manifests: Mutex::default(),
         config: Blob::named(&format!("config {}", workload.seed), 50),
+        asked: Mutex::default(),
         workload,
     });
     for repository in &world.workload.repositories {
@@ -104,14 +192,20 @@ where
         let done = done.unwrap();
         counts.acknowledged += done.acknowledged;
         counts.unavailable += done.unavailable;
+        counts.retried += done.retried;
     }
-    Ran { world, counts }
+    let doors = world.doors.clone();
+    Ran { world, counts, doors }
 }
 
 /// Puts the config into a repository, however often that takes.
 async fn prepare<D: Ask>(world: &World<D>, repository: &str) {
-    for _ in 0..100 {
-        if let Reply::Answer(answer) = reply(world.doors[0].push_blob(repository, &world.config).await) {
+    for attempt in 0..100 {
+        if let Reply::Answer(answer) = reply(
+            world.doors[attempt % world.doors.len()]
+                .push_blob(repository, &world.config)
+                .await,
+        ) {
             answer.expect(201);
             return;
         }
@@ -122,66 +216,128 @@ async fn prepare<D: Ask>(world: &World<D>, repository: &str) {
 }
 
 impl<D: Ask> World<D> {
-    /// A new manifest and the number that it is the value of.
-    fn manifest(&self, repository: &str) -> (Value, Manifest) {
+    /// The number of a new manifest.
+    fn manifest(&self, repository: &str) -> Value {
         let mut manifests = self.manifests.lock();
         let value = manifests.len() as Value;
-        let manifest = Manifest::image(&self.config, &[])
+        let layer = self.layer(value);
+        let layers: Vec<&Blob> = layer.iter().collect();
+        let manifest = Manifest::image(&self.config, &layers)
             .annotation("value", &value.to_string())
             .build();
-        manifests.push((repository.to_owned(), manifest.clone()));
-        (value, manifest)
+        manifests.push((repository.to_owned(), manifest));
+        value
+    }
+
+    /// The layer of the manifest with this number, if they have any.
+    fn layer(&self, value: Value) -> Option<Blob> {
+        let Workload { layer, seed, .. } = self.workload;
+        (layer > 0).then(|| Blob::named(&format!("layer {seed} {value}"), layer))
     }
 
     async fn client(&self, number: usize) -> Counts {
         let mut random = Random::seeded(self.workload.seed ^ (number as u64) << 32);
         let mut counts = Counts::default();
         let tags: Vec<&(String, String)> = self.tags.keys().collect();
+        let doors: Vec<usize> = match self.workload.choice {
+            Choice::Any => (0..self.doors.len()).collect(),
+            Choice::Own => vec![number % self.doors.len()],
+        };
         for _ in 0..self.workload.rounds {
-            let (repository, tag) = *random.pick(&tags);
-            let door = random.pick(&self.doors);
+            let (repository, tag) = random.pick(&tags);
+            let mut door = *random.pick(&doors);
             if !self.workload.pause.is_zero() {
                 tokio::time::sleep(self.workload.pause.mul_f64(random.below(1000) as f64 / 1000.0)).await;
             }
-            let answered = match random.below(10) {
-                0..4 => self.push(door, repository, tag).await,
-                4 => self.delete(door, repository, tag).await,
-                _ => self.read(door, repository, tag).await,
+            if self.workload.stop.is_cancelled() {
+                break;
+            }
+            let change = match random.below(10) {
+                n if n < self.workload.pushes => Some(Change::Push(self.manifest(repository))),
+                n if n == self.workload.pushes => Some(Change::Delete),
+                _ => None,
             };
-            match answered {
-                true => counts.acknowledged += 1,
-                false => counts.unavailable += 1,
+            for attempt in 0..=self.workload.retries {
+                if attempt > 0 {
+                    counts.retried += 1;
+                    door = *random.pick(&doors);
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                let answered = match change {
+                    Some(Change::Push(value)) => self.push(door, repository, tag, value).await,
+                    Some(Change::Delete) => self.delete(door, repository, tag).await,
+                    None => self.read(door, repository, tag).await,
+                };
+                if answered {
+                    counts.acknowledged += 1;
+                    break;
+                }
+                counts.unavailable += 1;
             }
         }
         counts
+    }
+
+    /// Asks, and keeps a record of it.
+    async fn ask(
+        &self,
+        kind: Kind,
+        door: usize,
+        repository: &str,
+        request: impl Future<Output = Result<Answer, Broken>>,
+    ) -> Option<Answer> {
+        let begun = Instant::now();
+        let (answer, fault) = match reply(request.await) {
+            Reply::Answer(answer) => (Some(answer), None),
+            Reply::Unavailable(fault) => (None, Some(fault)),
+        };
+        self.asked.lock().push(Asked {
+            kind,
+            repository: repository.to_owned(),
+            door,
+            begun,
+            ended: Instant::now(),
+            fault,
+        });
+        answer
     }
 
     fn history(&self, repository: &str, tag: &str) -> &History {
         &self.tags[&(repository.to_owned(), tag.to_owned())]
     }
 
-    async fn push(&self, door: &D, repository: &str, tag: &str) -> bool {
-        let (value, manifest) = self.manifest(repository);
+    async fn push(&self, door: usize, repository: &str, tag: &str, value: Value) -> bool {
+        let through = &self.doors[door];
+        if let Some(layer) = self.layer(value) {
+            let pushed = through.push_blob(repository, &layer);
+            match self.ask(Kind::Layer, door, repository, pushed).await {
+                Some(answer) => drop(answer.expect(201)),
+                None => return false,
+            }
+        }
+        let (_, manifest) = self.manifests.lock()[value as usize].clone();
         let begun = self.clock.tick();
-        match reply(door.push_manifest(repository, tag, &manifest).await) {
-            Reply::Answer(answer) => {
+        let pushed = through.push_manifest(repository, tag, &manifest);
+        let history = self.history(repository, tag);
+        match self.ask(Kind::Push, door, repository, pushed).await {
+            Some(answer) => {
                 answer.expect(201).with("docker-content-digest", &manifest.digest);
-                self.history(repository, tag)
-                    .answered(begun, &self.clock, Act::Push(value));
+                history.answered(begun, &self.clock, Act::Push(value));
                 true
             }
-            Reply::Unavailable => {
-                self.history(repository, tag).lost(begun, Act::Push(value));
+            None => {
+                history.lost(begun, Act::Push(value));
                 false
             }
         }
     }
 
-    async fn delete(&self, door: &D, repository: &str, tag: &str) -> bool {
+    async fn delete(&self, door: usize, repository: &str, tag: &str) -> bool {
         let begun = self.clock.tick();
         let history = self.history(repository, tag);
-        match reply(door.delete(format!("/v2/{repository}/manifests/{tag}")).await) {
-            Reply::Answer(answer) => {
+        let deleted = self.doors[door].delete(format!("/v2/{repository}/manifests/{tag}"));
+        match self.ask(Kind::Delete, door, repository, deleted).await {
+            Some(answer) => {
                 let act = match answer.status {
                     202 => Act::Delete,
                     404 => Act::DeleteNothing,
@@ -190,26 +346,44 @@ impl<D: Ask> World<D> {
                 history.answered(begun, &self.clock, act);
                 true
             }
-            Reply::Unavailable => {
+            None => {
                 history.lost(begun, Act::MayDelete);
                 false
             }
         }
     }
 
-    async fn read(&self, door: &D, repository: &str, tag: &str) -> bool {
+    async fn read(&self, door: usize, repository: &str, tag: &str) -> bool {
+        let through = &self.doors[door];
         let begun = self.clock.tick();
-        let Reply::Answer(answer) = reply(door.get(format!("/v2/{repository}/manifests/{tag}")).await) else {
+        let read = through.get(format!("/v2/{repository}/manifests/{tag}"));
+        let Some(answer) = self.ask(Kind::Read, door, repository, read).await else {
             return false;
         };
+        let value = self.was_read(begun, repository, tag, &answer);
+        let Some(layer) = value.and_then(|value| self.layer(value)) else {
+            return true;
+        };
+        let pulled = through.get(format!("/v2/{repository}/blobs/{}", layer.digest));
+        match self.ask(Kind::Pull, door, repository, pulled).await {
+            Some(answer) => {
+                answer.expect(200).with_body(&layer.bytes);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Records what was read of a tag.
+    fn was_read(&self, begun: u64, repository: &str, tag: &str, answer: &Answer) -> Option<Value> {
         let value = match answer.status {
-            200 => Some(value(&answer)),
+            200 => Some(value(answer)),
             404 => None,
             _ => panic!("{answer}"),
         };
         self.history(repository, tag)
             .answered(begun, &self.clock, Act::Read(value));
-        true
+        value
     }
 }
 
@@ -223,13 +397,20 @@ fn value(answer: &Answer) -> Value {
 }
 
 impl<D: Ask> Ran<D> {
+    /// Every request that was made so far.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.world.asked.lock().clone()
+    }
+
     /// Asserts that all tags' histories can be true, when each is read once more through every door, and that every
     /// acknowledged manifest is there, and so is what the listing says. Nothing may fail any more.
     pub(crate) async fn check(self) {
         let world = &self.world;
         for ((repository, tag), history) in &world.tags {
-            for door in &world.doors {
-                assert!(world.read(door, repository, tag).await, "nothing fails any more");
+            for door in &self.doors {
+                let begun = world.clock.tick();
+                let answer = door.get(format!("/v2/{repository}/manifests/{tag}")).await;
+                world.was_read(begun, repository, tag, &answer.expect("nothing fails any more"));
             }
             assert!(
                 is_explainable(&history.events()),
@@ -249,7 +430,7 @@ impl<D: Ask> Ran<D> {
         let world = &self.world;
         let mut expected = Vec::new();
         for (_, tag) in world.tags.keys().filter(|(of, _)| of == repository) {
-            let answer = world.doors[0]
+            let answer = self.doors[0]
                 .head(format!("/v2/{repository}/manifests/{tag}"))
                 .await
                 .unwrap();
@@ -257,7 +438,7 @@ impl<D: Ask> Ran<D> {
                 expected.push(tag.clone());
             }
         }
-        for door in &world.doors {
+        for door in &self.doors {
             let answer = door.get(format!("/v2/{repository}/tags/list")).await.unwrap();
             let listed: Vec<String> = match answer.status {
                 200 => serde_json::from_value(answer.json()["tags"].clone()).unwrap(),
@@ -270,7 +451,7 @@ impl<D: Ask> Ran<D> {
         }
     }
 
-    /// Nobody deleted a manifest, so each one whose push was acknowledged is there.
+    /// Nobody deleted a manifest or a layer, so each one whose push was acknowledged is there.
     async fn check_manifests(&self) {
         let world = &self.world;
         let acknowledged: Vec<Value> = world
@@ -283,13 +464,17 @@ impl<D: Ask> Ran<D> {
         let manifests = world.manifests.lock().clone();
         for (n, value) in acknowledged.into_iter().enumerate() {
             let (repository, manifest) = &manifests[value as usize];
-            let door = &world.doors[n % world.doors.len()];
+            let door = &self.doors[n % self.doors.len()];
             let request = Request::get(format!("/v2/{repository}/manifests/{}", manifest.digest));
             door.ask(request)
                 .await
                 .unwrap()
                 .expect(200)
                 .with_body(&manifest.bytes);
+            if let Some(layer) = world.layer(value) {
+                let answer = door.get(format!("/v2/{repository}/blobs/{}", layer.digest)).await;
+                answer.unwrap().expect(200).with_body(&layer.bytes);
+            }
         }
     }
 }

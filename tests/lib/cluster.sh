@@ -21,18 +21,24 @@ cluster_start() {
   mesh_port=9443 scheme=https mesh_ca=$tls/ca.crt mesh_pair=$tls/127.0.0.1
   members=()
   for host in "${cluster_hosts[@]}"; do members+=("$host:$(sample http.port)"); done
-  member_pids=()
-  for host in "${cluster_hosts[@]}"; do member_start "$host"; done
+  member_pids=() member_starts=0
+  for host in "${cluster_hosts[@]}"; do member_configuration "$host" >"$scratch/$host.json"; done
+  for i in 0 1 2; do member_start "$i"; done
   for i in 0 1 2; do member_ready "$i"; done
   balancer_start
   say "cluster: ${members[*]} are ready, and HAProxy at $balancer"
 }
 
-# member_start HOST
+# member_before NUMBER: sets $before, what comes before the command that starts a member. Scripts may have their own.
+member_before() { before=(); }
+
+# member_start NUMBER: with a log for each start.
 member_start() {
-  member_configuration "$1" >"$scratch/$1.json"
-  process_start "$logs/member-$1.log" "$portolan" serve "$scratch/$1.json"
-  member_pids+=("$started_pid")
+  local host=${cluster_hosts[$1]} before
+  member_before "$1"
+  member_starts=$((member_starts + 1))
+  process_start "$logs/member-$host-$member_starts.log" "${before[@]}" "$portolan" serve "$scratch/$host.json"
+  member_pids[$1]=$started_pid
 }
 
 # member_ready NUMBER

@@ -61,11 +61,15 @@ report_begin() {
   trap 'exit 143' TERM
 }
 
+# What a script undoes at its end, when all its processes have ended. Scripts may have their own.
+undo() { :; }
+
 at_exit() {
   local status=$? i
   trap - EXIT
   set +e
   for ((i = ${#pids[@]} - 1; i >= 0; i--)); do process_stop "${pids[i]}"; done
+  undo
   [ "$status" -eq 0 ] || fail "$report_name broke off with exit status $status"
   [ $((passed + failed)) -gt 0 ] || fail "$report_name checked nothing"
   [ "$failed" -eq 0 ] || logs_keep

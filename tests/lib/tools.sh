@@ -134,6 +134,12 @@ need_shared() {
   need_stores
 }
 
+# With stores.sh sourced, too.
+need_faults() {
+  need_deb openssl=openssl haproxy=haproxy python3=python3 skopeo=skopeo faketime=faketime iptables=iptables setpriv=util-linux
+  need_stores
+}
+
 # need_clients_extra CLIENT...: what these take.
 need_clients_extra() {
   need_clients

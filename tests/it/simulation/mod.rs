@@ -142,6 +142,7 @@ impl Simulation {
             rounds: 24,
             pause: Duration::from_millis(*random.pick(&[30, 300, 3_000, 8_000])),
             seed: random.number(),
+            ..Workload::default()
         };
         let done = CancellationToken::new();
         let mut chaos = Chaos::new(

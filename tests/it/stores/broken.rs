@@ -142,6 +142,7 @@ async fn what_is_acknowledged_holds_in(trouble: Trouble, test: &str) {
         rounds: 20,
         pause: Duration::ZERO,
         seed,
+        ..Workload::default()
     };
     let ran = workload::run(workload, broken.mesh.clients()).await;
     let blobs = pushing.join_all().await.concat();

@@ -1,0 +1,174 @@
+#!/usr/bin/env bash
+# Three processes of `portolan serve` on SeaweedFS and DynamoDB Local that are killed with -9, stopped and continued, cut
+# off from each other and from the stores, and started again, while clients record what they are told:
+#
+#   survivors  one is killed: the clients of the others notice nothing, and what it owned is written again at once
+#   owners     two that don't reach each other both own what hundreds of tags are pushed to: all are there
+#   stopped    one is stopped for longer than its lease, with requests pending: it wakes up, and nothing is stale
+#   clocks     survivors and owners again, one's clock 20 s ahead and another's 20 s behind
+#   chaos      all of that and more in any order, for SECONDS: histories are explainable, acknowledged pushes are there
+#
+# What happens when is decided by tests/it/processes, whose `PORTOLAN_SEED` decides it again as far as processes allow; this
+# script does it. Root, for members are told apart by their group when iptables drops their packets.
+#
+# usage: tests/faults.sh [PART]... [SECONDS]    all parts when none is named, and 120 s; tests/faults.sh chaos 1800 is a soak
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tests/lib/report.sh
+. tests/lib/tools.sh
+. tests/lib/stores.sh
+. tests/lib/certificates.sh
+. tests/lib/mesh.sh
+. tests/lib/cluster.sh
+
+parts=() chaos_seconds=120
+for argument in "$@"; do
+  case $argument in
+    survivors | owners | stopped | clocks | chaos) parts+=("$argument") ;;
+    *[!0-9]* | '') die "no such part: $argument (see the head of $0)" ;;
+    *) chaos_seconds=$argument ;;
+  esac
+done
+[ ${#parts[@]} -gt 0 ] || parts=(survivors owners stopped chaos clocks)
+
+chain=PORTOLAN_FAULTS
+first_group=20001
+clocks=()
+# Its variable is the linker's.
+# shellcheck disable=SC2016
+faketime='/usr/$LIB/faketime/libfaketimeMT.so.1'
+
+# --- What tests ask for, with members by their numbers ---
+
+do_kill() {
+  kill -KILL "${member_pids[$1]}"
+  wait "${member_pids[$1]}" 2>/dev/null || true
+  process_forget "${member_pids[$1]}"
+}
+
+do_terminate() { kill -TERM "${member_pids[$1]}"; }
+
+do_ended() {
+  answer=no
+  kill -0 "${member_pids[$1]}" 2>/dev/null || { process_forget "${member_pids[$1]}" && answer=yes; }
+}
+
+do_start() { member_start "$1"; }
+
+# As in cluster.sh: its group, and its wall clock if that is wrong.
+member_before() {
+  before=(setpriv --regid $((first_group + $1)) --clear-groups)
+  [ -z "${clocks[$1]:-}" ] || before+=(env "LD_PRELOAD=$faketime" "FAKETIME=${clocks[$1]}" FAKETIME_DONT_FAKE_MONOTONIC=1)
+}
+
+do_stop() { kill -STOP "${member_pids[$1]}"; }
+do_continue() { kill -CONT "${member_pids[$1]}"; }
+
+do_apart() { links -A "$@"; }
+do_together() { links -D "$@"; }
+do_storeless() { stores -A "$1"; }
+do_stored() { stores -D "$1"; }
+
+# links -A|-D ONE OTHER: what either sends to the other's mesh port gets lost, or doesn't any more.
+links() {
+  rule "$1" "$2" -d "${cluster_hosts[$3]}" --dport "$mesh_port"
+  rule "$1" "$3" -d "${cluster_hosts[$2]}" --dport "$mesh_port"
+}
+
+# stores -A|-D MEMBER: what it sends to the stores gets lost, or doesn't any more.
+stores() {
+  rule "$1" "$2" --dport "$s3_port"
+  rule "$1" "$2" --dport "$dynamodb_port"
+}
+
+# rule -A|-D MEMBER ARGUMENT...
+rule() {
+  local change=$1 group=$((first_group + $2))
+  shift 2
+  iptables -w "$change" "$chain" -p tcp -m owner --gid-owner "$group" "$@" -j DROP
+}
+
+# --- Parts ---
+
+# asks NAME: runs the test of that name in tests/it/processes, and does what it asks for until it has ended.
+asks() {
+  local status=0 test_pid request answer begin=$SECONDS log=$logs/$1-$SECONDS.log
+  rm -rf "$control"
+  mkdir "$control"
+  mkfifo "$control/asked" "$control/done"
+  exec 3<>"$control/asked" 4<>"$control/done"
+  process_start "$log" clients "$1"
+  test_pid=$started_pid
+  while read -r -a request -u 3 && [ "${request[*]}" != over ]; do
+    answer=
+    "do_${request[1]}" "${request[@]:2}"
+    echo "${request[0]} $answer" >&4
+  done
+  wait "$test_pid" || status=$?
+  process_forget "$test_pid"
+  exec 3>&- 4>&-
+  grep -o 'PORTOLAN_SEED=.*' "$log" || true
+  sed -n 's/^figures: //p' "$log"
+  equal "${1##*::}$(took "$begin")" 0 "$status"
+  [ "$status" -eq 0 ] || excerpt <"$log"
+  # A rule that a failed test left behind would fail the next one, too.
+  iptables -w -F "$chain"
+}
+
+# The test's end is the last thing that is asked for.
+clients() {
+  local status=0
+  PORTOLAN_TEST_MEMBERS=$(IFS=, && echo "${members[*]}") PORTOLAN_TEST_CA=$mesh_ca PORTOLAN_TEST_BALANCER=$balancer \
+    PORTOLAN_TEST_CONTROL=$control PORTOLAN_TEST_SECONDS=$chaos_seconds RUST_BACKTRACE=0 \
+    cargo test --locked --test it -- --ignored --nocapture --exact "processes::$1" 3>&- 4>&- || status=$?
+  echo over >"$control/asked"
+  return "$status"
+}
+
+part_survivors() { asks survivors::survivors_of_a_killed_member_fail_no_request_and_lose_nothing; }
+part_owners() { asks owners::two_members_that_both_own_a_repository_lose_no_tag; }
+part_stopped() { asks stopped::a_member_that_was_stopped_for_longer_than_its_lease_says_nothing_stale_and_is_a_member_again; }
+part_chaos() { asks chaos::what_clients_were_told_is_true_whatever_happens_to_members; }
+
+part_clocks() {
+  local i
+  # A clock that is behind must not find that a certificate isn't valid yet.
+  while [ $((SECONDS - cluster_started)) -lt 25 ]; do sleep 1; done
+  clocks=(+20s -20s '')
+  for i in 0 1; do
+    process_stop "${member_pids[i]}" || true
+    do_start "$i"
+    member_ready "$i"
+  done
+  for i in 0 1 2; do within_2_s "${members[i]} is ${clocks[i]:-0s} ahead" "${clocks[i]:-0s}" "$(ahead "${members[i]}")"; done
+  part_survivors
+  part_owners
+}
+
+# ahead MEMBER: by how many seconds the time that it names differs from this machine's.
+ahead() {
+  local date
+  date=$(ask -o /dev/null -D - "https://$1/readyz" | tr -d '\r' | sed -n 's/^date: //Ip')
+  echo $(($(date -d "$date" +%s) - $(date +%s)))
+}
+
+# within_2_s TEXT WANT GOT
+within_2_s() { check "$1" test $(($3 - ${2%s})) -ge -2 -a $(($3 - ${2%s})) -le 2; }
+
+# As in report.sh: nothing may stay behind in the machine's tables.
+undo() {
+  iptables -w -D OUTPUT -j "$chain"
+  iptables -w -F "$chain"
+  iptables -w -X "$chain"
+} 2>/dev/null
+
+report_begin faults
+need_faults
+undo || true
+iptables -w -N "$chain"
+iptables -w -A OUTPUT -j "$chain"
+control=$scratch/control
+cluster_started=$SECONDS
+cluster_start
+for part in "${parts[@]}"; do "part_$part"; done
+cluster_stop
