@@ -3,7 +3,8 @@
 //! Each peer has two lanes: one for bodies of blobs, one for everything else, so that small requests never queue behind
 //! large ones. A lane is a few HTTP/2 connections, dialled when needed; a connection takes no more streams than its
 //! window can hold, so one that nobody reads never stops the others. A peer that can't be dialled, or that doesn't
-//! answer, is passed over at once for a while (a lane that waits for a dead member would make every client wait).
+//! answer, is passed over at once for a while (a lane that waits for a dead member would make every client wait). After
+//! that it is dialled in the background, and passed over until that leads somewhere.
 //!
 //! Deliberately absent: retries (the caller knows what may be sent again and to whom), and HTTP/2's default bounds on
 //! reset streams: they protect against strangers, while here a thousand clients that go away in mid-pull would take
@@ -42,6 +43,10 @@ use crate::{
 
 /// How long a peer that didn't answer is passed over.
 const SUSPICION: Duration = Duration::from_secs(2);
+
+/// How long a request waits for a connection to a peer that couldn't be dialled the last time: enough where the peer is
+/// well again, and no burden where it isn't.
+const RECOVERY: Duration = Duration::from_millis(250);
 
 /// A connection that breaks sooner counts as a failed dial.
 const SHORT_LIVED: Duration = Duration::from_secs(1);
@@ -107,7 +112,7 @@ struct Peer {
 struct Pool {
     connections: Mutex<Vec<Connection>>,
     // One dials at a time; the others wait and find the connection.
-    dialling: tokio::sync::Mutex<()>,
+    dialling: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Clone)]
@@ -197,7 +202,7 @@ impl Peers {
     }
 
     /// Finds out whether `member` can be reached now.
-    pub(super) async fn probe(&self, member: &MemberId) -> bool {
+    pub(super) async fn probe(self: &Arc<Self>, member: &MemberId) -> bool {
         member == self.view.me()
             || !matches!(
                 self.slot(member, Lane::Control).await,
@@ -244,7 +249,7 @@ impl Peers {
     }
 
     /// A place for a stream to `member`, on a connection that is up.
-    pub(super) async fn slot(&self, member: &MemberId, lane: Lane) -> Result<StreamSlot, Unsent> {
+    pub(super) async fn slot(self: &Arc<Self>, member: &MemberId, lane: Lane) -> Result<StreamSlot, Unsent> {
         // A name may come from elsewhere than the list of members; one that isn't there takes no memory.
         let Some(known) = self.known(member) else {
             return Err(Unsent::Unreachable(NO_MEMBER.to_owned()));
@@ -259,6 +264,11 @@ impl Peers {
         if let Some(slot) = pool.pick(self.settings.streams, &peer.streams) {
             return Ok(slot);
         }
+        if let Some(reason) = peer.is_down(pool) {
+            self.dial_aside(&peer, pool).await;
+            let slot = pool.pick(self.settings.streams, &peer.streams);
+            return slot.ok_or(Unsent::Unreachable(reason));
+        }
         let _dialling = pool.dialling.lock().await;
         if let Some(slot) = pool.pick(self.settings.streams, &peer.streams) {
             return Ok(slot);
@@ -268,15 +278,38 @@ impl Peers {
         }
         // The one who dialled before may have failed.
         peer.is_passed_over()?;
-        match self.dial(&peer, pool).await {
+        match self.try_to_dial(&peer, pool).await {
             Ok(connection) => Ok(connection.slot(&peer.streams)),
-            Err(error) => {
-                let reason = error.to_string();
-                tracing::warn!(peer = %peer.id, error = reason, "a member can't be reached");
-                peer.failed(&reason, self.settings.redial);
-                Err(Unsent::Unreachable(reason))
-            }
+            Err(reason) => Err(Unsent::Unreachable(reason)),
         }
+    }
+
+    /// Dials in the background, unless somebody does, and waits a moment for the connection.
+    async fn dial_aside(self: &Arc<Self>, peer: &Arc<Peer>, pool: &Arc<Pool>) {
+        let Ok(dialling) = pool.dialling.clone().try_lock_owned() else {
+            return;
+        };
+        let (peers, drain) = (self.clone(), self.drain.clone());
+        let (peer, pool) = (peer.clone(), pool.clone());
+        let dialled = self.drain.spawn(format!("dialling {}", peer.id), async move {
+            let _dialling = dialling;
+            tokio::select! {
+                biased;
+                () = drain.begun() => {}
+                _ = peers.try_to_dial(&peer, &pool) => {}
+            }
+        });
+        let _ = timeout(RECOVERY, dialled).await;
+    }
+
+    /// Dials, and keeps in mind when that failed and why.
+    async fn try_to_dial(&self, peer: &Arc<Peer>, pool: &Arc<Pool>) -> Result<Connection, String> {
+        self.dial(peer, pool).await.map_err(|error| {
+            let reason = error.to_string();
+            tracing::warn!(peer = %peer.id, error = reason, "a member can't be reached");
+            peer.failed(&reason, self.settings.redial);
+            reason
+        })
     }
 
     async fn dial(&self, peer: &Arc<Peer>, pool: &Arc<Pool>) -> io::Result<Connection> {
@@ -406,6 +439,15 @@ impl Peer {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Why it couldn't be dialled the last time, if it couldn't and nothing came since.
+    fn is_down(&self, pool: &Pool) -> Option<String> {
+        if !pool.connections.lock().is_empty() {
+            return None;
+        }
+        let health = self.health.lock();
+        (health.failures > 0).then(|| health.last_error.clone().unwrap_or_default())
     }
 
     fn failed(&self, reason: &str, (first, longest): (Duration, Duration)) {

@@ -5,6 +5,7 @@ mod forwarding;
 mod harness;
 mod hostile;
 mod load;
+mod peers;
 mod pulls;
 mod rights;
 mod toy;
