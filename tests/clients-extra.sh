@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 . tests/lib/mesh.sh
 . tests/lib/image.sh
 . tests/lib/logins.sh
+. tests/lib/containerd.sh
 
 clients=("$@")
 [ ${#clients[@]} -gt 0 ] || clients=(docker ctr regctl helm cosign)
@@ -111,16 +112,6 @@ ctr_client() {
   show ctr images pull --plain-http --snapshotter native "$pull/$repository:v1"
   equal "its digest is that of the push" "$digest" "$(ctr_digest "$pull/$repository:v1")"
   equal_through_all "$repository" v1 "$digest"
-}
-
-ctr_digest() { said ctr images ls "name==$1" | grep -o 'sha256:[0-9a-f]\{64\}' || true; }
-
-containerd_start() {
-  export CONTAINERD_ADDRESS=$scratch/containerd.sock
-  printf 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n' >"$scratch/containerd.toml"
-  process_start "$logs/containerd.log" containerd --config "$scratch/containerd.toml" --root "$scratch/containerd" \
-    --state "$scratch/containerd-run" --address "$CONTAINERD_ADDRESS"
-  wait_for 60 "$started_pid" ctr version || die "containerd did not start"
 }
 
 regctl_client() {

@@ -5,7 +5,12 @@
 
 # Ports and configuration are the samples'; only addresses, certificates and endpoints are replaced.
 cluster_sample=${PORTOLAN_TEST_CLUSTER:-deploy/cluster.json}
+# The first three are started; a script may name more, for HAProxy to know them, and start them when it wants them.
 cluster_hosts=(127.0.0.1 127.0.0.2 127.0.0.3)
+# Set, there is no list of members: who has a certificate for this name is one.
+cluster_san=
+# Who is on that list, everybody when nobody is named.
+cluster_listed=()
 balancer_host=127.0.0.4
 balancer=$balancer_host:8080
 
@@ -16,6 +21,9 @@ cluster_start() {
   [ -x "$portolan" ] || die "there is no $portolan: run cargo build first"
   tls=$scratch/tls
   certificates_make "$tls" "${cluster_hosts[@]}" "$balancer_host"
+  [ -z "$cluster_san" ] || for host in "${cluster_hosts[@]}"; do
+    certificate "$tls/$host" "$tls/ca" "$(san "$host"),DNS:$cluster_san" serverAuth,clientAuth
+  done
   stores_start
   bucket_make "$(sample storage.storageDriver.bucket)"
   mesh_port=9443 scheme=https mesh_ca=$tls/ca.crt mesh_pair=$tls/127.0.0.1
@@ -46,6 +54,22 @@ member_ready() {
   wait_for 60 "${member_pids[$1]}" ask "https://${members[$1]}/readyz" || die "${members[$1]} did not become ready"
 }
 
+# member_stop NUMBER: one check, that it drains on SIGTERM and says so with exit status 0.
+member_stop() {
+  local status=0
+  process_stop "${member_pids[$1]}" || status=$?
+  unset "member_pids[$1]"
+  equal "on SIGTERM ${members[$1]} drains and exits with 0" 0 "$status"
+}
+
+# member_killed NUMBER: forgets it, when a SIGKILL has ended it.
+member_killed() {
+  local pid=${member_pids[$1]}
+  while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+  process_forget "$pid"
+  unset "member_pids[$1]"
+}
+
 # sample KEY: a value of the sample configuration.
 sample() {
   python3 -c '
@@ -56,14 +80,18 @@ print(functools.reduce(lambda value, key: value[key], sys.argv[2].split("."), js
 
 # member_configuration HOST: the sample with this machine's addresses, certificates and endpoints.
 member_configuration() {
-  python3 - "$cluster_sample" "$tls" "$1" "127.0.0.1:$s3_port" "127.0.0.1:$dynamodb_port" "${cluster_hosts[@]}" <<'EOF'
+  python3 - "$cluster_sample" "$tls" "$1" "127.0.0.1:$s3_port" "127.0.0.1:$dynamodb_port" "$cluster_san" \
+    "${cluster_listed[@]:-${cluster_hosts[@]}}" <<'EOF'
 import json, sys
-sample, tls, host, s3, dynamodb, *hosts = sys.argv[1:]
+sample, tls, host, s3, dynamodb, san, *hosts = sys.argv[1:]
 config = json.load(open(sample))
 config["http"]["address"] = host
 config["http"]["tls"] = {"cert": f"{tls}/{host}.crt", "key": f"{tls}/{host}.key"}
 config["cluster"]["members"] = [f"{host}:{config['http']['port']}" for host in hosts]
 config["cluster"]["tls"]["cacert"] = f"{tls}/ca.crt"
+if san:
+    del config["cluster"]["members"]
+    config["cluster"]["tls"]["memberSan"] = san
 config["storage"]["storageDriver"]["regionendpoint"] = s3
 config["storage"]["cacheDriver"]["endpoint"] = f"http://{dynamodb}"
 print(json.dumps(config, indent=2))
@@ -72,13 +100,17 @@ EOF
 
 # balancer_start: HAProxy as in deploy/haproxy.cfg, but for the addresses and files, with its log on standard output.
 balancer_start() {
-  local config=$scratch/haproxy.cfg drop=()
+  local config=$scratch/haproxy.cfg drop=() host
   cat "$tls/$balancer_host.crt" "$tls/$balancer_host.key" >"$tls/balancer.pem"
   # What only root can do.
   [ "$(id -u)" -eq 0 ] || drop=(-e '/^ *\(chroot\|user\|group\) /d')
   sed -e "s|bind \*:8080|bind $balancer|" -e "s|/etc/haproxy/portolan.pem|$tls/balancer.pem|" \
     -e "s|/etc/haproxy/portolan-ca.crt|$tls/ca.crt|" -e 's|log /dev/log local0|log stdout format raw local0|' \
     "${drop[@]}" deploy/haproxy.cfg >"$config"
+  # The last section is that of the members.
+  for host in "${cluster_hosts[@]:3}"; do
+    echo "    server ${host/127.0.0./portolan-} $host:$(sample http.port) cookie ${host/127.0.0./portolan-}"
+  done >>"$config"
   check "HAProxy finds nothing to complain of in deploy/haproxy.cfg" balancer_accepts "$config"
   process_start "$logs/haproxy.log" haproxy -db -f "$config"
   balancer_pid=$started_pid
@@ -100,14 +132,10 @@ balancer_counts() {
   done
 }
 
-# cluster_stop: one check a member, that it drains on SIGTERM and says so with exit status 0.
+# cluster_stop: a check for each member that runs, as in member_stop.
 cluster_stop() {
-  local i status
+  local i
   process_stop "$balancer_pid" || true
-  for i in 0 1 2; do
-    status=0
-    process_stop "${member_pids[i]}" || status=$?
-    equal "on SIGTERM ${members[i]} drains and exits with 0" 0 "$status"
-  done
+  for i in "${!member_pids[@]}"; do member_stop "$i"; done
   stores_stop
 }

@@ -36,7 +36,7 @@ layout_digest() {
 
 # served_digest MEMBER REPOSITORY TAG: what a member names as the tag's digest.
 served_digest() {
-  said ask --head -H "Accept: $manifest_types" "http://$1/v2/$2/manifests/$3" |
+  said ask --head -H "Accept: $manifest_types" "$scheme://$1/v2/$2/manifests/$3" |
     tr -d '\r' | awk 'tolower($1) == "docker-content-digest:" { print $2 }'
 }
 

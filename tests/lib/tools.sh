@@ -109,9 +109,11 @@ need_conformance() {
   need_go grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 }
 
+crane=github.com/google/go-containerregistry/cmd/crane@v0.22.1
+
 need_clients() {
   need_deb curl=curl python3=python3 skopeo=skopeo podman=podman buildah=buildah
-  need_go crane github.com/google/go-containerregistry/cmd/crane@v0.22.1
+  need_go crane "$crane"
   need_go oras oras.land/oras/cmd/oras@v1.3.6
   need_go grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 }
@@ -138,6 +140,20 @@ need_shared() {
 need_faults() {
   need_deb openssl=openssl haproxy=haproxy python3=python3 skopeo=skopeo faketime=faketime iptables=iptables setpriv=util-linux
   need_stores
+}
+
+# With stores.sh sourced, too.
+need_kill_pulls() {
+  need_memory
+  need_deb skopeo=skopeo haproxy=haproxy
+  need_go crane "$crane"
+  need_stores
+}
+
+# With stores.sh sourced, too.
+need_resize() {
+  need_kill_pulls
+  need_deb containerd=containerd
 }
 
 # need_clients_extra CLIENT...: what these take.
