@@ -4,10 +4,12 @@
 #
 #   api          every test of the API (tests/it/api), compared between all ways in
 #   conformance  the official OCI suite under two versions of the specification
+#   many         2,000 pulls at once through a member that doesn't own the repository; no member may have more than 1,024
+#                descriptors, here and in all that follows
 #   verify       `portolan verify --online` finds nothing to change, and a clock that is wrong
 #   slow         a blob pulled at 250 KB/s for two minutes through a member that doesn't own it, beside the others
 #
-# usage: tests/shared.sh [verify|slow|api|conformance]...    all of them when none is named; PORTOLAN_TEST_CLUSTER=path
+# usage: tests/shared.sh [many|verify|slow|api|conformance]...    all of them when none is named; PORTOLAN_TEST_CLUSTER=path
 #                                                            takes another sample configuration
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,10 +22,53 @@ cd "$(dirname "$0")/.."
 . tests/lib/conformance.sh
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(verify slow api conformance)
+[ ${#parts[@]} -gt 0 ] || parts=(many verify slow api conformance)
 for part in "${parts[@]}"; do
-  case $part in verify | slow | api | conformance) ;; *) die "no such part: $part (see the head of $0)" ;; esac
+  case $part in many | verify | slow | api | conformance) ;; *) die "no such part: $part (see the head of $0)" ;; esac
 done
+
+# What a shell gives its programs on most machines, and no way to raise it.
+member_before() { before=(prlimit --nofile=1024:1024); }
+
+many=2000
+many_bytes=$((16 << 10))
+
+part_many() {
+  local repository digest content=$scratch/many before watching peak descriptors
+  repository=$(repository_owned_by "${members[2]}" many/pulls)
+  head -c "$many_bytes" /dev/urandom >"$content"
+  digest=sha256:$(sha256sum "$content" | cut -d ' ' -f 1)
+  check "a blob is pushed through ${members[1]} for ${members[2]}" blob_push "${members[1]}" "$repository" "$content" "$digest"
+  before=$(forwards)
+  many_watch &
+  watching=$!
+  pids+=("$watching")
+  timeout 120 h2load -n "$many" -c 20 -m $((many / 20)) "https://${members[0]}/v2/$repository/blobs/$digest" >"$logs/many.txt" 2>&1 ||
+    true
+  process_stop "$watching" || true
+  read -r peak descriptors < <(awk '$1 > a { a = $1 } $2 > b { b = $2 } END { print a + 0, b + 0 }' "$scratch/peaks")
+  check "of $many pulls through ${members[0]} all succeed" \
+    grep -q "^requests: $many total, $many started, $many done, $many succeeded, 0 failed" "$logs/many.txt"
+  check "all their bytes come" grep -q "($((many * many_bytes))) data" "$logs/many.txt"
+  equal "all are forwarded" "$many" $(($(forwards) - before))
+  check "$peak of them were under way at once; no member had more than $descriptors descriptors" test "$peak" -ge $((many / 2))
+}
+
+# many_watch: writes down, again and again, requests of clients under way at the first member, and descriptors of any.
+many_watch() {
+  local pid
+  while sleep 0.1; do
+    echo "$(ask "https://${members[0]}/metrics" | awk '$1 == "portolan_requests_in_flight" { print $2 }')" \
+      "$(for pid in "${member_pids[@]}"; do find "/proc/$pid/fd" -mindepth 1 | wc -l; done | sort -n | tail -n 1)"
+  done >"$scratch/peaks"
+}
+
+# blob_push MEMBER REPOSITORY FILE DIGEST
+blob_push() {
+  local location
+  location=$(ask -o /dev/null -D - -X POST "https://$1/v2/$2/blobs/uploads/" | tr -d '\r' | awk 'tolower($1) == "location:" { print $2 }')
+  ask -X PUT -H 'Expect:' -H 'Content-Type: application/octet-stream' -T "$3" "https://$1$location?digest=$4"
+}
 
 part_verify() {
   local config=$scratch/127.0.0.1.json said=$scratch/verify.txt status=0
@@ -37,15 +82,12 @@ part_verify() {
 slow_bytes=$((30 << 20))
 
 part_slow() {
-  local location digest content=$scratch/slow
+  local digest content=$scratch/slow
   slow_repository=$(repository_owned_by "${members[2]}" large/slow)
   head -c "$slow_bytes" /dev/urandom >"$content"
   digest=sha256:$(sha256sum "$content" | cut -d ' ' -f 1)
-  location=$(ask -o /dev/null -D - -X POST "https://${members[1]}/v2/$slow_repository/blobs/uploads/" |
-    tr -d '\r' | awk 'tolower($1) == "location:" { print $2 }')
   check "30 MiB are pushed through ${members[1]} for ${members[2]}" \
-    ask -X PUT -H 'Expect:' -H 'Content-Type: application/octet-stream' -T "$content" \
-    "https://${members[1]}$location?digest=$digest"
+    blob_push "${members[1]}" "$slow_repository" "$content" "$digest"
   rm "$content"
   slow_digest=$digest
   process_start "$logs/slow.log" slow_pull

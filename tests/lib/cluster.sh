@@ -34,7 +34,7 @@ cluster_start() {
   for i in 0 1 2; do member_start "$i"; done
   for i in 0 1 2; do member_ready "$i"; done
   balancer_start
-  say "cluster: ${members[*]} are ready, and HAProxy at $balancer"
+  say "cluster: ${members[*]:0:3} are ready, and HAProxy at $balancer"
 }
 
 # member_before NUMBER: sets $before, what comes before the command that starts a member. Scripts may have their own.

@@ -132,7 +132,7 @@ need_memory() {
 # With stores.sh sourced, too.
 need_shared() {
   need_conformance
-  need_deb openssl=openssl haproxy=haproxy faketime=faketime
+  need_deb openssl=openssl haproxy=haproxy faketime=faketime h2load=nghttp2-client prlimit=util-linux
   need_stores
 }
 
