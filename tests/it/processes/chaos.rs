@@ -122,6 +122,7 @@ async fn what_clients_were_told_is_true_whatever_happens_to_members() {
         go_wrong(cluster.clone(), Random::seeded(seed), over.clone()),
         clock
     );
+    let lasted = began.elapsed();
     cluster.well().await;
     tokio::time::sleep(CALM).await;
 
@@ -137,7 +138,7 @@ async fn what_clients_were_told_is_true_whatever_happens_to_members() {
         "figures: {} s of chaos: {} kills, {} restarts, {} stops, {} cuts from each other, {} from the stores; {acknowledged} \
          requests acknowledged, {failed} failed, {retried} retried in {rounds} rounds; skopeo pushed {} and pulled {} images, \
          {} retried; every history is explainable, every acknowledged push is there",
-        began.elapsed().as_secs(),
+        lasted.as_secs(),
         faults.kills,
         faults.restarts,
         faults.stops,
