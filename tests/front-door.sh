@@ -3,15 +3,33 @@
 # becomes of ten thousand idle connections, slow heads and rapid resets. It prints figures and asserts none of them; its
 # checks are that it got them, and that the registry serves everyone afterwards. Not part of tests/run.
 #
-# usage: tests/front-door.sh    PORTOLAN=path measures another binary; a release build gives the figures that count
+#   stalled   readers and writers that stand still, at a member that passes on and at the one that owns: two processes of
+#             three, on SeaweedFS and DynamoDB Local
+#   floods    idle connections, slow heads, resets
+#   logins    wrong passwords
+#
+# usage: tests/front-door.sh [stalled|floods|logins]...    all of them when none is named; PORTOLAN=path measures another
+#                                                          binary: a release build gives the figures that count
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/lib/report.sh
 . tests/lib/tools.sh
+. tests/lib/stores.sh
+. tests/lib/certificates.sh
 . tests/lib/mesh.sh
+. tests/lib/cluster.sh
+
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(stalled floods logins)
+for part in "${parts[@]}"; do
+  case $part in stalled | floods | logins) ;; *) die "no such part: $part (see the head of $0)" ;; esac
+done
 
 stalled=64
-need_front_door() { need_memory && need_deb htpasswd=apache2-utils; }
+# Until what isn't needed any more is out of memory: 5 s until a body that stands still counts as that, and 10 s in which the
+# allocator keeps what was freed.
+settle=20
+need_front_door() { need_shared && need_memory && need_deb htpasswd=apache2-utils; }
 
 # memory PID: KiB in use now.
 memory() { awk '$1 == "VmRSS:" { print $2 }' "/proc/$1/status"; }
@@ -25,66 +43,83 @@ figure() {
 
 door() { python3 tests/lib/door.py "$@"; }
 
-# held TEXT PID COUNT ARGUMENT...: what the process grows by, for each of COUNT, while door.py's clients stay.
+# held TEXT COUNT ARGUMENT...: what the processes of $watched (names and ids) grow by, for each of COUNT, while door.py's
+# clients stay.
 held() {
-  local text=$1 pid=$2 count=$3 before after said
-  shift 3
-  before=$(memory "$pid")
+  local text=$1 count=$2 name before=() grown=() i=0 said
+  shift 2
+  for name in "${!watched[@]}"; do before+=("$(memory "${watched[$name]}")"); done
   coproc clients { python3 tests/lib/door.py "$@" 2>"$logs/door.log"; }
   read -r said <&"${clients[0]}" || said="nothing: $(tail -n 1 "$logs/door.log")"
-  sleep 3
-  after=$(memory "$pid")
+  sleep "$settle"
+  for name in "${!watched[@]}"; do
+    grown+=("$name $((($(memory "${watched[$name]}") - before[i]) / count)) KiB each")
+    i=$((i + 1))
+  done
   if probe; then
-    pass "$text: $said; the process grows by $(((after - before) / 1024)) MiB, $(((after - before) / count)) KiB each; others are served"
+    pass "$text: $said; memory: $(printf '%s, ' "${grown[@]}")others are served"
   else
     fail "$text: $said; others are not served"
   fi
   echo >&"${clients[1]}"
   # shellcheck disable=SC2154 # coproc sets it
   wait "$clients_PID" || true
+  sleep 3
 }
 
 # probe: someone else, from another address, is served.
-probe() { ask --interface 127.0.0.99 -o /dev/null "http://${members[0]}/v2/"; }
+probe() { ask --interface 127.0.0.99 -o /dev/null "$scheme://${members[0]}/v2/"; }
 
-# --- Stalled clients, through a member that doesn't own the repository: front and owner are in one process here, so the
-# figure is the sum of both. ---
-stalled_clients() {
-  local repository digest content=$scratch/content location
-  repository=$(repository_owned_by "${members[2]}" door/stalled)
+# push_large MEMBER REPOSITORY: a blob of 64 MiB, whose path is then in $blob.
+push_large() {
+  local digest content=$scratch/content location
   head -c $((64 << 20)) /dev/urandom >"$content"
   digest=sha256:$(sha256sum "$content" | cut -d' ' -f1)
-  location=$(ask -o /dev/null -D - -X POST "http://${members[2]}/v2/$repository/blobs/uploads/" |
+  location=$(ask -o /dev/null -D - -X POST "$scheme://$1/v2/$2/blobs/uploads/" |
     tr -d '\r' | awk 'tolower($1) == "location:" { print $2 }')
-  check "a blob of 64 MiB is pushed" ask -X PUT -H 'Content-Type: application/octet-stream' --data-binary "@$content" \
-    "http://${members[2]}$location?digest=$digest"
-  blob=/v2/$repository/blobs/$digest
-  # Once round, so that what every transfer needs is there before it is measured.
-  ask -o /dev/null "http://${members[0]}$blob"
-  sleep 2
-  held "$stalled stalled readers, front and owner together" "$mesh_pid" "$stalled" readers "${members[0]}" "$stalled" "$blob"
-  sleep 3
-  local kib
-  for kib in 64 1024 7168; do
-    held "$stalled writers stalled after $kib KiB, front and owner together" "$mesh_pid" "$stalled" \
-      writers "${members[0]}" "$stalled" "/v2/$repository/blobs/uploads/?digest=$digest" $((kib << 10))
-    sleep 3
-  done
+  check "a blob of 64 MiB is pushed" ask --max-time 120 -X PUT -H 'Content-Type: application/octet-stream' \
+    --data-binary "@$content" "$scheme://$1$location?digest=$digest"
+  blob=/v2/$2/blobs/$digest
 }
 
-floods() {
-  held "10,000 idle connections" "$mesh_pid" 10000 idle "${members[0]}" 10000
-  sleep 2
+# --- Stalled clients, through a member that doesn't own the repository. ---
+declare -A watched
+part_stalled() {
+  local repository kib
+  cluster_start
+  export DOOR_CA=$mesh_ca
+  watched=([front]=${member_pids[0]} [owner]=${member_pids[2]})
+  repository=$(repository_owned_by "${members[2]}" door/stalled)
+  push_large "${members[2]}" "$repository"
+  # Once round, so that what every transfer needs is there before it is measured.
+  ask -o /dev/null "$scheme://${members[0]}$blob"
+  sleep "$settle"
+  held "$stalled stalled readers" "$stalled" readers "${members[0]}" "$stalled" "$blob"
+  for kib in 64 1024 7168; do
+    held "$stalled writers stalled after $kib KiB" "$stalled" \
+      writers "${members[0]}" "$stalled" "/v2/$repository/blobs/uploads/?digest=${blob##*/}" $((kib << 10))
+  done
+  unset DOOR_CA
+  cluster_stop
+}
+
+part_floods() {
   local before
+  mesh_start
+  watched=([process]=$mesh_pid)
+  push_large "${members[2]}" "$(repository_owned_by "${members[2]}" door/floods)"
+  # Sooner, or their heads are late.
+  settle=3 held "10,000 idle connections" 10000 idle "${members[0]}" 10000
   before=$(memory "$mesh_pid")
   figure "2,000 slow heads" door slow_heads "${members[0]}" 2000 45
   figure "rapid resets" door resets "${members[0]}" 50 20000 "$blob"
   say "        the process has grown by $((($(memory "$mesh_pid") - before) / 1024)) MiB"
   check "someone else is served" probe
+  mesh_stop
 }
 
 # --- Wrong logins: one member with passwords, and a reader whose pulls are measured before and while. ---
-wrong_logins() {
+part_logins() {
   local port other config=$scratch/login.json before during
   read -r port other < <(python3 tests/lib/free_ports.py 127.0.0.1)
   htpasswd -nbBC 10 reader right >"$scratch/htpasswd"
@@ -120,8 +155,4 @@ EOF
 report_begin front-door
 need_front_door
 ulimit -n "$(ulimit -Hn)"
-mesh_start
-stalled_clients
-floods
-mesh_stop
-wrong_logins
+for part in "${parts[@]}"; do "part_$part"; done

@@ -283,6 +283,8 @@ fn settings(limits: &Limits, quotas: Quotas) -> Settings {
         parts_in_flight: limits.upload_parts_in_flight,
         body_memory: limits.upload_memory_bytes,
         body_patience: limits.upload_memory_wait,
+        park_after: limits.upload_park_time,
+        park_bytes: limits.upload_park_bytes,
         session_ttl: limits.session_expiry,
         link_grace: limits.unreferenced_grace,
         trash_delay: limits.trash_time,

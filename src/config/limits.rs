@@ -142,6 +142,10 @@ pub struct Limits {
     pub upload_memory_bytes: u64,
     /// How long it waits before it gets 429.
     pub upload_memory_wait: Duration,
+    /// After so much silence, bytes of a body that wait for the rest of their part lie in the store instead of in memory.
+    pub upload_park_time: Duration,
+    /// Fewer bytes than these don't.
+    pub upload_park_bytes: u64,
     /// Life of an upload session after its last 202.
     pub session_expiry: Duration,
 
@@ -286,6 +290,8 @@ impl Default for Limits {
             upload_parts_in_flight: 2,
             upload_memory_bytes: 1 << 30,
             upload_memory_wait: Duration::from_secs(15),
+            upload_park_time: Duration::from_secs(5),
+            upload_park_bytes: MIB as u64,
             session_expiry: DAY,
 
             s3_connect_timeout: Duration::from_secs(3),

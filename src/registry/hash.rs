@@ -178,15 +178,21 @@ impl Hashing {
     pub(super) async fn update(&mut self, bytes: Bytes) -> Result<()> {
         self.waiting_bytes += bytes.len();
         self.waiting.push(bytes);
-        if self.waiting_bytes >= Self::BATCH {
-            let mut hasher = self.settled().await?;
-            let batch = std::mem::take(&mut self.waiting);
-            self.waiting_bytes = 0;
-            self.at_work = Some(tokio::task::spawn_blocking(move || {
-                batch.iter().for_each(|bytes| hasher.update(bytes));
-                hasher
-            }));
+        match self.waiting_bytes >= Self::BATCH {
+            true => self.hash_waiting().await,
+            false => Ok(()),
         }
+    }
+
+    /// Begins to hash what waits, so that it needn't be kept.
+    pub(super) async fn hash_waiting(&mut self) -> Result<()> {
+        let mut hasher = self.settled().await?;
+        let batch = std::mem::take(&mut self.waiting);
+        self.waiting_bytes = 0;
+        self.at_work = Some(tokio::task::spawn_blocking(move || {
+            batch.iter().for_each(|bytes| hasher.update(bytes));
+            hasher
+        }));
         Ok(())
     }
 

@@ -94,6 +94,10 @@ pub struct Settings {
     pub body_memory: u64,
     /// How long it waits.
     pub body_patience: Duration,
+    /// After how much silence the bytes of a body that wait in memory for the rest of their part are put into the store.
+    pub park_after: Duration,
+    /// How many they have to be for that.
+    pub park_bytes: u64,
     /// How long an upload session lives after its last acknowledged change.
     pub session_ttl: Duration,
     /// How long a link needs no manifest.
@@ -126,6 +130,8 @@ impl Default for Settings {
             parts_in_flight: 2,
             body_memory: 1 << 30,
             body_patience: Duration::from_secs(15),
+            park_after: Duration::from_secs(5),
+            park_bytes: 1 << 20,
             session_ttl: 24 * HOUR,
             link_grace: 24 * HOUR,
             trash_delay: 2 * HOUR,

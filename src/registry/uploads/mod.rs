@@ -14,6 +14,7 @@
 
 mod end;
 mod finish;
+mod park;
 mod receive;
 mod session;
 mod unshared;

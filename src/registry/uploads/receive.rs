@@ -14,6 +14,7 @@ use super::{
         hash::{Hasher, Hashing},
         row,
     },
+    park::Parked,
     session::Session,
 };
 use crate::{
@@ -33,13 +34,14 @@ const TOGETHER: usize = 64 << 10;
 
 /// A request's bytes on their way into a session.
 pub(super) struct Intake<'a> {
-    registry: &'a Registry,
+    pub(super) registry: &'a Registry,
     pub(super) session: Session,
     /// Bytes of this request.
     pub(super) received: u64,
-    hashing: Hashing,
-    // The bytes after the last full part, first the session's tail; `small` is the end of them.
-    buffer: Payload,
+    pub(super) hashing: Hashing,
+    // The bytes after the last full part, first the session's tail: what is parked, the buffer, and `small`.
+    pub(super) parked: Parked,
+    pub(super) buffer: Payload,
     small: BytesMut,
     tail: Tail,
     sending: FuturesUnordered<BoxFuture<'static, std::result::Result<Part, StoreError>>>,
@@ -84,6 +86,7 @@ impl<'a> Intake<'a> {
             session,
             received: 0,
             hashing: Hashing::new(hasher),
+            parked: Parked::default(),
             buffer: Payload::default(),
             small: BytesMut::new(),
             tail,
@@ -99,6 +102,7 @@ impl<'a> Intake<'a> {
     /// Takes the whole body, which has `announced` bytes if that is known.
     pub(super) async fn receive(&mut self, body: Body<'_>, announced: Option<u64>) -> Result<()> {
         loop {
+            let stands_still = self.stands_still();
             let next = tokio::select! {
                 biased;
                 Some(sent) = self.sending.next() => {
@@ -106,6 +110,10 @@ impl<'a> Intake<'a> {
                     continue;
                 }
                 next = body.next() => next,
+                () = stands_still => {
+                    self.park().await?;
+                    continue;
+                }
             };
             let Some(chunk) = next else { break };
             let chunk = chunk.map_err(RegistryError::Body)?;
@@ -122,6 +130,7 @@ impl<'a> Intake<'a> {
             }
         }
         self.gather().await?;
+        self.unpark().await?;
         match announced {
             Some(announced) if announced != self.received => Err(RegistryError::SizeMismatch {
                 announced,
@@ -153,9 +162,9 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
-    /// Bytes in the buffer.
+    /// Bytes after the last full part.
     pub(super) fn buffered(&self) -> u64 {
-        self.buffer.len() + self.small.len() as u64
+        self.parked.len() + self.buffer.len() + self.small.len() as u64
     }
 
     async fn keep(&mut self, mut chunk: Bytes) -> Result<()> {
@@ -186,7 +195,7 @@ impl<'a> Intake<'a> {
     }
 
     /// Moves the small pieces to the others.
-    async fn gather(&mut self) -> Result<()> {
+    pub(super) async fn gather(&mut self) -> Result<()> {
         if self.small.is_empty() {
             return Ok(());
         }
@@ -202,6 +211,7 @@ impl<'a> Intake<'a> {
     /// Sends the buffer as a part, when there is room for one more on its way.
     pub(super) async fn send(&mut self) -> Result<()> {
         self.gather().await?;
+        self.unpark().await?;
         while self.sending.len() >= self.registry.settings.parts_in_flight {
             if let Some(sent) = self.sending.next().await {
                 self.sent(sent).await?;
@@ -324,6 +334,7 @@ impl<'a> Intake<'a> {
 
     /// After a failure: gives the reserved numbers back once nothing of this request is on its way any more.
     pub(super) async fn abandon(mut self) {
+        self.forget_parked().await;
         if self.reserved_from.is_none() || self.may_still_arrive {
             return;
         }
