@@ -6,12 +6,14 @@
 #   owners     two that don't reach each other both own what hundreds of tags are pushed to: all are there
 #   stopped    one is stopped for longer than its lease, with requests pending: it wakes up, and nothing is stale
 #   clocks     survivors and owners again, one's clock 20 s ahead and another's 20 s behind
+#   toxics     Toxiproxy before both stores makes them slow, cuts, resets, doesn't answer: requests end, nothing is lost,
+#              readiness tells; only when named, for it takes a Go tool more
 #   chaos      all of that and more in any order, for SECONDS: histories are explainable, acknowledged pushes are there
 #
 # What happens when is decided by tests/it/processes, whose `PORTOLAN_SEED` decides it again as far as processes allow; this
 # script does it. Root, for members are told apart by their group when iptables drops their packets.
 #
-# usage: tests/faults.sh [PART]... [SECONDS]    all parts when none is named, and 120 s; tests/faults.sh chaos 1800 is a soak
+# usage: tests/faults.sh [PART]... [SECONDS]    all parts but toxics when none is named, and 120 s; tests/faults.sh chaos 1800 is a soak
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/lib/report.sh
@@ -24,7 +26,7 @@ cd "$(dirname "$0")/.."
 parts=() chaos_seconds=120
 for argument in "$@"; do
   case $argument in
-    survivors | owners | stopped | clocks | chaos) parts+=("$argument") ;;
+    survivors | owners | stopped | clocks | toxics | chaos) parts+=("$argument") ;;
     *[!0-9]* | '') die "no such part: $argument (see the head of $0)" ;;
     *) chaos_seconds=$argument ;;
   esac
@@ -68,6 +70,34 @@ do_apart() { links -A "$@"; }
 do_together() { links -D "$@"; }
 do_storeless() { stores -A "$1"; }
 do_stored() { stores -D "$1"; }
+
+# do_taint TOXIC: what becomes of all connections to the stores until do_cure.
+do_taint() {
+  local store
+  for store in s3 dynamodb; do
+    case $1 in
+      Slow) taint "$store" downstream latency '"latency": 300, "jitter": 100' ;;
+      Narrow) taint "$store" upstream bandwidth '"rate": 100' ;;
+      Cut) taint "$store" upstream limit_data '"bytes": 3000' ;;
+      Reset) taint "$store" downstream reset_peer '"timeout": 0' ;;
+      Unanswered) taint "$store" downstream timeout '"timeout": 0' ;;
+      Down) toxiproxy "proxies/$store" -d '{"enabled": false}' ;;
+      *) die "no such toxic: $1" ;;
+    esac
+  done
+}
+
+do_cure() { toxiproxy reset -d ''; }
+
+# taint STORE up|downstream TYPE ATTRIBUTES
+taint() { toxiproxy "proxies/$1/toxics" -d "{\"stream\": \"$2\", \"type\": \"$3\", \"attributes\": {$4}}"; }
+
+# toxiproxy PATH [CURL ARGUMENT]...
+toxiproxy() {
+  local path=$1
+  shift
+  curl -q --noproxy '*' -fsS -o /dev/null "http://127.0.0.1:$toxiproxy_port/$path" "$@"
+}
 
 # links -A|-D ONE OTHER: what either sends to the other's mesh port gets lost, or doesn't any more.
 links() {
@@ -145,6 +175,27 @@ part_clocks() {
   part_owners
 }
 
+# Every member is started anew, to go by Toxiproxy.
+part_toxics() {
+  local i
+  toxiproxy_port=$((s3_port + 7))
+  process_start "$logs/toxiproxy.log" "$tools_bin/server" -host 127.0.0.1 -port "$toxiproxy_port"
+  wait_for 30 "$started_pid" toxiproxy version || die "Toxiproxy did not become ready"
+  member_s3_port=$((s3_port + 8)) member_dynamodb_port=$((s3_port + 9))
+  proxy s3 "$member_s3_port" "$s3_port"
+  proxy dynamodb "$member_dynamodb_port" "$dynamodb_port"
+  for i in 0 1 2; do
+    process_stop "${member_pids[i]}" || true
+    member_configuration "${cluster_hosts[i]}" >"$scratch/${cluster_hosts[i]}.json"
+    do_start "$i"
+    member_ready "$i"
+  done
+  asks toxics::whatever_becomes_of_connections_to_stores_requests_end_and_nothing_is_lost
+}
+
+# proxy STORE PORT PORT
+proxy() { toxiproxy proxies -d "{\"name\": \"$1\", \"listen\": \"127.0.0.1:$2\", \"upstream\": \"127.0.0.1:$3\", \"enabled\": true}"; }
+
 # ahead MEMBER: by how many seconds the time that it names differs from this machine's.
 ahead() {
   local date
@@ -164,6 +215,7 @@ undo() {
 
 report_begin faults
 need_faults
+[[ " ${parts[*]} " != *" toxics "* ]] || need_go server github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0
 undo || true
 iptables -w -N "$chain"
 iptables -w -A OUTPUT -j "$chain"

@@ -80,8 +80,8 @@ print(functools.reduce(lambda value, key: value[key], sys.argv[2].split("."), js
 
 # member_configuration HOST: the sample with this machine's addresses, certificates and endpoints.
 member_configuration() {
-  python3 - "$cluster_sample" "$tls" "$1" "127.0.0.1:$s3_port" "127.0.0.1:$dynamodb_port" "$cluster_san" \
-    "${cluster_listed[@]:-${cluster_hosts[@]}}" <<'EOF'
+  python3 - "$cluster_sample" "$tls" "$1" "127.0.0.1:${member_s3_port:-$s3_port}" \
+    "127.0.0.1:${member_dynamodb_port:-$dynamodb_port}" "$cluster_san" "${cluster_listed[@]:-${cluster_hosts[@]}}" <<'EOF'
 import json, sys
 sample, tls, host, s3, dynamodb, san, *hosts = sys.argv[1:]
 config = json.load(open(sample))

@@ -12,6 +12,7 @@ mod owners;
 mod real_client;
 mod stopped;
 mod survivors;
+mod toxics;
 
 use std::{
     env,
@@ -107,7 +108,7 @@ impl Cluster {
 
     /// Has something done, and returns when it is done, with what is said of it: `kill N`, `terminate N` (not waited for),
     /// `ended N` (`yes` or `no`), `start N` (not waited for), `stop N`, `continue N`, `apart N N`, `together N N`,
-    /// `storeless N`, `stored N`.
+    /// `storeless N`, `stored N`, `taint TOXIC`, `cure`.
     async fn have(&self, what: String) -> String {
         let control = self.control.clone();
         tokio::task::spawn_blocking(move || control.lock().have(&what))
