@@ -326,6 +326,7 @@ fn authenticators(
     if let Some(file) = &logins.htpasswd {
         let hashing = HashingLimits {
             waiting: limits.password_checks_waiting,
+            patience: limits.password_check_wait,
             remembered: limits.password_remembered,
             entries: limits.passwords_remembered,
         };

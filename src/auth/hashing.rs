@@ -10,7 +10,7 @@ use aws_lc_rs::hmac;
 use parking_lot::Mutex;
 use tokio::{
     sync::{OnceCell, Semaphore},
-    time::{Duration, Instant},
+    time::{Duration, Instant, timeout},
 };
 
 use super::AuthError;
@@ -20,6 +20,8 @@ use super::AuthError;
 pub(super) struct HashingLimits {
     /// Logins that wait to have their password compared; more are told to come again.
     pub(super) waiting: usize,
+    /// How long they wait before they are told so.
+    pub(super) patience: Duration,
     /// How long a success is remembered.
     pub(super) remembered: Duration,
     /// Successes that are remembered at once.
@@ -132,8 +134,10 @@ impl Hashing {
     async fn compare(&self, password: &str, hash: &str) -> Result<bool, AuthError> {
         let queue = self.queue.clone();
         let place = queue.try_acquire_owned().map_err(|_| AuthError::Busy)?;
-        let slot = self.slots.clone().acquire_owned().await;
-        let slot = slot.map_err(|_| AuthError::Busy)?;
+        let slot = timeout(self.limits.patience, self.slots.clone().acquire_owned()).await;
+        let Ok(Ok(slot)) = slot else {
+            return Err(AuthError::Busy);
+        };
         let (password, hash) = (password.to_owned(), hash.to_owned());
         let compared = tokio::task::spawn_blocking(move || {
             // Held to the end, also when the client that waited has gone: the thread is busy all the same.
@@ -152,6 +156,7 @@ mod tests {
 
     const LIMITS: HashingLimits = HashingLimits {
         waiting: 2,
+        patience: Duration::from_secs(10),
         remembered: Duration::from_secs(60),
         entries: 2,
     };
@@ -201,6 +206,19 @@ mod tests {
         tokio::time::advance(LIMITS.remembered).await;
         let _all = hashing.queue.try_acquire_many(2).unwrap();
         assert!(hashing.is_equal("a", "secret", &good).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_too_long_is_told_to_come_again() {
+        let hashing = Hashing::new(LIMITS);
+        let slots = u32::try_from(hashing.slots.available_permits()).unwrap();
+        let all = hashing.slots.clone().acquire_many_owned(slots).await.unwrap();
+        let begun = Instant::now();
+        let busy = hashing.is_equal("a", "secret", &hash("secret")).await;
+        assert!(matches!(busy, Err(AuthError::Busy)), "{busy:?}");
+        assert_eq!(begun.elapsed(), LIMITS.patience);
+        drop(all);
+        assert!(hashing.is_equal("a", "secret", &hash("secret")).await.unwrap());
     }
 
     #[tokio::test]

@@ -55,6 +55,7 @@ struct Case {
 async fn cases(folder: &TempDir) -> Vec<Case> {
     let limits = HashingLimits {
         waiting: 4,
+        patience: Duration::from_secs(10),
         remembered: Duration::from_secs(60),
         entries: 4,
     };

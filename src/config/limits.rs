@@ -56,6 +56,8 @@ pub struct Limits {
     /// Logins whose password waits to be compared with its bcrypt hash; more get 429. Comparing is done by a quarter of
     /// the processors.
     pub password_checks_waiting: usize,
+    /// How long one of these waits before it gets 429, too.
+    pub password_check_wait: Duration,
     /// Time for which a password that was right isn't compared again.
     pub password_remembered: Duration,
     /// Passwords that are remembered like this at once, as keyed hashes.
@@ -250,6 +252,7 @@ impl Default for Limits {
             request_deadline: Duration::from_secs(60),
 
             password_checks_waiting: 1_024,
+            password_check_wait: Duration::from_secs(10),
             password_remembered: Duration::from_secs(60),
             passwords_remembered: 4_096,
             failed_logins_delayed: 4_096,
