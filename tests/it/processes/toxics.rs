@@ -83,7 +83,10 @@ async fn whatever_becomes_of_connections_to_stores_requests_end_and_nothing_is_l
             longest.as_millis(),
         );
         assert!(longest < GIVES_UP, "every request ends");
-        assert!(!toxic.is_deadly() || ran.counts.unavailable > 0, "this says something");
+        assert!(
+            !toxic.is_deadly() || ran.counts.unavailable > 0,
+            "this says something"
+        );
         ran.check().await;
     }
 }
