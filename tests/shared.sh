@@ -34,7 +34,7 @@ many=2000
 many_bytes=$((16 << 10))
 
 part_many() {
-  local repository digest content=$scratch/many before watching peak descriptors
+  local repository digest content=$scratch/many before forwarded watching peak descriptors
   repository=$(repository_owned_by "${members[2]}" many/pulls)
   head -c "$many_bytes" /dev/urandom >"$content"
   digest=sha256:$(sha256sum "$content" | cut -d ' ' -f 1)
@@ -50,7 +50,9 @@ part_many() {
   check "of $many pulls through ${members[0]} all succeed" \
     grep -q "^requests: $many total, $many started, $many done, $many succeeded, 0 failed" "$logs/many.txt"
   check "all their bytes come" grep -q "($((many * many_bytes))) data" "$logs/many.txt"
-  equal "all are forwarded" "$many" $(($(forwards) - before))
+  # Some more than once: an owner that has no room for a request at the moment is asked again.
+  forwarded=$(($(forwards) - before))
+  check "all are forwarded: $forwarded times" test "$forwarded" -ge "$many"
   check "$peak of them were under way at once; no member had more than $descriptors descriptors" test "$peak" -ge $((many / 2))
 }
 
