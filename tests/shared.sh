@@ -137,7 +137,10 @@ need_shared
 cluster_start
 for part in "${parts[@]}"; do "part_$part"; done
 [ -z "${slow_pid:-}" ] || slow_end
-while read -r member count; do
-  check "HAProxy gave $count requests to $member" test "$count" -gt 0
-done < <(balancer_counts)
+# The parts that send it enough for everybody.
+if [[ " ${parts[*]} " =~ \ (api|conformance)\  ]]; then
+  while read -r member count; do
+    check "HAProxy gave $count requests to $member" test "$count" -gt 0
+  done < <(balancer_counts)
+fi
 cluster_stop
