@@ -43,6 +43,9 @@ use crate::config::Limits;
 /// The variable by which tools of AWS are told whose certificates to trust instead of the machine's.
 const BUNDLE: &str = "AWS_CA_BUNDLE";
 
+/// Bytes of a body that a connection reads ahead at most: what a pull holds here whose client stands still.
+const READ_BUFFER: usize = 128 << 10;
+
 /// Which certificates are good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trust {
@@ -81,6 +84,7 @@ pub(super) fn client(
         .enable_http1()
         .wrap_connector(tcp);
     let client = Client::builder(TokioExecutor::new())
+        .http1_max_buf_size(READ_BUFFER)
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(limits.s3_idle_time)
         .pool_max_idle_per_host(limits.s3_idle_connections)
