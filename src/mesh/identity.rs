@@ -38,6 +38,13 @@ pub fn key_hash(certificate: &CertificateDer<'_>) -> Option<KeyHash> {
     Names::of(Some(&[certificate.clone().into_owned()])).key
 }
 
+/// The DNS name of a certificate that `san`, a `cluster.tls.memberSan`, makes a member's; `None` when it has none.
+#[must_use]
+pub fn member_name(certificate: &CertificateDer<'_>, san: &str) -> Option<String> {
+    let names = Names::of(Some(&[certificate.clone().into_owned()]));
+    names.matching(san).map(str::to_owned)
+}
+
 impl Names {
     /// Those of the first certificate of a verified chain. One that can't be read vouches for nobody.
     pub(super) fn of(chain: Option<&[CertificateDer<'static>]>) -> Self {
@@ -71,15 +78,19 @@ impl Names {
         }
     }
 
-    /// Whether one of the names is `san`, in which `*.` in front stands for one label.
-    pub(super) fn match_san(&self, san: &str) -> bool {
+    /// The first name that is `san`, in which `*.` in front stands for one label.
+    fn matching(&self, san: &str) -> Option<&str> {
         let is_it = |name: &str| match san.strip_prefix("*.") {
             None => name.eq_ignore_ascii_case(san),
             Some(parent) => name
                 .split_once('.')
                 .is_some_and(|(label, rest)| label != "*" && rest.eq_ignore_ascii_case(parent)),
         };
-        self.dns.iter().any(|name| is_it(name))
+        self.dns.iter().map(String::as_str).find(|name| is_it(name))
+    }
+
+    fn match_san(&self, san: &str) -> bool {
+        self.matching(san).is_some()
     }
 
     /// Whether these are `member`'s.

@@ -57,7 +57,7 @@ pub const PROTOCOL: (u32, u32) = frames::PROTOCOL;
 
 pub use self::{
     forward::{Forwarding, Mesh},
-    identity::key_hash,
+    identity::{key_hash, member_name},
     peers::Peers,
     probe::{ProbeError, probe},
     server::{MeshServer, Readiness},

@@ -17,6 +17,7 @@ use super::{Finding, chain};
 use crate::{
     app::spec::public_tls,
     config::{Config, Limits, MeshTls, PairSource},
+    mesh::member_name,
     net::{CertificateFiles, ClientSpec, ClientTls, ServerNames, ServerTls},
     placement::MemberId,
 };
@@ -33,7 +34,11 @@ pub(super) fn look(config: &Config, me: Option<&MemberId>, limits: &Limits) -> V
         });
     }
     if let Some(cluster) = &config.cluster {
-        findings.extend(mesh(&cluster.tls, me, limits));
+        let owner = match (&cluster.members, &cluster.tls.member_san) {
+            (None, Some(san)) => Some(Owner::Of(san)),
+            (Some(_) | None, _) => me.map(|me| Owner::Host(me.host())),
+        };
+        findings.extend(mesh(&cluster.tls, owner, limits));
     }
     findings
 }
@@ -51,14 +56,23 @@ pub(super) fn dialler(tls: &MeshTls) -> Result<ClientTls, crate::net::TlsError> 
     })
 }
 
-fn mesh(tls: &MeshTls, me: Option<&MemberId>, limits: &Limits) -> Vec<Finding> {
+/// What makes a certificate this member's in the eyes of others.
+#[derive(Clone, Copy)]
+enum Owner<'a> {
+    /// That it names the host by which `cluster.members` lists it.
+    Host(&'a str),
+    /// Without a list: that it has a name that this matches, `cluster.tls.memberSan`.
+    Of(&'a str),
+}
+
+fn mesh(tls: &MeshTls, owner: Option<Owner<'_>>, limits: &Limits) -> Vec<Finding> {
     if let Err(error) = dialler(tls) {
         return vec![Finding::fail(MESH, chain(&error))];
     }
     let life = life(MESH, &tls.cert, limits);
     // An expired one is refused for that, whatever else is wrong with it.
     let mut findings = match Judge::new(tls) {
-        Ok(judge) => judge.findings(tls, me),
+        Ok(judge) => judge.findings(tls, owner),
         Err(problem) => vec![Finding::fail(MESH, problem)],
     };
     findings.insert(0, life);
@@ -123,19 +137,31 @@ impl Judge {
         })
     }
 
-    fn findings(&self, tls: &MeshTls, me: Option<&MemberId>) -> Vec<Finding> {
+    fn findings(&self, tls: &MeshTls, owner: Option<Owner<'_>>) -> Vec<Finding> {
         let mut problems: Vec<String> = Vec::new();
         if let Err(error) = self.as_dialler() {
-            problems.extend(advice(&error, tls, Usage::Client, me));
+            problems.extend(advice(&error, tls, Usage::Client));
         }
-        if let Some(me) = me
-            && let Err(error) = self.as_listener(me.host())
+        let name = match owner {
+            Some(Owner::Host(host)) => Some(host.to_owned()),
+            Some(Owner::Of(san)) => self.member_name(san),
+            None => None,
+        };
+        if let Some(name) = &name
+            && let Err(error) = self.as_listener(name)
         {
-            problems.extend(advice(&error, tls, Usage::Server, Some(me)));
+            problems.extend(advice(&error, tls, Usage::Server(name)));
+        }
+        if let (Some(Owner::Of(san)), None) = (owner, &name) {
+            problems.push(format!(
+                "{} has no DNS SAN that is {san} (cluster.tls.memberSan), so it is no member's: issue it anew with one, \
+                 or correct cluster.tls.memberSan",
+                tls.cert.display()
+            ));
         }
         problems.dedup();
         if problems.is_empty() {
-            let named = me.map_or_else(String::new, |me| format!(", names {}", me.host()));
+            let named = name.map_or_else(String::new, |name| format!(", names {name}"));
             let said = format!("chains to {}, for both ends{named}", tls.ca.display());
             return vec![Finding::ok(MESH, said)];
         }
@@ -164,6 +190,10 @@ impl Judge {
             .map(drop)
     }
 
+    fn member_name(&self, san: &str) -> Option<String> {
+        self.chain.first().and_then(|first| member_name(first, san))
+    }
+
     fn split(&self) -> Result<(&CertificateDer<'static>, &[CertificateDer<'static>]), rustls::Error> {
         self.chain
             .split_first()
@@ -173,13 +203,14 @@ impl Judge {
 
 /// Which end of a connection a certificate is at.
 #[derive(Clone, Copy)]
-enum Usage {
-    Server,
+enum Usage<'a> {
+    /// Dialled by this name.
+    Server(&'a str),
     Client,
 }
 
 /// What is wrong with the certificate and what to change; `None` for what [`life`] says.
-fn advice(error: &rustls::Error, tls: &MeshTls, usage: Usage, me: Option<&MemberId>) -> Option<String> {
+fn advice(error: &rustls::Error, tls: &MeshTls, usage: Usage<'_>) -> Option<String> {
     let file = tls.cert.display();
     let rustls::Error::InvalidCertificate(reason) = error else {
         return Some(format!("{file} can't be verified: {error}"));
@@ -196,7 +227,7 @@ fn advice(error: &rustls::Error, tls: &MeshTls, usage: Usage, me: Option<&Member
         ),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             let (usage, end) = match usage {
-                Usage::Server => ("serverAuth", "listen"),
+                Usage::Server(_) => ("serverAuth", "listen"),
                 Usage::Client => ("clientAuth", "dial"),
             };
             let other = match tls.pair {
@@ -209,7 +240,10 @@ fn advice(error: &rustls::Error, tls: &MeshTls, usage: Usage, me: Option<&Member
             )
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            let host = me.map_or("its host", MemberId::host);
+            let host = match usage {
+                Usage::Server(name) => name,
+                Usage::Client => "its host",
+            };
             format!(
                 "{file} doesn't name {host}, by which cluster.members knows this member: issue it anew with that SAN \
                  (an IP SAN for an address), or correct cluster.members"

@@ -8,8 +8,11 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
-use super::Trial;
-use crate::support::ports::{free_port, loopback};
+use super::{Trial, stores::put_on};
+use crate::{
+    stores::{dynamo_config, dynamo_server, s3_config, s3_server},
+    support::ports::{free_port, loopback},
+};
 
 use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 
@@ -168,4 +171,37 @@ async fn addresses_that_are_not_here_are_named() {
         .has("FAIL  http.address", &["192.0.2.1", "no address of this machine"])
         .has("FAIL  mesh address", &["192.0.2.1", "no address of this machine"])
         .has("FAIL  certificate of the mesh", &["doesn't name 192.0.2.1"]);
+}
+
+#[tokio::test]
+async fn without_a_list_of_members_the_san_makes_a_members_certificate() {
+    for (san, is_good) in [
+        ("m1.mesh.internal", true),
+        ("*.mesh.internal", true),
+        ("mesh.internal", false),
+    ] {
+        // It needn't name its host, which nobody lists.
+        let mut trial = trial(&Made {
+            sans: &["m1.mesh.internal"],
+            ..GOOD
+        });
+        put_on(
+            &mut trial,
+            &s3_config(&s3_server()),
+            &dynamo_config(&dynamo_server()),
+        );
+        let cluster = &mut trial.config["cluster"];
+        cluster.as_object_mut().unwrap().remove("members");
+        cluster["tls"]["memberSan"] = san.into();
+        let said = trial.verify().await;
+        match is_good {
+            true => said
+                .is_good()
+                .has("ok    certificate of the mesh", &["names m1.mesh.internal"]),
+            false => said.is_bad().has(
+                "FAIL  certificate of the mesh",
+                &["cluster.tls.memberSan", "mesh.internal", "issue it anew"],
+            ),
+        };
+    }
 }

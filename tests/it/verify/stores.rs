@@ -23,6 +23,12 @@ fn on(blobs: &S3Config, meta: &DynamoConfig) -> Trial {
     let mut trial = Trial::alone(loopback(1), free_port(1), free_port(1));
     let own = certificates();
     trial.tls(&own.ca, &own.members[0].cert, &own.members[0].key);
+    put_on(&mut trial, blobs, meta);
+    trial
+}
+
+/// Lets a member be on these stores.
+pub(super) fn put_on(trial: &mut Trial, blobs: &S3Config, meta: &DynamoConfig) {
     let credentials = blobs.credentials.as_ref().unwrap();
     trial.config["storage"] = json!({
         "storageDriver": {
@@ -39,7 +45,6 @@ fn on(blobs: &S3Config, meta: &DynamoConfig) -> Trial {
     for (key, table) in meta.tables.by_key() {
         trial.config["storage"]["cacheDriver"][key] = table.into();
     }
-    trial
 }
 
 #[tokio::test]
