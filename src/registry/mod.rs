@@ -44,6 +44,7 @@ mod uploads;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 pub use self::{
@@ -60,7 +61,7 @@ pub use self::{
 use crate::{
     ownership::Incarnation,
     placement::MemberId,
-    storage::{BlobStore, MetaStore, pause},
+    storage::{BlobStore, MetaStore, ObjectKey, Reads, pause},
 };
 
 /// The two stores that all members share.
@@ -156,6 +157,8 @@ pub struct Registry {
     turns: turns::Turns,
     rooms: room::Rooms,
     recent: manifests::Recent,
+    /// Documents of manifests that are being read.
+    documents: Reads<ObjectKey, Bytes>,
     abandoned: uploads::Waiting,
 }
 
@@ -175,6 +178,7 @@ impl Registry {
             turns: turns::Turns::default(),
             rooms,
             recent,
+            documents: Reads::default(),
             abandoned: uploads::Waiting::default(),
         }
     }

@@ -49,7 +49,7 @@ impl<M: MetaStore + ?Sized> Coalesced<M> {
 }
 
 /// The reads that somebody waits for, by what they read.
-struct Reads<K, T: Clone>(Arc<Mutex<HashMap<K, ReadsOf<T>>>>);
+pub(crate) struct Reads<K, T: Clone>(Arc<Mutex<HashMap<K, ReadsOf<T>>>>);
 
 /// The reads of one thing.
 struct ReadsOf<T: Clone> {
@@ -71,7 +71,12 @@ where
     T: Clone + Send + Sync + 'static,
 {
     /// What a read of `key` gives that begins now or later. `read` makes one, which must not begin before it is polled.
-    async fn wait<F>(&self, key: &K, operation: &'static str, read: impl Fn() -> F) -> Result<T, StoreError>
+    pub(crate) async fn wait<F>(
+        &self,
+        key: &K,
+        operation: &'static str,
+        read: impl Fn() -> F,
+    ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {

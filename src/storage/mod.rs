@@ -34,6 +34,7 @@ pub mod rows {
     pub const SCHEMA: u32 = 1;
 }
 
+pub(crate) use self::coalesced::Reads;
 pub use self::{
     blob::{BlobStore, ByteStream, ObjectKey, Part, PartNumber, Payload},
     bounds::{MAX_PAGE, MAX_ROW, MAX_TRANSACTION},

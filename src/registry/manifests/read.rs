@@ -104,7 +104,12 @@ impl Registry {
             return Ok(None);
         };
         let descriptor = describe(digest, &manifest)?;
-        let document = self.document(manifest).await?;
+        // A document stays as it is, whatever becomes of the repository.
+        let kept = self.recent.find(repository, digest);
+        let document = match kept.filter(|kept| kept.descriptor == descriptor) {
+            Some(kept) => kept.document.clone(),
+            None => self.document(manifest).await?,
+        };
         let held = Arc::new(Held {
             descriptor,
             document,
@@ -149,16 +154,24 @@ impl Registry {
         }
     }
 
+    /// The bytes of a manifest that is too long for its row. Those who want it at the same time share one read.
     async fn object(&self, key: &str, size: u64) -> Result<Bytes> {
         let Some(last) = size.checked_sub(1) else {
             return Ok(Bytes::new());
         };
-        let mut stream = self.blobs.get(&row::object_key(key)?, 0, last).await?;
-        let mut document = BytesMut::new();
-        while let Some(chunk) = stream.next().await {
-            document.extend_from_slice(&chunk?);
-        }
-        Ok(document.freeze())
+        let key = row::object_key(key)?;
+        let read = || {
+            let (blobs, key) = (self.blobs.clone(), key.clone());
+            async move {
+                let mut stream = blobs.get(&key, 0, last).await?;
+                let mut document = BytesMut::new();
+                while let Some(chunk) = stream.next().await {
+                    document.extend_from_slice(&chunk?);
+                }
+                Ok(document.freeze())
+            }
+        };
+        Ok(self.documents.wait(&key, "get", read).await?)
     }
 }
 

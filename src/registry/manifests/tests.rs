@@ -490,6 +490,24 @@ async fn what_is_kept_in_memory_is_gone_when_another_member_deletes_it() {
 }
 
 #[tokio::test]
+async fn who_pulls_a_large_manifest_at_the_same_time_shares_its_reading() {
+    let world = World::new();
+    let (one, name) = (world.member(1), repo("a"));
+    let body = pushed_image(&one, &name, &"large".repeat(1000)).await;
+    one.put_manifest(put(&name, &by_tag("t"), &body)).await.unwrap();
+    world.calls.take();
+    let (tag, digest) = (by_tag("t"), by_digest(&body));
+    let pulls = (0..50).map(|n| one.manifest(&name, if n % 2 == 0 { &tag } else { &digest }));
+    for pulled in join_all(pulls).await {
+        assert_eq!(pulled.unwrap().1, body);
+    }
+    let calls = world.calls.take();
+    let reads = calls.split(' ').find_map(|call| call.strip_prefix("read×"));
+    let reads: usize = reads.unwrap().parse().unwrap();
+    assert!((1..=4).contains(&reads), "{calls}");
+}
+
+#[tokio::test]
 async fn no_more_is_kept_in_memory_than_was_allowed() {
     let mut world = World::new();
     world.settings.recent_manifests = 5000;
