@@ -7,20 +7,16 @@
 #   stopped    one is stopped for longer than its lease, with requests pending: it wakes up, and nothing is stale
 #   clocks     survivors and owners again, one's clock 20 s ahead and another's 20 s behind
 #   toxics     Toxiproxy before both stores makes them slow, cuts, resets, doesn't answer: requests end, nothing is lost,
-#              readiness tells; only when named, for it takes a Go tool more
-#   chaos      all of that and more in any order, for SECONDS: histories are explainable, acknowledged pushes are there
+#              readiness tells
+#   chaos      kills, restarts, stops and cuts in any order, for SECONDS: histories are explainable, acknowledged pushes
+#              are there
 #
 # What happens when is decided by tests/it/processes, whose `PORTOLAN_SEED` decides it again as far as processes allow; this
 # script does it. Root, for members are told apart by their group when iptables drops their packets.
 #
-# usage: tests/faults.sh [PART]... [SECONDS]    all parts but toxics when none is named, and 120 s; tests/faults.sh chaos 1800 is a soak
+# usage: tests/faults.sh [PART]... [SECONDS]    all parts when none is named, and 120 s; tests/faults.sh chaos 1800 is a soak
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. tests/lib/report.sh
-. tests/lib/tools.sh
-. tests/lib/stores.sh
-. tests/lib/certificates.sh
-. tests/lib/mesh.sh
 . tests/lib/cluster.sh
 
 parts=() chaos_seconds=120
@@ -31,7 +27,7 @@ for argument in "$@"; do
     *) chaos_seconds=$argument ;;
   esac
 done
-[ ${#parts[@]} -gt 0 ] || parts=(survivors owners stopped chaos clocks)
+[ ${#parts[@]} -gt 0 ] || parts=(survivors owners stopped chaos clocks toxics)
 
 chain=PORTOLAN_FAULTS
 first_group=20001
@@ -175,9 +171,10 @@ part_clocks() {
   part_owners
 }
 
-# Every member is started anew, to go by Toxiproxy.
+# Every member is started anew, to go by Toxiproxy, with the right time. Those that come later would go by it, too.
 part_toxics() {
   local i
+  clocks=()
   toxiproxy_port=$((s3_port + 7))
   process_start "$logs/toxiproxy.log" "$tools_bin/server" -host 127.0.0.1 -port "$toxiproxy_port"
   wait_for 30 "$started_pid" toxiproxy version || die "Toxiproxy did not become ready"
@@ -215,7 +212,6 @@ undo() {
 
 report_begin faults
 need_faults
-[[ " ${parts[*]} " != *" toxics "* ]] || need_go server github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0
 undo || true
 iptables -w -N "$chain"
 iptables -w -A OUTPUT -j "$chain"

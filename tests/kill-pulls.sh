@@ -10,11 +10,6 @@
 # usage: tests/kill-pulls.sh [TIMES] [MIB]    20 pulls of 256 MiB when nothing is said; PORTOLAN=path tests another binary
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. tests/lib/report.sh
-. tests/lib/tools.sh
-. tests/lib/stores.sh
-. tests/lib/certificates.sh
-. tests/lib/mesh.sh
 . tests/lib/cluster.sh
 . tests/lib/large.sh
 . tests/lib/image.sh

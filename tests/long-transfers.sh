@@ -6,11 +6,6 @@
 # usage: tests/long-transfers.sh [SECONDS]    450 if nothing is said
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. tests/lib/report.sh
-. tests/lib/tools.sh
-. tests/lib/stores.sh
-. tests/lib/certificates.sh
-. tests/lib/mesh.sh
 . tests/lib/cluster.sh
 . tests/lib/large.sh
 

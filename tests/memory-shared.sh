@@ -6,11 +6,6 @@
 # usage: tests/memory-shared.sh [MIB]    the blob's size, 1024 if none is given; PORTOLAN=path tests another binary
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. tests/lib/report.sh
-. tests/lib/tools.sh
-. tests/lib/stores.sh
-. tests/lib/certificates.sh
-. tests/lib/mesh.sh
 . tests/lib/cluster.sh
 . tests/lib/large.sh
 

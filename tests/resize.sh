@@ -13,11 +13,6 @@
 #                                     change, which nobody is restarted for
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. tests/lib/report.sh
-. tests/lib/tools.sh
-. tests/lib/stores.sh
-. tests/lib/certificates.sh
-. tests/lib/mesh.sh
 . tests/lib/cluster.sh
 . tests/lib/image.sh
 . tests/lib/containerd.sh

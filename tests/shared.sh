@@ -13,11 +13,6 @@
 #                                                            takes another sample configuration
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. tests/lib/report.sh
-. tests/lib/tools.sh
-. tests/lib/stores.sh
-. tests/lib/certificates.sh
-. tests/lib/mesh.sh
 . tests/lib/cluster.sh
 . tests/lib/conformance.sh
 

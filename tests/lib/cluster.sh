@@ -1,7 +1,12 @@
 # shellcheck shell=bash
 # A mesh as people run it: three processes of `portolan serve` on SeaweedFS and DynamoDB Local from the sample
-# configuration, and HAProxy before them from the sample of that. Sourced, after report.sh, tools.sh, stores.sh,
-# certificates.sh and mesh.sh; never run.
+# configuration, and HAProxy before them from the sample of that. Sourced, and brings with it what it is made of; never run.
+
+. tests/lib/report.sh
+. tests/lib/tools.sh
+. tests/lib/stores.sh
+. tests/lib/certificates.sh
+. tests/lib/mesh.sh
 
 # Ports and configuration are the samples'; only addresses, certificates and endpoints are replaced.
 cluster_sample=${PORTOLAN_TEST_CLUSTER:-deploy/cluster.json}

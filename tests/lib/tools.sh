@@ -139,6 +139,8 @@ need_shared() {
 # With stores.sh sourced, too.
 need_faults() {
   need_deb openssl=openssl haproxy=haproxy python3=python3 skopeo=skopeo faketime=faketime iptables=iptables setpriv=util-linux
+  # Toxiproxy, by the name that its package gives it.
+  need_go server github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0
   need_stores
 }
 
