@@ -53,7 +53,7 @@ enum Command {
     /// keeps its data in ./portolan-data.
     ///
     /// SIGTERM or SIGINT ends it: it takes on nothing new, finishes what is in flight within 30 s, and exits with 0. A
-    /// second signal ends it at once.
+    /// second signal ends it at once. SIGHUP (or SIGUSR1) opens the files of log and audit anew.
     #[command(after_help = "Examples:
   portolan serve
   portolan serve /etc/portolan/config.yaml

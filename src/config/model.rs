@@ -290,6 +290,8 @@ pub struct Log {
     pub output: LogOutput,
     /// Whereto a line for every change goes; `None` is nowhere.
     pub audit: Option<LogOutput>,
+    /// Whether a member isn't ready while that can't be written.
+    pub audit_required: bool,
 }
 
 /// How much is logged.

@@ -1,8 +1,8 @@
 //! What balancers, orchestrators and Prometheus ask.
 //!
 //! `/livez`: the process answers. `/startupz`: it has started; sockets open only then. `/readyz`: it should be sent
-//! requests, that is, it isn't about to end, it is in touch with the other members' leases, and its stores answer; these
-//! are asked, at most every [`FRESH`]. None of them needs a login, a permit or a working mesh. `/metrics` may need a login,
+//! requests, that is, it isn't about to end, it is in touch with the other members' leases, it can write the audit that it
+//! must write, and its stores answer; these are asked, at most every [`FRESH`]. None of them needs a login, a permit or a working mesh. `/metrics` may need a login,
 //! which the front sees to.
 
 use std::{sync::Arc, time::Duration};
@@ -26,7 +26,7 @@ use crate::{
     ownership::View,
     registry::Stores,
     storage::{ObjectKey, StoreError, keys},
-    telemetry::Metrics,
+    telemetry::{Metrics, logs},
 };
 
 /// How long an answer of the stores counts.
@@ -65,6 +65,9 @@ impl Probes {
             return Err("shutting down".to_owned());
         }
         if let Some(trouble) = self.0.view.trouble() {
+            return Err(trouble);
+        }
+        if let Some(trouble) = logs::trouble() {
             return Err(trouble);
         }
         // Many may ask at once; the stores are asked once.

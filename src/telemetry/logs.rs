@@ -1,26 +1,29 @@
 //! The log: text where a person reads it, JSON where a machine does; and the audit, one JSON line for every change that
 //! somebody asked for, which is apart from the log and its level.
 //!
-//! Deliberately absent: rotation (the file is opened for appending, so `logrotate` with `copytruncate` or a service
-//! manager does it) and remote collectors.
+//! They belong to the process: there is one of each, however many members it runs. Files are opened anew when
+//! [`reopen`] is called, which SIGHUP does, so that `logrotate` may rename them.
+//!
+//! Deliberately absent: rotation itself, and remote collectors.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
+use parking_lot::Mutex;
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{Targets, filter_fn},
-    fmt::{self, writer::BoxMakeWriter},
+    fmt,
     layer::SubscriberExt as _,
     registry::LookupSpan,
     util::SubscriberInitExt as _,
 };
 
+use super::output::Output;
 use crate::config::{Log, LogLevel, LogOutput};
 
 /// The log can't be written as configured.
@@ -53,37 +56,111 @@ pub fn start(log: &Log) -> Result<(), LogError> {
         LogOutput::Stderr => io::stderr().is_terminal(),
         LogOutput::File(_) => false,
     };
-    let main = fmt::layer().with_writer(writer(&log.output)?);
+    let logs = Logs::open(log)?;
+    let main = fmt::layer().with_writer(logs.main.clone());
     let main = match is_terminal {
         true => main.with_target(false).boxed(),
         false => json(main).boxed(),
     };
     let not_audit = filter_fn(|metadata| metadata.target() != AUDIT);
     let main = main.with_filter(filter(log.level)).with_filter(not_audit);
-    let audit = match &log.audit {
-        None => None,
-        Some(output) => {
-            let layer = json(fmt::layer().with_writer(writer(output)?)).with_target(false);
-            Some(layer.with_filter(Targets::new().with_target(AUDIT, LevelFilter::INFO)))
-        }
-    };
+    let audit = logs.audit.as_ref().map(|audit| {
+        let layer = json(fmt::layer().with_writer(audit.clone())).with_target(false);
+        layer.with_filter(Targets::new().with_target(AUDIT, LevelFilter::INFO))
+    });
     let installed = tracing_subscriber::registry().with(main).with(audit).try_init();
-    installed.map_err(|_| LogError::Twice)
+    installed.map_err(|_| LogError::Twice)?;
+    // Nobody else gets here.
+    let _ = LOGS.set(logs);
+    Ok(())
 }
 
-fn writer(output: &LogOutput) -> Result<BoxMakeWriter, LogError> {
-    Ok(match output {
-        LogOutput::Stdout => BoxMakeWriter::new(io::stdout),
-        LogOutput::Stderr => BoxMakeWriter::new(io::stderr),
-        LogOutput::File(path) => {
-            let opened = OpenOptions::new().create(true).append(true).open(path);
-            let file: File = opened.map_err(|source| LogError::File {
-                path: path.clone(),
+/// The logs of this process, as soon as there are some.
+static LOGS: OnceLock<Logs> = OnceLock::new();
+
+struct Logs {
+    main: Arc<Output>,
+    audit: Option<Arc<Output>>,
+    audit_required: bool,
+    /// What was last said about them.
+    said: Mutex<Said>,
+}
+
+#[derive(Default)]
+struct Said {
+    main: Option<String>,
+    audit: Option<String>,
+}
+
+impl Logs {
+    fn open(log: &Log) -> Result<Self, LogError> {
+        let open = |name, output: &LogOutput| match Output::open(name, output) {
+            Ok(output) => Ok(Arc::new(output)),
+            Err(source) => Err(LogError::File {
+                path: match output {
+                    LogOutput::File(path) => path.clone(),
+                    LogOutput::Stdout | LogOutput::Stderr => PathBuf::new(),
+                },
                 source,
-            })?;
-            BoxMakeWriter::new(Arc::new(file))
+            }),
+        };
+        Ok(Self {
+            main: open("log", &log.output)?,
+            audit: log
+                .audit
+                .as_ref()
+                .map(|output| open("audit", output))
+                .transpose()?,
+            audit_required: log.audit_required,
+            said: Mutex::default(),
+        })
+    }
+}
+
+/// Opens the files of the logs by their names again, for they may have been renamed.
+pub fn reopen() {
+    let Some(logs) = LOGS.get() else { return };
+    let outputs = [Some(&logs.main), logs.audit.as_ref()];
+    let mut reopened = true;
+    for output in outputs.into_iter().flatten() {
+        if let Err(error) = output.reopen() {
+            tracing::error!(%error, "a file of the log can't be opened anew, the former one stays in use");
+            reopened = false;
         }
-    })
+    }
+    if reopened {
+        tracing::info!("the files of the logs are open anew");
+    }
+}
+
+/// Tries again to write what couldn't be written, and says so where it can't: of the audit in the log, of the log on the
+/// standard error. To be called every few seconds.
+pub fn look() {
+    let Some(logs) = LOGS.get() else { return };
+    let mut said = logs.said.lock();
+    let trouble = logs.audit.as_ref().and_then(|audit| audit.trouble());
+    if said.audit != trouble {
+        match &trouble {
+            Some(error) => tracing::error!(error, "the audit can't be written: its lines wait in memory"),
+            None => tracing::info!("the audit can be written again"),
+        }
+        said.audit = trouble;
+    }
+    let trouble = logs.main.trouble();
+    if said.main != trouble {
+        if let Some(error) = &trouble {
+            // Where that is the log itself this fails, too, and nothing is left to say it to.
+            let _ = writeln!(io::stderr(), "portolan: the log can't be written: {error}");
+        }
+        said.main = trouble;
+    }
+}
+
+/// Why no requests should be sent here: the audit can't be written, and must be (`log.auditRequired`).
+pub fn trouble() -> Option<String> {
+    let logs = LOGS.get().filter(|logs| logs.audit_required)?;
+    let error = logs.audit.as_ref()?.trouble()?;
+    Some(format!("the audit can't be written: {error}"))
 }
 
 /// One object a line, with the fields of an event side by side.

@@ -14,6 +14,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::output::LINES;
 use crate::placement::MemberId;
 
 /// Handles of all metrics of one member. Cheap to share behind an `Arc`.
@@ -291,6 +292,16 @@ impl Metrics {
             "For how long the oldest row that the last round found had been due",
             Unit::Seconds,
             m.upkeep_overdue.clone(),
+        );
+        registry.register(
+            "log_lines_waiting",
+            "Lines of this process's log and audit that can't be written for now",
+            LINES.waiting.clone(),
+        );
+        registry.register(
+            "log_lines_lost",
+            "Lines of this process's log and audit that couldn't be written, and of which too many waited",
+            LINES.lost.clone(),
         );
         Self { registry, ..metrics }
     }

@@ -2,6 +2,7 @@
 
 pub mod logs;
 mod metrics;
+mod output;
 mod store_time;
 
 pub use self::{

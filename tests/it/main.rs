@@ -15,6 +15,7 @@ mod faults;
 mod history;
 mod hostile;
 mod imports;
+mod logs;
 mod membership;
 mod mesh;
 mod models;

@@ -2,7 +2,7 @@
 
 use super::{
     Key,
-    Kind::{Object, OneOf, Port, Secret, Text, Texts},
+    Kind::{Bool, Object, OneOf, Port, Secret, Text, Texts},
     Verdict::{Mapped, Own, Same},
     key,
 };
@@ -28,6 +28,11 @@ pub(super) const LOG: &[Key] = &[
         Mapped(
             "a file for one line for every change that was asked for, whatever came of it (zot: only those that succeeded); also /dev/stdout",
         ),
+    ),
+    key(
+        "log.auditRequired",
+        Bool,
+        Own("a member isn't ready (`/readyz`) while it can't write its audit; false by default"),
     ),
 ];
 

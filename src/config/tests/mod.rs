@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod access;
 mod shared;
 
 /// The sample cluster configuration that has to work as it stands, with our own names.
@@ -136,7 +137,7 @@ fn a_file_with_nothing_but_a_root_has_zots_defaults() {
     assert!(matches!(&config.storage, Storage::Embedded { root } if root == Path::new("/data")));
     assert_eq!(config.timeouts, Timeouts::default());
     assert_eq!(config.log, Log::default());
-    assert!(config.cluster.is_none() && config.public_tls.is_none() && config.warnings.is_empty());
+    assert!(config.cluster.is_none() && config.public_tls.is_none());
     assert_eq!(
         Config::single(PathBuf::from("d")).listen.to_string(),
         "127.0.0.1:5000"
@@ -298,7 +299,8 @@ fn values_are_read_as_leniently_as_zot_reads_them() {
         Log {
             level: LogLevel::Warn,
             output: LogOutput::Stderr,
-            audit: None
+            audit: None,
+            audit_required: false,
         }
     );
     refused(

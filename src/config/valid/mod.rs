@@ -38,6 +38,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     let storage = storage::storage(&mut c);
     let quotas = quota::quotas(&mut c);
     let cluster = cluster::cluster(&mut c, listen.as_ref(), public_tls.as_ref(), storage.as_ref());
+    collection(&mut c);
     match (listen, storage) {
         (Some(listen), Some(storage)) if c.faults.is_empty() => Ok(Config {
             source: Some(source.to_owned()),
@@ -141,7 +142,17 @@ fn log(c: &mut Checked) -> Log {
     let output = c.text("log.output");
     let output = output.map_or(LogOutput::Stdout, |file| log_output(&file));
     let audit = c.text("log.audit").map(|file| log_output(&file));
-    Log { level, output, audit }
+    let audit_required = c.bool("log.auditRequired") == Some(true);
+    if audit_required && audit.is_none() {
+        let problem = "there is no audit: say where it goes in log.audit";
+        c.refuse(FaultKind::Contradiction, "log.auditRequired", problem);
+    }
+    Log {
+        level,
+        output,
+        audit,
+        audit_required,
+    }
 }
 
 fn log_output(file: &str) -> LogOutput {
@@ -158,6 +169,13 @@ fn compat(c: &mut Checked) {
             let problem = format!("expected docker2s2, the only one there is, got {name:?}");
             c.refuse_element(FaultKind::Value, "http.compat", i, line, problem);
         }
+    }
+}
+
+/// A remark where zot does something without being told to.
+fn collection(c: &mut Checked) {
+    if !c.has("storage.gc") {
+        c.warn("storage.gc: isn't said, and zot would collect what nothing refers to: here collection comes with a later release");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The real program, `portolan dev`, as a process of its own.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -32,6 +33,7 @@ pub(crate) struct Dev {
     pub(crate) port: u16,
     pub(crate) mesh_port: u16,
     pub(crate) data: PathBuf,
+    pub(crate) config: Option<PathBuf>,
     pub(crate) log: PathBuf,
 }
 
@@ -43,6 +45,7 @@ impl Dev {
             port: free_port(3),
             mesh_port: free_port(3),
             data: folder.join("data"),
+            config: None,
             log: folder.join("log"),
         }
     }
@@ -56,6 +59,11 @@ impl Dev {
             .args(["--mesh-port", &self.mesh_port.to_string()])
             .arg("--data")
             .arg(&self.data)
+            .args(
+                self.config
+                    .iter()
+                    .flat_map(|config| [OsStr::new("--config"), config.as_os_str()]),
+            )
             .stdin(Stdio::null())
             .kill_on_drop(true);
         command
