@@ -1,7 +1,13 @@
 //! Keys that users make for themselves, to use as a password where their own should not be.
 //!
 //! A key is 128 random bits; the store has its SHA-256 alone, as the key of a row, so that looking one up is one strong
-//! read, on any member, and a revoked key is refused everywhere at once. A second row under the user lists it.
+//! read, on any member, and a revoked key is refused everywhere at once. A second row under the user lists it, and a third,
+//! the user's ring, is replaced with every change: so changes of one user's keys form one chain, and what bounds them is what
+//! lists them. The rings list who has keys at all.
+//!
+//! A key whose maker had logged in by a password is refused while that name has no password any more; whoever comes by
+//! certificate has no such list, so their keys end by their date or an administrator.
+//!
 //! Deliberately absent: when a key was last used, which would be a write for each request.
 
 use std::sync::Arc;
@@ -9,14 +15,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
+use tokio::time::{Duration, Instant};
 
 use super::{
-    AuthError, Authenticator, Credentials, Evidence, Login, Verdict, Via, authenticator::is_user_name,
+    AuthError, Authenticator, Credentials, Evidence, Login, Scope, ScopeError, Verdict, Via,
+    htpasswd::Htpasswd,
 };
 use crate::{
     clock,
-    oci::{Action, RepoName, RepoPattern},
-    storage::{Expect, MetaStore, Outcome, Row, Space, StoreError, StoreErrorKind, Version, keys, rows},
+    config::access::is_user_name,
+    storage::{
+        Expect, MetaStore, Op, Outcome, Row, Space, StoreError, StoreErrorKind, Version, keys, pause::Pause,
+        rows,
+    },
 };
 
 /// What every key begins with, as zot's do.
@@ -26,46 +37,28 @@ const PREFIX: &str = "zak_";
 const MAX_SCOPES: usize = 64;
 const MAX_LABEL_BYTES: usize = 256;
 
-/// What a key may be used for: `repository:PATTERN:ACTIONS`, within what its user may do.
+/// For how long a change is tried again that others of the same user's keys get ahead of.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Rows that are asked for at once.
+const PAGE: usize = 100;
+
+/// Who makes a key: somebody who has logged in by something else.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scope {
-    pattern: RepoPattern,
-    actions: Vec<Action>,
+pub struct KeyMaker {
+    /// The user's name.
+    pub user: String,
+    /// How they have logged in.
+    pub by: MadeBy,
 }
 
-/// A text is no scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a scope is expected: repository:PATTERN:ACTIONS, with actions of read, create, update, delete, or * for all; \
-     for example repository:team/**:read,create"
-)]
-pub struct ScopeError;
-
-impl Scope {
-    /// Reads a scope.
-    ///
-    /// # Errors
-    /// [`ScopeError`], which says how one looks.
-    pub fn parse(text: &str) -> Result<Self, ScopeError> {
-        let rest = text.strip_prefix("repository:").ok_or(ScopeError)?;
-        let (pattern, names) = rest.rsplit_once(':').ok_or(ScopeError)?;
-        let pattern = RepoPattern::parse(pattern).map_err(|_| ScopeError)?;
-        let action = |name: &str| Action::ALL.into_iter().find(|action| action.as_str() == name);
-        let actions = match names {
-            "*" => Action::ALL.to_vec(),
-            names => names
-                .split(',')
-                .map(|name| action(name).ok_or(ScopeError))
-                .collect::<Result<_, _>>()?,
-        };
-        Ok(Self { pattern, actions })
-    }
-
-    /// Whether it covers `action` in `repository`.
-    #[must_use]
-    pub fn covers(&self, repository: &RepoName, action: Action) -> bool {
-        self.actions.contains(&action) && self.pattern.matches(repository)
-    }
+/// How the maker of a key had logged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MadeBy {
+    /// By a password: the key is refused when the name has none any more.
+    Password,
+    /// By a certificate.
+    Certificate,
 }
 
 /// A key, as its user sees it later: without the key itself.
@@ -120,6 +113,9 @@ pub enum ApiKeyError {
     /// The user has no key of this id.
     #[error("there is no such key")]
     Unknown,
+    /// Others changed this user's keys all the time.
+    #[error("too many changes of this user's keys at once; this one was not applied, try again")]
+    Contended,
     /// The store didn't say whether it is done.
     #[error("the outcome is unknown: list the keys before trying again")]
     OutcomeUnknown,
@@ -140,11 +136,11 @@ impl ApiKeys {
         Self { meta, per_user }
     }
 
-    /// Makes a key of `user`'s; the text is the key itself, which is never seen again.
+    /// Makes a key; the text is the key itself, which is never seen again.
     ///
     /// # Errors
     /// [`ApiKeyError`]; after [`ApiKeyError::OutcomeUnknown`] there may be a key that nobody has.
-    pub async fn create(&self, user: &str, new: NewApiKey) -> Result<(ApiKey, String), ApiKeyError> {
+    pub async fn create(&self, maker: &KeyMaker, new: NewApiKey) -> Result<(ApiKey, String), ApiKeyError> {
         if new.label.len() > MAX_LABEL_BYTES || new.scopes.len() > MAX_SCOPES {
             return Err(ApiKeyError::TooLarge);
         }
@@ -155,39 +151,31 @@ impl ApiKeys {
         if new.expires_ms.is_some_and(|end| end <= created_ms) {
             return Err(ApiKeyError::Past);
         }
-        if self.list(user).await?.len() >= self.per_user {
-            return Err(ApiKeyError::TooMany(self.per_user));
-        }
         let text = format!("{PREFIX}{}", hex::encode(Version::random().to_bytes()));
         let hash = hash(&text);
         let row = rows::ApiKey {
             min_reader: 1,
-            user: user.to_owned(),
+            user: maker.user.clone(),
             id: uuid(),
             label: new.label,
             scopes: new.scopes,
             created_ms,
             expires_ms: new.expires_ms.unwrap_or_default(),
             hash: hash.clone(),
+            by_certificate: maker.by == MadeBy::Certificate,
         };
-        let (key, listed) = (keys::api_key(&hash), keys::users_api_key(user, &row.id));
         let bytes = row.encode_to_vec();
-        let ops = [
-            key.clone().put(Expect::Absent, bytes.clone()),
-            listed.put(Expect::Absent, bytes),
-        ];
-        let version = Version::random();
-        match self.meta.transact(version, &ops).await? {
-            Outcome::Committed => {}
-            Outcome::Unknown
-                if self
-                    .meta
-                    .get(&key)
-                    .await?
-                    .is_some_and(|row| row.version == version) => {}
-            // Refused: 128 random bits were drawn twice.
-            Outcome::Unknown | Outcome::Refused { .. } => return Err(ApiKeyError::OutcomeUnknown),
-        }
+        self.change(&maker.user, |listed| {
+            if listed.len() >= self.per_user {
+                return Err(ApiKeyError::TooMany(self.per_user));
+            }
+            let ops = vec![
+                keys::api_key(&hash).put(Expect::Absent, bytes.clone()),
+                keys::users_api_key(&maker.user, &row.id).put(Expect::Absent, bytes.clone()),
+            ];
+            Ok((ops, listed.len() + 1))
+        })
+        .await?;
         Ok((seen(row), text))
     }
 
@@ -196,16 +184,24 @@ impl ApiKeys {
     /// # Errors
     /// When the store fails.
     pub async fn list(&self, user: &str) -> Result<Vec<ApiKey>, StoreError> {
-        // A race may have made one more than allowed.
-        let limit = self.per_user + 1;
+        Ok(self.rows(user).await?.into_iter().map(seen).collect())
+    }
+
+    /// Users who have keys, in byte order, from `after` on: at most `limit`, and whether there may be more.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn holders(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<String>, bool), StoreError> {
         let page = self
             .meta
-            .range(Space::Users, user, keys::USERS_API_KEYS, None, limit)
+            .range(Space::ApiKeys, keys::KEY_RINGS, "", after, limit)
             .await?;
-        page.entries
-            .iter()
-            .map(|entry| read(&entry.row).map(seen))
-            .collect()
+        let users = page.entries.into_iter().map(|entry| entry.sort).collect();
+        Ok((users, page.more))
     }
 
     /// Ends a key of `user`'s, on every member, from now on.
@@ -213,39 +209,119 @@ impl ApiKeys {
     /// # Errors
     /// [`ApiKeyError`]; after [`ApiKeyError::OutcomeUnknown`] it can be done again.
     pub async fn revoke(&self, user: &str, id: &str) -> Result<(), ApiKeyError> {
-        let listed = keys::users_api_key(user, id);
-        let found = self.meta.get(&listed).await?.ok_or(ApiKeyError::Unknown)?;
-        let hash = read(&found)?.hash;
-        let ops = [
-            keys::api_key(&hash).delete(Expect::Any),
-            listed.delete(Expect::Any),
-        ];
-        match self.meta.transact(Version::random(), &ops).await? {
-            Outcome::Committed => Ok(()),
-            Outcome::Unknown | Outcome::Refused { .. } => Err(ApiKeyError::OutcomeUnknown),
+        self.change(user, |listed| {
+            let found = listed.iter().find(|row| row.id == id);
+            let hash = &found.ok_or(ApiKeyError::Unknown)?.hash;
+            let ops = vec![
+                keys::api_key(hash).delete(Expect::Any),
+                keys::users_api_key(user, id).delete(Expect::Any),
+            ];
+            Ok((ops, listed.len() - 1))
+        })
+        .await
+    }
+
+    /// Changes the keys of `user`: `plan` makes of those there are what is to be done, and how many there are then. It is
+    /// asked again when another change got ahead.
+    async fn change(
+        &self,
+        user: &str,
+        plan: impl Fn(&[rows::ApiKey]) -> Result<(Vec<Op>, usize), ApiKeyError>,
+    ) -> Result<(), ApiKeyError> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut pause = Pause::new();
+        let ring_key = keys::key_ring(user);
+        while Instant::now() < deadline {
+            // Before the list: then the list is of this ring, or the ring isn't there any more.
+            let ring = self.meta.get(&ring_key).await?;
+            let (mut ops, left) = plan(&self.rows(user).await?)?;
+            let expect = Expect::unchanged(ring.as_ref());
+            let row = rows::KeyRing {
+                min_reader: 1,
+                keys: u32::try_from(left).unwrap_or(u32::MAX),
+            };
+            ops.push(match left {
+                0 => ring_key.clone().delete(expect),
+                _ => ring_key.clone().put(expect, row.encode_to_vec()),
+            });
+            let version = Version::random();
+            match self.meta.transact(version, &ops).await? {
+                Outcome::Committed => return Ok(()),
+                Outcome::Unknown => {
+                    let now = self.meta.get(&ring_key).await?;
+                    return match now.is_some_and(|row| row.version == version) {
+                        true => Ok(()),
+                        false => Err(ApiKeyError::OutcomeUnknown),
+                    };
+                }
+                Outcome::Refused { .. } => pause.wait(deadline).await,
+            }
+        }
+        Err(ApiKeyError::Contended)
+    }
+
+    async fn rows(&self, user: &str) -> Result<Vec<rows::ApiKey>, StoreError> {
+        let mut found = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self
+                .meta
+                .range(Space::Users, user, keys::USERS_API_KEYS, after.as_deref(), PAGE)
+                .await?;
+            for entry in &page.entries {
+                found.push(read(&entry.row)?);
+            }
+            after = page.entries.into_iter().last().map(|entry| entry.sort);
+            if !page.more || after.is_none() {
+                return Ok(found);
+            }
         }
     }
 
-    /// Whose key `text` is.
-    async fn login(&self, text: &str) -> Result<Option<Login>, StoreError> {
+    /// Whose key `text` is, and who made it.
+    async fn login(&self, text: &str) -> Result<Option<(Login, MadeBy)>, StoreError> {
         let Some(row) = self.meta.get(&keys::api_key(&hash(text))).await? else {
             return Ok(None);
         };
         let row = read(&row)?;
-        let scopes: Result<Vec<_>, _> = row.scopes.iter().map(|scope| Scope::parse(scope)).collect();
-        let scopes = scopes.map_err(|error| corrupt("read an API key's scope", error))?;
+        // One that isn't understood covers nothing, and the others count. None at all would be no bound.
+        let understood = row.scopes.iter().filter_map(|scope| Scope::parse(scope).ok());
+        let scopes: Vec<Scope> = understood.collect();
+        if scopes.is_empty() && !row.scopes.is_empty() {
+            return Ok(None);
+        }
+        let by = match row.by_certificate {
+            true => MadeBy::Certificate,
+            false => MadeBy::Password,
+        };
         let user = row.user.clone();
-        let key = seen(row);
-        Ok((!key.is_expired()).then_some(Login {
+        let login = Login {
             user,
             groups: Vec::new(),
             via: Via::ApiKey(scopes),
-        }))
+        };
+        Ok((!seen(row).is_expired()).then_some((login, by)))
+    }
+}
+
+/// Logging in by API keys.
+pub(super) struct KeyLogins {
+    pub(super) keys: Arc<ApiKeys>,
+    /// Whose keys made by password are good; without such a file nobody's are.
+    pub(super) passwords: Option<Arc<Htpasswd>>,
+}
+
+impl KeyLogins {
+    fn may_have_keys(&self, user: &str, by: MadeBy) -> bool {
+        match by {
+            MadeBy::Password => self.passwords.as_ref().is_some_and(|file| file.knows(user)),
+            MadeBy::Certificate => true,
+        }
     }
 }
 
 #[async_trait]
-impl Authenticator for Arc<ApiKeys> {
+impl Authenticator for KeyLogins {
     /// The name beside the key has to be its user's: it is what logs and the client's own files say.
     async fn authenticate(&self, evidence: &Evidence<'_>) -> Result<Verdict, AuthError> {
         let Credentials::Basic { user, password } = &evidence.credentials else {
@@ -254,9 +330,9 @@ impl Authenticator for Arc<ApiKeys> {
         if !password.starts_with(PREFIX) || !is_user_name(user) {
             return Ok(Verdict::NotMine);
         }
-        let login = self.login(password).await.map_err(AuthError::Unavailable)?;
+        let login = self.keys.login(password).await.map_err(AuthError::Unavailable)?;
         Ok(match login {
-            Some(login) if login.user == *user => Verdict::Known(login),
+            Some((login, by)) if login.user == *user && self.may_have_keys(user, by) => Verdict::Known(login),
             Some(_) | None => Verdict::Refused,
         })
     }
@@ -301,92 +377,4 @@ fn seen(row: rows::ApiKey) -> ApiKey {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::MemoryMeta;
-
-    fn keys() -> ApiKeys {
-        ApiKeys::new(Arc::new(MemoryMeta::default()), 2)
-    }
-
-    #[tokio::test]
-    async fn a_key_is_its_users_until_it_is_revoked() {
-        let keys = keys();
-        let new = NewApiKey {
-            label: "ci".to_owned(),
-            scopes: vec!["repository:team/**:read,create".to_owned()],
-            expires_ms: Some(clock::now_ms() + 60_000),
-        };
-        let (key, text) = keys.create("ann", new).await.unwrap();
-        assert!(text.len() == 36 && text.starts_with("zak_"));
-        assert_eq!(keys.list("ann").await.unwrap(), std::slice::from_ref(&key));
-        assert_eq!(keys.list("bob").await.unwrap(), []);
-        let login = keys.login(&text).await.unwrap().unwrap();
-        assert_eq!(login.user, "ann");
-        assert!(keys.login("zak_0").await.unwrap().is_none());
-
-        assert!(matches!(
-            keys.revoke("bob", &key.id).await,
-            Err(ApiKeyError::Unknown)
-        ));
-        keys.revoke("ann", &key.id).await.unwrap();
-        assert!(keys.login(&text).await.unwrap().is_none());
-        assert!(matches!(
-            keys.revoke("ann", &key.id).await,
-            Err(ApiKeyError::Unknown)
-        ));
-        assert_eq!(keys.list("ann").await.unwrap(), []);
-    }
-
-    #[tokio::test]
-    async fn what_no_key_can_be_is_refused() {
-        let keys = keys();
-        let create = async |new: NewApiKey| keys.create("ann", new).await.err();
-        let scoped = NewApiKey {
-            scopes: vec!["admin".to_owned()],
-            ..NewApiKey::default()
-        };
-        assert!(matches!(create(scoped).await, Some(ApiKeyError::Scope(_))));
-        let past = NewApiKey {
-            expires_ms: Some(1),
-            ..NewApiKey::default()
-        };
-        assert!(matches!(create(past).await, Some(ApiKeyError::Past)));
-        let large = NewApiKey {
-            label: "x".repeat(257),
-            ..NewApiKey::default()
-        };
-        assert!(matches!(create(large).await, Some(ApiKeyError::TooLarge)));
-        assert!(create(NewApiKey::default()).await.is_none());
-        assert!(create(NewApiKey::default()).await.is_none());
-        assert!(matches!(
-            create(NewApiKey::default()).await,
-            Some(ApiKeyError::TooMany(2))
-        ));
-    }
-
-    #[test]
-    fn a_scope_covers_what_it_says() {
-        let name = |text: &str| RepoName::parse(text).unwrap();
-        let scope = Scope::parse("repository:team/**:read,create").unwrap();
-        assert!(scope.covers(&name("team/a/b"), Action::Create));
-        assert!(
-            !scope.covers(&name("team/a"), Action::Delete) && !scope.covers(&name("other"), Action::Read)
-        );
-        assert!(
-            Scope::parse("repository:**:*")
-                .unwrap()
-                .covers(&name("x"), Action::Delete)
-        );
-        for wrong in [
-            "",
-            "repository",
-            "repository::read",
-            "repository:a:",
-            "repository:a:pull",
-            "registry:a:read",
-        ] {
-            assert_eq!(Scope::parse(wrong), Err(ScopeError), "{wrong}");
-        }
-    }
-}
+mod tests;

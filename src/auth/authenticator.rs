@@ -6,14 +6,11 @@ use rustls::pki_types::CertificateDer;
 use super::{AuthError, Credentials, Scope};
 use crate::admission::Grants;
 
-/// Most bytes of a user's name: it becomes part of a row's key.
-const MAX_USER_BYTES: usize = 256;
-
 /// A way to prove who one is.
 ///
 /// Contract, checked for every one of them by the suite in `auth::tests::contract`:
 /// - Evidence of another kind, and no evidence, is [`Verdict::NotMine`]: the next one is asked.
-/// - Evidence of its kind that proves somebody is [`Verdict::Known`], with a name that [`is_user_name`] holds of (a token
+/// - Evidence of its kind that proves somebody is [`Verdict::Known`], with a name that [`is_user_name`](crate::config::access::is_user_name) holds of (a token
 ///   may have none).
 /// - Evidence of its kind that proves nobody is [`Verdict::Refused`], never `NotMine`: who shows something wrong doesn't
 ///   become anonymous.
@@ -77,9 +74,4 @@ pub enum Via {
         /// The catalogue too.
         catalog: bool,
     },
-}
-
-/// Whether a text can be a user's name: 1 to 256 bytes without control characters.
-pub(super) fn is_user_name(text: &str) -> bool {
-    (1..=MAX_USER_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
 }

@@ -9,7 +9,8 @@ use jsonwebtoken::{
     Algorithm, DecodingKey, Validation,
     jwk::{self, JwkSet},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use x509_parser::{
     oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519},
     pem::Pem,
@@ -18,12 +19,12 @@ use x509_parser::{
 };
 
 use super::{
-    AuthError, Authenticator, Credentials, Evidence, FileFault, Login, Verdict, Via,
-    authenticator::is_user_name, watched::Watched,
+    AuthError, Authenticator, Credentials, Evidence, FileFault, Login, Verdict, Via, watched::Watched,
 };
 use crate::{
     admission::Grants,
-    config::access::{Bearer, TokenKeys},
+    clock,
+    config::access::{Bearer, TokenKeys, is_user_name},
     oci::{Action, RepoName},
 };
 
@@ -56,6 +57,10 @@ impl Tokens {
 
     fn login(&self, token: &str) -> Option<Login> {
         let header = jsonwebtoken::decode_header(token).ok()?;
+        // What must be understood of it isn't: no extension is known here (RFC 7515, 4.1.11).
+        if header.crit.is_some() {
+            return None;
+        }
         let keys = self.keys.current();
         let may_have_signed = |key: &&Key| {
             let same_id = match (&key.id, &header.kid) {
@@ -103,7 +108,7 @@ impl Authenticator for Tokens {
 #[derive(Deserialize)]
 struct Claims {
     sub: Option<String>,
-    access: Option<Vec<Access>>,
+    access: Option<Vec<Value>>,
 }
 
 /// One entry of `access`. Types and actions that aren't known give nothing.
@@ -112,14 +117,36 @@ struct Access {
     #[serde(rename = "type")]
     kind: String,
     name: String,
-    #[serde(default)]
+    /// `null` is how Go writes an empty list.
+    #[serde(default, deserialize_with = "null_is_empty")]
     actions: Vec<String>,
+    /// When it ends, in seconds since the Unix epoch: some services give entries less time than the token.
+    exp: Option<f64>,
 }
 
-fn via(access: Vec<Access>) -> Via {
+fn null_is_empty<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
+
+impl Access {
+    /// One that can't be read grants nothing and takes nothing from the others.
+    fn read(entry: Value) -> Option<Self> {
+        serde_json::from_value(entry).ok()
+    }
+
+    fn is_over(&self) -> bool {
+        let now = clock::now_ms() as f64 / 1e3;
+        self.exp.is_some_and(|end| end + LEEWAY_SECONDS as f64 <= now)
+    }
+}
+
+fn via(access: Vec<Value>) -> Via {
     let mut grants = Grants::none();
     let mut catalog = false;
-    for entry in access {
+    for entry in access.into_iter().filter_map(Access::read) {
+        if entry.is_over() {
+            continue;
+        }
         match (entry.kind.as_str(), RepoName::parse(&entry.name)) {
             ("repository", Ok(repository)) => {
                 let actions = entry.actions.iter().flat_map(|action| granted(action));

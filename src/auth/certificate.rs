@@ -10,10 +10,8 @@ use x509_parser::{
     prelude::{FromDer as _, X509Certificate},
 };
 
-use super::{
-    AuthError, Authenticator, Credentials, Evidence, Login, Verdict, Via, authenticator::is_user_name,
-};
-use crate::config::access::{CertificateName, CertificateNames};
+use super::{AuthError, Authenticator, Credentials, Evidence, Login, Verdict, Via};
+use crate::config::access::{CertificateName, CertificateNames, is_user_name};
 
 pub(super) struct Certificates(pub(super) CertificateNames);
 

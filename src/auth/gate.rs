@@ -4,7 +4,14 @@
 //! certificate (without `Authorization`); nobody. Whoever knows who it is ends the search. Evidence that proves nobody
 //! is refused, even where somebody without any would be let through.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::HeaderValue;
 use tokio::{
@@ -13,8 +20,9 @@ use tokio::{
 };
 
 use super::{
-    ApiKeys, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, FileFault, Login, Refusal,
-    Scope, Verdict, Via, Wanted,
+    ApiKeys, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, FileFault, KeyMaker, Login,
+    MadeBy, Refusal, Scope, Verdict, Via, Wanted,
+    api_keys::KeyLogins,
     bearer::Tokens,
     certificate::Certificates,
     challenge::{self, Challenges, TokenFault},
@@ -50,6 +58,15 @@ impl From<&Config> for GateSpec {
             source: config.source.clone(),
         }
     }
+}
+
+/// Whose API keys somebody wants to see or change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysOf {
+    /// Their own.
+    Oneself,
+    /// Others', which takes an administrator who may do this everywhere: to list them takes `read`, to revoke one `delete`.
+    Others(Action),
 }
 
 /// Decides about requests. Shared by everything that asks.
@@ -151,27 +168,58 @@ impl Gate {
     /// # Errors
     /// [`Refusal`]: they may not, or nobody can tell.
     pub async fn decide(&self, caller: Caller<'_>, wanted: Wanted<'_>) -> Result<Decision, Refusal> {
-        let login = self.login(caller, wanted).await;
+        let scope = match wanted {
+            Wanted::Route(route) => challenge::scope(route),
+            Wanted::Metrics => String::new(),
+        };
+        let login = self.login(caller, &scope).await;
         let login = login.map_err(|error| Refusal { user: None, error })?;
         let policy = self.policy();
         let who = Who::new(login, &policy);
         let user = who.subject.user.clone();
         let decision = match wanted {
             Wanted::Route(route) => self.route(&policy, who, route),
-            Wanted::ApiKeys => match who.rights {
-                Rights::Policy(None) if who.subject.user.is_some() => Ok(who.decision(Grants::none())),
-                Rights::Policy(None) => Err(self.unauthenticated("")),
-                // A key that could make keys would outlive its own end and its scopes.
-                Rights::Policy(Some(_)) | Rights::Token { .. } => Err(AuthError::Denied),
-            },
             Wanted::Metrics if policy.shows_metrics(&who.subject) => Ok(who.decision(Grants::none())),
             Wanted::Metrics => Err(self.refused(&who, "")),
         };
         decision.map_err(|error| Refusal { user, error })
     }
 
-    /// Who it is; `None` is somebody who hasn't logged in.
-    async fn login(&self, caller: Caller<'_>, wanted: Wanted<'_>) -> Result<Option<Login>, AuthError> {
+    /// Who wants to see or change API keys.
+    ///
+    /// # Errors
+    /// [`Refusal`]: they may not, or nobody can tell.
+    pub async fn decide_keys(&self, caller: Caller<'_>, of: KeysOf) -> Result<KeyMaker, Refusal> {
+        let login = self.login(caller, "").await;
+        let login = login.map_err(|error| Refusal { user: None, error })?;
+        let Some(Login { user, via, .. }) = &login else {
+            let error = self.unauthenticated("");
+            return Err(Refusal { user: None, error });
+        };
+        let maker = |by| KeyMaker {
+            user: user.clone(),
+            by,
+        };
+        let maker = match via {
+            Via::Password => Some(maker(MadeBy::Password)),
+            Via::Certificate => Some(maker(MadeBy::Certificate)),
+            // A key that could make keys would outlive its own end and its scopes.
+            Via::ApiKey(_) | Via::Token { .. } => None,
+        };
+        let policy = self.policy();
+        let who = Who::new(login, &policy);
+        let may = match of {
+            KeysOf::Oneself => true,
+            KeysOf::Others(action) => policy.is_administrators(&who.subject, action),
+        };
+        maker.filter(|_| may).ok_or(Refusal {
+            user: who.subject.user,
+            error: AuthError::Denied,
+        })
+    }
+
+    /// Who it is; `None` is somebody who hasn't logged in, and could get a token for `scope`.
+    async fn login(&self, caller: Caller<'_>, scope: &str) -> Result<Option<Login>, AuthError> {
         let evidence = Evidence {
             credentials: Credentials::of(caller.headers),
             certificates: caller.certificates,
@@ -192,17 +240,13 @@ impl Gate {
             return Ok(None);
         }
         self.delay().await?;
-        let scope = match wanted {
-            Wanted::Route(route) => challenge::scope(route),
-            Wanted::ApiKeys | Wanted::Metrics => String::new(),
-        };
         let of_token = match evidence.credentials {
-            Credentials::Bearer(_) => self.challenges.bearer(&scope, Some(TokenFault::Invalid)),
+            Credentials::Bearer(_) => self.challenges.bearer(scope, Some(TokenFault::Invalid)),
             Credentials::None | Credentials::Basic { .. } | Credentials::Malformed => None,
         };
         let challenges = match of_token {
             Some(challenge) => vec![challenge],
-            None => self.challenges.all(&scope),
+            None => self.challenges.all(scope),
         };
         Err(AuthError::Unauthenticated(challenges))
     }
@@ -320,17 +364,24 @@ fn authenticators(
     if let Some(bearer) = &logins.bearer {
         authenticators.push(Box::new(Tokens::load(bearer)?));
     }
-    if let Some(api_keys) = api_keys {
-        authenticators.push(Box::new(api_keys.clone()));
+    let hashing = HashingLimits {
+        waiting: limits.password_checks_waiting,
+        patience: limits.password_check_wait,
+        remembered: limits.password_remembered,
+        entries: limits.passwords_remembered,
+    };
+    let passwords = match &logins.htpasswd {
+        Some(file) => Some(Arc::new(Htpasswd::load(file, hashing)?)),
+        None => None,
+    };
+    if let Some(keys) = api_keys {
+        authenticators.push(Box::new(KeyLogins {
+            keys: keys.clone(),
+            passwords: passwords.clone(),
+        }));
     }
-    if let Some(file) = &logins.htpasswd {
-        let hashing = HashingLimits {
-            waiting: limits.password_checks_waiting,
-            patience: limits.password_check_wait,
-            remembered: limits.password_remembered,
-            entries: limits.passwords_remembered,
-        };
-        authenticators.push(Box::new(Htpasswd::load(file, hashing)?));
+    if let Some(passwords) = passwords {
+        authenticators.push(Box::new(passwords));
     }
     if let Some(names) = logins.certificates {
         authenticators.push(Box::new(Certificates(names)));
@@ -347,14 +398,18 @@ fn policy(access: Option<AccessControl>, can_log_in: bool) -> Policy {
 }
 
 /// The policy of a configuration's file, as the file is at any time. The rest of it counts at the next start. Where there
-/// were rules, a file without any isn't believed: it would open the registry.
+/// were rules, at the start or since, a file without any isn't believed: it would open the registry.
 fn policy_of(file: &Path, had_rules: bool, can_log_in: bool) -> Result<Watched<Policy>, FileFault> {
     let path = file.to_owned();
+    let had_rules = AtomicBool::new(had_rules);
     Watched::load(file, move |content| {
         let text = std::str::from_utf8(content).map_err(|_| "it is no text in UTF-8".to_owned())?;
         let config = config::parse(&path, text).map_err(|faults| faults.to_string())?;
+        had_rules.fetch_or(config.access.is_some(), Ordering::Relaxed);
         match config.access {
-            None if had_rules => Err("http.accessControl is gone, which counts at the next start".to_owned()),
+            None if had_rules.load(Ordering::Relaxed) => {
+                Err("http.accessControl is gone or empty, which counts at the next start".to_owned())
+            }
             access => Ok(policy(access, can_log_in)),
         }
     })

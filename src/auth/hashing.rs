@@ -1,8 +1,8 @@
-//! Comparing passwords with bcrypt hashes, which is slow on purpose: on threads that may block, a few at a time, and
+//! Comparing passwords with their hashes, which is slow on purpose: on threads that may block, a few at a time, and
 //! not again for a while after it went well.
 //!
 //! A pull of twenty layers is twenty requests with one password. What is remembered of a success is a keyed hash of
-//! name, password and bcrypt hash, under a key that this process drew: a changed line of the file is another entry.
+//! name, password and that hash, under a key that this process drew: a changed line of the file is another entry.
 
 use std::{collections::HashMap, num::NonZero, sync::Arc, thread};
 
@@ -13,7 +13,7 @@ use tokio::{
     time::{Duration, Instant, timeout},
 };
 
-use super::AuthError;
+use super::{AuthError, password_hash::PasswordHash};
 
 /// Bounds on comparing passwords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,12 @@ impl Hashing {
     ///
     /// # Errors
     /// [`AuthError::Busy`] when too many wait.
-    pub(super) async fn is_equal(&self, user: &str, password: &str, hash: &str) -> Result<bool, AuthError> {
+    pub(super) async fn is_equal(
+        &self,
+        user: &str,
+        password: &str,
+        hash: &PasswordHash,
+    ) -> Result<bool, AuthError> {
         let tag = self.tag(user, password, hash);
         let entry = self.entry(tag);
         let compare = || async {
@@ -97,9 +102,9 @@ impl Hashing {
         }
     }
 
-    fn tag(&self, user: &str, password: &str, hash: &str) -> Tag {
+    fn tag(&self, user: &str, password: &str, hash: &PasswordHash) -> Tag {
         let mut context = hmac::Context::with_key(&self.key);
-        for part in [user, password, hash] {
+        for part in [user, password, hash.as_str()] {
             context.update(&(part.len() as u64).to_le_bytes());
             context.update(part.as_bytes());
         }
@@ -131,22 +136,20 @@ impl Hashing {
         entry
     }
 
-    async fn compare(&self, password: &str, hash: &str) -> Result<bool, AuthError> {
+    async fn compare(&self, password: &str, hash: &PasswordHash) -> Result<bool, AuthError> {
         let queue = self.queue.clone();
         let place = queue.try_acquire_owned().map_err(|_| AuthError::Busy)?;
         let slot = timeout(self.limits.patience, self.slots.clone().acquire_owned()).await;
         let Ok(Ok(slot)) = slot else {
             return Err(AuthError::Busy);
         };
-        let (password, hash) = (password.to_owned(), hash.to_owned());
+        let (password, hash) = (password.to_owned(), hash.clone());
         let compared = tokio::task::spawn_blocking(move || {
             // Held to the end, also when the client that waited has gone: the thread is busy all the same.
             let _held = (place, slot);
-            bcrypt::verify(password, &hash)
+            hash.is_of(&password)
         });
-        let compared = compared.await;
-        // The hash was looked at when the file was read, so what can't be compared is a password that bcrypt doesn't take.
-        Ok(matches!(compared, Ok(Ok(true))))
+        Ok(compared.await.unwrap_or(false))
     }
 }
 
@@ -161,8 +164,8 @@ mod tests {
         entries: 2,
     };
 
-    fn hash(password: &str) -> String {
-        bcrypt::hash(password, 4).unwrap()
+    fn hash(password: &str) -> PasswordHash {
+        PasswordHash::parse(&bcrypt::hash(password, 4).unwrap()).unwrap()
     }
 
     #[tokio::test]

@@ -16,7 +16,9 @@ mod credentials;
 mod gate;
 mod hashing;
 mod htpasswd;
+mod password_hash;
 mod policy;
+mod scope;
 #[cfg(test)]
 mod tests;
 mod watched;
@@ -25,10 +27,11 @@ use http::{HeaderMap, HeaderValue};
 use rustls::pki_types::CertificateDer;
 
 pub use self::{
-    api_keys::{ApiKey, ApiKeyError, ApiKeys, NewApiKey, Scope, ScopeError},
+    api_keys::{ApiKey, ApiKeyError, ApiKeys, KeyMaker, MadeBy, NewApiKey},
     authenticator::{Authenticator, Evidence, Login, Verdict, Via},
     credentials::Credentials,
-    gate::{Gate, GateSpec},
+    gate::{Gate, GateSpec, KeysOf},
+    scope::{Scope, ScopeError},
     watched::FileFault,
 };
 use crate::{
@@ -50,8 +53,6 @@ pub struct Caller<'a> {
 pub enum Wanted<'a> {
     /// A request of the distribution API.
     Route(&'a Route),
-    /// To list, make or revoke API keys of their own.
-    ApiKeys,
     /// To read `/metrics`.
     Metrics,
 }

@@ -69,6 +69,14 @@ impl Policy {
         }
     }
 
+    /// Whether `subject` may do `action` everywhere, as an administrator.
+    pub(super) fn is_administrators(&self, subject: &Subject, action: Action) -> bool {
+        match self {
+            Self::Everybody | Self::Users => false,
+            Self::Rules(access) => admin_allows(access, subject, action),
+        }
+    }
+
     /// What `subject` may read.
     pub(super) fn visible(self: &Arc<Self>, subject: &Subject) -> Visible {
         if self.shows_everything(subject) {
@@ -224,11 +232,23 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_access_control_denies_everything() {
-        let policy = policy("{}");
-        assert_eq!(may(&policy, "ann", "x"), "");
-        assert!(!policy.knows_anonymous());
-        assert!(!policy.shows_metrics(&subject(&policy, "ann")));
+    fn an_access_control_without_rules_denies_everything() {
+        for access in [
+            "{repositories: {}}",
+            "{repositories: }",
+            "{metrics: {users: [root]}}",
+            "{groups: {}}",
+        ] {
+            let policy = policy(access);
+            assert_eq!(may(&policy, "ann", "x"), "", "{access}");
+            assert!(!policy.knows_anonymous());
+            assert!(!policy.shows_metrics(&subject(&policy, "ann")));
+        }
+        let admins = policy("{adminPolicy: {users: [root], actions: [read]}}");
+        assert_eq!(
+            (may(&admins, "ann", "x"), may(&admins, "root", "x")),
+            ("".to_owned(), "r".to_owned())
+        );
     }
 
     #[test]
@@ -257,7 +277,7 @@ mod tests {
                     format!("'{pattern}': {{policies: [{{users: [ann], actions: [{ann}]}}], anonymousPolicy: {all}}}")
                 })
                 .collect();
-            let admin = if admin { "{users: [ann], actions: [read]}" } else { "{}" };
+            let admin = if admin { "{users: [ann], actions: [read]}" } else { "{actions: []}" };
             let policy = policy(&format!("{{repositories: {{{}}}, adminPolicy: {admin}}}", rules.join(", ")));
             let (subject, name) = (subject(&policy, &user), RepoName::parse(&name).unwrap());
             let may_read = policy.allows(&subject, &name, Action::Read);

@@ -26,6 +26,13 @@ fn basic(user: &str, password: &str) -> Credentials {
     }
 }
 
+fn by_password(user: &str) -> KeyMaker {
+    KeyMaker {
+        user: user.to_owned(),
+        by: MadeBy::Password,
+    }
+}
+
 fn certificate(common_name: &str) -> Vec<CertificateDer<'static>> {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.distinguished_name.push(DnType::CommonName, common_name);
@@ -59,9 +66,20 @@ async fn cases(folder: &TempDir) -> Vec<Case> {
         remembered: Duration::from_secs(60),
         entries: 4,
     };
-    let file = htpasswd(folder, &["ann"]);
+    let passwords = Arc::new(htpasswd::Htpasswd::load(&htpasswd(folder, &["ann"]), limits).unwrap());
     let keys = Arc::new(ApiKeys::new(Arc::new(MemoryMeta::default()), 4));
-    let (_, key) = keys.create("ann", NewApiKey::default()).await.unwrap();
+    let (_, key) = keys
+        .create(&by_password("ann"), NewApiKey::default())
+        .await
+        .unwrap();
+    let (_, eves) = keys
+        .create(&by_password("eve"), NewApiKey::default())
+        .await
+        .unwrap();
+    let key_logins = api_keys::KeyLogins {
+        keys,
+        passwords: Some(passwords.clone()),
+    };
     let names = CertificateNames {
         sources: vec![CertificateName::CommonName],
         uri_pattern: None,
@@ -77,7 +95,7 @@ async fn cases(folder: &TempDir) -> Vec<Case> {
     vec![
         case(
             "htpasswd",
-            Box::new(htpasswd::Htpasswd::load(&file, limits).unwrap()),
+            Box::new(passwords),
             basic("ann", "ann-secret"),
             vec![
                 basic("ann", "wrong"),
@@ -88,10 +106,12 @@ async fn cases(folder: &TempDir) -> Vec<Case> {
         ),
         case(
             "API keys",
-            Box::new(keys),
+            Box::new(key_logins),
             basic("ann", &key),
             vec![
                 basic("eve", &key),
+                // Who has no password any more.
+                basic("eve", &eves),
                 basic("ann", "zak_00000000000000000000000000000000"),
             ],
         ),
@@ -307,8 +327,9 @@ async fn a_key_has_the_rights_of_its_user_within_its_scopes_and_makes_no_keys() 
         scopes: vec!["repository:team/**:read,delete".to_owned()],
         ..NewApiKey::default()
     };
-    let (_, scoped) = keys.create("ann", scoped).await.unwrap();
-    let (all, text) = keys.create("ann", NewApiKey::default()).await.unwrap();
+    let ann = by_password("ann");
+    let (_, scoped) = keys.create(&ann, scoped).await.unwrap();
+    let (all, text) = keys.create(&ann, NewApiKey::default()).await.unwrap();
     for (key, method, path, may) in [
         (&scoped, Method::GET, "/v2/team/a/tags/list", true),
         (&scoped, Method::GET, "/v2/other/tags/list", false),
@@ -325,11 +346,11 @@ async fn a_key_has_the_rights_of_its_user_within_its_scopes_and_makes_no_keys() 
             headers,
             certificates: None,
         };
-        gate.decide(caller, Wanted::ApiKeys)
+        gate.decide_keys(caller, KeysOf::Oneself)
             .await
             .map_err(|refusal| refusal.error)
     };
-    assert!(desk(&headers("ann", "ann-secret")).await.is_ok());
+    assert_eq!(desk(&headers("ann", "ann-secret")).await.unwrap(), ann);
     assert!(matches!(
         desk(&headers("ann", &text)).await,
         Err(AuthError::Denied)
@@ -378,9 +399,14 @@ async fn policies_follow_their_file_and_a_wrong_one_changes_nothing() {
     assert!(may_delete().await);
     write("{repositories: {'**': {policies: [{users: [ann], actions: [fly]}]}}}");
     assert!(may_delete().await, "the former one stays");
-    write("null");
-    assert!(may_delete().await, "the former one stays");
-    write("{}");
+    for open in ["null", "{}"] {
+        write(open);
+        assert!(
+            may_delete().await,
+            "the former one stays: this one would open the registry"
+        );
+    }
+    write("{repositories: {}}");
     assert!(!may_delete().await);
     htpasswd(&folder, &["bob"]);
     assert!(!may_delete().await);
@@ -410,4 +436,92 @@ async fn a_failed_login_waits_and_not_too_many_do() {
     let (one, other) = tokio::join!(one, other);
     assert_eq!(started.elapsed(), Duration::from_secs(5));
     assert!(matches!(one, Err(AuthError::Unauthenticated(_))) && matches!(other, Err(AuthError::Busy)));
+}
+
+/// A key's user is who had it made, as long as there is one.
+#[tokio::test]
+async fn a_key_is_refused_while_its_user_has_no_password_and_works_again_after_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = gate(spec(&folder, None));
+    let keys = gate.api_keys().unwrap();
+    let (_, anns) = keys
+        .create(&by_password("ann"), NewApiKey::default())
+        .await
+        .unwrap();
+    let carol = KeyMaker {
+        user: "carol".to_owned(),
+        by: MadeBy::Certificate,
+    };
+    let (_, carols) = keys.create(&carol, NewApiKey::default()).await.unwrap();
+    let works = async |user: &str, key: &str| {
+        gate.look();
+        let asked = ask(&gate, &headers(user, key), None, Method::GET, "/v2/").await;
+        assert!(matches!(asked, Ok(_) | Err(AuthError::Unauthenticated(_))));
+        asked.is_ok()
+    };
+    assert!(works("ann", &anns).await && works("carol", &carols).await);
+    htpasswd(&folder, &["bob"]);
+    assert!(!works("ann", &anns).await && works("carol", &carols).await);
+    htpasswd(&folder, &["ann"]);
+    assert!(works("ann", &anns).await);
+    // A file that can't be read changes nothing.
+    fs::remove_file(folder.path().join("htpasswd")).unwrap();
+    assert!(works("ann", &anns).await);
+    // One in which that name alone has a wrong line does.
+    fs::write(folder.path().join("htpasswd"), "ann:locked\n").unwrap();
+    assert!(!works("ann", &anns).await);
+}
+
+#[tokio::test]
+async fn others_keys_are_for_administrators_by_what_they_may_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let access = "{adminPolicy: {users: [ann], groups: [auditors], actions: [read]}, groups: {auditors: {users: [bob]}}}";
+    let may = async |access: Option<&str>, user: &str, action| {
+        let gate = gate(spec(&folder, access));
+        let headers = headers(user, &format!("{user}-secret"));
+        let caller = Caller {
+            headers: &headers,
+            certificates: None,
+        };
+        gate.decide_keys(caller, KeysOf::Others(action)).await.is_ok()
+    };
+    assert!(may(Some(access), "ann", Action::Read).await && may(Some(access), "bob", Action::Read).await);
+    assert!(!may(Some(access), "ann", Action::Delete).await);
+    let all = "{adminPolicy: {users: [ann], actions: [read, delete]}}";
+    assert!(may(Some(all), "ann", Action::Delete).await && !may(Some(all), "bob", Action::Delete).await);
+    // Without policies everybody may do everything, and nobody is an administrator.
+    assert!(!may(None, "ann", Action::Read).await);
+}
+
+/// An empty object is none, as in zot; from rules to none it takes a restart, whenever the rules came.
+#[tokio::test]
+async fn an_empty_access_control_lets_users_do_everything_until_there_was_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yaml");
+    let write = |access: &str| {
+        let text = format!(
+            "storage: {{rootDirectory: /d}}\nhttp:\n  auth: {{htpasswd: {{path: /x}}}}\n  accessControl: {access}\n"
+        );
+        fs::write(&file, text).unwrap();
+    };
+    write("{}");
+    let gate = gate(GateSpec {
+        source: Some(file.clone()),
+        ..spec(&folder, Some("{}"))
+    });
+    let may = async |user: &str| {
+        gate.look();
+        let headers = match user {
+            "" => HeaderMap::new(),
+            user => headers(user, &format!("{user}-secret")),
+        };
+        ask(&gate, &headers, None, Method::DELETE, "/v2/a/manifests/x")
+            .await
+            .is_ok()
+    };
+    assert!(may("ann").await && !may("").await);
+    write("{repositories: {'**': {policies: [{users: [bob], actions: [delete]}]}}}");
+    assert!(!may("ann").await && may("bob").await);
+    write("{}");
+    assert!(!may("ann").await && may("bob").await);
 }

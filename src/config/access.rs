@@ -6,12 +6,21 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::oci::{Action, RepoPattern};
 
+/// Most bytes of a user's name: it becomes part of a row's key.
+const MAX_USER_BYTES: usize = 256;
+
+/// Whether a text can be a user's name: 1 to 256 bytes without control characters.
+#[must_use]
+pub fn is_user_name(text: &str) -> bool {
+    (1..=MAX_USER_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
 /// The ways to log in. Several may be there at once; without any everybody is anonymous.
 #[derive(Debug, Clone, Default)]
 pub struct Logins {
     /// Shown to who is asked for a password (`http.realm`).
     pub realm: Option<String>,
-    /// A file of names and bcrypt hashes.
+    /// A file of names and hashes of passwords.
     pub htpasswd: Option<PathBuf>,
     /// Tokens of an external service.
     pub bearer: Option<Bearer>,

@@ -44,7 +44,7 @@ pub(crate) struct Checked {
     pub(crate) faults: Vec<Fault>,
     /// Remarks on what was accepted.
     pub(crate) warnings: Vec<String>,
-    /// Objects whose keys are the user's names, as they stand.
+    /// Sections, and objects whose keys are the user's names, as they stand.
     nodes: BTreeMap<&'static str, Node>,
     /// Rows without effect that were used, by the reason: one warning a reason.
     unused: BTreeMap<&'static str, Vec<&'static str>>,
@@ -155,7 +155,7 @@ impl Checked {
         let setting = match (key.kind, &node.value) {
             (Kind::Any, _) => return,
             (Kind::Object | Kind::Section | Kind::Map, Value::Object(members)) => {
-                if (key.kind, mode) == (Kind::Map, Mode::Judge) {
+                if matches!(key.kind, Kind::Section | Kind::Map) && mode == Mode::Judge {
                     self.nodes.insert(key.path, node.clone());
                 }
                 self.object(
@@ -292,8 +292,8 @@ impl Checked {
         }
     }
 
-    /// The members of an object whose keys are the user's names: what is in them has been checked, but for their own
-    /// meaning.
+    /// The members of a section, or of an object whose keys are the user's names: what is in them has been checked, but for
+    /// their own meaning.
     pub(crate) fn entries(&self, path: &'static str) -> Vec<(String, Node)> {
         match self.nodes.get(path).map(|node| &node.value) {
             Some(Value::Object(members)) => members.clone(),

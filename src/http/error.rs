@@ -304,6 +304,9 @@ pub(super) fn api_key(error: &ApiKeyError) -> Answer {
         }
         ApiKeyError::TooMany(_) => Answer::new(StatusCode::CONFLICT, ErrorCode::Denied, message),
         ApiKeyError::Unknown => Answer::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, message),
+        ApiKeyError::Contended => {
+            unavailable("too many changes of this user's keys at once; this one was not applied, try again")
+        }
         ApiKeyError::OutcomeUnknown => unknown("the outcome is unknown: list the keys before trying again"),
         ApiKeyError::Store(error) => store(error.kind()),
     }

@@ -7,7 +7,7 @@ use std::{borrow::Borrow, sync::Arc};
 use super::text_newtype;
 
 /// The longest repository name, in bytes. The specification sets no limit; clients stop at 255 including the host.
-const MAX_NAME_BYTES: usize = 255;
+pub(super) const MAX_NAME_BYTES: usize = 255;
 
 /// The longest tag, in bytes, as the specification has it.
 const MAX_TAG_BYTES: usize = 128;

@@ -9,11 +9,14 @@
 //! | `{a,b/**}` | either of these |
 //! | `\*` | the character itself |
 //!
+//! A pattern that no repository's name can match is none: written to grant or to restrict something, it would do neither
+//! without a word (`/team/**`, `Team/*`, `registry.example/team/**` with a port).
+//!
 //! Deliberately absent: which of several patterns counts. That is policy's.
 
 use std::fmt;
 
-use super::RepoName;
+use super::{RepoName, name::MAX_NAME_BYTES};
 
 /// The longest pattern, in bytes: more than any name has.
 const MAX_PATTERN_BYTES: usize = 512;
@@ -29,7 +32,7 @@ pub struct RepoPattern {
 }
 
 /// A text is no pattern.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// It is empty, or has more than 512 bytes.
     #[error("a pattern has 1 to {MAX_PATTERN_BYTES} bytes")]
@@ -46,6 +49,18 @@ pub enum PatternError {
     /// Braces make more than 64 alternatives.
     #[error("braces make more than {MAX_ALTERNATIVES} alternatives")]
     Alternatives,
+    /// It begins or ends with a slash, or two follow each other.
+    #[error("no repository's name has a slash at its begin or end, or two in a row: write {0:?}")]
+    Slash(String),
+    /// No name has such components.
+    #[error(
+        "no repository's name is like {0:?}: names are of a-z and 0-9, with one of '.', '_', '__' or some '-' between \
+         them, and without the registry's host"
+    )]
+    NoName(String),
+    /// What matches it is longer than a name can be.
+    #[error("no repository's name is as long: they have at most {MAX_NAME_BYTES} bytes")]
+    TooLong,
 }
 
 /// What stands between two slashes.
@@ -84,7 +99,7 @@ impl RepoPattern {
         }
         let alternatives = expand(text)?
             .iter()
-            .map(|plain| components(plain))
+            .map(|plain| matchable(plain))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             text: text.to_owned(),
@@ -134,14 +149,21 @@ fn component_matches(atoms: &[Atom], part: &str) -> bool {
         atoms,
         &characters,
         |atom| *atom == Atom::Any,
-        |atom, &c| match atom {
-            Atom::Any | Atom::One => true,
-            Atom::Char(own) => *own == c,
-            Atom::Class { negated, ranges } => {
+        |atom, &c| atom.fits(c),
+    )
+}
+
+impl Atom {
+    /// Whether it stands for this character, perhaps beside others.
+    fn fits(&self, c: char) -> bool {
+        match self {
+            Self::Any | Self::One => true,
+            Self::Char(own) => *own == c,
+            Self::Class { negated, ranges } => {
                 ranges.iter().any(|(first, last)| (*first..=*last).contains(&c)) != *negated
             }
-        },
-    )
+        }
+    }
 }
 
 /// Whether `pattern` covers `text` whole, where what `is_any` stands for any number of elements and everything else for
@@ -226,6 +248,72 @@ fn braces(text: &str) -> Result<Option<(usize, usize, Vec<usize>)>, PatternError
         Some(_) => Err(PatternError::Brace),
         None => Ok(None),
     }
+}
+
+/// The components of a pattern without braces, which some name matches.
+fn matchable(plain: &str) -> Result<Vec<Component>, PatternError> {
+    let components = components(plain)?;
+    let mut bytes = 0;
+    for component in &components {
+        match component {
+            Component::Any => continue,
+            Component::One(atoms) if atoms.is_empty() => {
+                let parts = plain.split('/').filter(|part| !part.is_empty());
+                return Err(PatternError::Slash(parts.collect::<Vec<_>>().join("/")));
+            }
+            Component::One(atoms) if !can_be_in_a_name(atoms) => {
+                return Err(PatternError::NoName(plain.to_owned()));
+            }
+            Component::One(atoms) => {
+                bytes += 1 + atoms.iter().filter(|atom| **atom != Atom::Any).count();
+            }
+        }
+    }
+    match bytes > MAX_NAME_BYTES + 1 {
+        true => Err(PatternError::TooLong),
+        false => Ok(components),
+    }
+}
+
+/// Where one can be in the grammar of a component, `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`: before it, in a word, after one of
+/// the separators.
+const BEGIN: u8 = 1;
+const WORD: u8 = 2;
+const DOT: u8 = 4;
+const UNDERSCORE: u8 = 8;
+const UNDERSCORES: u8 = 16;
+const DASHES: u8 = 32;
+
+/// Whether some component of a name is covered by `atoms`: all places in the grammar are followed at once.
+fn can_be_in_a_name(atoms: &[Atom]) -> bool {
+    let places = atoms.iter().fold(BEGIN, |places, atom| match atom {
+        // Beyond four characters there is no place that isn't reached yet.
+        Atom::Any => (0..4).fold(places, |places, _| places | after(places, atom)),
+        Atom::One | Atom::Char(_) | Atom::Class { .. } => after(places, atom),
+    });
+    places & WORD != 0
+}
+
+/// The places in the grammar after one character more.
+fn after(places: u8, atom: &Atom) -> u8 {
+    let may_be = |from: u8, mut characters: std::ops::RangeInclusive<char>| {
+        places & from != 0 && characters.any(|c| atom.fits(c))
+    };
+    let mut next = 0;
+    if may_be(u8::MAX, 'a'..='z') || may_be(u8::MAX, '0'..='9') {
+        next |= WORD;
+    }
+    for (from, separator, to) in [
+        (WORD, '.', DOT),
+        (WORD, '_', UNDERSCORE),
+        (UNDERSCORE, '_', UNDERSCORES),
+        (WORD | DASHES, '-', DASHES),
+    ] {
+        if may_be(from, separator..=separator) {
+            next |= to;
+        }
+    }
+    next
 }
 
 fn components(plain: &str) -> Result<Vec<Component>, PatternError> {
@@ -322,7 +410,7 @@ mod tests {
             ("{dev,test}/**", &["dev", "test/a/b"], &["prod/a", "devtest"]),
             ("a{,/**}", &["a", "a/b"], &["ab"]),
             ("x{a,b{c,d/e}}", &["xa", "xbc", "xbd/e"], &["xb", "xbd"]),
-            (r"a\*", &[], &["a", "ab"]),
+            (r"\a\b*", &["ab", "abc"], &["a", "b"]),
             (
                 "library/alpine",
                 &["library/alpine"],
@@ -359,6 +447,64 @@ mod tests {
             ("{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}", Alternatives),
         ] {
             assert_eq!(RepoPattern::parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_no_name_can_match_is_refused_also_as_one_of_several() {
+        let refused = |text: &str| RepoPattern::parse(text).unwrap_err();
+        for (text, without) in [
+            ("/team/**", "team/**"),
+            ("team/", "team"),
+            ("team//app", "team/app"),
+            ("**/", "**"),
+            ("/", ""),
+            ("{a,b/}", "b"),
+        ] {
+            assert_eq!(refused(text), PatternError::Slash(without.to_owned()), "{text}");
+        }
+        for (text, named) in [
+            ("Team/**", "Team/**"),
+            ("team/App", "team/App"),
+            ("{team,Team}/**", "Team/**"),
+            ("registry.example:5000/team/**", "registry.example:5000/team/**"),
+            ("https://x/**", "https://x/**"),
+            ("team/./x", "team/./x"),
+            ("team/../x", "team/../x"),
+            (" team/**", " team/**"),
+            ("team /x", "team /x"),
+            ("team/**\n", "team/**\n"),
+            ("-a", "-a"),
+            ("a-", "a-"),
+            ("a..b", "a..b"),
+            ("a___b", "a___b"),
+            ("a._b", "a._b"),
+            ("*/._/*", "*/._/*"),
+            (r"a\*", r"a\*"),
+            ("[A-Z]*", "[A-Z]*"),
+            ("[^a-z0-9]", "[^a-z0-9]"),
+            ("a[/]b", "a[/]b"),
+            ("ä", "ä"),
+        ] {
+            assert_eq!(refused(text), PatternError::NoName(named.to_owned()), "{text}");
+        }
+        assert_eq!(refused(&"a".repeat(256)), PatternError::TooLong);
+        assert_eq!(refused(&format!("{}?*", "a/".repeat(128))), PatternError::TooLong);
+        for text in [
+            &"a".repeat(255),
+            "registry.example/team/**",
+            "*.*",
+            "*_*_*",
+            "*__*",
+            "*---*",
+            "?[_.]?",
+            "[A-z]",
+            "**/**",
+            "***",
+            "a**b",
+            "*a*",
+        ] {
+            assert!(RepoPattern::parse(text).is_ok(), "{text}");
         }
     }
 
@@ -404,6 +550,24 @@ mod tests {
             let parts: Vec<&str> = name.iter().map(String::as_str).collect();
             let elements: Vec<&str> = pattern.iter().map(String::as_str).collect();
             prop_assert_eq!(matches(&text, &name.join("/")), defined(&elements, &parts));
+        }
+
+        /// A pattern that is refused as one that no name matches matches none.
+        #[test]
+        fn a_name_is_a_pattern_and_so_is_what_it_becomes_with_wildcards(
+            name in "[a-z0-9]{1,3}((\\.|_|__|-{1,3})[a-z0-9]{1,3}){0,2}(/[a-z0-9]{1,3}((\\.|_|__|-{1,3})[a-z0-9]{1,3}){0,2}){0,2}",
+            stars in prop::collection::vec(any::<Option<bool>>(), 40),
+        ) {
+            let pattern: String = name
+                .chars()
+                .zip(stars.into_iter().chain(std::iter::repeat(None)))
+                .map(|(c, star)| match star {
+                    Some(true) if c != '/' => '*',
+                    Some(false) if c != '/' => '?',
+                    _ => c,
+                })
+                .collect();
+            prop_assert!(matches(&pattern, &name), "{}", pattern);
         }
 
         #[test]

@@ -19,9 +19,10 @@
 //! | uploads | upload id | `p#<first>#<attempt>` | [`Parts`](super::rows::Parts) |
 //! | users | user | `k#<id>` | [`ApiKey`](super::rows::ApiKey) |
 //! | api-keys | SHA-256 of the key | `.` | [`ApiKey`](super::rows::ApiKey) |
+//! | api-keys | `_users` | user | [`KeyRing`](super::rows::KeyRing) |
 //! | members | `_members` | member | [`Lease`](super::rows::Lease) |
 //!
-//! `#` and `_catalog` can't occur in names, tags or digests, and a bare `.` can't be a repository, so keys never
+//! `#` and `_catalog` can't occur in names, tags or digests, `_` not in hexadecimal, and a bare `.` can't be a repository, so keys never
 //! collide. Digests contain a `:`, which sorts after `#`.
 
 use super::{Key, Space, rows::DueKind};
@@ -165,6 +166,14 @@ pub fn parts(id: &UploadId, first: u32, attempt: &str) -> Key {
 /// An API key, by its hash in hex.
 pub fn api_key(hash: &str) -> Key {
     key(Space::ApiKeys, hash, SELF)
+}
+
+/// Partition of the users who have API keys.
+pub const KEY_RINGS: &str = "_users";
+
+/// A user's ring of API keys.
+pub fn key_ring(user: &str) -> Key {
+    key(Space::ApiKeys, KEY_RINGS, user)
 }
 
 /// Prefix of API keys among a user's rows.

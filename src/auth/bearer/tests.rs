@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::clock;
 
 struct Signer {
     pair: KeyPair,
@@ -57,6 +56,14 @@ impl Signer {
         let header = Header {
             kid: id.map(str::to_owned),
             ..Header::new(self.algorithm)
+        };
+        self.signed(&header, claims)
+    }
+
+    fn signed(&self, header: &Header, claims: &Value) -> String {
+        let header = Header {
+            alg: self.algorithm,
+            ..header.clone()
         };
         jsonwebtoken::encode(&header, claims, &self.key).unwrap()
     }
@@ -160,6 +167,53 @@ fn a_token_is_for_us_for_now_and_whole() {
 }
 
 #[test]
+fn a_token_with_an_entry_that_grants_nothing_grants_the_rest() {
+    let signer = Signer::new(Algorithm::ES256);
+    let (_folder, path) = file(&signer.certificate());
+    let tokens = tokens(TokenKeys::Pem(path)).unwrap();
+    for (access, may_pull) in [
+        (json!(null), false),
+        (
+            json!([{ "type": "repository", "name": "a", "actions": null }]),
+            false,
+        ),
+        (
+            json!([
+                { "type": "repository", "name": "b", "actions": null },
+                { "type": "repository", "name": "a", "actions": ["pull"] },
+            ]),
+            true,
+        ),
+    ] {
+        let mut claims = claims();
+        claims["access"] = access;
+        let login = tokens.login(&signer.token(None, &claims)).unwrap();
+        let Via::Token { grants, .. } = login.via else {
+            panic!("not a token")
+        };
+        let may = grants.allows(&RepoName::parse("a").unwrap(), Action::Read);
+        assert_eq!(may, may_pull, "{claims}");
+    }
+}
+
+#[test]
+fn a_token_that_demands_an_extension_is_none() {
+    let signer = Signer::new(Algorithm::ES256);
+    let (_folder, path) = file(&signer.certificate());
+    let tokens = tokens(TokenKeys::Pem(path)).unwrap();
+    let mut header = Header::default();
+    assert!(tokens.login(&signer.signed(&header, &claims())).is_some());
+    // A member that nobody must understand is no matter.
+    header.extras.insert("b64", true);
+    assert!(tokens.login(&signer.signed(&header, &claims())).is_some());
+    for critical in [vec!["b64"], vec!["x"], vec![]] {
+        header.crit = Some(critical.iter().map(|name| (*name).to_owned()).collect());
+        let token = signer.signed(&header, &claims());
+        assert!(tokens.login(&token).is_none(), "{critical:?}");
+    }
+}
+
+#[test]
 fn the_key_that_is_named_is_the_one_that_counts() {
     let (old, new) = (Signer::new(Algorithm::ES256), Signer::new(Algorithm::ES256));
     let mut keys = [&old, &new].map(|signer| Jwk::from_encoding_key(&signer.key, Algorithm::ES256).unwrap());
@@ -176,17 +230,28 @@ fn the_key_that_is_named_is_the_one_that_counts() {
 
 #[test]
 fn access_is_what_it_says_and_what_is_unknown_gives_nothing() {
-    let access: Vec<Access> = serde_json::from_value(json!([
+    let access = json!([
         { "type": "repository", "name": "a/b", "actions": ["pull"] },
+        { "type": "repository", "name": "n", "actions": null },
+        { "type": "repository", "name": "n", "actions": "pull" },
+        { "type": "repository", "name": null, "actions": ["pull"] },
+        { "type": null, "name": "n", "actions": ["pull"] },
+        { "name": "n", "actions": ["pull"] },
+        "repository:n:pull",
+        null,
+        { "type": "repository", "name": "o", "actions": ["pull"], "exp": seconds(-90) },
+        { "type": "repository", "name": "o", "actions": ["pull"], "exp": "tomorrow" },
+        { "type": "registry", "name": "catalog", "actions": null },
+        { "type": "repository", "name": "e", "actions": ["pull"], "exp": seconds(-30) },
+        { "type": "repository", "name": "e", "actions": ["push"], "exp": null, "class": "" },
         { "type": "repository", "name": "a/b", "actions": ["push", "fly"] },
         { "type": "repository", "name": "c", "actions": ["*"] },
         { "type": "repository", "name": "d" },
         { "type": "repository", "name": "E/..", "actions": ["*"] },
         { "type": "repository(plugin)", "name": "p", "actions": ["pull"] },
         { "type": "registry", "name": "catalog", "actions": ["*"] },
-    ]))
-    .unwrap();
-    let Via::Token { grants, catalog } = via(access) else {
+    ]);
+    let Via::Token { grants, catalog } = via(serde_json::from_value(access).unwrap()) else {
         panic!("not a token")
     };
     let may = |name: &str, action| grants.allows(&RepoName::parse(name).unwrap(), action);
@@ -195,7 +260,11 @@ fn access_is_what_it_says_and_what_is_unknown_gives_nothing() {
     assert!(
         Action::ALL
             .into_iter()
-            .all(|action| !may("d", action) && !may("p", action))
+            .all(|action| !["d", "p", "n", "o"].iter().any(|name| may(name, action)))
+    );
+    assert!(
+        may("e", Action::Read) && may("e", Action::Create),
+        "within the leeway"
     );
     assert!(matches!(via(vec![]), Via::Token { catalog: false, .. }));
 }

@@ -1,5 +1,4 @@
-//! Rows of `http.auth` and `http.accessControl`. `Section` where zot takes mere presence for "on": an empty
-//! `accessControl` denies everything.
+//! Rows of `http.auth` and `http.accessControl`. `Section` where zot takes mere presence for "on".
 
 use super::{
     Key,
@@ -34,7 +33,7 @@ pub(super) const AUTH: &[Key] = &[
         "http.auth.htpasswd.path",
         Text,
         Mapped(
-            "names and bcrypt hashes (`htpasswd -B`), read again when it changes; other hashes are refused",
+            "names and hashes of passwords (`htpasswd -B`, `-2`, `-5`), read again when it changes; a line with another hash is left out with a warning",
         ),
     ),
     key(
@@ -163,14 +162,14 @@ pub(super) const ACCESS_CONTROL: &[Key] = &[
         "http.accessControl",
         Section,
         Mapped(
-            "as in zot, and read again when this file changes; without it who has logged in may do everything, and nobody else anything",
+            "as in zot, and read again when this file changes; without it, and where it is `{}`, who has logged in may do everything, and nobody else anything",
         ),
     ),
     key(
         "http.accessControl.repositories",
         Map,
         Mapped(
-            "by patterns of names; the longest that matches counts, alone (of equally long ones the first in byte order)",
+            "by patterns of names; the longest that matches counts, alone (of equally long ones the first in byte order); one that no name can match is refused",
         ),
     ),
     key("http.accessControl.repositories.*", Object, Same),

@@ -8,7 +8,7 @@ use crate::{
     config::{
         access::{
             AccessControl, ApiKeys, Bearer, CertificateName, CertificateNames, Logins, MetricsAccess, Policy,
-            Rule, TokenKeys,
+            Rule, TokenKeys, is_user_name,
         },
         check::Checked,
         fault::FaultKind,
@@ -18,6 +18,7 @@ use crate::{
     oci::{Action, RepoPattern},
 };
 
+const ACCESS_CONTROL: &str = "http.accessControl";
 const REPOSITORIES: &str = "http.accessControl.repositories";
 const GROUPS: &str = "http.accessControl.groups";
 const ADMIN: &str = "http.accessControl.adminPolicy";
@@ -31,7 +32,7 @@ pub(super) fn logins(c: &mut Checked, tls: Option<&TlsFiles>) -> Logins {
     let htpasswd = c.has("http.auth.htpasswd").then(|| {
         c.required(
             "http.auth.htpasswd.path",
-            "the file of names and bcrypt hashes; leave htpasswd out to have none",
+            "the file of names and hashes of passwords; leave htpasswd out to have none",
         )
     });
     let logins = Logins {
@@ -171,48 +172,48 @@ fn certificates(c: &mut Checked, tls: Option<&TlsFiles>) -> Option<CertificateNa
                 format!("expected a regular expression: {error}"),
             );
         }
+        let is_anchored = text.starts_with('^') && text.ends_with('$');
+        if has_ca && !is_anchored && whole.is_ok() {
+            c.warn(format!(
+                "{URI_PATTERN}: covers the whole URI here, where zot finds it anywhere: write ^ and $ around it, with .* where anything may stand"
+            ));
+        }
         whole.ok()
     });
     has_ca.then_some(CertificateNames { sources, uri_pattern })
 }
 
-/// `None` without `http.accessControl`.
+/// `None` without `http.accessControl`, or where that is an empty object: zot doesn't tell these apart.
 pub(super) fn access_control(c: &mut Checked, logins: &Logins) -> Option<AccessControl> {
-    if !c.has("http.accessControl") {
+    if !c.has(ACCESS_CONTROL) {
         return None;
     }
+    if c.entries(ACCESS_CONTROL).is_empty() {
+        c.warn(
+            "http.accessControl: is empty, which is as if it weren't there, as in zot: who has logged in may do everything; say {\"repositories\": {}} to allow nothing",
+        );
+        return None;
+    }
+    let groups = groups(c);
     let mut rules: Vec<Rule> = c
         .entries(REPOSITORIES)
         .into_iter()
-        .filter_map(|(pattern, node)| rule(c, &pattern, &node))
+        .filter_map(|(pattern, node)| rule(c, &pattern, &node, &groups))
         .collect();
     rules.sort_by_cached_key(|rule| {
         let text = rule.pattern.as_str().to_owned();
         (Reverse(text.len()), text)
     });
-    let groups: BTreeMap<String, Vec<String>> = c
-        .entries(GROUPS)
-        .into_iter()
-        .map(|(name, node)| (name, strings(member(&node, "users"))))
-        .collect();
-    let admin = c.has(ADMIN).then(|| Policy {
-        users: texts(c, "http.accessControl.adminPolicy.users"),
-        groups: texts(c, "http.accessControl.adminPolicy.groups"),
-        actions: {
-            let named = c
-                .texts("http.accessControl.adminPolicy.actions")
-                .unwrap_or_default();
-            actions(c, "http.accessControl.adminPolicy.actions", named)
-        },
+    let admin = c.has(ADMIN).then(|| {
+        let part = |key| c.texts(key).unwrap_or_default();
+        let lists = Lists {
+            users: part("http.accessControl.adminPolicy.users"),
+            groups: part("http.accessControl.adminPolicy.groups"),
+            actions: part("http.accessControl.adminPolicy.actions"),
+        };
+        policy(c, ADMIN, lists, &groups)
     });
-    let anybody = c
-        .texts("http.accessControl.metrics.anonymousPolicy")
-        .unwrap_or_default();
-    let anybody = actions(c, "http.accessControl.metrics.anonymousPolicy", anybody);
-    let metrics = MetricsAccess {
-        users: texts(c, "http.accessControl.metrics.users"),
-        anybody: anybody.contains(&Action::Read),
-    };
+    let metrics = metrics(c);
     let access = AccessControl {
         rules,
         admin,
@@ -223,42 +224,109 @@ pub(super) fn access_control(c: &mut Checked, logins: &Logins) -> Option<AccessC
     Some(access)
 }
 
-fn texts(c: &Checked, path: &'static str) -> Vec<String> {
-    let texts = c.texts(path).unwrap_or_default();
-    texts.into_iter().map(|(text, _)| text).collect()
+fn groups(c: &mut Checked) -> BTreeMap<String, Vec<String>> {
+    let mut groups = BTreeMap::new();
+    for (name, node) in c.entries(GROUPS) {
+        let path = format!("{GROUPS}.{name:?}.users");
+        let users = users(c, &path, lined_strings(member(&node, "users")));
+        groups.insert(name, users);
+    }
+    groups
 }
 
-fn rule(c: &mut Checked, pattern: &str, node: &Node) -> Option<Rule> {
+fn metrics(c: &mut Checked) -> MetricsAccess {
+    const USERS: &str = "http.accessControl.metrics.users";
+    const ANYBODY: &str = "http.accessControl.metrics.anonymousPolicy";
+    let named = c.texts(USERS).unwrap_or_default();
+    let anybody = c.texts(ANYBODY).unwrap_or_default();
+    for (i, (action, line)) in anybody.iter().enumerate() {
+        if action != Action::Read.as_str() {
+            let problem = format!("expected read, which is all that /metrics is for, got {action:?}");
+            c.refuse_element(FaultKind::Value, ANYBODY, i, *line, problem);
+        }
+    }
+    MetricsAccess {
+        users: users(c, USERS, named),
+        anybody: !anybody.is_empty(),
+    }
+}
+
+fn rule(c: &mut Checked, pattern: &str, node: &Node, groups: &BTreeMap<String, Vec<String>>) -> Option<Rule> {
     let path = format!("{REPOSITORIES}.{pattern:?}");
     let parsed = RepoPattern::parse(pattern);
     if let Err(error) = &parsed {
         let problem = format!("expected a pattern of repository names: {error}");
         c.refuse_at(FaultKind::Value, &path, node.line, problem);
     }
-    let mut named = |of: &Node, path: &str, key: &str| {
-        let path = format!("{path}.{key}");
-        actions(c, &path, lined_strings(member(of, key)))
-    };
     let policies = match member(node, "policies").map(|node| &node.value) {
         Some(Value::List(list)) => list
             .iter()
             .enumerate()
-            .map(|(i, policy)| Policy {
-                users: strings(member(policy, "users")),
-                groups: strings(member(policy, "groups")),
-                actions: named(policy, &format!("{path}.policies[{i}]"), "actions"),
+            .map(|(i, node)| {
+                let part = |key| lined_strings(member(node, key));
+                let lists = Lists {
+                    users: part("users"),
+                    groups: part("groups"),
+                    actions: part("actions"),
+                };
+                policy(c, &format!("{path}.policies[{i}]"), lists, groups)
             })
             .collect(),
         Some(_) | None => Vec::new(),
     };
-    let default = named(node, &path, "defaultPolicy");
-    let anonymous = named(node, &path, "anonymousPolicy");
+    let mut named = |key: &str| actions(c, &format!("{path}.{key}"), lined_strings(member(node, key)));
+    let default = named("defaultPolicy");
+    let anonymous = named("anonymousPolicy");
     Some(Rule {
         pattern: parsed.ok()?,
         policies,
         default,
         anonymous,
     })
+}
+
+/// The lists of a policy, with the lines of their elements.
+struct Lists {
+    users: Vec<(String, u32)>,
+    groups: Vec<(String, u32)>,
+    actions: Vec<(String, u32)>,
+}
+
+fn policy(c: &mut Checked, path: &str, lists: Lists, groups: &BTreeMap<String, Vec<String>>) -> Policy {
+    // A way to log in that isn't served may be what knows groups.
+    let may_be_known = c.faults.iter().any(|fault| fault.key.starts_with("http.auth."));
+    for (i, (group, line)) in lists.groups.iter().enumerate() {
+        if !groups.contains_key(group) && !may_be_known {
+            let problem = format!("expected a group of {GROUPS}, got {group:?}");
+            c.refuse_element(FaultKind::Value, &format!("{path}.groups"), i, *line, problem);
+        }
+    }
+    let policy = Policy {
+        users: users(c, &format!("{path}.users"), lists.users),
+        groups: lists.groups.into_iter().map(|(group, _)| group).collect(),
+        actions: actions(c, &format!("{path}.actions"), lists.actions),
+    };
+    if policy.users.is_empty() && policy.groups.is_empty() && !policy.actions.is_empty() {
+        c.warn(format!(
+            "{path}: names neither users nor groups, so it is nobody's; defaultPolicy is for whoever has logged in"
+        ));
+    }
+    policy
+}
+
+/// The users that are named at `path`: names that somebody can have.
+fn users(c: &mut Checked, path: &str, named: Vec<(String, u32)>) -> Vec<String> {
+    let mut users = Vec::new();
+    for (i, (name, line)) in named.into_iter().enumerate() {
+        if !is_user_name(&name) || name.trim() != name {
+            let problem = format!(
+                "expected a user's name, of 1 to 256 bytes without control characters and without white space around it, got {name:?}"
+            );
+            c.refuse_element(FaultKind::Value, path, i, line, problem);
+        }
+        users.push(name);
+    }
+    users
 }
 
 /// The actions that are named at `path`, each once.
@@ -292,7 +360,7 @@ fn somebody(c: &mut Checked, access: &AccessControl, logins: &Logins) {
     // A way that is configured wrongly has its own faults.
     if is_for_users && !logins.exist() && !c.has("http.auth") {
         let problem = "its policies are for users, and nobody can log in: configure http.auth, or http.tls.cacert for certificates, or keep only anonymousPolicy";
-        c.refuse(FaultKind::Contradiction, "http.accessControl", problem);
+        c.refuse(FaultKind::Contradiction, ACCESS_CONTROL, problem);
     }
 }
 
@@ -345,8 +413,4 @@ fn lined_strings(node: Option<&Node>) -> Vec<(String, u32)> {
             .collect(),
         _ => Vec::new(),
     }
-}
-
-fn strings(node: Option<&Node>) -> Vec<String> {
-    lined_strings(node).into_iter().map(|(text, _)| text).collect()
 }

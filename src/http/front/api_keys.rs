@@ -1,5 +1,5 @@
-//! `/zot/auth/apikey`: a user's API keys, with zot's paths and names. `GET` lists them, `POST` makes one, `DELETE` with
-//! `?id=` revokes one.
+//! `/zot/auth/apikey`: API keys, with zot's paths and names. `GET` lists a user's own, `POST` makes one, `DELETE` with `?id=`
+//! revokes one. Administrators list those of anybody (`?user=`) and everybody (`?all=true`), and revoke them.
 //!
 //! Any member answers: keys are rows, not content. Without `http.auth.apikey` there is no such endpoint.
 
@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -18,9 +19,10 @@ use super::{
     step::{Next, Step},
 };
 use crate::{
-    admission::{self, Body, Identity},
-    auth::{ApiKey, ApiKeys, Gate, NewApiKey, Wanted},
+    admission::{self, Body},
+    auth::{ApiKey, ApiKeys, Gate, KeyMaker, KeysOf, NewApiKey},
     http::error::{self, Answer, FrontError},
+    oci::Action,
 };
 
 const PATH: &str = "/zot/auth/apikey";
@@ -30,6 +32,8 @@ const MAX_BODY: usize = 8 * 1024;
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// How zot says that a key never ends.
 const NEVER: &str = "0001-01-01T00:00:00Z";
+/// Users whose keys are in one answer about everybody's.
+const USERS_A_PAGE: usize = 50;
 
 #[derive(Clone)]
 pub(super) struct KeyDesk {
@@ -47,71 +51,153 @@ impl Step for KeyDesk {
         };
         let id = exchange.id.clone();
         exchange.notes.lock().route = Some("api_keys");
-        let identity = match self.gate.decide(caller(&exchange), Wanted::ApiKeys).await {
-            Ok(decision) => decision.identity,
+        let errand = match Errand::read(exchange.request.method(), exchange.request.uri().query()) {
+            Ok(errand) => errand,
+            Err(answer) => return answer.into_response(&id),
+        };
+        note(&exchange, &errand);
+        let caller = match self.gate.decide_keys(caller(&exchange), errand.keys_of()).await {
+            Ok(caller) => caller,
             Err(refusal) => return turn_away(refusal, &exchange),
         };
-        exchange.notes.lock().user.clone_from(&identity.user);
-        match answer(&keys, exchange, identity).await {
+        exchange.notes.lock().user = Some(caller.user.clone());
+        match answer(&keys, exchange, caller, errand).await {
             Ok(response) => response,
             Err(answer) => answer.into_response(&id),
         }
     }
 }
 
-async fn answer(keys: &ApiKeys, exchange: Exchange, identity: Identity) -> Result<Response<Body>, Answer> {
-    let user = identity.user.as_deref().unwrap_or_default();
-    let notes = exchange.notes.clone();
-    let change = |what, subject: &str| {
-        notes.lock().change = Some(Change {
-            what,
-            subject: Some(subject.to_owned()),
-        });
+/// What is asked for.
+enum Errand {
+    /// Keys of the caller, or of somebody else.
+    List { of: Option<String> },
+    /// Everybody's, of the users after this one.
+    ListAll { after: Option<String> },
+    /// A new key of the caller's.
+    Create,
+    /// To end a key of the caller's, or of somebody else's.
+    Revoke { of: Option<String>, id: String },
+}
+
+impl Errand {
+    fn read(method: &Method, query: Option<&str>) -> Result<Self, Answer> {
+        let value = |name: &str| {
+            let mut pairs = query.unwrap_or_default().split('&');
+            let found = pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+            Some(percent_decode_str(found).decode_utf8_lossy().into_owned()).filter(|value| !value.is_empty())
+        };
+        match *method {
+            Method::GET | Method::HEAD => match value("all").as_deref() {
+                None | Some("false") => Ok(Self::List { of: value("user") }),
+                Some("true") => Ok(Self::ListAll { after: value("last") }),
+                Some(_) => Err(error::bad_api_key_request("?all= is true or false")),
+            },
+            Method::POST => Ok(Self::Create),
+            Method::DELETE => {
+                let id = value("id").filter(|id| id.len() <= 64);
+                let id = id.ok_or_else(|| error::bad_api_key_request("the key's id is expected: ?id="))?;
+                Ok(Self::Revoke {
+                    of: value("user"),
+                    id,
+                })
+            }
+            _ => Err(error::front(
+                &FrontError::Route(crate::oci::RouteError::MethodNotAllowed {
+                    allow: "GET, HEAD, POST, DELETE",
+                }),
+                method,
+            )),
+        }
+    }
+
+    fn keys_of(&self) -> KeysOf {
+        match self {
+            Self::List { of: None } | Self::Create | Self::Revoke { of: None, .. } => KeysOf::Oneself,
+            Self::List { of: Some(_) } | Self::ListAll { .. } => KeysOf::Others(Action::Read),
+            Self::Revoke { of: Some(_), .. } => KeysOf::Others(Action::Delete),
+        }
+    }
+}
+
+/// What the audit will say.
+fn note(exchange: &Exchange, errand: &Errand) {
+    let (what, subject) = match errand {
+        Errand::List { .. } | Errand::ListAll { .. } => return,
+        Errand::Create => ("api_key_create", None),
+        Errand::Revoke { of: None, id } => ("api_key_revoke", Some(id.clone())),
+        Errand::Revoke { of: Some(user), id } => ("api_key_revoke", Some(format!("{id} of {user}"))),
     };
-    match *exchange.request.method() {
-        Method::GET | Method::HEAD => {
-            let keys = keys
-                .list(user)
-                .await
-                .map_err(|error| error::store(error.kind()))?;
+    exchange.notes.lock().change = Some(Change { what, subject });
+}
+
+async fn answer(
+    keys: &ApiKeys,
+    exchange: Exchange,
+    caller: KeyMaker,
+    errand: Errand,
+) -> Result<Response<Body>, Answer> {
+    match errand {
+        Errand::List { of: None } => {
+            let keys = list(keys, &caller.user).await?;
             let keys: Vec<Value> = keys.iter().map(described).collect();
             Ok(reply(StatusCode::OK, &json!({ "apiKeys": keys })))
         }
-        Method::POST => {
-            change("api_key_create", "");
+        Errand::List { of: Some(user) } => {
+            let keys = described_of(&user, &list(keys, &user).await?);
+            Ok(reply(StatusCode::OK, &json!({ "apiKeys": keys })))
+        }
+        Errand::ListAll { after } => list_all(keys, after.as_deref()).await,
+        Errand::Create => {
+            let notes = exchange.notes.clone();
             let new = read(exchange.request.into_body()).await?;
-            let (key, text) = keys
-                .create(user, new)
-                .await
-                .map_err(|error| error::api_key(&error))?;
-            change("api_key_create", &key.id);
+            let created = keys.create(&caller, new).await;
+            let (key, text) = created.map_err(|error| error::api_key(&error))?;
+            let change = Change {
+                what: "api_key_create",
+                subject: Some(key.id.clone()),
+            };
+            notes.lock().change = Some(change);
             let mut value = described(&key);
             value["apiKey"] = json!(text);
             Ok(reply(StatusCode::CREATED, &value))
         }
-        Method::DELETE => {
-            let query = exchange.request.uri().query().unwrap_or_default();
-            let id = query.split('&').find_map(|part| part.strip_prefix("id="));
-            let id = id.filter(|id| !id.is_empty() && id.len() <= 64);
-            let id = id.ok_or_else(|| error::bad_api_key_request("the key's id is expected: ?id="))?;
-            change("api_key_revoke", id);
-            keys.revoke(user, id)
-                .await
-                .map_err(|error| error::api_key(&error))?;
+        Errand::Revoke { of, id } => {
+            let revoked = keys.revoke(of.as_ref().unwrap_or(&caller.user), &id).await;
+            revoked.map_err(|error| error::api_key(&error))?;
             Ok(reply(StatusCode::OK, &json!({})))
         }
-        _ => Err(error::front(
-            &FrontError::Route(crate::oci::RouteError::MethodNotAllowed {
-                allow: "GET, HEAD, POST, DELETE",
-            }),
-            exchange.request.method(),
-        )),
     }
 }
 
-/// What a key is to be, in zot's words.
+async fn list(keys: &ApiKeys, user: &str) -> Result<Vec<ApiKey>, Answer> {
+    keys.list(user).await.map_err(|error| error::store(error.kind()))
+}
+
+/// Everybody's keys, some users at a time: where there are more, `Link` says where to go on, as in the catalogue.
+async fn list_all(keys: &ApiKeys, after: Option<&str>) -> Result<Response<Body>, Answer> {
+    let holders = keys.holders(after, USERS_A_PAGE).await;
+    let (users, more) = holders.map_err(|error| error::store(error.kind()))?;
+    let mut all = Vec::new();
+    for user in &users {
+        all.extend(described_of(user, &list(keys, user).await?));
+    }
+    let mut response = reply(StatusCode::OK, &json!({ "apiKeys": all }));
+    if let (true, Some(last)) = (more, users.last()) {
+        let last = utf8_percent_encode(last, NON_ALPHANUMERIC);
+        let link = format!("<{PATH}?all=true&last={last}>; rel=\"next\"");
+        // Percent-encoded, it is ASCII.
+        let link = HeaderValue::try_from(link).ok();
+        response
+            .headers_mut()
+            .extend(link.map(|link| (header::LINK, link)));
+    }
+    Ok(response)
+}
+
+/// What a key is to be, in zot's words. A word that isn't one of them could have been meant to bound the key.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Wish {
     #[serde(default)]
     label: String,
@@ -131,9 +217,16 @@ async fn read(body: Body) -> Result<NewApiKey, Answer> {
             ));
         }
     };
-    let wish: Wish = serde_json::from_slice(&bytes).map_err(|_| {
-        error::bad_api_key_request("a JSON object is expected, with label, scopes and expirationDate")
-    })?;
+    // A list would be read as the values in their order.
+    let is_object = bytes.trim_ascii_start().starts_with(b"{");
+    let wish: Wish = serde_json::from_slice(&bytes)
+        .ok()
+        .filter(|_| is_object)
+        .ok_or_else(|| {
+            error::bad_api_key_request(
+                "a JSON object is expected, with label, scopes and expirationDate, written so, and nothing else",
+            )
+        })?;
     let expires_ms = match wish.expiration_date.as_deref() {
         None | Some("" | NEVER) => None,
         Some(text) => {
@@ -162,6 +255,16 @@ fn described(key: &ApiKey) -> Value {
         "isExpired": key.is_expired(),
         "generatedBy": "manual",
     })
+}
+
+/// Keys that aren't the caller's own say whose they are.
+fn described_of(user: &str, keys: &[ApiKey]) -> Vec<Value> {
+    let named = |key| {
+        let mut value = described(key);
+        value["user"] = json!(user);
+        value
+    };
+    keys.iter().map(named).collect()
 }
 
 fn at(ms: u64) -> String {

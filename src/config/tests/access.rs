@@ -1,0 +1,117 @@
+//! `http.accessControl`: what could never match is refused, and what means something else than one may think is noted.
+
+use super::*;
+
+fn with(access: &str) -> String {
+    format!(
+        "storage: {{rootDirectory: /d}}\nhttp:\n  auth: {{htpasswd: {{path: /x}}}}\n  accessControl:\n{access}\n"
+    )
+}
+
+/// The remarks on a configuration, but for that on collection.
+fn notes(config: &Config) -> String {
+    let notes = config.warnings.iter();
+    let others = notes.filter(|note| !note.starts_with("storage.gc"));
+    others.cloned().collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_can_never_match_is_refused_with_its_key() {
+    refused(
+        &with(
+            "    repositories:
+      /team/**: {defaultPolicy: [read]}
+      team/: {defaultPolicy: [read]}
+      Other/**: {defaultPolicy: []}
+      'registry.example:5000/x': {}
+      'a b': {}
+      'a//b': {}
+      team/**:
+        policies:
+        - {users: [ann, '', ' bob', \"e\\tve\"], groups: [ops, nobody], actions: [read, pull]}
+        defaultPolicy: [Read]
+    groups: {ops: {users: ['ann ', bob]}}
+    adminPolicy: {users: [''], groups: [Ops], actions: [fly]}
+    metrics: {users: [' '], anonymousPolicy: [read, create]}
+",
+        ),
+        &[
+            "6 http.accessControl.repositories.\"/team/**\": expected a pattern of repository names: no repository's name has a slash at its begin or end, or two in a row: write \"team/**\"",
+            "7 http.accessControl.repositories.\"team/\": expected a pattern of repository names: no repository's name has a slash",
+            "8 http.accessControl.repositories.\"Other/**\": expected a pattern of repository names: no repository's name is like \"Other/**\"",
+            "9 http.accessControl.repositories.\"registry.example:5000/x\": expected a pattern of repository names: no repository's name is like",
+            "10 http.accessControl.repositories.\"a b\": expected a pattern of repository names: no repository's name is like",
+            "11 http.accessControl.repositories.\"a//b\": expected a pattern of repository names: no repository's name has a slash",
+            "14 http.accessControl.repositories.\"team/**\".policies[0].groups[1]: expected a group of http.accessControl.groups, got \"nobody\"",
+            "14 http.accessControl.repositories.\"team/**\".policies[0].users[1]: expected a user's name",
+            "14 http.accessControl.repositories.\"team/**\".policies[0].users[2]: expected a user's name",
+            "14 http.accessControl.repositories.\"team/**\".policies[0].users[3]: expected a user's name",
+            "14 http.accessControl.repositories.\"team/**\".policies[0].actions[1]: expected read, create, update or delete, got \"pull\"",
+            "15 http.accessControl.repositories.\"team/**\".defaultPolicy[0]: expected read, create",
+            "16 http.accessControl.groups.\"ops\".users[0]: expected a user's name",
+            "17 http.accessControl.adminPolicy.groups[0]: expected a group of http.accessControl.groups, got \"Ops\"",
+            "17 http.accessControl.adminPolicy.users[0]: expected a user's name",
+            "17 http.accessControl.adminPolicy.actions[0]: expected read, create",
+            "18 http.accessControl.metrics.anonymousPolicy[1]: expected read, which is all that /metrics is for, got \"create\"",
+            "18 http.accessControl.metrics.users[0]: expected a user's name",
+        ],
+    );
+}
+
+#[test]
+fn only_an_object_that_is_literally_empty_is_no_access_control() {
+    let empty = yaml(&with("    {}")).unwrap();
+    assert!(empty.access.is_none());
+    let said = notes(&empty);
+    assert!(said.starts_with("http.accessControl: is empty"), "{said}");
+    for access in [
+        "    repositories: {}",
+        "    repositories:",
+        "    adminPolicy: {}",
+        "    metrics: {}",
+        "    groups: {}",
+    ] {
+        let config = yaml(&with(access)).unwrap();
+        assert!(config.access.is_some(), "{access}");
+        assert_eq!(notes(&config), "", "{access}");
+    }
+    let absent = yaml(&with("    # nothing")).unwrap();
+    assert!(absent.access.is_none());
+    assert_eq!(notes(&absent), "");
+}
+
+#[test]
+fn what_means_something_else_than_in_zot_or_nothing_is_noted() {
+    let config = yaml(&with("    repositories: {'**': {policies: [{actions: [read]}]}}")).unwrap();
+    let said = notes(&config);
+    assert!(
+        said.contains("policies[0]: names neither users nor groups"),
+        "{said}"
+    );
+
+    let pattern = |pattern: &str| {
+        let text = format!(
+            "storage: {{rootDirectory: /d}}\nhttp:\n  tls: {{cert: c, key: k, cacert: ca}}\n  auth: {{mtls: {{uriSanPattern: '{pattern}'}}}}\n"
+        );
+        notes(&yaml(&text).unwrap())
+    };
+    assert!(pattern("spiffe://x/(.*)").contains("http.auth.mtls.uriSanPattern: covers the whole URI"));
+    assert_eq!(pattern("^spiffe://x/(.*)$"), "");
+
+    let gc = |storage: &str| {
+        let config = yaml(&format!("storage: {{rootDirectory: /d{storage}}}")).unwrap();
+        config.warnings.join("\n")
+    };
+    assert!(gc("").contains("storage.gc: isn't said, and zot would collect"));
+    assert_eq!(gc(", gc: false").matches("storage.gc").count(), 1);
+}
+
+#[test]
+fn an_audit_that_is_required_is_one() {
+    let text = "storage: {rootDirectory: /d}\nlog: {audit: /a, auditRequired: true}\n";
+    assert!(yaml(text).unwrap().log.audit_required);
+    refused(
+        "storage: {rootDirectory: /d}\nlog: {auditRequired: true}\n",
+        &["2 log.auditRequired: there is no audit: say where it goes in log.audit"],
+    );
+}
