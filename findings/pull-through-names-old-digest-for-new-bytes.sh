@@ -87,9 +87,9 @@ for _ in $(seq 100); do
   sleep 0.1
 done
 
-curl -q --noproxy '*' -fsS -D head -o body -H 'Accept: application/vnd.oci.image.manifest.v1+json' \
+curl -q --noproxy '*' -fsS -D headers -o body -H 'Accept: application/vnd.oci.image.manifest.v1+json' \
   "http://127.0.0.1:$port/v2/a/b/manifests/latest"
-named=$(tr -d '\r' <head | awk 'tolower($1) == "docker-content-digest:" { print $2 }')
+named=$(tr -d '\r' <headers | awk 'tolower($1) == "docker-content-digest:" { print $2 }')
 is=sha256:$(sha256sum body | cut -d ' ' -f 1)
 echo "upstream was asked:  $(paste -sd , asked | sed 's/,/, /g')"
 echo "the cache said:      Docker-Content-Digest: $named"

@@ -54,11 +54,12 @@ owner_of() {
     python3 -c 'import json, sys; print(json.load(sys.stdin)["owner"])'
 }
 
-# repository_owned_by MEMBER PREFIX: the first of PREFIX-1, PREFIX-2, ... that the member owns.
+# repository_owned_by MEMBER PREFIX [BELOW]: the first of PREFIX-1, PREFIX-2, ... that the member owns, or of which it owns
+# what is so named below it.
 repository_owned_by() {
   local n
   for ((n = 1; n <= 100; n++)); do
-    [ "$(owner_of "$2-$n")" != "$1" ] || { echo "$2-$n" && return; }
+    [ "$(owner_of "$2-$n${3:-}")" != "$1" ] || { echo "$2-$n" && return; }
   done
   die "of 100 repositories $2-N not one is owned by $1"
 }

@@ -52,10 +52,14 @@ need_go() {
   say "tools: $name is there$(took "$begin")"
 }
 
-# The version of the module a tool was built from, out of the binary itself; nothing when there is no such tool.
+# go_tool_version NAME [FOLDER [PACKAGE]]: of the module a tool was built from, or, where it was built in a module made for
+# it, of the one that has the package; out of the binary itself. Nothing when there is no such tool.
 go_tool_version() {
-  [ -x "$tools_bin/$1" ] || return 0
-  go version -m "$tools_bin/$1" 2>/dev/null | awk '$1 == "mod" { print $3 }'
+  local program=${2:-$tools_bin}/$1
+  [ -x "$program" ] || return 0
+  go version -m "$program" 2>/dev/null | awk -v package="${3:-}" '
+    $1 == "path" && package == "" { package = $2 }
+    ($1 == "mod" || $1 == "dep") && index(package "/", $2 "/") == 1 && $3 != "(devel)" { print $3; exit }'
 }
 
 # What the tools of this file ask for (oras the most), and what is fetched where there is less.
@@ -156,19 +160,4 @@ need_kill_pulls() {
 need_resize() {
   need_kill_pulls
   need_deb containerd=containerd
-}
-
-# need_clients_extra CLIENT...: what these take.
-need_clients_extra() {
-  need_clients
-  local client
-  for client in "$@"; do
-    case $client in
-      docker) need_deb dockerd=docker.io busybox=busybox-static openssl=openssl ;;
-      ctr) need_deb containerd=containerd ;;
-      regctl) need_go regctl github.com/regclient/regclient/cmd/regctl@v0.11.7 ;;
-      helm) need_go helm helm.sh/helm/v3/cmd/helm@v3.22.0 ;;
-      cosign) need_go cosign github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5 ;;
-    esac
-  done
 }
