@@ -195,8 +195,10 @@ fn manifest(error: &ManifestError) -> Answer {
         ManifestError::MediaTypeMismatch { .. }
         | ManifestError::TooDeep
         | ManifestError::Json(_)
+        | ManifestError::Field(_)
         | ManifestError::SchemaVersion
         | ManifestError::Missing(_)
+        | ManifestError::Incomplete(_)
         | ManifestError::Unexpected(_)
         | ManifestError::UnknownKind
         | ManifestError::MediaType { .. }

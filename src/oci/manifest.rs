@@ -4,11 +4,12 @@
 //! manifest is kept byte for byte. Deliberately absent: writing manifests, converting between kinds, and the question
 //! whether the content exists.
 
+mod json;
 mod raw;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::raw::{RawDescriptor, RawManifest};
+use self::raw::{Listed, RawDescriptor, RawManifest};
 use super::{Digest, DigestError, ManifestKind, MediaType, MediaTypeError};
 
 /// The largest manifest that is accepted: the specification's recommendation.
@@ -75,15 +76,21 @@ pub enum ManifestError {
         /// What the document says.
         document: MediaType,
     },
-    /// Not JSON, or a field of the wrong type.
+    /// Not JSON.
     #[error("a JSON document is expected: {0}")]
     Json(#[source] serde_json::Error),
+    /// A field of the wrong type, in the wrong spelling, or there twice.
+    #[error("{0}")]
+    Field(#[source] serde_json::Error),
     /// `schemaVersion` is missing or another one.
     #[error("schemaVersion 2 is expected")]
     SchemaVersion,
     /// A field that this kind of manifest must have isn't there.
     #[error("the field '{0}' is expected in this kind of manifest")]
     Missing(&'static str),
+    /// A descriptor lacks one of its fields.
+    #[error("{0} is expected")]
+    Incomplete(String),
     /// A field is there that makes the document look like another kind of manifest.
     #[error("the field '{0}' is not expected in this kind of manifest")]
     Unexpected(&'static str),
@@ -123,7 +130,10 @@ impl Manifest {
         if nesting(bytes) > MAX_MANIFEST_DEPTH {
             return Err(ManifestError::TooDeep);
         }
-        let raw: RawManifest = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+        let raw = RawManifest::read(bytes).map_err(|error| match error.is_data() {
+            true => ManifestError::Field(error),
+            false => ManifestError::Json(error),
+        })?;
         if raw.schema_version != Some(2) {
             return Err(ManifestError::SchemaVersion);
         }
@@ -137,9 +147,6 @@ impl Manifest {
             ManifestKind::Image | ManifestKind::DockerManifest => image(&raw)?,
             ManifestKind::Index | ManifestKind::DockerList => (index(&raw)?, None),
         };
-        let given = raw
-            .artifact_type
-            .filter(|artifact_type| !artifact_type.is_empty());
         Ok(Self {
             kind,
             media_type: kind.media_type(),
@@ -147,8 +154,8 @@ impl Manifest {
             optional_blobs: content.optional_blobs,
             children: content.children,
             subject,
-            artifact_type: given.or(config_type),
-            annotations: raw.annotations.unwrap_or_default(),
+            artifact_type: raw.artifact_type.or(config_type),
+            annotations: raw.annotations,
         })
     }
 }
@@ -185,18 +192,18 @@ struct Content {
 ///
 /// A document that has the fields of both kinds could be read as either: refused (CVE-2021-41190).
 fn image(raw: &RawManifest) -> Result<(Content, Option<String>), ManifestError> {
-    if raw.manifests.is_some() {
+    if raw.manifests.is_there() {
         return Err(ManifestError::Unexpected("manifests"));
     }
     let config = raw.config.as_ref().ok_or(ManifestError::Missing("config"))?;
-    let layers = raw.layers.as_deref().ok_or(ManifestError::Missing("layers"))?;
+    let layers = raw.layers.required().ok_or(ManifestError::Missing("layers"))?;
     let mut content = Content {
         blobs: vec![descriptor("config", config)?],
         ..Content::default()
     };
     for (i, layer) in layers.iter().enumerate() {
         let descriptor = descriptor(&format!("layers[{i}]"), layer)?;
-        if layer.has_urls() || descriptor.media_type.is_nondistributable() {
+        if layer.has_urls || descriptor.media_type.is_nondistributable() {
             content.optional_blobs.push(descriptor);
         } else {
             content.blobs.push(descriptor);
@@ -208,19 +215,19 @@ fn image(raw: &RawManifest) -> Result<(Content, Option<String>), ManifestError> 
     content
         .optional_blobs
         .retain(|blob| seen.insert(blob.digest.clone()));
-    Ok((content, Some(config.media_type.clone())))
+    Ok((content, config.media_type.clone()))
 }
 
 fn index(raw: &RawManifest) -> Result<Content, ManifestError> {
     if raw.config.is_some() {
         return Err(ManifestError::Unexpected("config"));
     }
-    if raw.layers.is_some() {
+    if raw.layers.is_there() {
         return Err(ManifestError::Unexpected("layers"));
     }
     let manifests = raw
         .manifests
-        .as_deref()
+        .required()
         .ok_or(ManifestError::Missing("manifests"))?;
     let mut content = Content::default();
     let mut seen = BTreeSet::new();
@@ -259,21 +266,24 @@ fn agreed_kind(content_type: Option<&MediaType>, raw: &RawManifest) -> Result<Ma
         (Some(content_type), _) => kind_of(content_type),
         (None, Some(document)) => kind_of(&document),
         (None, None) => match (&raw.config, &raw.manifests) {
-            (Some(_), None) => Ok(ManifestKind::Image),
-            (None, Some(_)) => Ok(ManifestKind::Index),
-            _ => Err(ManifestError::UnknownKind),
+            (Some(_), Listed::Absent | Listed::Null) => Ok(ManifestKind::Image),
+            (None, Listed::There(_) | Listed::Null) => Ok(ManifestKind::Index),
+            (Some(_), Listed::There(_)) | (None, Listed::Absent) => Err(ManifestError::UnknownKind),
         },
     }
 }
 
 fn descriptor(at: &str, raw: &RawDescriptor) -> Result<Descriptor, ManifestError> {
+    let lacks = |field: &str| ManifestError::Incomplete(format!("{at}.{field}"));
+    let named = raw.media_type.as_ref().ok_or_else(|| lacks("mediaType"))?;
+    let digest = raw.digest.as_ref().ok_or_else(|| lacks("digest"))?;
     Ok(Descriptor {
-        media_type: media_type(&format!("{at}.mediaType"), &raw.media_type)?,
-        digest: Digest::parse(&raw.digest).map_err(|source| ManifestError::Digest {
+        media_type: media_type(&format!("{at}.mediaType"), named)?,
+        digest: Digest::parse(digest).map_err(|source| ManifestError::Digest {
             at: format!("{at}.digest"),
             source,
         })?,
-        size: raw.size,
+        size: raw.size.ok_or_else(|| lacks("size"))?,
     })
 }
 

@@ -113,7 +113,14 @@ impl CollectManifest<'_> {
             optional_blobs,
             children,
             ..
-        } = Manifest::parse(Some(&media_type), &document)?;
+        } = match Manifest::parse(Some(&media_type), &document) {
+            Ok(manifest) => manifest,
+            // An older release took it. What references something and isn't there itself means nothing.
+            Err(error) => {
+                tracing::info!(repository = %self.repository, digest = %self.digest, %error, "references are left");
+                return Ok(Vec::new());
+            }
+        };
         let referenced = blobs.into_iter().chain(optional_blobs).chain(children);
         let keys: Vec<_> = referenced
             .map(|to| keys::reference(self.repository, &to.digest, self.digest))

@@ -404,6 +404,112 @@ async fn what_is_no_manifest_is_refused(run: Run) -> Outcome {
     Ok(())
 }
 
+async fn what_is_null_or_empty_is_absent(run: Run) -> Outcome {
+    let repository = run.repository("repo");
+    let config = config(&run, &repository).await?;
+    let image = Manifest::image(&config, &[]);
+    let mut index = Manifest::index([&image.build()]);
+    run.push_manifest(&repository, "image", &image.build())
+        .await?
+        .expect(201);
+    for field in [
+        "manifests",
+        "subject",
+        "annotations",
+        "artifactType",
+        "mediaType",
+        "layers",
+    ] {
+        accepted(
+            &run,
+            &repository,
+            "null",
+            &image.clone().with(field, json!(null)).build(),
+        )
+        .await?;
+    }
+    for field in [
+        "config",
+        "layers",
+        "subject",
+        "annotations",
+        "artifactType",
+        "mediaType",
+    ] {
+        index = index.with(field, json!(null));
+        accepted(&run, &repository, "null", &index.build()).await?;
+    }
+    for field in ["mediaType", "artifactType"] {
+        accepted(&run, &repository, "empty", &image.clone().with(field, "").build()).await?;
+    }
+    Ok(())
+}
+
+async fn what_clients_would_read_otherwise_is_refused_in_the_documents_words(run: Run) -> Outcome {
+    let repository = run.repository("repo");
+    let config = config(&run, &repository).await?;
+    let good = Manifest::image(&config, &[]);
+    let descriptor = config.descriptor("a/b");
+    let with = |field: &str, value: serde_json::Value| {
+        let mut descriptor = descriptor.clone();
+        descriptor[field] = value;
+        vec![descriptor]
+    };
+    let cases = [
+        (
+            good.clone().with("layers", json!([["a/b", config.digest, 100]])),
+            "layers[0]: an object is expected, not a list",
+        ),
+        (
+            good.clone().with("Layers", json!([])),
+            "the document: the field 'layers' is expected in this spelling, not as 'Layers'",
+        ),
+        (
+            good.clone().with("layers", with("Digest", json!(config.digest))),
+            "layers[0]: the field 'digest' is expected in this spelling, not as 'Digest'",
+        ),
+        (
+            good.clone().with("annotations", json!(["a"])),
+            "annotations: an object is expected, not a list",
+        ),
+        (
+            good.clone().with("layers", with("data", json!(7))),
+            "layers[0].data: base64 with padding is expected, not 7",
+        ),
+        (
+            good.clone()
+                .with("layers", with("platform", json!({ "os.features": "win32k" }))),
+            "layers[0].platform.os.features: a list is expected, not a string",
+        ),
+        (
+            good.clone().with("layers", with("size", json!("100"))),
+            "layers[0].size: a whole number from 0 to 9223372036854775807 is expected, not a string",
+        ),
+        (
+            good.clone().with("artifactType", json!({})),
+            "artifactType: a string is expected, not an object",
+        ),
+        (
+            good.clone().with("subject", json!({})),
+            "subject.mediaType is expected",
+        ),
+    ];
+    for (draft, expected) in cases {
+        let manifest = draft.build();
+        let answer = run.push_manifest(&repository, "refused", &manifest).await?;
+        let answer = answer.error(400, "MANIFEST_INVALID");
+        let said = answer.json()["errors"][0]["message"].as_str().unwrap().to_owned();
+        assert!(said.starts_with(expected), "{said}");
+        for rust in ["struct", "sequence", "map", "u64", "i64", "Raw", "invalid type"] {
+            assert!(!said.contains(rust), "{said}");
+        }
+        run.head(format!("/v2/{repository}/manifests/{}", manifest.digest))
+            .await?
+            .expect(404);
+    }
+    Ok(())
+}
+
 async fn a_manifests_type_may_be_said_in_several_ways(run: Run) -> Outcome {
     let repository = run.repository("repo");
     let config = config(&run, &repository).await?;
@@ -494,6 +600,8 @@ api_tests![
     a_manifest_of_four_mebibytes_is_accepted_and_one_byte_more_is_not,
     an_index_of_six_hundred_children_is_accepted,
     what_is_no_manifest_is_refused,
+    what_is_null_or_empty_is_absent,
+    what_clients_would_read_otherwise_is_refused_in_the_documents_words,
     a_manifests_type_may_be_said_in_several_ways,
     a_tag_moves,
     tags_are_spelled_as_the_specification_has_it,
