@@ -288,8 +288,16 @@ async fn of_two_ends_racing_at_most_one_is_taken() {
                 race.holds(&race.repository.clone(), &whole.digest);
             } else {
                 assert!(matches!(answers[n].status, 404 | 416), "{}", answers[n]);
+                assert!(
+                    !same || answers[n].status == 416,
+                    "the upload is known: {}",
+                    answers[n]
+                );
             }
         }
+        // The one that was taken is asked for again, of any member.
+        let again = finish(&location, &wholes[if same { 0 } else { taken[0] }].digest);
+        race.door().ask(again).await.unwrap().expect(201);
         for whole in &wholes {
             race.push_elsewhere(&whole.bytes).await;
         }

@@ -300,8 +300,11 @@ impl Registry {
     ) -> Result<()> {
         let close = |kept: Option<&ObjectKey>| {
             let removed_ms = due::after(self.settings.trash_delay);
-            let row = row::bytes(&session.closed(kept, removed_ms));
-            keys::session(&session.id).put(Expect::Version(session.version), row)
+            let row = rows::Session {
+                digest: digest.as_str().to_owned(),
+                ..session.closed(kept, removed_ms)
+            };
+            keys::session(&session.id).put(Expect::Version(session.version), row::bytes(&row))
         };
         match self.link_upload(repository, digest, key, size, close).await? {
             Linked::Committed => Ok(()),

@@ -21,10 +21,12 @@ mod unshared;
 #[cfg(test)]
 mod races;
 #[cfg(test)]
+mod repeated;
+#[cfg(test)]
 mod tests;
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 
 pub(super) use self::unshared::Waiting;
 use self::{
@@ -91,7 +93,8 @@ impl Registry {
             .await
     }
 
-    /// Adds the body, and makes the repository hold the blob if it all has `digest`.
+    /// Adds the body, and makes the repository hold the blob if it all has `digest`. Asked for again, for an answer that was
+    /// lost or at the same time, it is the same: the session is remembered for as long as trash lies.
     pub async fn finish<B>(
         &self,
         repository: &RepoName,
@@ -104,9 +107,19 @@ impl Registry {
     where
         B: Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
     {
-        let session = self.session(repository, id).await?;
-        self.finish_with(session, repository, digest, range, length, &mut body)
-            .await
+        let finished = match self.session(repository, id).await {
+            Ok(session) => {
+                self.finish_with(session, repository, digest, range, length, &mut body)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        match finished {
+            Err(RegistryError::UploadUnknown) if self.ended_as(repository, id, digest).await? => {
+                pass_over(&mut body).await
+            }
+            finished => finished,
+        }
     }
 
     /// Ends the upload and throws away what came.
@@ -252,6 +265,14 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+/// Receives what isn't needed: answered before they have sent it all, many clients call the request a failure.
+async fn pass_over(body: Body<'_>) -> Result<()> {
+    while let Some(piece) = body.next().await {
+        piece.map_err(RegistryError::Body)?;
+    }
+    Ok(())
 }
 
 /// The digest's state at the session's offset.

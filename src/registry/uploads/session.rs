@@ -1,14 +1,17 @@
 //! A session's row: read, replaced, closed. Its version is the fence of everything that happens to the upload.
 
+use tokio::time::Instant;
+
 use super::super::{
     Registry, RegistryError, Result, due,
     fence::{self, Fenced},
     hash::Hasher,
+    pause::Pause,
     row,
 };
 use crate::{
     clock,
-    oci::{Algorithm, RepoName, UploadId},
+    oci::{Algorithm, Digest, RepoName, UploadId},
     storage::{Expect, ObjectKey, Op, Row, StoreErrorKind, Version, keys, rows, rows::SessionState},
 };
 
@@ -92,21 +95,49 @@ impl Registry {
 
     /// Reads the session, which must be open and of this repository.
     pub(super) async fn session(&self, repository: &RepoName, id: &UploadId) -> Result<Session> {
-        let found = self
-            .meta
-            .get(&keys::session(id))
-            .await?
-            .ok_or(RegistryError::UploadUnknown)?;
-        let row: rows::Session = row::read_to_rewrite(&found)?;
-        let is_open = row.state() == SessionState::Open && row.expires_ms > clock::now_ms();
-        if row.repository != repository.as_str() || !is_open {
-            return Err(RegistryError::UploadUnknown);
-        }
-        Ok(Session {
+        let session = self.any_session(repository, id).await?;
+        let session = session.filter(|Session { row, .. }| {
+            row.state() == SessionState::Open && row.expires_ms > clock::now_ms()
+        });
+        session.ok_or(RegistryError::UploadUnknown)
+    }
+
+    /// Reads the session, if there is one in this repository, open or not.
+    async fn any_session(&self, repository: &RepoName, id: &UploadId) -> Result<Option<Session>> {
+        let Some(found) = self.meta.get(&keys::session(id)).await? else {
+            return Ok(None);
+        };
+        let session = Session {
             id: id.clone(),
-            row,
+            row: row::read_to_rewrite(&found)?,
             version: found.version,
-        })
+        };
+        Ok(Some(session).filter(|session| session.row.repository == repository.as_str()))
+    }
+
+    /// Whether the session ended as the blob of this digest, and the repository still holds that. Where a request is about
+    /// to end it, that is waited for; its member may have died, though.
+    pub(super) async fn ended_as(
+        &self,
+        repository: &RepoName,
+        id: &UploadId,
+        digest: &Digest,
+    ) -> Result<bool> {
+        let (deadline, mut pause) = (self.commit_deadline(), Pause::new());
+        while let Some(Session { row, .. }) = self.any_session(repository, id).await? {
+            match row.state() {
+                SessionState::Closed if row.digest == digest.as_str() => {
+                    let link = self.meta.get(&keys::link(digest, repository)).await?;
+                    return Ok(link.is_some());
+                }
+                SessionState::Finishing if Instant::now() < deadline => pause.wait(deadline).await,
+                SessionState::Closed
+                | SessionState::Finishing
+                | SessionState::Open
+                | SessionState::Unspecified => break,
+            }
+        }
+        Ok(false)
     }
 
     /// Replaces the session's row, if nobody else did, with `others` in the same transaction.

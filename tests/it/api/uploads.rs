@@ -299,11 +299,53 @@ async fn a_finished_session_is_gone(run: Run) -> Outcome {
     run.ask(octets(Request::put(with_digest(&location, &blob.digest))).body(blob.bytes.clone()))
         .await?
         .expect(201);
-    is_gone(&run, &location, &blob.digest).await?;
+    is_gone(&run, &location, &run.blob("another", 10).digest).await?;
     run.get(format!("/v2/{repository}/blobs/{}", blob.digest))
         .await?
         .expect(200)
         .with_body(&blob.bytes);
+    Ok(())
+}
+
+async fn an_end_that_comes_again_is_answered_again(run: Run) -> Outcome {
+    let repository = run.repository("repo");
+    for (label, length, before) in [
+        ("whole", 1000, 0),
+        ("chunked", 1000, 600),
+        ("large", 400_000, 400_000),
+    ] {
+        let blob = run.blob(label, length);
+        let target = format!("/v2/{repository}/blobs/{}", blob.digest);
+        let location = run.start(&repository).await?.expect(202).location();
+        if before > 0 {
+            run.ask(chunk(&location, 0, blob.bytes.slice(..before)))
+                .await?
+                .expect(202);
+        }
+        let end = octets(Request::put(with_digest(&location, &blob.digest))).body(blob.bytes.slice(before..));
+        // Its answer was lost; or the client has forgotten that it sent the bytes.
+        for request in [&end, &end, &finish(&location, &blob.digest), &end] {
+            run.ask(request.clone())
+                .await?
+                .expect(201)
+                .with("location", &target)
+                .with("docker-content-digest", &blob.digest)
+                .with_body(b"");
+        }
+        run.get(target.clone()).await?.expect(200).with_body(&blob.bytes);
+        // Under another digest it ended nothing, and nowhere else.
+        let other = run.blob("other", 10).digest;
+        run.ask(finish(&location, &other))
+            .await?
+            .error(404, "BLOB_UPLOAD_UNKNOWN");
+        let elsewhere = location.replace(&repository, &run.elsewhere("other"));
+        run.ask(finish(&elsewhere, &blob.digest))
+            .await?
+            .error(404, "BLOB_UPLOAD_UNKNOWN");
+        // What is deleted has to be pushed.
+        run.delete(target).await?.expect(202);
+        run.ask(end).await?.error(404, "BLOB_UPLOAD_UNKNOWN");
+    }
     Ok(())
 }
 
@@ -332,5 +374,6 @@ api_tests![
     a_session_that_never_was_is_unknown,
     a_session_belongs_to_its_repository,
     a_finished_session_is_gone,
+    an_end_that_comes_again_is_answered_again,
     an_upload_alone_makes_no_repository,
 ];

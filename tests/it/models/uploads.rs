@@ -28,6 +28,8 @@ enum Weakened {
     OneTailKey,
     /// After an unknown outcome the tail goes.
     CleanedUpAfterUnknown,
+    /// An end that comes again is acknowledged because the session ended, whatever it became.
+    AnyEndCounts,
 }
 
 /// Chunks, as digits of a decimal number: 12 is chunk 1, then chunk 2.
@@ -78,6 +80,8 @@ struct Session {
     tail: Option<(Key, Content)>,
     next_part: u8,
     upload: Option<usize>,
+    /// The content that it was published as.
+    became: Option<Content>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -149,6 +153,8 @@ enum Step {
     Publish,
     /// Numbers are given back once nothing is on its way.
     GiveBack,
+    /// There is no such session to be ended: it may have become what this request is of, by another or by this one before.
+    Again,
     Over,
 }
 
@@ -171,9 +177,10 @@ impl Uploads {
         match progress.step {
             Step::Read => {
                 let is_right = request.at.is_none_or(|at| at == length(state.session.hashed));
+                let lost = self.lost(state, at);
                 let mine = &mut next.requests[at];
                 if state.session.state != Phase::Open || !is_right {
-                    mine.step = Step::Over;
+                    mine.step = lost;
                 } else {
                     mine.hashed = state.session.hashed;
                     mine.former_tail = state.session.tail.map(|(key, _)| key);
@@ -230,7 +237,7 @@ impl Uploads {
                 if is_skipped || self.replace(&mut next, at, fixed, 3) {
                     next.requests[at].step = Step::Complete;
                 } else {
-                    next.requests[at].step = Step::Over;
+                    next.requests[at].step = self.lost(state, at);
                 }
                 steps.push(("the session is fixed", next));
             }
@@ -248,8 +255,35 @@ impl Uploads {
                     steps.push(("numbers are given back", next));
                 }
             }
+            Step::Again => self.again(state, at, steps),
             Step::Over => {}
         }
+    }
+
+    /// What comes after the session is found to be another than the one that was read (`finish`).
+    fn lost(&self, state: &State, at: usize) -> Step {
+        match (self.requests[at].ends, state.session.state) {
+            (Some(_), Phase::Finishing | Phase::Closed) => Step::Again,
+            (Some(_), Phase::Open) | (None, _) => Step::Over,
+        }
+    }
+
+    /// `ended_as`: the session's row is read, and then the link, which came in the same transaction.
+    fn again(&self, state: &State, at: usize, steps: &mut Steps<State>) {
+        let mut next = state.clone();
+        next.requests[at].step = Step::Over;
+        let ends = self.requests[at].ends;
+        match state.session.state {
+            // It is waited for; who waits for too long gives up.
+            Phase::Open | Phase::Finishing => {}
+            Phase::Closed => {
+                let is_same = state.session.became == ends || self.weakened == Weakened::AnyEndCounts;
+                if is_same && state.published.map(|(_, content)| content) != ends {
+                    next.broken = Some("an end is acknowledged of what wasn't published");
+                }
+            }
+        }
+        steps.push(("an end that comes again is answered", next));
     }
 
     /// The next chunk of the body, or its end, or that it breaks.
@@ -334,7 +368,7 @@ impl Uploads {
         if state.session.version == state.requests[at].session().version {
             state.broken = Some("an acknowledged tail is gone");
         }
-        state.requests[at].step = Step::Over;
+        state.requests[at].step = self.lost(state, at);
         false
     }
 
@@ -353,7 +387,7 @@ impl Uploads {
                 _ => self.replace(state, at, row, 1),
             };
             if !reserved {
-                state.requests[at].step = Step::Over;
+                state.requests[at].step = self.lost(state, at);
                 return false;
             }
             let mine = &mut state.requests[at];
@@ -487,14 +521,17 @@ impl Uploads {
         };
         let closed = Session {
             state: Phase::Closed,
+            became: Some(progress.hashed),
             ..session.clone()
         };
         let is_ours = self.replace(&mut next, at, closed, 5);
         if is_ours || self.weakened == Weakened::PublishedUnfenced {
             next.session.state = Phase::Closed;
             next.published = next.published.or(Some((key, progress.hashed)));
+            next.requests[at].step = Step::Over;
+        } else {
+            next.requests[at].step = self.lost(state, at);
         }
-        next.requests[at].step = Step::Over;
         steps.push(("the blob is published, or the session moved on", next));
     }
 
@@ -570,6 +607,7 @@ impl Model for Uploads {
                 tail: None,
                 next_part: 1,
                 upload: None,
+                became: None,
             },
             uploads: vec![Multipart::default(); count],
             objects: Vec::new(),
@@ -653,6 +691,14 @@ fn scripts() -> Vec<Vec<Request>> {
             append(None, &[4]),
             finish(&[], 123),
         ],
+        // The same end twice, and two that differ.
+        vec![
+            append(Some(0), &[1]),
+            finish(&[], 1),
+            finish(&[], 1),
+            finish(&[2], 12),
+        ],
+        vec![append(Some(0), &[1, 2]), finish(&[3], 123), finish(&[3], 123)],
     ]
 }
 
@@ -680,6 +726,7 @@ fn each_rule_of_uploads_is_needed() {
         FormerTailGoesFirst,
         OneTailKey,
         CleanedUpAfterUnknown,
+        AnyEndCounts,
     ] {
         checker::breaks(&format!("uploads, {weakened:?}"), models(weakened));
     }
