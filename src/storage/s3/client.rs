@@ -5,7 +5,8 @@ use aws_sdk_s3::{
     Client,
     config::{
         Builder, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-        StalledStreamProtectionConfig, retry::RetryConfig,
+        StalledStreamProtectionConfig,
+        retry::{RetryConfig, RetryPartition, TokenBucket},
     },
     types::{ChecksumAlgorithm, ObjectCannedAcl, ServerSideEncryption, StorageClass},
 };
@@ -64,6 +65,7 @@ async fn client(config: &S3Config, limits: &Limits, bounds: Bounds) -> Result<Cl
         .http_client(transport::client(&trust, agent(config)?, limits)?)
         .force_path_style(config.path_style)
         .retry_config(retries)
+        .retry_partition(unrationed())
         .timeout_config(bounds.within(bounds.answer))
         // Attempts are bounded in time, and so are the pauses of a read.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -86,6 +88,18 @@ async fn client(config: &S3Config, limits: &Limits, bounds: Bounds) -> Result<Cl
         builder = builder.accelerate(true);
     }
     Ok(Client::from_conf(builder.build()))
+}
+
+/// Retries that no other request's failures use up.
+///
+/// The SDK's own partition is one of the whole process for each region, of tokens that failed retries take away for good and
+/// only requests that succeed at once give back: after some time-outs nothing would be tried again, for as long as the
+/// server then answers every few requests with a 500. What retries may cost is bounded otherwise: each request has its
+/// attempts, its time for them and its pauses, and requests themselves are admitted.
+fn unrationed() -> RetryPartition {
+    RetryPartition::custom("portolan")
+        .token_bucket(TokenBucket::unlimited())
+        .build()
 }
 
 fn agent(config: &S3Config) -> Result<HeaderValue, S3OpenError> {

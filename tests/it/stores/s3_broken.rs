@@ -12,6 +12,8 @@ use portolan::{
     },
 };
 
+use tokio::task::JoinSet;
+
 use super::{
     proxy::{Fault, Proxy, Seen},
     s3_config, s3_server,
@@ -193,6 +195,35 @@ async fn a_busy_server_is_asked_again_and_then_said_to_be_busy() {
     proxy.harm_first("HeadObject", 1000, slow_down);
     let error = store.head(&key("busy")).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Throttled);
+}
+
+#[tokio::test]
+async fn many_time_outs_use_up_nobody_elses_attempts() {
+    const SILENT: usize = 60;
+    let (proxy, store) = broken().await;
+    let (store, attempts) = (Arc::new(store), Limits::default().s3_attempts as usize);
+    // More than the SDK's own ration of retries would pay for.
+    proxy.harm_first("HeadObject", usize::MAX, Fault::Delay(Duration::from_secs(3600)));
+    let mut heads = JoinSet::new();
+    for _ in 0..SILENT {
+        let store = store.clone();
+        heads.spawn(async move { store.head(&key("silent")).await.unwrap_err().kind() });
+    }
+    let kinds = heads.join_all().await;
+    assert!(kinds.iter().all(|kind| *kind == StoreErrorKind::Unavailable));
+    // Each of them was sent again, and none without bound.
+    let sent = proxy.seen_of("HeadObject").len();
+    assert!((2 * SILENT..=attempts * SILENT).contains(&sent), "{sent}");
+    // The server is back, but busy.
+    for n in 0..20 {
+        proxy.harm_first("PutObject", attempts - 1, Fault::Answer(500, "InternalError"));
+        store.put(&key("back"), pieces(&random(10 + n))).await.unwrap();
+        assert_eq!(proxy.seen_of("PutObject").len(), attempts);
+        proxy.harm_first("PutObject", usize::MAX, Fault::Answer(500, "InternalError"));
+        let error = store.put(&key("back"), pieces(&random(10))).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        assert_eq!(proxy.seen_of("PutObject").len(), attempts);
+    }
 }
 
 #[tokio::test]
