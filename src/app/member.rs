@@ -294,6 +294,7 @@ fn settings(limits: &Limits, quotas: Quotas) -> Settings {
         inline_manifest: limits.manifest_inline_bytes,
         quotas,
         recent_manifests: limits.recent_manifest_bytes,
+        indexes_looked_at: limits.delete_indexes,
         attempts: u32::try_from(limits.change_attempts).unwrap_or(u32::MAX),
         ..Settings::default()
     }

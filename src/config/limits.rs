@@ -74,6 +74,8 @@ pub struct Limits {
     pub manifest_inline_bytes: usize,
     /// Bytes of memory for manifests that were pulled lately.
     pub recent_manifest_bytes: u64,
+    /// Indexes that are looked at to find one that needs a manifest which is to be deleted; where more list it, it stays.
+    pub delete_indexes: usize,
 
     // --- Mesh ---
     /// Connections of the mesh listener.
@@ -261,6 +263,7 @@ impl Default for Limits {
 
             manifest_inline_bytes: 32 * KIB,
             recent_manifest_bytes: 32 << 20,
+            delete_indexes: 1_000,
 
             mesh_connections: 1_024,
             replay_requests: 4_096,

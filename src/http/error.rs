@@ -16,12 +16,16 @@ use serde_json::{Value, json};
 use crate::{
     admission::{self, Body, BodyError, Failure, RequestId},
     auth::{ApiKeyError, AuthError},
-    oci::{ErrorCode, ManifestError, MediaTypeError, RangeError, RepoName, RouteError, UploadId},
+    oci::{
+        Digest, EntityTagError, ErrorCode, ManifestError, MediaTypeError, RangeError, RepoName, RouteError,
+        UploadId,
+    },
     registry::RegistryError,
     storage::StoreErrorKind,
 };
 
 const OUTCOME: HeaderName = HeaderName::from_static("portolan-outcome");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const UNKNOWN: &str = "unknown";
 
 /// An error answer.
@@ -162,6 +166,20 @@ pub(super) fn registry(error: &RegistryError) -> Answer {
             Answer::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Denied, message)
                 .with(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
         }
+        RegistryError::Listed { index, .. } => Answer {
+            detail: Some(Box::new(json!({ "index": index.as_str() }))),
+            ..Answer::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Denied, message)
+                .with(header::ALLOW, HeaderValue::from_static("GET, HEAD, PUT"))
+        },
+        // What there is instead is told by who knows whether it may be.
+        RegistryError::PreconditionFailed { .. } => Answer::new(
+            StatusCode::PRECONDITION_FAILED,
+            ErrorCode::PreconditionFailed,
+            message,
+        ),
+        RegistryError::Unfinished(_) => unknown(
+            "some of the manifest's tags are gone, and the manifest and the others are not; delete it again",
+        ),
         RegistryError::Denied => Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message),
         RegistryError::QuotaExceeded {
             prefix,
@@ -345,6 +363,31 @@ pub(super) fn out_of_step(repository: &RepoName, id: &UploadId, offset: u64) -> 
         Ok(path) => answer.with(header::LOCATION, path),
         Err(_) => answer,
     }
+}
+
+/// A condition that doesn't hold, to who may read what stands against it.
+pub(super) fn precondition_failed(current: &Digest) -> Answer {
+    let answer = Answer::new(
+        StatusCode::PRECONDITION_FAILED,
+        ErrorCode::PreconditionFailed,
+        format!("a condition of the request doesn't hold of {current}, which is there"),
+    );
+    let answer = Answer {
+        detail: Some(Box::new(json!({ "digest": current.as_str() }))),
+        ..answer
+    };
+    answer
+        .with(header::ETAG, super::local::etag(current))
+        .with(CONTENT_DIGEST, super::local::content_digest(current))
+}
+
+/// A header that isn't the list of entity tags that it should be.
+pub(super) fn bad_precondition(name: &HeaderName, error: &EntityTagError) -> Answer {
+    Answer::new(
+        StatusCode::BAD_REQUEST,
+        ErrorCode::Unsupported,
+        format!("{name}: {error}"),
+    )
 }
 
 /// A chunk's range that isn't one.

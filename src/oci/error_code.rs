@@ -36,6 +36,8 @@ pub enum ErrorCode {
     Denied,
     /// The operation is unsupported.
     Unsupported,
+    /// A condition of the request doesn't hold (our own; the specification has no code for 412).
+    PreconditionFailed,
     /// Too many requests at once.
     TooManyRequests,
     /// The service can't do it now (Docker's code for 503).
@@ -63,6 +65,7 @@ impl ErrorCode {
             Self::Unauthorized => "UNAUTHORIZED",
             Self::Denied => "DENIED",
             Self::Unsupported => "UNSUPPORTED",
+            Self::PreconditionFailed => "PRECONDITION_FAILED",
             Self::TooManyRequests => "TOOMANYREQUESTS",
             Self::Unavailable => "UNAVAILABLE",
             Self::Unknown => "UNKNOWN",

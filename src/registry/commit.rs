@@ -28,12 +28,20 @@ use crate::{
 pub(super) struct Current {
     expect: Expect,
     row: rows::Repository,
+    /// It is as the change's former step left it.
+    continues: bool,
 }
 
 impl Current {
     /// How many manifests it has.
     pub(super) fn manifests(&self) -> u64 {
         self.row.manifests
+    }
+
+    /// Whether the change's former step was committed and nobody else has changed the repository since, if what is planned
+    /// now is committed: what was read for that step still holds.
+    pub(super) fn continues(&self) -> bool {
+        self.continues
     }
 }
 
@@ -49,8 +57,27 @@ pub(super) enum Plan<T> {
         /// What the caller gets when it is committed.
         outcome: T,
     },
+    /// The change is too large for one transaction: these operations first. Then it is planned again, from where they left
+    /// the repository.
+    Step {
+        /// As above.
+        ops: Vec<Op>,
+        /// What the caller gets who lets others have their turn before the change goes on.
+        so_far: T,
+    },
     /// Nothing has to change.
     Done(T),
+}
+
+/// How many steps a change makes before others have their turn.
+const STEPS_A_TURN: usize = 16;
+
+/// A transaction, and what comes after it.
+struct Planned<T> {
+    ops: Vec<Op>,
+    outcome: T,
+    /// The repository's row as the transaction leaves it, where it is one of several.
+    goes_on: Option<rows::Repository>,
 }
 
 /// Most operations in a plan: the row, its due-row and its catalogue entry complete the transaction.
@@ -78,9 +105,21 @@ pub(super) trait Change: Send {
     fn plan(&mut self, current: &Current) -> impl Future<Output = Result<Plan<Self::Outcome>>> + Send;
 }
 
+/// A change whose caller looks at it afterwards.
+impl<C: Change> Change for &mut C {
+    type Outcome = C::Outcome;
+
+    const HELD_BY: HeldBy = C::HELD_BY;
+
+    fn plan(&mut self, current: &Current) -> impl Future<Output = Result<Plan<Self::Outcome>>> + Send {
+        (**self).plan(current)
+    }
+}
+
 impl Registry {
     /// Makes `change` in `repository`. An error means that it wasn't made, but for
-    /// [`RegistryError::OutcomeUnknown`]; it is made at most once.
+    /// [`RegistryError::OutcomeUnknown`]; it is made at most once. Of one that takes several steps each is a change by
+    /// itself: those that were made stay.
     pub(super) async fn commit<C: Change>(
         &self,
         repository: &RepoName,
@@ -90,17 +129,36 @@ impl Registry {
         let turn = timeout_at(deadline, self.turns.take(repository)).await;
         let _turn = turn.map_err(|_| RegistryError::Deadline)?;
         let mut pause = Pause::new();
-        for attempt in 0..self.settings.attempts {
+        let (mut attempt, mut steps, mut left) = (0, 0, None);
+        while attempt < self.settings.attempts {
             if attempt > 0 {
                 pause.wait(deadline).await;
             }
-            let planned = timeout_at(deadline, self.plan(repository, &mut change)).await;
-            let (ops, outcome) = match planned.map_err(|_| RegistryError::Deadline)?? {
-                (ops, outcome) if ops.is_empty() => return Ok(outcome),
-                planned => planned,
-            };
-            match fence::transact(&*self.meta, Version::random(), &ops, deadline).await {
-                Ok(Fenced::Committed) => return Ok(outcome),
+            let planned = timeout_at(deadline, self.plan(repository, left.take(), &mut change)).await;
+            let Planned {
+                ops,
+                outcome,
+                goes_on,
+            } = planned.map_err(|_| RegistryError::Deadline)??;
+            if ops.is_empty() {
+                return Ok(outcome);
+            }
+            let version = Version::random();
+            match fence::transact(&*self.meta, version, &ops, deadline).await {
+                Ok(Fenced::Committed) => {
+                    steps += 1;
+                    let Some(row) = goes_on.filter(|_| steps < STEPS_A_TURN) else {
+                        return Ok(outcome);
+                    };
+                    let expect = Expect::Version(version);
+                    left = Some(Current {
+                        expect,
+                        row,
+                        continues: true,
+                    });
+                    (attempt, pause) = (0, Pause::new());
+                    continue;
+                }
                 Ok(Fenced::Refused { index, .. }) => {
                     tracing::debug!(%repository, attempt, index, "another change came first");
                 }
@@ -110,26 +168,46 @@ impl Registry {
                 }
                 Err(error) => return Err(error),
             }
+            attempt += 1;
         }
         Err(RegistryError::Contended)
     }
 
-    /// The whole transaction, the repository's row first; none if nothing has to change.
-    async fn plan<C: Change>(&self, repository: &RepoName, change: &mut C) -> Result<(Vec<Op>, C::Outcome)> {
-        let current = self.current(repository).await?;
-        match change.plan(&current).await? {
-            Plan::Done(outcome) => Ok((Vec::new(), outcome)),
+    /// The whole transaction, the repository's row first; none if nothing has to change. The row is read unless it is known
+    /// what was `left` of it.
+    async fn plan<C: Change>(
+        &self,
+        repository: &RepoName,
+        left: Option<Current>,
+        change: &mut C,
+    ) -> Result<Planned<C::Outcome>> {
+        let current = match left {
+            Some(current) => current,
+            None => self.current(repository).await?,
+        };
+        let (ops, manifests, outcome, is_step) = match change.plan(&current).await? {
+            Plan::Done(outcome) => {
+                return Ok(Planned {
+                    ops: Vec::new(),
+                    outcome,
+                    goes_on: None,
+                });
+            }
             Plan::Apply {
                 ops,
                 manifests,
                 outcome,
-            } => {
-                debug_assert!(ops.len() <= MAX_PLANNED, "the change has to be split");
-                let mut all = self.replaced(repository, &current, manifests, C::HELD_BY);
-                all.extend(ops);
-                Ok((all, outcome))
-            }
-        }
+            } => (ops, manifests, outcome, false),
+            Plan::Step { ops, so_far } => (ops, current.manifests(), so_far, true),
+        };
+        debug_assert!(ops.len() <= MAX_PLANNED, "the change has to be split");
+        let (row, mut all) = self.replaced(repository, &current, manifests, C::HELD_BY);
+        all.extend(ops);
+        Ok(Planned {
+            ops: all,
+            outcome,
+            goes_on: is_step.then_some(row),
+        })
     }
 
     async fn current(&self, repository: &RepoName) -> Result<Current> {
@@ -140,11 +218,21 @@ impl Registry {
             .map(row::read_to_rewrite)
             .transpose()?
             .unwrap_or_default();
-        Ok(Current { expect, row })
+        Ok(Current {
+            expect,
+            row,
+            continues: false,
+        })
     }
 
-    /// The operations that replace the repository's row, with what depends on its number of manifests.
-    fn replaced(&self, repository: &RepoName, current: &Current, manifests: u64, held_by: HeldBy) -> Vec<Op> {
+    /// The repository's row as it will be, and the operations that make it so, with what depends on its number of manifests.
+    fn replaced(
+        &self,
+        repository: &RepoName,
+        current: &Current,
+        manifests: u64,
+        held_by: HeldBy,
+    ) -> (rows::Repository, Vec<Op>) {
         let now_ms = clock::now_ms();
         let mut row = current.row.clone();
         row.min_reader = rows::SCHEMA;
@@ -182,6 +270,6 @@ impl Registry {
             // The due-row of an earlier end, if there is one, will find the row with a later one.
             ops.push(due::tombstone(row.ends_ms, repository));
         }
-        ops
+        (row, ops)
     }
 }

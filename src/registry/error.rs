@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     admission::BodyError,
-    oci::{Digest, ManifestError, RepoName},
+    oci::{Digest, ManifestError, RepoName, Tag},
     storage::StoreError,
 };
 
@@ -82,6 +82,23 @@ pub enum RegistryError {
         /// One that does.
         manifest: Digest,
     },
+    /// The manifest can't be deleted while an index lists it that is tagged, or that such an index lists in its turn.
+    #[error("the index {index} lists the manifest and {why}")]
+    Listed {
+        /// The index that lists it.
+        index: Digest,
+        /// Why that counts.
+        why: Box<Needed>,
+    },
+    /// A condition of the request doesn't hold of what the reference names.
+    #[error("a condition of the request doesn't hold")]
+    PreconditionFailed {
+        /// What it names, if anything.
+        current: Option<Digest>,
+    },
+    /// A change of several transactions made some of them, and then failed. What is done stays; asked for again, it goes on.
+    #[error("some of the manifest's tags are gone, and then it failed")]
+    Unfinished(#[source] Box<RegistryError>),
     /// The push would create or overwrite what the caller may not.
     #[error("the caller may not create or overwrite this")]
     Denied,
@@ -136,6 +153,20 @@ impl From<ManifestError> for RegistryError {
             other => Self::ManifestInvalid(other),
         }
     }
+}
+
+/// Why an index needs what it lists.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Needed {
+    /// It has this tag.
+    #[error("is tagged '{0}': delete the index, or its tags, first")]
+    Tagged(Tag),
+    /// It is listed, if not directly, by another one that has this tag.
+    #[error("belongs to {0}, which is tagged '{1}': delete that, or its tags, first")]
+    Within(Digest, Tag),
+    /// Nobody knows: so many indexes that aren't tagged were looked at, and there are more.
+    #[error("so do more than {0} others: delete those that aren't needed first")]
+    Many(usize),
 }
 
 /// What doesn't fit into a quota.

@@ -49,9 +49,9 @@ use tokio::time::Instant;
 
 pub use self::{
     blobs::{Blob, MountSource, Mounted},
-    error::{RegistryError, Result},
+    error::{Needed, RegistryError, Result},
     listing::Names,
-    manifests::{MayPush, Pushed, PutManifest},
+    manifests::{DeleteManifest, MayPush, Pushed, PutManifest, WhileListed},
     quota::Quotas,
     referrers::{Referrer, Referrers},
     room::Room,
@@ -117,6 +117,8 @@ pub struct Settings {
     pub quotas: Quotas,
     /// Bytes of memory for manifests that were pulled lately.
     pub recent_manifests: u64,
+    /// How many indexes are looked at to find one that needs a manifest which is to be deleted.
+    pub indexes_looked_at: usize,
     /// How often a change is planned anew when others came first.
     pub attempts: u32,
     /// Bound on a transaction of an upload, which has no deadline of its own.
@@ -142,6 +144,7 @@ impl Default for Settings {
             inline_manifest: 32 << 10,
             quotas: Quotas::default(),
             recent_manifests: 32 << 20,
+            indexes_looked_at: 1000,
             attempts: 5,
             commit_within: Duration::from_secs(15),
         }

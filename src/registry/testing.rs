@@ -17,10 +17,10 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Holder, MayPush, PutManifest, Registry, Result, Settings, Stores};
+use super::{DeleteManifest, Holder, MayPush, PutManifest, Registry, Result, Settings, Stores, WhileListed};
 use crate::{
     admission::BodyError,
-    oci::{Algorithm, Digest, MediaType, Reference, RepoName, ResolvedRange, Tag},
+    oci::{Algorithm, Digest, MediaType, Preconditions, Reference, RepoName, ResolvedRange, Tag},
     ownership::Incarnation,
     storage::{
         BlobStore, ByteStream, Key, MemoryBlobs, MemoryMeta, MetaStore, ObjectKey, Op, Outcome, Page, Part,
@@ -371,6 +371,23 @@ pub(super) fn put<'a>(repository: &'a RepoName, reference: &'a Reference, body: 
             create: true,
             update: true,
         },
+        only_if: UNCONDITIONAL,
+        deadline: soon(),
+    }
+}
+
+pub(super) const UNCONDITIONAL: &Preconditions = &Preconditions {
+    if_match: None,
+    if_none_match: None,
+};
+
+/// The end of what `reference` names, as a client asks for it.
+pub(super) fn delete<'a>(repository: &'a RepoName, reference: &'a Reference) -> DeleteManifest<'a> {
+    DeleteManifest {
+        repository,
+        reference,
+        only_if: UNCONDITIONAL,
+        while_listed: WhileListed::Refuse,
         deadline: soon(),
     }
 }

@@ -9,6 +9,7 @@
 mod access;
 mod api;
 mod certificates;
+mod counter;
 mod crash;
 mod drain;
 mod faults;

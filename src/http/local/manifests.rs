@@ -1,7 +1,7 @@
 //! Manifests: read, asked for, pushed.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
@@ -12,8 +12,11 @@ use super::{
 use crate::{
     admission::{Body, Grants, Identity},
     http::error,
-    oci::{Action, Descriptor, MAX_MANIFEST_BYTES, MediaType, Reference, RepoName, Tag},
-    registry::{MayPush, PutManifest, RegistryError},
+    oci::{
+        Action, Descriptor, EntityTags, MAX_MANIFEST_BYTES, MediaType, Preconditions, Reference, RepoName,
+        Tag,
+    },
+    registry::{DeleteManifest, MayPush, PutManifest, RegistryError, WhileListed},
 };
 
 /// A push, apart from what is pushed.
@@ -67,6 +70,7 @@ impl Local {
             deadline,
         } = push;
         let media_type = media_type(headers)?;
+        let only_if = preconditions(headers)?;
         let announced = announced(headers, &body);
         let _room = self.registry.room(memory_of(announced)?).await?;
         let body = collect(body).await?;
@@ -81,9 +85,11 @@ impl Local {
                 create: grants.allows(&repository, Action::Create),
                 update: grants.allows(&repository, Action::Update),
             },
+            only_if: &only_if,
             deadline,
         };
-        let pushed = self.registry.put_manifest(put).await?;
+        let pushed = self.registry.put_manifest(put).await;
+        let pushed = pushed.map_err(|error| unmet(error, &repository, &grants))?;
         let mut reply = Reply::new(StatusCode::CREATED)
             .location(manifest_path(&repository, &pushed.digest))
             .content_digest(&pushed.digest);
@@ -94,6 +100,48 @@ impl Local {
             reply = reply.header("oci-tag", tag);
         }
         Ok(reply.empty())
+    }
+
+    pub(super) async fn delete_manifest(
+        &self,
+        repository: &RepoName,
+        reference: &Reference,
+        headers: &HeaderMap,
+        grants: &Grants,
+        deadline: Instant,
+    ) -> Outcome {
+        let delete = DeleteManifest {
+            repository,
+            reference,
+            only_if: &preconditions(headers)?,
+            while_listed: WhileListed::Refuse,
+            deadline,
+        };
+        let deleted = self.registry.delete_manifest(delete).await;
+        deleted.map_err(|error| unmet(error, repository, grants))?;
+        Ok(Reply::new(StatusCode::ACCEPTED).empty())
+    }
+}
+
+/// Under which conditions a change is asked for. What can't be read is refused: without it the change would be made.
+fn preconditions(headers: &HeaderMap) -> Result<Preconditions, Refusal> {
+    let read = |name: HeaderName| -> Result<Option<EntityTags>, Refusal> {
+        let values = headers.get_all(&name).into_iter().map(HeaderValue::as_bytes);
+        Ok(EntityTags::parse(values).map_err(|error| error::bad_precondition(&name, &error))?)
+    };
+    Ok(Preconditions {
+        if_match: read(header::IF_MATCH)?,
+        if_none_match: read(header::IF_NONE_MATCH)?,
+    })
+}
+
+/// Who may read is told what stands against their condition.
+fn unmet(error: RegistryError, repository: &RepoName, grants: &Grants) -> Refusal {
+    match error {
+        RegistryError::PreconditionFailed {
+            current: Some(current),
+        } if grants.allows(repository, Action::Read) => error::precondition_failed(&current).into(),
+        error => error.into(),
     }
 }
 

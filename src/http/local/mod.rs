@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tower::service_fn;
 
 use self::reply::Reply;
-pub(super) use self::reply::{session_path, session_range};
+pub(super) use self::reply::{content_digest, etag, session_path, session_range};
 use super::error::{self, Answer, Chain};
 use crate::{
     admission::{Admitted, Body, RequestId, Served, Service, StoreTime},
@@ -133,10 +133,8 @@ impl Local {
                 repository,
                 reference,
             } => {
-                self.registry
-                    .delete_manifest(&repository, &reference, deadline)
-                    .await?;
-                Ok(Reply::new(StatusCode::ACCEPTED).empty())
+                self.delete_manifest(&repository, &reference, headers, &grants, deadline)
+                    .await
             }
             Route::GetBlob { repository, digest } => self.get_blob(&repository, &digest, headers).await,
             Route::HeadBlob { repository, digest } => self.head_blob(&repository, &digest, headers).await,

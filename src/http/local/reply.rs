@@ -95,8 +95,13 @@ fn header_value(value: impl fmt::Display) -> HeaderValue {
 }
 
 /// A digest as a validator.
-pub(super) fn etag(digest: &Digest) -> HeaderValue {
+pub(in crate::http) fn etag(digest: &Digest) -> HeaderValue {
     header_value(format_args!("\"{digest}\""))
+}
+
+/// A digest as `Docker-Content-Digest` has it.
+pub(in crate::http) fn content_digest(digest: &Digest) -> HeaderValue {
+    header_value(digest)
 }
 
 /// What a session of `offset` bytes holds. An empty one says `0-0`, as every registry does: there is no right way.

@@ -267,14 +267,19 @@ impl Route {
             repository: repository.clone(),
             need,
         });
-        let source = match self {
-            Self::MountBlob { from: Some(from), .. } => Some(Permission {
-                repository: from.clone(),
-                need: Need::Optional(Action::Read),
-            }),
+        let read = match self {
+            Self::MountBlob { from, .. } => from.as_ref(),
+            // Who may is told what stands against a condition.
+            Self::PutManifest { repository, .. } | Self::DeleteManifest { repository, .. } => {
+                Some(repository)
+            }
             _ => None,
         };
-        here.into_iter().chain(source).collect()
+        let read = read.map(|repository| Permission {
+            repository: repository.clone(),
+            need: Need::Optional(Action::Read),
+        });
+        here.into_iter().chain(read).collect()
     }
 }
 

@@ -350,13 +350,19 @@ fn routes_need_what_they_do() {
     ] {
         assert_eq!(needs(line), on_a(Need::Required(Action::Create)), "{line}");
     }
+    let and_read = |need| [on_a(need), on_a(Need::Optional(Action::Read))].concat();
     assert_eq!(
         needs("PUT /v2/a/manifests/x"),
-        on_a(Need::AnyOf(&[Action::Create, Action::Update]))
+        and_read(Need::AnyOf(&[Action::Create, Action::Update]))
     );
-    for line in ["DELETE /v2/a/manifests/x", "DELETE /v2/a/blobs/{d}"] {
-        assert_eq!(needs(line), on_a(Need::Required(Action::Delete)), "{line}");
-    }
+    assert_eq!(
+        needs("DELETE /v2/a/manifests/x"),
+        and_read(Need::Required(Action::Delete))
+    );
+    assert_eq!(
+        needs("DELETE /v2/a/blobs/{d}"),
+        on_a(Need::Required(Action::Delete))
+    );
     let mut mount = on_a(Need::Required(Action::Create));
     mount.push(("b".to_owned(), Need::Optional(Action::Read)));
     assert_eq!(needs("POST /v2/a/blobs/uploads/?mount={d}&from=b"), mount);

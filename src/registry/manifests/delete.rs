@@ -1,26 +1,31 @@
 //! Deleting a tag, or a manifest with all its tags.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
-use super::super::{
-    RegistryError, Result,
-    commit::{Change, Current, Plan},
-    due, row,
+use super::{
+    super::{
+        Registry, RegistryError, Result,
+        commit::{Change, Current, MAX_PLANNED, Plan},
+        due, row,
+    },
+    WhileListed, live,
 };
 use crate::{
     clock,
-    oci::{Digest, RepoName, Tag},
-    storage::{Expect, MetaStore, Op, Space, keys, rows},
+    oci::{Digest, Preconditions, RepoName, Tag},
+    storage::{Expect, MAX_PAGE, MetaStore, Op, Space, keys, rows},
 };
 
-/// How many tags go in one transaction: each is two rows.
-const TAGS_AT_ONCE: usize = 40;
+/// How many tags go in one transaction: each is two rows, and the last ones go with the manifest, its entry in a list of
+/// referrers and its due-row.
+const TAGS_AT_ONCE: usize = (MAX_PLANNED - 3) / 2;
 
 /// A tag on its way out.
 pub(super) struct DeleteTag<'a> {
     pub(super) meta: &'a dyn MetaStore,
     pub(super) repository: &'a RepoName,
     pub(super) tag: &'a Tag,
+    pub(super) only_if: &'a Preconditions,
 }
 
 impl Change for DeleteTag<'_> {
@@ -29,25 +34,39 @@ impl Change for DeleteTag<'_> {
     async fn plan(&mut self, current: &Current) -> Result<Plan<()>> {
         let found = self.meta.get(&keys::tag(self.repository, self.tag)).await?;
         let named: rows::Tag = row::read(&found.ok_or(RegistryError::ManifestUnknown)?)?;
-        let ops = untag(self.repository, &row::digest(&named.digest)?, self.tag).into();
+        let digest = row::digest(&named.digest)?;
+        check(self.only_if, &digest)?;
         Ok(Plan::Apply {
-            ops,
+            ops: untag(self.repository, &digest, self.tag).into(),
             manifests: current.manifests(),
             outcome: (),
         })
     }
 }
 
-/// A manifest on its way out. One that has many tags takes several changes, the last of which deletes it.
-pub(super) struct DeleteManifest<'a> {
-    pub(super) meta: &'a dyn MetaStore,
+/// A manifest on its way out. One that has many tags takes several steps, the last of which deletes it.
+pub(super) struct Delete<'a> {
+    pub(super) registry: &'a Registry,
     pub(super) repository: &'a RepoName,
     pub(super) digest: &'a Digest,
+    pub(super) only_if: &'a Preconditions,
+    pub(super) while_listed: WhileListed,
     /// Until when a collector leaves the manifest's references.
     pub(super) grace: Duration,
+    /// What was read for the former step, less what that deleted.
+    pub(super) known: Option<Known>,
+    /// Whether tags are gone.
+    pub(super) is_begun: bool,
 }
 
-/// How far [`DeleteManifest`] came.
+/// The manifest and its tags, the first page of them that are left.
+pub(super) struct Known {
+    manifest: rows::Manifest,
+    tags: VecDeque<Tag>,
+    more: bool,
+}
+
+/// How far [`Delete`] came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deleted {
     /// There are more tags.
@@ -56,56 +75,79 @@ pub(super) enum Deleted {
     Whole,
 }
 
-impl Change for DeleteManifest<'_> {
+impl Change for Delete<'_> {
     type Outcome = Deleted;
 
     async fn plan(&mut self, current: &Current) -> Result<Plan<Deleted>> {
-        let key = keys::manifest(self.repository, self.digest);
-        let found = self.meta.get(&key).await?.ok_or(RegistryError::ManifestUnknown)?;
-        let mut manifest: rows::Manifest = row::read_to_rewrite(&found)?;
-        if manifest.deleted_ms != 0 {
-            return Err(RegistryError::ManifestUnknown);
+        self.is_begun |= current.continues();
+        let mut known = match self.known.take() {
+            Some(known) if current.continues() => known,
+            Some(_) | None => self.look().await?,
+        };
+        let at_once = known.tags.len().min(TAGS_AT_ONCE);
+        let mut last = None;
+        let mut ops = Vec::with_capacity(MAX_PLANNED);
+        for tag in known.tags.drain(..at_once) {
+            ops.extend(untag(self.repository, self.digest, &tag));
+            last = Some(tag);
         }
-        let (tags, more) = self.tags().await?;
-        let mut ops: Vec<Op> = tags
-            .iter()
-            .flat_map(|tag| untag(self.repository, self.digest, tag))
-            .collect();
-        if more {
-            return Ok(Plan::Apply {
+        if known.tags.is_empty() && known.more {
+            (known.tags, known.more) = self.tags(last.as_ref()).await?;
+        }
+        if !known.tags.is_empty() {
+            self.known = Some(known);
+            return Ok(Plan::Step {
                 ops,
-                manifests: current.manifests(),
-                outcome: Deleted::SomeTags,
+                so_far: Deleted::SomeTags,
             });
         }
+        let mut manifest = known.manifest;
         if !manifest.subject.is_empty() {
             let subject = row::digest(&manifest.subject)?;
             ops.push(keys::referrer(self.repository, &subject, self.digest).delete(Expect::Any));
         }
         manifest.deleted_ms = clock::now_ms();
-        ops.push(key.put(Expect::Any, row::bytes(&manifest)));
+        ops.push(keys::manifest(self.repository, self.digest).put(Expect::Any, row::bytes(&manifest)));
         ops.push(due::manifest(
             due::after(self.grace),
             self.repository,
             self.digest,
         ));
-        let manifests = current.manifests().saturating_sub(1);
         Ok(Plan::Apply {
             ops,
-            manifests,
+            manifests: current.manifests().saturating_sub(1),
             outcome: Deleted::Whole,
         })
     }
 }
 
-impl DeleteManifest<'_> {
-    /// Tags that name the manifest, as many as fit, and whether there are more.
-    async fn tags(&self) -> Result<(Vec<Tag>, bool)> {
+impl Delete<'_> {
+    /// Reads the manifest, which must be there, what speaks against its end, and its first tags.
+    async fn look(&self) -> Result<Known> {
+        let key = keys::manifest(self.repository, self.digest);
+        let found = self.registry.meta.get(&key).await?;
+        if live(found.as_ref())?.is_none() {
+            return Err(RegistryError::ManifestUnknown);
+        }
+        check(self.only_if, self.digest)?;
+        match self.while_listed {
+            WhileListed::Refuse => self.registry.check_unlisted(self.repository, self.digest).await?,
+            WhileListed::Delete => {}
+        }
+        let manifest = row::read_to_rewrite(&found.ok_or(RegistryError::ManifestUnknown)?)?;
+        let (tags, more) = self.tags(None).await?;
+        Ok(Known { manifest, tags, more })
+    }
+
+    /// A page of the tags that name the manifest, and whether there are more.
+    async fn tags(&self, after: Option<&Tag>) -> Result<(VecDeque<Tag>, bool)> {
         let prefix = keys::tags_of(self.digest);
+        let after = after.map(|tag| keys::tag_of(self.repository, self.digest, tag).sort);
         let (space, partition) = (Space::Repositories, self.repository.as_str());
         let page = self
+            .registry
             .meta
-            .range(space, partition, &prefix, None, TAGS_AT_ONCE)
+            .range(space, partition, &prefix, after.as_deref(), MAX_PAGE)
             .await?;
         let tags = page
             .entries
@@ -116,6 +158,15 @@ impl DeleteManifest<'_> {
             tags.map_err(|error| row::corrupt("read a manifest's tags", error))?,
             page.more,
         ))
+    }
+}
+
+fn check(only_if: &Preconditions, current: &Digest) -> Result<()> {
+    match only_if.hold(Some(current)) {
+        true => Ok(()),
+        false => Err(RegistryError::PreconditionFailed {
+            current: Some(current.clone()),
+        }),
     }
 }
 

@@ -116,7 +116,7 @@ async fn referrers_come_filtered_and_in_pages() {
         }
     }
     for (digest, _) in &expected {
-        one.delete_manifest(&name, &Reference::Digest(digest.clone()), soon())
+        one.delete_manifest(delete(&name, &Reference::Digest(digest.clone())))
             .await
             .unwrap();
     }

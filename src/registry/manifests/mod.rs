@@ -5,11 +5,16 @@
 
 mod collect;
 mod delete;
+mod listed;
 mod push;
 mod read;
 mod recent;
 #[cfg(test)]
+mod conditions;
+#[cfg(test)]
 mod lists;
+#[cfg(test)]
+mod many_tags;
 #[cfg(test)]
 mod races;
 #[cfg(test)]
@@ -20,14 +25,14 @@ use tokio::time::Instant;
 
 pub(super) use self::recent::Recent;
 use self::{
-    delete::{DeleteManifest, DeleteTag, Deleted},
+    delete::{Delete, DeleteTag, Deleted},
     push::Push,
 };
 use super::{Registry, RegistryError, Result, row};
 use crate::{
     oci::{
-        Algorithm, Digest, MAX_MANIFEST_BYTES, MAX_TAGS_PER_PUT, Manifest, MediaType, Reference, RepoName,
-        Tag,
+        Algorithm, Digest, MAX_MANIFEST_BYTES, MAX_TAGS_PER_PUT, Manifest, MediaType, Preconditions,
+        Reference, RepoName, Tag,
     },
     storage::{Key, MAX_OPS, Row, rows},
 };
@@ -49,8 +54,34 @@ pub struct PutManifest<'a> {
     pub pushed_by: &'a str,
     /// What the caller may.
     pub may: MayPush,
+    /// What must be so of what `reference` names. `If-Match` isn't asked where nothing is left to do: that is a repetition.
+    pub only_if: &'a Preconditions,
     /// When nobody waits for the answer any more.
     pub deadline: Instant,
+}
+
+/// A manifest to be deleted, or a tag.
+#[derive(Clone, Debug)]
+pub struct DeleteManifest<'a> {
+    /// Where.
+    pub repository: &'a RepoName,
+    /// The tag, or the manifest with all its tags.
+    pub reference: &'a Reference,
+    /// What must be so of what `reference` names.
+    pub only_if: &'a Preconditions,
+    /// What becomes of a manifest that an index needs.
+    pub while_listed: WhileListed,
+    /// When nobody waits for the answer any more.
+    pub deadline: Instant,
+}
+
+/// Whether a manifest is deleted that an index lists which is tagged, or listed by one that is. A tag always is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhileListed {
+    /// It isn't: clients that clean up what has no tag would tear images apart.
+    Refuse,
+    /// It is: whoever asks deletes the index, too, or has lost it.
+    Delete,
 }
 
 /// What the caller of a push may do. Which of them it takes is only known inside the transaction.
@@ -84,6 +115,7 @@ impl Registry {
             body,
             pushed_by,
             may,
+            only_if,
             deadline,
         } = push;
         if body.len() > MAX_MANIFEST_BYTES {
@@ -125,12 +157,14 @@ impl Registry {
         let push = Push {
             registry: self,
             repository,
+            reference,
             digest,
             manifest,
             body,
             tags: all,
             pushed_by,
             may,
+            only_if,
             stored: None,
         };
         self.commit(repository, deadline, push).await?;
@@ -138,43 +172,45 @@ impl Registry {
     }
 
     /// Deletes the tag, or the manifest with all its tags.
-    pub async fn delete_manifest(
-        &self,
-        repository: &RepoName,
-        reference: &Reference,
-        deadline: Instant,
-    ) -> Result<()> {
+    pub async fn delete_manifest(&self, delete: DeleteManifest<'_>) -> Result<()> {
+        let DeleteManifest {
+            repository,
+            reference,
+            only_if,
+            while_listed,
+            deadline,
+        } = delete;
         let digest = match reference {
             Reference::Tag(tag) => {
-                return self
-                    .commit(
-                        repository,
-                        deadline,
-                        DeleteTag {
-                            meta: &*self.meta,
-                            repository,
-                            tag,
-                        },
-                    )
-                    .await;
+                let change = DeleteTag {
+                    meta: &*self.meta,
+                    repository,
+                    tag,
+                    only_if,
+                };
+                return self.commit(repository, deadline, change).await;
             }
             Reference::Digest(digest) => digest,
         };
-        let grace = self.settings.link_grace;
-        let mut is_begun = false;
+        let mut change = Delete {
+            registry: self,
+            repository,
+            digest,
+            only_if,
+            while_listed,
+            grace: self.settings.link_grace,
+            known: None,
+            is_begun: false,
+        };
         loop {
-            let change = DeleteManifest {
-                meta: &*self.meta,
-                repository,
-                digest,
-                grace,
-            };
-            match self.commit(repository, deadline, change).await {
+            match self.commit(repository, deadline, &mut change).await {
                 Ok(Deleted::Whole) => return Ok(()),
-                Ok(Deleted::SomeTags) => is_begun = true,
+                Ok(Deleted::SomeTags) => change.is_begun = true,
+                Err(error) if !change.is_begun => return Err(error),
                 // Someone else brought it to its end.
-                Err(RegistryError::ManifestUnknown) if is_begun => return Ok(()),
-                Err(error) => return Err(error),
+                Err(RegistryError::ManifestUnknown) => return Ok(()),
+                Err(RegistryError::OutcomeUnknown) => return Err(RegistryError::OutcomeUnknown),
+                Err(error) => return Err(RegistryError::Unfinished(Box::new(error))),
             }
         }
     }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock,
-    oci::{Descriptor, Digest, Manifest, RepoName, Tag},
+    oci::{Descriptor, Digest, Manifest, Preconditions, Reference, RepoName, Tag},
     storage::{
         Expect, Key, MAX_OPS, ObjectKey, Op, Outcome, Row, StoreError, StoreErrorKind, Version, keys, rows,
         rows::manifest::Body,
@@ -28,12 +28,14 @@ const INLINE_ANNOTATIONS: usize = 8 << 10;
 pub(super) struct Push<'a> {
     pub(super) registry: &'a Registry,
     pub(super) repository: &'a RepoName,
+    pub(super) reference: &'a Reference,
     pub(super) digest: Digest,
     pub(super) manifest: Manifest,
     pub(super) body: Bytes,
     pub(super) tags: Vec<Tag>,
     pub(super) pushed_by: &'a str,
     pub(super) may: MayPush,
+    pub(super) only_if: &'a Preconditions,
     /// The object with the body, once it was written.
     pub(super) stored: Option<Stored>,
 }
@@ -53,6 +55,8 @@ struct Found {
     manifest: Option<Row>,
     /// The tags that name something else, with what that is, if anything.
     tags: Vec<(Tag, Option<Digest>)>,
+    /// The first of what it refers to that isn't there.
+    missing: Option<Digest>,
 }
 
 impl Change for Push<'_> {
@@ -62,6 +66,10 @@ impl Change for Push<'_> {
         let found = self.find().await?;
         let is_new = live(found.manifest.as_ref())?.is_none();
         self.check_rights(&found, is_new)?;
+        self.check_conditions(&found, is_new)?;
+        if let Some(digest) = found.missing {
+            return Err(RegistryError::ManifestBlobUnknown { digest });
+        }
         if !is_new && found.tags.is_empty() {
             return Ok(Plan::Done(()));
         }
@@ -83,7 +91,7 @@ impl Change for Push<'_> {
 }
 
 impl Push<'_> {
-    /// Reads what is there of the manifest, its tags, and what it refers to; the latter must be.
+    /// Reads what is there of the manifest, its tags, and what it refers to.
     async fn find(&self) -> Result<Found> {
         let (blobs, children) = (&self.manifest.blobs, &self.manifest.children);
         let mut wanted = vec![keys::manifest(self.repository, &self.digest)];
@@ -110,16 +118,23 @@ impl Push<'_> {
                 tags.push((tag.clone(), named));
             }
         }
-        let missing = |missing: &Descriptor| RegistryError::ManifestBlobUnknown {
-            digest: missing.digest.clone(),
-        };
+        let mut missing = None;
         for blob in blobs {
-            found.next().flatten().ok_or_else(|| missing(blob))?;
+            if found.next().flatten().is_none() {
+                missing.get_or_insert(blob);
+            }
         }
         for child in children {
-            live(found.next().flatten().as_ref())?.ok_or_else(|| missing(child))?;
+            if live(found.next().flatten().as_ref())?.is_none() {
+                missing.get_or_insert(child);
+            }
         }
-        Ok(Found { manifest, tags })
+        let missing = missing.map(|missing: &Descriptor| missing.digest.clone());
+        Ok(Found {
+            manifest,
+            tags,
+            missing,
+        })
     }
 
     fn check_rights(&self, found: &Found, is_new: bool) -> Result<()> {
@@ -129,6 +144,28 @@ impl Push<'_> {
             return Err(RegistryError::Denied);
         }
         Ok(())
+    }
+
+    /// Conditions come after what would be refused without them, and before the content is looked at (RFC 9110, 13.2.1).
+    fn check_conditions(&self, found: &Found, is_new: bool) -> Result<()> {
+        let current = match self.reference {
+            Reference::Tag(tag) => match found.tags.iter().find(|(other, _)| other == tag) {
+                Some((_, named)) => named.as_ref(),
+                None => Some(&self.digest),
+            },
+            Reference::Digest(_) => (!is_new).then_some(&self.digest),
+        };
+        let is_done = !is_new && found.tags.is_empty();
+        let holds = match is_done {
+            true => self.only_if.hold_again(current),
+            false => self.only_if.hold(current),
+        };
+        match holds {
+            true => Ok(()),
+            false => Err(RegistryError::PreconditionFailed {
+                current: current.cloned(),
+            }),
+        }
     }
 
     /// The rows that keep from collection what the manifest refers to, also what needn't be here.

@@ -57,7 +57,7 @@ async fn pushes_and_deletes_at_once_leave_a_consistent_repository() {
             let reference = by_tag(&format!("t{}", n % 5));
             let result = match (n + round) % 4 {
                 0 | 1 => member.put_manifest(put(name, &reference, body)).await.map(drop),
-                2 => member.delete_manifest(name, &by_digest(body), soon()).await,
+                2 => member.delete_manifest(delete(name, &by_digest(body))).await,
                 _ => {
                     let layer = format!("{}", (n * 7 + round) % 3);
                     match member.delete_blob(name, &sha256(layer.as_bytes()), soon()).await {
@@ -172,7 +172,7 @@ async fn faults_lose_no_acknowledged_change_and_apply_none_twice() {
                 let member = if (client + step) % 2 == 0 { one } else { two };
                 let body = &bodies[((client * 5 + step * 3 + seed) % 4) as usize];
                 let (wanted, result) = if step % 4 == 3 {
-                    (None, member.delete_manifest(name, &reference, soon()).await)
+                    (None, member.delete_manifest(delete(name, &reference)).await)
                 } else {
                     let pushed = member.put_manifest(put(name, &reference, body)).await.map(drop);
                     (Some(sha256(body)), pushed)

@@ -412,7 +412,7 @@ async fn a_deleted_manifest_goes_with_its_references_and_body() {
     let body = image(&layers.iter().collect::<Vec<_>>(), "");
     let digest = Reference::Digest(sha256(&body));
     one.put_manifest(put(&name, &by_tag(), &body)).await.unwrap();
-    one.delete_manifest(&name, &digest, soon()).await.unwrap();
+    one.delete_manifest(delete(&name, &digest)).await.unwrap();
     assert!(
         !tend_all(&world, &two, later(DAY - MINUTE))
             .await
@@ -452,7 +452,7 @@ async fn a_manifest_pushed_again_while_it_is_collected_keeps_what_it_references(
             let body = an_image(&one, note).await;
             let digest = Reference::Digest(sha256(&body));
             one.put_manifest(put(&name, &by_tag(), &body)).await.unwrap();
-            one.delete_manifest(&name, &digest, soon()).await.unwrap();
+            one.delete_manifest(delete(&name, &digest)).await.unwrap();
             let tag = by_tag();
             let push = one.put_manifest(put(&name, &tag, &body));
             let (pushed, early) = interrupted(polls, push, tend_all(&world, &two, later(DAY + MARGIN))).await;
@@ -476,7 +476,7 @@ async fn a_manifest_deleted_again_is_collected_a_grace_after_that() {
     let body = an_image(&one, 10).await;
     let digest = Reference::Digest(sha256(&body));
     one.put_manifest(put(&name, &by_tag(), &body)).await.unwrap();
-    one.delete_manifest(&name, &digest, soon()).await.unwrap();
+    one.delete_manifest(delete(&name, &digest)).await.unwrap();
     let key = keys::manifest(&name, &sha256(&body));
     let found = world.meta.get(&key).await.unwrap().unwrap();
     let mut manifest: rows::Manifest = row::read(&found).unwrap();
@@ -501,7 +501,7 @@ async fn a_repository_that_lives_again_keeps_its_row() {
         let body = an_image(&one, 10).await;
         let digest = Reference::Digest(sha256(&body));
         one.put_manifest(put(&name, &by_tag(), &body)).await.unwrap();
-        one.delete_manifest(&name, &digest, soon()).await.unwrap();
+        one.delete_manifest(delete(&name, &digest)).await.unwrap();
         let tag = by_tag();
         let push = one.put_manifest(put(&name, &tag, &body));
         let (pushed, early) = interrupted(polls, push, tend_for_weeks(&world, &two)).await;
@@ -525,7 +525,7 @@ async fn with_everything(world: &World) {
     let body = an_image(&one, 3000).await;
     let digest = Reference::Digest(sha256(&body));
     one.put_manifest(put(&name, &by_tag(), &body)).await.unwrap();
-    one.delete_manifest(&name, &digest, soon()).await.unwrap();
+    one.delete_manifest(delete(&name, &digest)).await.unwrap();
     let orphan = ObjectKey::parse("manifests/orphan").unwrap();
     let op = due::manifest_body(due::after(Duration::from_secs(60)), &name, &orphan);
     world.meta.transact(Version::random(), &[op]).await.unwrap();

@@ -280,6 +280,47 @@ async fn every_route_by_everybody_through_owner_and_another_is_what_the_policy_s
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_against_a_condition_is_told_to_who_may_read_it() {
+    let world = World::new().await;
+    let name = world.mesh.names().owned_by(OWNER, "team/conditions");
+    let repository = Repository::fill(&world.root(), name.clone()).await;
+    let target = format!("/v2/{name}/manifests/v1");
+    let etag = format!("\"{}\"", repository.image.digest);
+    for door in [OWNER, OTHER] {
+        for (caller, may_read) in [
+            ("push token", true),
+            ("mover", true),
+            ("root", true),
+            ("blind token", false),
+        ] {
+            let client = world.caller(caller, door, &name);
+            let put = Request::put(&target)
+                .header("content-type", IMAGE)
+                .header("if-none-match", "*")
+                .body(repository.newer.bytes.clone());
+            let delete = Request::delete(&target).header("if-match", "\"another\"");
+            let may_delete = matches!(caller, "root" | "blind token");
+            for request in [Some(put), may_delete.then_some(delete)].into_iter().flatten() {
+                let answer = client
+                    .ask(request)
+                    .await
+                    .unwrap()
+                    .error(412, "PRECONDITION_FAILED");
+                assert_eq!(
+                    answer.header("etag"),
+                    may_read.then_some(&*etag),
+                    "{caller}: {answer}"
+                );
+                let says = answer.to_string().contains(&repository.image.digest);
+                assert_eq!(says, may_read, "{caller}: {answer}");
+            }
+        }
+    }
+    repository.is_untouched(&world.root()).await;
+    world.mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_may_not_be_read_shows_neither_in_the_catalogue_nor_by_a_mount() {
     let world = World::new().await;
     let root = world.root();

@@ -144,6 +144,11 @@ impl World {
                 let push = json!([{ "type": "repository", "name": repository, "actions": ["pull", "push"] }]);
                 vec![self.token("registry", 120, push)]
             }
+            "blind token" => {
+                let push =
+                    json!([{ "type": "repository", "name": repository, "actions": ["push", "delete"] }]);
+                vec![self.token("registry", 120, push)]
+            }
             "catalog token" => {
                 let catalog = json!([{ "type": "registry", "name": "catalog", "actions": ["*"] }]);
                 vec![self.token("registry", 120, catalog)]

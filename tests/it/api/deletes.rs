@@ -167,6 +167,85 @@ async fn a_blob_is_deleted_when_no_manifest_needs_it(run: Run) -> Outcome {
     Ok(())
 }
 
+async fn a_manifest_that_a_tagged_index_lists_goes_after_it(run: Run) -> Outcome {
+    let repository = run.repository("repo");
+    let config = config(&run, &repository).await?;
+    let images = ["amd64", "arm64"].map(|name| Manifest::image(&config, &[]).annotation("for", name).build());
+    for image in &images {
+        run.push_manifest(&repository, &image.digest, image)
+            .await?
+            .expect(201);
+    }
+    run.push_manifest(&repository, "tagged", &images[1])
+        .await?
+        .expect(201);
+    let index = Manifest::index(&images).build();
+    let list = Manifest::index([&index]).annotation("of", "indexes").build();
+    run.push_manifest(&repository, "multi", &index).await?.expect(201);
+    run.push_manifest(&repository, "all", &list).await?.expect(201);
+    let target = |manifest: &Manifest| format!("/v2/{repository}/manifests/{}", manifest.digest);
+    let kept = async |manifest: &Manifest, index: &Manifest| -> Outcome {
+        let answer = run.delete(target(manifest)).await?.error(405, "DENIED");
+        assert_eq!(answer.must("allow"), "GET, HEAD, PUT");
+        let error = &answer.json()["errors"][0];
+        assert_eq!(error["detail"], json!({ "index": index.digest }), "{answer}");
+        assert!(
+            error["message"].as_str().unwrap().contains(&index.digest),
+            "{answer}"
+        );
+        run.get(target(manifest))
+            .await?
+            .expect(200)
+            .with_body(&manifest.bytes);
+        Ok(())
+    };
+    for image in &images {
+        kept(image, &index).await?;
+    }
+    kept(&index, &list).await?;
+    // A tag of what is listed may go, and one of the indexes: it is listed by one that is tagged.
+    for tag in ["tagged", "multi"] {
+        run.delete(format!("/v2/{repository}/manifests/{tag}"))
+            .await?
+            .expect(202);
+    }
+    kept(&images[1], &index).await?;
+    // From the top.
+    for manifest in [&list, &index, &images[0], &images[1]] {
+        run.delete(target(manifest)).await?.expect(202);
+    }
+    run.get(format!("/v2/{repository}/tags/list"))
+        .await?
+        .error(404, "NAME_UNKNOWN");
+    Ok(())
+}
+
+async fn what_only_untagged_indexes_list_is_deleted(run: Run) -> Outcome {
+    let repository = run.repository("repo");
+    let config = config(&run, &repository).await?;
+    let image = Manifest::image(&config, &[]).build();
+    run.push_manifest(&repository, &image.digest, &image)
+        .await?
+        .expect(201);
+    let index = Manifest::index([&image]).build();
+    run.push_manifest(&repository, "multi", &index).await?.expect(201);
+    run.delete(format!("/v2/{repository}/manifests/multi"))
+        .await?
+        .expect(202);
+    run.delete(format!("/v2/{repository}/manifests/{}", image.digest))
+        .await?
+        .expect(202);
+    // The same index needs it again.
+    run.push_manifest(&repository, "multi", &index)
+        .await?
+        .error(404, "MANIFEST_BLOB_UNKNOWN");
+    run.push_manifest(&repository, &image.digest, &image)
+        .await?
+        .expect(201);
+    run.push_manifest(&repository, "multi", &index).await?.expect(201);
+    Ok(())
+}
+
 async fn a_blob_that_was_only_pushed_is_deleted(run: Run) -> Outcome {
     let repository = run.repository("repo");
     for (label, length) in [("small", 100), ("large", 9 * PART)] {
@@ -186,5 +265,7 @@ api_tests![
     a_repository_ends_with_its_last_manifest_and_begins_anew,
     what_is_unknown_cannot_be_deleted,
     a_blob_is_deleted_when_no_manifest_needs_it,
+    a_manifest_that_a_tagged_index_lists_goes_after_it,
+    what_only_untagged_indexes_list_is_deleted,
     a_blob_that_was_only_pushed_is_deleted,
 ];

@@ -6,6 +6,7 @@
 //! that run elsewhere ([`external`]).
 
 mod compare;
+mod compare_and_set;
 mod conditions;
 mod deletes;
 mod discovery;
@@ -29,6 +30,7 @@ pub(crate) use self::{
 /// All tests that need nothing but the API.
 pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
     let modules = [
+        compare_and_set::ALL,
         conditions::ALL,
         deletes::ALL,
         discovery::ALL,
