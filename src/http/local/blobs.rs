@@ -4,9 +4,10 @@ use futures_util::TryStreamExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
+use tokio::time::Instant;
 
 use super::{
-    Local, Outcome, Refusal, announced, is_known,
+    Local, Outcome, Refusal, announced, is_known, preconditions,
     reply::{Reply, blob_path, etag},
 };
 use crate::{
@@ -91,6 +92,22 @@ impl Local {
             .push_blob(repository, digest, length, body.into_data_stream())
             .await?;
         Ok(created(repository, digest))
+    }
+
+    pub(super) async fn delete_blob(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        headers: &HeaderMap,
+        deadline: Instant,
+    ) -> Outcome {
+        // Content under a digest is never another, so the condition holds or not whatever happens meanwhile.
+        if !preconditions(headers)?.hold(Some(digest)) {
+            let there = self.registry.blob(repository, digest).await?;
+            return Err(error::precondition_failed(&there.digest).into());
+        }
+        self.registry.delete_blob(repository, digest, deadline).await?;
+        Ok(Reply::new(StatusCode::ACCEPTED).empty())
     }
 
     /// A mount that can't happen, for whatever reason, is a session: containerd gives up on anything else. So "there is

@@ -1,21 +1,18 @@
 //! Manifests: read, asked for, pushed.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use super::{
-    Local, Outcome, Refusal, announced, is_known,
+    Local, Outcome, Refusal, announced, is_known, preconditions,
     reply::{Reply, etag, manifest_path},
 };
 use crate::{
     admission::{Body, Grants, Identity},
     http::error,
-    oci::{
-        Action, Descriptor, EntityTags, MAX_MANIFEST_BYTES, MediaType, Preconditions, Reference, RepoName,
-        Tag,
-    },
+    oci::{Action, Descriptor, MAX_MANIFEST_BYTES, MediaType, Reference, RepoName, Tag},
     registry::{DeleteManifest, MayPush, PutManifest, RegistryError, WhileListed},
 };
 
@@ -121,18 +118,6 @@ impl Local {
         deleted.map_err(|error| unmet(error, repository, grants))?;
         Ok(Reply::new(StatusCode::ACCEPTED).empty())
     }
-}
-
-/// Under which conditions a change is asked for. What can't be read is refused: without it the change would be made.
-fn preconditions(headers: &HeaderMap) -> Result<Preconditions, Refusal> {
-    let read = |name: HeaderName| -> Result<Option<EntityTags>, Refusal> {
-        let values = headers.get_all(&name).into_iter().map(HeaderValue::as_bytes);
-        Ok(EntityTags::parse(values).map_err(|error| error::bad_precondition(&name, &error))?)
-    };
-    Ok(Preconditions {
-        if_match: read(header::IF_MATCH)?,
-        if_none_match: read(header::IF_NONE_MATCH)?,
-    })
 }
 
 /// Who may read is told what stands against their condition.

@@ -12,7 +12,7 @@ mod uploads;
 
 use std::{convert::Infallible, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use tokio::time::Instant;
 use tower::service_fn;
 
@@ -21,7 +21,7 @@ pub(super) use self::reply::{content_digest, etag, session_path, session_range};
 use super::error::{self, Answer, Chain};
 use crate::{
     admission::{Admitted, Body, RequestId, Served, Service, StoreTime},
-    oci::Route,
+    oci::{EntityTags, Preconditions, Route},
     registry::{Registry, RegistryError},
 };
 
@@ -139,8 +139,7 @@ impl Local {
             Route::GetBlob { repository, digest } => self.get_blob(&repository, &digest, headers).await,
             Route::HeadBlob { repository, digest } => self.head_blob(&repository, &digest, headers).await,
             Route::DeleteBlob { repository, digest } => {
-                self.registry.delete_blob(&repository, &digest, deadline).await?;
-                Ok(Reply::new(StatusCode::ACCEPTED).empty())
+                self.delete_blob(&repository, &digest, headers, deadline).await
             }
             Route::StartUpload {
                 repository,
@@ -203,6 +202,18 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 /// How long the body will be, where that is known beforehand.
 fn announced(headers: &HeaderMap, body: &Body) -> Option<u64> {
     content_length(headers).or_else(|| http_body::Body::size_hint(body).exact())
+}
+
+/// Under which conditions a change is asked for. What can't be read is refused: without it the change would be made.
+fn preconditions(headers: &HeaderMap) -> Result<Preconditions, Refusal> {
+    let read = |name: HeaderName| -> Result<Option<EntityTags>, Refusal> {
+        let values = headers.get_all(&name).into_iter().map(HeaderValue::as_bytes);
+        Ok(EntityTags::parse(values).map_err(|error| error::bad_precondition(&name, &error))?)
+    };
+    Ok(Preconditions {
+        if_match: read(header::IF_MATCH)?,
+        if_none_match: read(header::IF_NONE_MATCH)?,
+    })
 }
 
 /// Whether `If-None-Match` names `etag` (RFC 9110, 13.1.2: weak comparison).

@@ -146,6 +146,29 @@ async fn what_is_deleted_is_what_was_meant(run: Run) -> Outcome {
     Ok(())
 }
 
+async fn so_is_a_blob(run: Run) -> Outcome {
+    let repository = run.repository("repo");
+    let blob = run.blob("blob", 10);
+    run.push_blob(&repository, &blob).await?.expect(201);
+    let target = format!("/v2/{repository}/blobs/{}", blob.digest);
+    let etag = run.head(target.clone()).await?.expect(200).must("etag");
+    let delete = async |name: &str, value: &str| run.ask(Request::delete(&target).header(name, value)).await;
+    for (name, value) in [
+        ("if-match", "\"another\""),
+        ("if-none-match", "*"),
+        ("if-none-match", &*etag),
+    ] {
+        delete(name, value).await?.error(412, FAILED).with("etag", &etag);
+        run.head(target.clone()).await?.expect(200);
+    }
+    delete("if-match", "nonsense").await?.error(400, "UNSUPPORTED");
+    delete("if-match", &etag).await?.expect(202);
+    for value in ["*", "\"another\""] {
+        delete("if-match", value).await?.error(404, "BLOB_UNKNOWN");
+    }
+    Ok(())
+}
+
 async fn a_condition_that_is_none_is_refused(run: Run) -> Outcome {
     let repository = run.repository("repo");
     let images = images(&run, &repository, 2).await?;
@@ -203,6 +226,7 @@ api_tests![
     a_tag_is_moved_only_from_what_it_is_thought_to_name,
     a_manifest_by_its_digest_is_its_own_condition,
     what_is_deleted_is_what_was_meant,
+    so_is_a_blob,
     a_condition_that_is_none_is_refused,
     of_many_who_saw_the_same_one_moves_the_tag,
 ];

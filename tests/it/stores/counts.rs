@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{StreamExt as _, stream};
 use portolan::config::Limits;
-use tokio::{sync::Barrier, task::JoinSet};
+use tokio::{sync::Barrier, task::JoinSet, time::Instant};
 
 use super::proxied::{Proxied, by_operation, quiet};
 use crate::support::{
@@ -19,6 +19,9 @@ const CLIENTS: usize = 500;
 
 /// Blobs that a client has in flight at once.
 const AT_ONCE: usize = 3;
+
+/// Tags of one manifest.
+const TAGS: usize = 2000;
 
 /// An image of ten layers.
 struct Image {
@@ -125,6 +128,39 @@ async fn an_image_of_ten_layers_costs_few_requests() {
                 "GetObject",
             );
         }
+    }
+    counted.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_of_two_thousand_tags_is_deleted_by_a_request_for_every_47() {
+    let counted = Proxied::start(&Limits::default(), quiet).await;
+    let (client, config) = (counted.mesh.client(1), Blob::named("config", 100));
+    client.push_blob(REPOSITORY, &config).await.unwrap().expect(201);
+    let manifest = Manifest::image(&config, &[]).build();
+    let target = format!("/v2/{REPOSITORY}/manifests/{}", manifest.digest);
+    let tags: Vec<String> = (0..TAGS).map(|n| format!("tag=t{n}")).collect();
+    for tags in tags.chunks(30) {
+        let push = Request::put(format!("{target}?{}", tags.join("&")))
+            .header("content-type", &manifest.media_type)
+            .body(manifest.bytes.clone());
+        client.ask(push).await.unwrap().expect(201);
+    }
+    counted.count();
+    let begun = Instant::now();
+    client.delete(target.clone()).await.unwrap().expect(202);
+    let (took, operations) = (begun.elapsed(), by_operation(&counted.asked()));
+    println!("{TAGS} tags deleted within {took:?}: {operations:?}");
+    let most = TAGS.div_ceil(47);
+    assert_eq!(operations["TransactWriteItems"], most);
+    // A look at what there is, before each sixteen of these and before the whole.
+    assert!(
+        operations.values().sum::<usize>() <= most + 4 * most.div_ceil(16) + 2,
+        "{operations:?}"
+    );
+    for tag in ["t0", "t1999"] {
+        let gone = client.head(format!("/v2/{REPOSITORY}/manifests/{tag}")).await;
+        gone.unwrap().expect(404);
     }
     counted.stop().await;
 }
