@@ -133,6 +133,7 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
             }),
             rate_limits: RateLimits::default(),
             quotas: Quotas::default(),
+            verify_reads: false,
             limits: Limits::default(),
         });
     Ok(Specs {

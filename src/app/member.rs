@@ -17,7 +17,7 @@ use crate::{
     net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls},
     ownership::{Leases, Liveness, StaticView, View},
     placement::MemberId,
-    registry::{Holder, Quotas, Registry, Settings},
+    registry::{Holder, Registry, Settings},
     storage::{Coalesced, MeteredBlobs, MeteredMeta},
     telemetry::Metrics,
 };
@@ -69,6 +69,7 @@ impl App {
             mesh,
             rate_limits,
             quotas,
+            verify_reads,
             limits,
         } = spec;
         let drain = host.drain.clone();
@@ -97,7 +98,12 @@ impl App {
             incarnation: view.incarnation(),
         };
         let gate = Arc::new(Gate::new(gate, stores.meta.clone(), &limits)?);
-        let registry = Arc::new(Registry::new(stores.clone(), holder, settings(&limits, quotas)));
+        let settings = Settings {
+            quotas,
+            verify_reads,
+            ..settings(&limits)
+        };
+        let registry = Arc::new(Registry::new(stores.clone(), holder, settings));
         let share = Share::new(view.clone(), hash_key);
         let upkeep = Upkeep::new(registry.clone(), share, metrics.clone(), (&limits).into());
         let local = http::local(registry.clone());
@@ -277,7 +283,7 @@ fn counted(stores: Stores, metrics: &Arc<Metrics>) -> Stores {
     }
 }
 
-fn settings(limits: &Limits, quotas: Quotas) -> Settings {
+fn settings(limits: &Limits) -> Settings {
     Settings {
         part_size: limits.upload_part_bytes as u64,
         parts_in_flight: limits.upload_parts_in_flight,
@@ -292,9 +298,11 @@ fn settings(limits: &Limits, quotas: Quotas) -> Settings {
         clock_margin: limits.clock_margin,
         tombstone: limits.tombstone_time,
         inline_manifest: limits.manifest_inline_bytes,
-        quotas,
         recent_manifests: limits.recent_manifest_bytes,
         indexes_looked_at: limits.delete_indexes,
+        objects_seen: limits.objects_seen,
+        seen_for: limits.object_seen_time,
+        look_within: limits.object_look_time,
         attempts: u32::try_from(limits.change_attempts).unwrap_or(u32::MAX),
         ..Settings::default()
     }

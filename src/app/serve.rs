@@ -102,6 +102,7 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         mesh,
         rate_limits: config.rate_limits.clone(),
         quotas: Quotas::new(config.quotas.clone()),
+        verify_reads: config.verify_reads,
         limits: Limits::default(),
     };
     Ok(spec.with_timeouts(config.timeouts).with_parts(&config.storage))

@@ -28,6 +28,8 @@ pub struct MemberSpec {
     pub rate_limits: RateLimits,
     /// How many bytes of blobs repositories may hold.
     pub quotas: Quotas,
+    /// Whether blobs of any length are hashed when they are read whole.
+    pub verify_reads: bool,
     /// Every bound.
     pub limits: Limits,
 }
@@ -78,6 +80,7 @@ impl MemberSpec {
             mesh: None,
             rate_limits: RateLimits::default(),
             quotas: Quotas::default(),
+            verify_reads: false,
             limits: Limits::default(),
         }
     }

@@ -76,6 +76,12 @@ pub struct Limits {
     pub recent_manifest_bytes: u64,
     /// Indexes that are looked at to find one that needs a manifest which is to be deleted; where more list it, it stays.
     pub delete_indexes: usize,
+    /// Objects that are remembered to have been seen, some 150 bytes each.
+    pub objects_seen: usize,
+    /// Time for which an object that was seen isn't looked at again when a client asks for a blob without its bytes.
+    pub object_seen_time: Duration,
+    /// Time for such a look; an object that the store doesn't tell of by then counts as there.
+    pub object_look_time: Duration,
 
     // --- Mesh ---
     /// Connections of the mesh listener.
@@ -264,6 +270,9 @@ impl Default for Limits {
             manifest_inline_bytes: 32 * KIB,
             recent_manifest_bytes: 32 << 20,
             delete_indexes: 1_000,
+            objects_seen: 32 << 10,
+            object_seen_time: Duration::from_secs(60),
+            object_look_time: Duration::from_secs(5),
 
             mesh_connections: 1_024,
             replay_requests: 4_096,

@@ -39,6 +39,8 @@ pub struct Config {
     pub storage: Storage,
     /// How many bytes of blobs the repositories below each prefix may hold.
     pub quotas: BTreeMap<RepoName, NonZeroU64>,
+    /// Whether blobs of any length are hashed when they are read whole.
+    pub verify_reads: bool,
     /// Time-outs of the public listener.
     pub timeouts: Timeouts,
     /// How many requests a client may make.
@@ -66,6 +68,7 @@ impl Config {
             access: None,
             storage: Storage::Embedded { root },
             quotas: BTreeMap::new(),
+            verify_reads: false,
             timeouts: Timeouts::default(),
             rate_limits: RateLimits::default(),
             log: Log::default(),

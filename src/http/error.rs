@@ -89,7 +89,7 @@ impl Answer {
             error["detail"] = *detail;
         }
         if self.status.is_server_error() {
-            error["detail"] = json!({ "requestId": id.as_str() });
+            error["detail"]["requestId"] = json!(id.as_str());
         }
         let body = json!({ "errors": [error] }).to_string();
         let mut response = Response::new(admission::full(body.into()));
@@ -191,6 +191,12 @@ pub(super) fn registry(error: &RegistryError) -> Answer {
                 "prefix": prefix.as_str(), "used": used, "allowed": allowed, "asked": asked,
             }))),
             ..Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+        },
+        RegistryError::ContentLost { digest, damage } => Answer {
+            detail: Some(Box::new(json!({
+                "digest": digest.as_str(), "reason": damage.to_string(),
+            }))),
+            ..Answer::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown, message)
         },
         RegistryError::Contended => {
             unavailable("too many changes of this repository at once; this one was not applied, try again")

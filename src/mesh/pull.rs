@@ -220,7 +220,12 @@ impl Pull {
                 }
                 Poll::Ready(Ok(None))
             }
-            Some(Kind::Abort(abort)) => Poll::Ready(Err(format!("aborted: {}", abort.reason))),
+            Some(Kind::Abort(abort)) => {
+                if abort.is_final {
+                    self.resume = None;
+                }
+                Poll::Ready(Err(format!("aborted: {}", abort.reason)))
+            }
             Some(Kind::Accepted(_) | Kind::NotOwner(_) | Kind::Busy(_) | Kind::Head(_)) | None => {
                 Poll::Ready(Err(found))
             }

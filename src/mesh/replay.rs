@@ -32,6 +32,7 @@ use crate::{
     admission::{Body, BodyError, empty},
     net::abort_when_stalled,
     placement::MemberId,
+    storage::StoreErrorKind,
     telemetry::ForwardOutcome,
 };
 
@@ -160,6 +161,7 @@ async fn send(mut body: Body, answers: &mut Answers, stall: Duration) -> (Forwar
                 tracing::warn!(%error, "the body of a replayed response broke off");
                 answers.push(Kind::Abort(pb::Abort {
                     reason: error.to_string(),
+                    is_final: is_final(&error),
                 }));
                 let _ = answers.flush().await;
                 return (ForwardOutcome::Broken, bytes);
@@ -179,6 +181,11 @@ async fn send(mut body: Body, answers: &mut Answers, stall: Duration) -> (Forwar
             }
         }
     }
+}
+
+/// Whether the body ended because the store holds other bytes than it should: nobody else can finish it.
+fn is_final(error: &BodyError) -> bool {
+    matches!(error, BodyError::Store(error) if error.kind() == StoreErrorKind::Corrupt)
 }
 
 /// The body of a replayed request.

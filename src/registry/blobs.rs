@@ -1,5 +1,6 @@
 //! Blobs that a repository holds: read, mounted from elsewhere, let go.
 
+use bytes::Bytes;
 use futures_util::stream;
 use tokio::time::Instant;
 
@@ -8,6 +9,7 @@ use super::{
     commit::{Change, Current, Plan},
     due,
     links::Recorded,
+    objects::{Damage, Written},
     pause::Pause,
     quota, row,
 };
@@ -28,7 +30,22 @@ pub struct Blob {
     pub size: u64,
     /// Its object.
     pub object_key: ObjectKey,
+    /// The object's ETag when it was written; empty if it isn't known.
+    pub etag: String,
 }
+
+impl Blob {
+    fn written(&self) -> Written {
+        Written {
+            key: self.object_key.clone(),
+            size: self.size,
+            etag: self.etag.clone(),
+        }
+    }
+}
+
+/// A blob of at most so many bytes is read whole and compared with its digest, whatever is asked of it.
+const SHORT: u64 = 64 << 10;
 
 /// Where a mount may take a blob from.
 #[derive(Clone, Copy, Debug)]
@@ -58,15 +75,103 @@ impl Registry {
             digest: digest.clone(),
             size: link.size,
             object_key,
+            etag: link.etag,
         })
     }
 
-    /// The bytes of `blob` in `range`; of an empty blob none, whatever the range.
-    pub async fn read(&self, blob: &Blob, range: ResolvedRange) -> Result<ByteStream> {
-        if blob.size == 0 {
-            return Ok(Box::pin(stream::empty()));
+    /// The blob, if the repository holds it and its content isn't known to be lost or damaged: what a client that pushes
+    /// has to know.
+    pub async fn whole_blob(&self, repository: &RepoName, digest: &Digest) -> Result<Blob> {
+        let blob = self.blob(repository, digest).await?;
+        let mut object = blob.written();
+        while let Some(damage) = self.look(&object).await {
+            object = match self.successor(digest, &object, damage).await {
+                Ok(object) => object,
+                Err(RegistryError::ContentLost { .. }) => {
+                    tracing::warn!(%repository, %digest, key = %object.key, %damage, "a blob counts as unknown");
+                    return Err(RegistryError::BlobUnknown);
+                }
+                Err(error) => return Err(error),
+            };
         }
-        Ok(self.blobs.get(&blob.object_key, range.first, range.last).await?)
+        Ok(blob)
+    }
+
+    /// The bytes of `blob` in `range`; of an empty blob none, whatever the range.
+    ///
+    /// # Errors
+    /// [`RegistryError::ContentLost`] when they are lost, now or instead of the last of them.
+    pub async fn read(&self, blob: &Blob, range: ResolvedRange) -> Result<ByteStream> {
+        match blob.size {
+            0 => Ok(Box::pin(stream::empty())),
+            1..=SHORT => self.read_short(blob, range).await,
+            _ => self.read_long(blob, range).await,
+        }
+    }
+
+    async fn read_short(&self, blob: &Blob, range: ResolvedRange) -> Result<ByteStream> {
+        let mut object = blob.written();
+        let bytes = loop {
+            match self.whole(&object, &blob.digest).await? {
+                Ok(bytes) => break bytes,
+                Err(damage) => object = self.successor(&blob.digest, &object, damage).await?,
+            }
+        };
+        let part = |range: ResolvedRange| -> Option<Bytes> {
+            let (first, last) = (
+                usize::try_from(range.first).ok()?,
+                usize::try_from(range.last).ok()?,
+            );
+            (first <= last && last < bytes.len()).then(|| bytes.slice(first..=last))
+        };
+        let part = part(range).ok_or_else(|| row::corrupt("read a blob", "the range lies beyond its end"))?;
+        Ok(Box::pin(stream::iter([Ok(part)])))
+    }
+
+    async fn read_long(&self, blob: &Blob, range: ResolvedRange) -> Result<ByteStream> {
+        let is_all = range.first == 0 && range.last.checked_add(1) == Some(blob.size);
+        let mut object = blob.written();
+        loop {
+            let opened = self.blobs.get(&object.key, range.first, range.last).await;
+            let damage = match &opened {
+                Ok(opened) => object.damage(Some(&opened.object)),
+                Err(error) => Damage::of(error),
+            };
+            let Some(damage) = damage else {
+                let bytes = opened?.bytes;
+                self.noticed(&object, None);
+                return Ok(match is_all && self.settings.verify_reads {
+                    true => self.checked(bytes, &object, &blob.digest),
+                    false => bytes,
+                });
+            };
+            self.noticed(&object, Some(damage));
+            match (self.successor(&blob.digest, &object, damage).await, opened) {
+                (Ok(successor), _) => object = successor,
+                // A bucket that was copied has other ETags. Its bytes tell, as far as they can be hashed.
+                (Err(RegistryError::ContentLost { .. }), Ok(opened)) if damage == Damage::Replaced => {
+                    tracing::warn!(digest = %blob.digest, key = %object.key, is_all, "a blob's object {damage}");
+                    return Ok(match is_all {
+                        true => self.checked(opened.bytes, &object, &blob.digest),
+                        false => opened.bytes,
+                    });
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+    }
+
+    /// The object that is to be read in place of the damaged `object`: that of the record, if it is another one. The link
+    /// may not have followed yet.
+    async fn successor(&self, digest: &Digest, object: &Written, damage: Damage) -> Result<Written> {
+        let recorded = self.recorded(digest).await?;
+        let lost = || RegistryError::ContentLost {
+            digest: digest.clone(),
+            damage,
+        };
+        recorded
+            .filter(|recorded| recorded.key != object.key)
+            .ok_or_else(lost)
     }
 
     /// Makes the repository hold a blob that is in the store already.
@@ -98,10 +203,13 @@ impl Registry {
                 return Ok(Mounted::NotHere);
             }
             let to = Recorded::found(digest, record)?;
+            if let Some(damage) = self.look(&to.object).await {
+                tracing::warn!(%repository, %digest, key = %to.object.key, %damage, "a blob can't be mounted");
+                return Ok(Mounted::NotHere);
+            }
             let mut held = held.clone();
-            let counted = self.count(repository, digest, &mut held, to.size).await?;
-            let expect = Expect::unchanged(held.as_ref());
-            let mut ops = vec![self.link(repository, digest, &to, counted.place, expect)];
+            let counted = self.count(repository, digest, &mut held, to.object.size).await?;
+            let mut ops = vec![self.link(repository, digest, &to, counted.place, held.as_ref())?];
             ops.extend(counted.ops);
             ops.extend(self.beside_link(repository, digest, &to));
             ops.push(to.op);

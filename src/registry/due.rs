@@ -81,6 +81,19 @@ pub(super) fn manifest(at_ms: u64, repository: &RepoName, digest: &Digest) -> Op
     )
 }
 
+/// Links name an object that was lost: they are to name the one that the digest's record names now.
+pub(super) fn relink(at_ms: u64, digest: &Digest, former: &ObjectKey) -> Op {
+    let subject = format!("{digest}#{former}");
+    put(
+        at_ms,
+        &subject,
+        rows::Due {
+            object_key: former.as_str().to_owned(),
+            ..row_of(DueKind::Relink, digest.as_str(), None)
+        },
+    )
+}
+
 /// Tells one repository's work on a digest from another's.
 fn in_repository(repository: &RepoName, digest: &Digest) -> String {
     format!("{digest}#{repository}")
@@ -96,6 +109,7 @@ fn row_of(kind: DueKind, key: &str, repository: Option<&RepoName>) -> rows::Due 
             .unwrap_or_default(),
         keep: Vec::new(),
         passes: 0,
+        object_key: String::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::objects::Damage;
 use crate::{
     admission::BodyError,
     oci::{Digest, ManifestError, RepoName, Tag},
@@ -129,6 +130,14 @@ pub enum RegistryError {
     /// The change was applied, or will be, or never: it isn't known. It is applied at most once.
     #[error("it is not known whether the change was applied")]
     OutcomeUnknown,
+    /// The blob store has lost or damaged what a blob or a manifest holds. Pushed again, it is whole again.
+    #[error("the content of {digest} in the blob store {damage}; pushing it again restores it")]
+    ContentLost {
+        /// Of what.
+        digest: Digest,
+        /// What was seen.
+        damage: Damage,
+    },
     /// The row was written by a newer release, which forbids this one to rewrite it.
     #[error(
         "the row is of schema {min_reader}, this release knows {}",

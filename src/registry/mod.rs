@@ -8,7 +8,8 @@
 //!   session's row, the blob's record. Every such transaction replaces the row that fences it, so it can win once.
 //! - An object is written once, under a key that was drawn for that one attempt, below a prefix that a row (session or
 //!   due-row) named before. It becomes visible through a row, after its digest was verified, or never.
-//! - A link means that the object is whole. Its key doesn't change while the link exists.
+//! - A link means that the object is whole, unless the blob store lost it. Its key changes only when it did and the content
+//!   was pushed again, in a transaction that replaces the repository's row.
 //! - A transaction whose outcome is unknown is resolved by a strong read of the row that fences it; what can't be
 //!   resolved is reported as such and never sent anew under another version.
 //! - Nothing here relies on being run to its end: a future may be dropped at any await.
@@ -31,6 +32,7 @@ mod hash;
 mod links;
 mod listing;
 mod manifests;
+mod objects;
 mod quota;
 mod referrers;
 mod room;
@@ -52,6 +54,7 @@ pub use self::{
     error::{Needed, RegistryError, Result},
     listing::Names,
     manifests::{DeleteManifest, MayPush, Pushed, PutManifest, WhileListed},
+    objects::Damage,
     quota::Quotas,
     referrers::{Referrer, Referrers},
     room::Room,
@@ -119,6 +122,14 @@ pub struct Settings {
     pub recent_manifests: u64,
     /// How many indexes are looked at to find one that needs a manifest which is to be deleted.
     pub indexes_looked_at: usize,
+    /// How many objects are remembered to have been seen, and for how long that counts as a look.
+    pub objects_seen: usize,
+    /// See above.
+    pub seen_for: Duration,
+    /// How long a look at an object may take when somebody asks for a blob without its bytes.
+    pub look_within: Duration,
+    /// Whether blobs of any length are hashed when they are read whole.
+    pub verify_reads: bool,
     /// How often a change is planned anew when others came first.
     pub attempts: u32,
     /// Bound on a transaction of an upload, which has no deadline of its own.
@@ -145,6 +156,10 @@ impl Default for Settings {
             quotas: Quotas::default(),
             recent_manifests: 32 << 20,
             indexes_looked_at: 1000,
+            objects_seen: 32 << 10,
+            seen_for: Duration::from_secs(60),
+            look_within: Duration::from_secs(5),
+            verify_reads: false,
             attempts: 5,
             commit_within: Duration::from_secs(15),
         }
@@ -160,8 +175,9 @@ pub struct Registry {
     turns: turns::Turns,
     rooms: room::Rooms,
     recent: manifests::Recent,
-    /// Documents of manifests that are being read.
-    documents: Reads<ObjectKey, Bytes>,
+    /// Objects that are being read whole.
+    documents: Reads<ObjectKey, std::result::Result<Bytes, Damage>>,
+    seen: Arc<objects::Seen>,
     abandoned: uploads::Waiting,
 }
 
@@ -173,6 +189,7 @@ impl Registry {
         settings.parts_in_flight = settings.parts_in_flight.max(1);
         let rooms = room::Rooms::new(settings.body_memory, settings.body_patience);
         let recent = manifests::Recent::new(settings.recent_manifests);
+        let seen = Arc::new(objects::Seen::new(settings.objects_seen, settings.seen_for));
         Self {
             meta,
             blobs,
@@ -182,6 +199,7 @@ impl Registry {
             rooms,
             recent,
             documents: Reads::default(),
+            seen,
             abandoned: uploads::Waiting::default(),
         }
     }

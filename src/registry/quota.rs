@@ -44,11 +44,6 @@ impl Quotas {
         Self(by_prefix)
     }
 
-    /// Whether there is none at all.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// That of the longest prefix of `repository`, alone.
     pub(super) fn of(&self, repository: &RepoName) -> Option<Quota<'_>> {
         let mut name = repository.as_str();
@@ -250,7 +245,8 @@ impl Registry {
         }
     }
 
-    async fn held(&self, repository: &RepoName, digest: &Digest) -> Result<Option<Row>> {
+    /// The link, if the repository holds the blob.
+    pub(super) async fn held(&self, repository: &RepoName, digest: &Digest) -> Result<Option<Row>> {
         Ok(self.meta.get(&keys::link(digest, repository)).await?)
     }
 }

@@ -103,7 +103,8 @@ impl Registry {
             true => match self.live_manifest(repository, digest).await? {
                 Some(manifest) => {
                     let media_type = row::media_type(&manifest.media_type)?;
-                    let parsed = Manifest::parse(Some(&media_type), &self.document(manifest).await?);
+                    let document = self.document(repository, digest, manifest).await?;
+                    let parsed = Manifest::parse(Some(&media_type), &document);
                     // An older release may have taken what this one wouldn't: it is a referrer all the same.
                     parsed.map(|manifest| manifest.annotations).unwrap_or_default()
                 }

@@ -23,8 +23,8 @@ use crate::{
     oci::{Algorithm, Digest, MediaType, Preconditions, Reference, RepoName, ResolvedRange, Tag},
     ownership::Incarnation,
     storage::{
-        BlobStore, ByteStream, Key, MemoryBlobs, MemoryMeta, MetaStore, ObjectKey, Op, Outcome, Page, Part,
-        PartNumber, Payload, Row, Space, StoreError, StoreErrorKind, Version,
+        BlobStore, Key, MemoryBlobs, MemoryMeta, MetaStore, Object, ObjectKey, Op, Opened, Outcome, Page,
+        Part, PartNumber, Payload, Row, Space, StoreError, StoreErrorKind, Version,
         faulty::{FaultPlan, FaultRates, FaultyBlobs, FaultyMeta},
     },
 };
@@ -211,7 +211,7 @@ impl MetaStore for Polite {
 
 #[async_trait]
 impl BlobStore for Polite {
-    async fn put(&self, key: &ObjectKey, payload: Payload) -> std::result::Result<(), StoreError> {
+    async fn put(&self, key: &ObjectKey, payload: Payload) -> std::result::Result<String, StoreError> {
         self.calls.note("put").await;
         self.blobs.put(key, payload).await
     }
@@ -239,7 +239,7 @@ impl BlobStore for Polite {
         key: &ObjectKey,
         upload: &str,
         parts: &[Part],
-    ) -> std::result::Result<(), StoreError> {
+    ) -> std::result::Result<String, StoreError> {
         self.calls.note("complete").await;
         self.blobs.complete(key, upload, parts).await
     }
@@ -249,17 +249,12 @@ impl BlobStore for Polite {
         self.blobs.abort(key, upload).await
     }
 
-    async fn get(
-        &self,
-        key: &ObjectKey,
-        first: u64,
-        last: u64,
-    ) -> std::result::Result<ByteStream, StoreError> {
+    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> std::result::Result<Opened, StoreError> {
         self.calls.note("read").await;
         self.blobs.get(key, first, last).await
     }
 
-    async fn head(&self, key: &ObjectKey) -> std::result::Result<Option<u64>, StoreError> {
+    async fn head(&self, key: &ObjectKey) -> std::result::Result<Option<Object>, StoreError> {
         self.calls.note("head").await;
         self.blobs.head(key).await
     }

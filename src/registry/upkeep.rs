@@ -133,6 +133,7 @@ impl Registry {
             // Without the row the manifest's transaction can't commit any more.
             DueKind::ManifestBody => Next::Over(vec![due::trash(now_ms, &due.key, None)]),
             DueKind::Manifest => self.collect_manifest(due, ripe_ms).await?,
+            DueKind::Relink => self.follow_record(&due, now_ms).await?,
             DueKind::Link | DueKind::Digest | DueKind::Unspecified => return Ok(None),
         };
         Ok(Some(next))
@@ -184,6 +185,14 @@ impl Registry {
             at_ms,
             due: rows::Due { passes: 1, ..due },
         })
+    }
+
+    /// Links to an object that was lost, and what may be left of that (rule G5).
+    async fn follow_record(&self, due: &rows::Due, now_ms: u64) -> Result<Next> {
+        let (digest, former) = (row::digest(&due.key)?, row::object_key(&due.object_key)?);
+        self.relink(&digest, &former).await?;
+        let at_ms = now_ms.saturating_add(millis(self.settings.trash_delay));
+        Ok(Next::Over(vec![due::trash(at_ms, former.as_str(), None)]))
     }
 
     /// The row of a repository that has no manifest.

@@ -21,8 +21,8 @@ use super::StoreError;
 /// - `delete` and `abort` of what doesn't exist succeed.
 #[async_trait]
 pub trait BlobStore: Send + Sync + 'static {
-    /// Stores `payload` as the object `key`.
-    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<(), StoreError>;
+    /// Stores `payload` as the object `key`; gives its ETag ([`Object::etag`]).
+    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<String, StoreError>;
 
     /// Begins a multipart upload that will become the object `key`; gives the store's id of it.
     async fn begin(&self, key: &ObjectKey) -> Result<String, StoreError>;
@@ -36,19 +36,20 @@ pub trait BlobStore: Send + Sync + 'static {
         payload: Payload,
     ) -> Result<String, StoreError>;
 
-    /// Makes the object from `parts`. Repeating a `complete` that succeeded is either a success or
-    /// [`NotFound`](super::StoreErrorKind::NotFound): the caller then asks `head`.
-    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<(), StoreError>;
+    /// Makes the object from `parts`; gives its ETag ([`Object::etag`]), where the store's answer has it. Repeating a
+    /// `complete` that succeeded is either a success or [`NotFound`](super::StoreErrorKind::NotFound): the caller then asks
+    /// `head`.
+    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<String, StoreError>;
 
     /// Drops a multipart upload and its parts.
     async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), StoreError>;
 
     /// The bytes from `first` to `last`, both included, of the object. The caller knows the object's length from a row.
-    /// The stream yields exactly that many bytes or ends with an error.
-    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<ByteStream, StoreError>;
+    /// The stream yields exactly that many bytes or ends with an error. What the object is said to be comes with it.
+    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<Opened, StoreError>;
 
-    /// The object's length in bytes, if there is one.
-    async fn head(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError>;
+    /// What the object is, if there is one.
+    async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError>;
 
     /// Deletes the object.
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError>;
@@ -61,6 +62,32 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Least length of a part that isn't the last, in bytes (S3: 5 MiB).
     fn min_part(&self) -> u64;
+}
+
+/// What a store says of an object. It is written once, so what it says never changes, unless someone else has been at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its length in bytes.
+    pub length: u64,
+    /// Its ETag, without quotes: the same for as long as the object is the one that was written. Empty where the store
+    /// knows none (a directory), or doesn't tell.
+    pub etag: String,
+}
+
+impl Object {
+    /// Whether it can be the object that had this length and this ETag when it was written; an ETag that isn't known fits
+    /// any.
+    pub fn is(&self, length: u64, etag: &str) -> bool {
+        self.length == length && (etag.is_empty() || self.etag.is_empty() || self.etag == etag)
+    }
+}
+
+/// A range of an object, to be read.
+pub struct Opened {
+    /// The whole object.
+    pub object: Object,
+    /// The bytes of the range.
+    pub bytes: ByteStream,
 }
 
 /// A stream of an object's bytes. An error ends it; a clean end means that all bytes were there.

@@ -7,7 +7,9 @@
 //!
 //! The plan draws from its seed in the order of the calls: one thread that makes the same calls meets the same faults.
 //!
-//! Absent on purpose: corrupted bytes and lost rows. A store that forgets isn't one that can be worked with.
+//! One fault is beyond the contract: other bytes than were written ([`FaultRates::wrong_read`]), for what has to notice them.
+//!
+//! Absent on purpose: lost rows. A store that forgets isn't one that can be worked with.
 
 use std::{
     sync::{
@@ -23,8 +25,8 @@ use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    BlobStore, ByteStream, Key, MetaStore, ObjectKey, Op, Outcome, Page, Part, PartNumber, Payload, Row,
-    Space, StoreError, StoreErrorKind, Version, dice::Dice,
+    BlobStore, ByteStream, Key, MetaStore, Object, ObjectKey, Op, Opened, Outcome, Page, Part, PartNumber,
+    Payload, Row, Space, StoreError, StoreErrorKind, Version, dice::Dice,
 };
 
 /// How often each fault happens: probabilities from 0 to 1, per call. Those of one call add up: together they should
@@ -47,6 +49,8 @@ pub struct FaultRates {
     pub answer_lost: f64,
     /// A read of an object breaks somewhere.
     pub broken_read: f64,
+    /// A read of an object gives one other byte, as if nothing was wrong. Not among [`all`](Self::all).
+    pub wrong_read: f64,
     /// A call is delayed by up to [`longest_delay`](Self::longest_delay). Comes on top of the others.
     pub delayed: f64,
     /// Longest delay.
@@ -72,6 +76,7 @@ impl FaultRates {
             throttled: rate,
             answer_lost: rate,
             broken_read: rate,
+            wrong_read: 0.0,
             delayed: rate,
             longest_delay: Duration::from_millis(5),
             latest: Duration::from_millis(20),
@@ -91,6 +96,7 @@ pub struct FaultCounts {
     pub throttled: u64,
     pub answer_lost: u64,
     pub broken_read: u64,
+    pub wrong_read: u64,
     pub delayed: u64,
     /// Calls that came by, while faults were on.
     pub calls: u64,
@@ -125,6 +131,8 @@ enum Fault {
     AnswerLost,
     /// After that many thousandths of the bytes.
     BrokenRead(u64),
+    /// At that many thousandths of the bytes.
+    WrongRead(u64),
 }
 
 /// The kinds of calls: each can meet other faults.
@@ -214,7 +222,7 @@ impl State {
         let throttled = Fault::Error(StoreErrorKind::Throttled);
         let contended = Fault::Error(StoreErrorKind::Contended);
         let late = Fault::UnknownLate(rates.latest.mul_f64(time));
-        let choices: [(f64, Fault, &mut u64, &[Call]); 8] = {
+        let choices: [(f64, Fault, &mut u64, &[Call]); 9] = {
             use Call::{Read, ReadObject, Transact, WriteObject};
             let any = &[Read, Transact, WriteObject, ReadObject];
             [
@@ -244,6 +252,12 @@ impl State {
                     rates.broken_read,
                     Fault::BrokenRead(place),
                     &mut counts.broken_read,
+                    &[ReadObject],
+                ),
+                (
+                    rates.wrong_read,
+                    Fault::WrongRead(place),
+                    &mut counts.wrong_read,
                     &[ReadObject],
                 ),
             ]
@@ -334,7 +348,9 @@ impl<M: MetaStore + ?Sized> MetaStore for FaultyMeta<M> {
                 });
                 Ok(Outcome::Unknown)
             }
-            Some(Fault::AnswerLost | Fault::BrokenRead(_)) | None => self.inner.transact(version, ops).await,
+            Some(Fault::AnswerLost | Fault::BrokenRead(_) | Fault::WrongRead(_)) | None => {
+                self.inner.transact(version, ops).await
+            }
         }
     }
 }
@@ -370,7 +386,7 @@ impl<B: BlobStore + ?Sized> FaultyBlobs<B> {
 
 #[async_trait]
 impl<B: BlobStore + ?Sized> BlobStore for FaultyBlobs<B> {
-    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<(), StoreError> {
+    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<String, StoreError> {
         self.write("put", self.inner.put(key, payload)).await
     }
 
@@ -389,7 +405,7 @@ impl<B: BlobStore + ?Sized> BlobStore for FaultyBlobs<B> {
             .await
     }
 
-    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<(), StoreError> {
+    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<String, StoreError> {
         self.write("complete", self.inner.complete(key, upload, parts))
             .await
     }
@@ -398,20 +414,28 @@ impl<B: BlobStore + ?Sized> BlobStore for FaultyBlobs<B> {
         self.write("abort", self.inner.abort(key, upload)).await
     }
 
-    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<ByteStream, StoreError> {
+    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<Opened, StoreError> {
         match self.plan.meet(Call::ReadObject).await {
             Some(Fault::Error(kind)) => Err(injected(kind, "get")),
             Some(Fault::BrokenRead(place)) => {
-                let stream = self.inner.get(key, first, last).await?;
-                let length = u128::from(last.saturating_sub(first)) + 1;
-                let whole = u64::try_from(length * u128::from(place) / 1_000).unwrap_or(0);
-                Ok(broken_after(stream, whole))
+                let Opened { object, bytes } = self.inner.get(key, first, last).await?;
+                Ok(Opened {
+                    object,
+                    bytes: broken_after(bytes, at_thousandth(place, first, last)),
+                })
+            }
+            Some(Fault::WrongRead(place)) => {
+                let Opened { object, bytes } = self.inner.get(key, first, last).await?;
+                Ok(Opened {
+                    object,
+                    bytes: wrong_at(bytes, at_thousandth(place, first, last)),
+                })
             }
             _ => self.inner.get(key, first, last).await,
         }
     }
 
-    async fn head(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError> {
+    async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
         self.plan.pass(Call::Read, "head").await?;
         self.inner.head(key).await
     }
@@ -427,6 +451,34 @@ impl<B: BlobStore + ?Sized> BlobStore for FaultyBlobs<B> {
     fn min_part(&self) -> u64 {
         self.inner.min_part()
     }
+}
+
+/// The place in a range that lies after so many thousandths of it.
+fn at_thousandth(place: u64, first: u64, last: u64) -> u64 {
+    let length = u128::from(last.saturating_sub(first)) + 1;
+    u64::try_from(length * u128::from(place) / 1_000).unwrap_or(0)
+}
+
+/// `stream` with another byte at `place`.
+fn wrong_at(stream: ByteStream, place: u64) -> ByteStream {
+    let wrong = stream.scan(place, |left, item| {
+        let item = item.map(|bytes| match usize::try_from(*left) {
+            Ok(at) if at < bytes.len() => {
+                *left = u64::MAX;
+                let mut wrong = bytes.to_vec();
+                if let Some(byte) = wrong.get_mut(at) {
+                    *byte ^= 0x10;
+                }
+                wrong.into()
+            }
+            _ => {
+                *left = left.saturating_sub(bytes.len() as u64);
+                bytes
+            }
+        });
+        std::future::ready(Some(item))
+    });
+    Box::pin(wrong)
 }
 
 /// The first `left` bytes of `stream` and an error.
@@ -549,7 +601,7 @@ mod tests {
         inner.put(&object, payload).await.unwrap();
         let store = FaultyBlobs::new(inner, only(|rates| rates.broken_read = 1.0));
         for _ in 0..20 {
-            let mut stream = store.get(&object, 5, 94).await.unwrap();
+            let mut stream = store.get(&object, 5, 94).await.unwrap().bytes;
             let mut bytes = Vec::new();
             let error = loop {
                 match stream.next().await {
@@ -564,12 +616,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_wrong_read_differs_in_one_byte() {
+        let object = ObjectKey::parse("a/b").unwrap();
+        let inner = Arc::new(MemoryBlobs::new());
+        let mut payload = Payload::default();
+        for _ in 0..10 {
+            payload.push(Bytes::from_static(b"0123456789"));
+        }
+        inner.put(&object, payload).await.unwrap();
+        let store = FaultyBlobs::new(inner, only(|rates| rates.wrong_read = 1.0));
+        for _ in 0..20 {
+            let mut stream = store.get(&object, 5, 94).await.unwrap().bytes;
+            let mut bytes = Vec::new();
+            while let Some(chunk) = stream.next().await {
+                bytes.extend_from_slice(&chunk.unwrap());
+            }
+            let right = &b"0123456789".repeat(10)[5..95];
+            assert_eq!(bytes.len(), right.len());
+            assert_eq!(bytes.iter().zip(right).filter(|(a, b)| a != b).count(), 1);
+        }
+    }
+
+    #[tokio::test]
     async fn a_write_whose_answer_is_lost_has_its_effect() {
         let object = ObjectKey::parse("a/b").unwrap();
         let inner = Arc::new(MemoryBlobs::new());
         let store = FaultyBlobs::new(inner.clone(), only(|rates| rates.answer_lost = 1.0));
         let payload = Payload::from(Bytes::from_static(b"x"));
         assert!(store.put(&object, payload).await.is_err());
-        assert_eq!(inner.head(&object).await.unwrap(), Some(1));
+        assert_eq!(
+            inner.head(&object).await.unwrap().map(|object| object.length),
+            Some(1)
+        );
     }
 }

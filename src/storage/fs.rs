@@ -29,7 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::{disk::Disk, read::Reading};
 use super::{
-    BlobStore, ByteStream, ObjectKey, Part, PartNumber, Payload, StoreError, StoreErrorKind, bounds,
+    BlobStore, Object, ObjectKey, Opened, Part, PartNumber, Payload, StoreError, StoreErrorKind, bounds,
 };
 
 mod disk;
@@ -88,6 +88,14 @@ impl FsBlobs {
     }
 }
 
+/// A file has no ETag: what could stand for one (an inode, a time) doesn't survive a restored backup.
+fn untagged(length: u64) -> Object {
+    Object {
+        length,
+        etag: String::new(),
+    }
+}
+
 /// Runs `job` on the blocking pool, when `places` has one for it. The job keeps its place when nobody waits any more.
 async fn run<T: Send + 'static>(
     places: &Arc<Semaphore>,
@@ -113,9 +121,10 @@ fn spawn<T: Send + 'static>(
 
 #[async_trait]
 impl BlobStore for FsBlobs {
-    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<(), StoreError> {
+    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<String, StoreError> {
         let key = key.clone();
-        self.write("put", move |disk| disk.put(&key, &payload)).await
+        self.write("put", move |disk| disk.put(&key, &payload)).await?;
+        Ok(String::new())
     }
 
     async fn begin(&self, key: &ObjectKey) -> Result<String, StoreError> {
@@ -135,11 +144,12 @@ impl BlobStore for FsBlobs {
             .await
     }
 
-    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<(), StoreError> {
+    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<String, StoreError> {
         bounds::check_parts(parts, self.min_part)?;
         let (key, upload, parts) = (key.clone(), upload.to_owned(), parts.to_vec());
         self.write("complete", move |disk| disk.complete(&key, &upload, &parts))
-            .await
+            .await?;
+        Ok(String::new())
     }
 
     async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), StoreError> {
@@ -147,22 +157,26 @@ impl BlobStore for FsBlobs {
         self.write("abort", move |disk| disk.abort(&key, &upload)).await
     }
 
-    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<ByteStream, StoreError> {
+    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<Opened, StoreError> {
         bounds::check_range(first, last)?;
         let (disk, key) = (self.disk.clone(), key.clone());
         // One job opens the object and reads the first piece: a small object costs one trip to the pool.
-        let (reading, piece) = run(&self.reads, "get", move || {
-            let mut reading = Reading::open(&disk.object(&key), first, last)?;
+        let (length, reading, piece) = run(&self.reads, "get", move || {
+            let (length, mut reading) = Reading::open(&disk.object(&key), first, last)?;
             let piece = reading.piece()?;
-            Ok((reading, piece))
+            Ok((length, reading, piece))
         })
         .await?;
-        Ok(read::stream(reading, piece, self.reads.clone()))
+        Ok(Opened {
+            object: untagged(length),
+            bytes: read::stream(reading, piece, self.reads.clone()),
+        })
     }
 
-    async fn head(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError> {
+    async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
         let (disk, key) = (self.disk.clone(), key.clone());
-        run(&self.reads, "head", move || read::length(&disk.object(&key))).await
+        let length = run(&self.reads, "head", move || read::length(&disk.object(&key))).await?;
+        Ok(length.map(untagged))
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {

@@ -207,7 +207,8 @@ pub fn due(due_ms: u64, kind: DueKind, subject: &str) -> Key {
         | DueKind::Trash
         | DueKind::Tombstone
         | DueKind::ManifestBody
-        | DueKind::Manifest => due_partition,
+        | DueKind::Manifest
+        | DueKind::Relink => due_partition,
     };
     // FNV-1a: any spread will do, it only has to stay the same.
     let spread = subject.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
@@ -231,6 +232,7 @@ pub fn due_kind(kind: DueKind) -> &'static str {
         DueKind::Tombstone => "tombstone",
         DueKind::ManifestBody => "manifest-body",
         DueKind::Manifest => "manifest",
+        DueKind::Relink => "relink",
     }
 }
 

@@ -13,7 +13,7 @@ use futures_util::stream;
 use parking_lot::Mutex;
 
 use super::{
-    BlobStore, ByteStream, Effect, Entry, Expect, Key, MetaStore, ObjectKey, Op, Outcome, Page, Part,
+    BlobStore, Effect, Entry, Expect, Key, MetaStore, Object, ObjectKey, Op, Opened, Outcome, Page, Part,
     PartNumber, Payload, Row, Space, StoreError, StoreErrorKind, Version, bounds,
 };
 
@@ -150,7 +150,7 @@ pub struct MemoryBlobs {
 
 #[derive(Debug, Default)]
 struct State {
-    objects: BTreeMap<ObjectKey, Payload>,
+    objects: BTreeMap<ObjectKey, (String, Payload)>,
     uploads: HashMap<String, Upload>,
 }
 
@@ -231,9 +231,13 @@ fn slice(payload: &Payload, first: u64, length: u64) -> Option<Vec<Bytes>> {
 
 #[async_trait]
 impl BlobStore for MemoryBlobs {
-    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<(), StoreError> {
-        self.state.lock().objects.insert(key.clone(), payload);
-        Ok(())
+    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<String, StoreError> {
+        let etag = bounds::random_name();
+        self.state
+            .lock()
+            .objects
+            .insert(key.clone(), (etag.clone(), payload));
+        Ok(etag)
     }
 
     async fn begin(&self, key: &ObjectKey) -> Result<String, StoreError> {
@@ -260,7 +264,7 @@ impl BlobStore for MemoryBlobs {
         Ok(etag)
     }
 
-    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<(), StoreError> {
+    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<String, StoreError> {
         bounds::check_parts(parts, self.min_part)?;
         let mut state = self.state.lock();
         let found = state.upload("complete", key, upload)?;
@@ -277,8 +281,9 @@ impl BlobStore for MemoryBlobs {
             }
         }
         state.uploads.remove(upload);
-        state.objects.insert(key.clone(), object);
-        Ok(())
+        let etag = bounds::random_name();
+        state.objects.insert(key.clone(), (etag.clone(), object));
+        Ok(etag)
     }
 
     async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), StoreError> {
@@ -289,10 +294,10 @@ impl BlobStore for MemoryBlobs {
         Ok(())
     }
 
-    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<ByteStream, StoreError> {
+    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<Opened, StoreError> {
         bounds::check_range(first, last)?;
         let state = self.state.lock();
-        let payload = state
+        let (etag, payload) = state
             .objects
             .get(key)
             .ok_or(StoreError::new(StoreErrorKind::NotFound, "get"))?;
@@ -300,11 +305,21 @@ impl BlobStore for MemoryBlobs {
             return Err(bounds::short_object("get"));
         }
         let pieces = slice(payload, first, last - first + 1).ok_or_else(|| bounds::short_object("get"))?;
-        Ok(Box::pin(stream::iter(pieces.into_iter().map(Ok))))
+        Ok(Opened {
+            object: Object {
+                length: payload.len(),
+                etag: etag.clone(),
+            },
+            bytes: Box::pin(stream::iter(pieces.into_iter().map(Ok))),
+        })
     }
 
-    async fn head(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError> {
-        Ok(self.state.lock().objects.get(key).map(Payload::len))
+    async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
+        let state = self.state.lock();
+        Ok(state.objects.get(key).map(|(etag, payload)| Object {
+            length: payload.len(),
+            etag: etag.clone(),
+        }))
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{
-    BlobStore, ByteStream, Key, MetaStore, ObjectKey, Op, Outcome, Page, Part, PartNumber, Payload, Row,
+    BlobStore, Key, MetaStore, Object, ObjectKey, Op, Opened, Outcome, Page, Part, PartNumber, Payload, Row,
     Space, StoreError, StoreErrorKind, Version,
 };
 use crate::telemetry::{Metrics, StoreTime};
@@ -134,7 +134,7 @@ impl MetaStore for MeteredMeta {
 
 #[async_trait]
 impl BlobStore for MeteredBlobs {
-    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<(), StoreError> {
+    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<String, StoreError> {
         self.meter.count("put", self.inner.put(key, payload)).await
     }
 
@@ -154,7 +154,7 @@ impl BlobStore for MeteredBlobs {
             .await
     }
 
-    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<(), StoreError> {
+    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<String, StoreError> {
         self.meter
             .count("complete", self.inner.complete(key, upload, parts))
             .await
@@ -164,11 +164,11 @@ impl BlobStore for MeteredBlobs {
         self.meter.count("abort", self.inner.abort(key, upload)).await
     }
 
-    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<ByteStream, StoreError> {
+    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<Opened, StoreError> {
         self.meter.count("get", self.inner.get(key, first, last)).await
     }
 
-    async fn head(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError> {
+    async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
         self.meter.count("head", self.inner.head(key)).await
     }
 

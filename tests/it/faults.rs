@@ -61,6 +61,8 @@ fn faults(counts: FaultCounts) -> u64 {
         throttled,
         answer_lost,
         broken_read,
+        // Beyond the contract: never drawn here.
+        wrong_read: _,
         delayed: _,
         calls: _,
     } = counts;

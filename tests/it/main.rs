@@ -14,6 +14,7 @@ mod crash;
 mod drain;
 mod faults;
 mod history;
+mod heal;
 mod hostile;
 mod imports;
 mod logs;

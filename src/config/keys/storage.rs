@@ -90,6 +90,13 @@ pub(super) const STORAGE: &[Key] = &[
         Own("bytes, at least 1, for the repository of this name and all below it together"),
     ),
     key(
+        "storage.verifyReads",
+        Bool,
+        Own(
+            "hash every blob that is pulled whole, and break off before its end where it is wrong: see Storage above",
+        ),
+    ),
+    key(
         "storage.subPaths",
         Any,
         Refused(

@@ -37,6 +37,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     metrics(&mut c);
     let storage = storage::storage(&mut c);
     let quotas = quota::quotas(&mut c);
+    let verify_reads = c.bool("storage.verifyReads").unwrap_or_default();
     let cluster = cluster::cluster(&mut c, listen.as_ref(), public_tls.as_ref(), storage.as_ref());
     collection(&mut c);
     match (listen, storage) {
@@ -48,6 +49,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
             access,
             storage,
             quotas,
+            verify_reads,
             timeouts,
             rate_limits,
             log,

@@ -63,7 +63,7 @@ impl Local {
         digest: &Digest,
         headers: &HeaderMap,
     ) -> Outcome {
-        let blob = self.registry.blob(repository, digest).await?;
+        let blob = self.registry.whole_blob(repository, digest).await?;
         let etag = etag(digest);
         if is_known(headers, &etag) {
             return Ok(described(StatusCode::NOT_MODIFIED, digest, &etag).empty());

@@ -48,6 +48,7 @@ async fn tags(answers: Vec<Result<pb::Response, tonic::Status>>) -> Result<Bytes
 async fn a_body_ends_with_end_and_the_right_count_or_it_failed() {
     let abort = frame(pb::response::Kind::Abort(pb::Abort {
         reason: "the disk burns".to_owned(),
+        is_final: false,
     }));
     let unknown = Ok(pb::Response::default());
     let good = tags(vec![

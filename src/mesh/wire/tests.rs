@@ -111,7 +111,10 @@ fn frames_have_bounds() {
     );
     let reason = "x".repeat(2000);
     let abort = pb::Response {
-        kind: Some(pb::response::Kind::Abort(pb::Abort { reason })),
+        kind: Some(pb::response::Kind::Abort(pb::Abort {
+            reason,
+            is_final: false,
+        })),
     };
     assert!(matches!(
         read(&written(vec![abort]), 1 << 20),

@@ -107,7 +107,10 @@ impl CollectManifest<'_> {
     /// The rows that say what it references, those that are left.
     async fn references(&self, manifest: rows::Manifest) -> Result<Vec<Key>> {
         let media_type = row::media_type(&manifest.media_type)?;
-        let document = self.registry.document(manifest).await?;
+        let document = self
+            .registry
+            .document(self.repository, self.digest, manifest)
+            .await?;
         let Manifest {
             blobs,
             optional_blobs,

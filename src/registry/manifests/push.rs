@@ -8,9 +8,12 @@ use super::{
     super::{
         Registry, RegistryError, Result, Settings,
         commit::{Change, Current, Plan},
-        due, fence, row,
+        due, fence,
+        objects::Damage,
+        row,
     },
     MayPush, live,
+    read::written,
 };
 use crate::{
     clock,
@@ -44,6 +47,7 @@ pub(super) struct Push<'a> {
 #[derive(Clone)]
 pub(super) struct Stored {
     object: ObjectKey,
+    etag: String,
     /// The row that says so: gone, or another, the object is trash.
     due: Key,
     version: Version,
@@ -70,7 +74,12 @@ impl Change for Push<'_> {
         if let Some(digest) = found.missing {
             return Err(RegistryError::ManifestBlobUnknown { digest });
         }
-        if !is_new && found.tags.is_empty() {
+        let former: Option<rows::Manifest> = found.manifest.as_ref().map(row::read_to_rewrite).transpose()?;
+        let damage = match &former {
+            Some(former) => self.damage(former).await?,
+            None => None,
+        };
+        if !is_new && found.tags.is_empty() && damage.is_none() {
             return Ok(Plan::Done(()));
         }
         let mut ops = Vec::new();
@@ -78,7 +87,9 @@ impl Change for Push<'_> {
             // Before the transaction, for there may be hundreds; alone they mean nothing. A collector that removes those
             // of a former life replaces the repository's row, and so refuses this transaction.
             self.write_references().await?;
-            ops.extend(self.manifest_ops(found.manifest.as_ref()).await?);
+        }
+        if is_new || damage.is_some() {
+            ops.extend(self.manifest_ops(former, damage).await?);
         }
         ops.extend(self.tag_ops(&found));
         let manifests = current.manifests() + u64::from(is_new);
@@ -191,21 +202,47 @@ impl Push<'_> {
         Ok(())
     }
 
-    /// The manifest's row and its entry in its subject's list.
-    async fn manifest_ops(&mut self, former: Option<&Row>) -> Result<Vec<Op>> {
-        let former: Option<rows::Manifest> = former.map(row::read_to_rewrite).transpose()?;
+    /// What is wrong with the document that is there. Whoever pushes it has it whole.
+    async fn damage(&self, former: &rows::Manifest) -> Result<Option<Damage>> {
+        match (&former.body, written(former)?) {
+            (_, Some(object)) => self.registry.inspect(&object).await,
+            (Some(Body::Inline(document)), None) if *document == self.body => Ok(None),
+            (_, None) => Ok(Some(Damage::Bytes)),
+        }
+    }
+
+    /// The manifest's row and its entry in its subject's list. A deleted manifest's body is still there, and the same,
+    /// unless it has this damage.
+    async fn manifest_ops(
+        &mut self,
+        former: Option<rows::Manifest>,
+        damage: Option<Damage>,
+    ) -> Result<Vec<Op>> {
         let mut ops = Vec::new();
-        // A deleted manifest's body is still there, and the same.
-        let body = match former.and_then(|former| former.body) {
-            Some(body) => body,
+        if let (Some(former), Some(damage)) = (&former, damage) {
+            let (repository, digest) = (self.repository, &self.digest);
+            tracing::warn!(%repository, %digest, %damage, "a manifest's document is replaced by the one that was pushed");
+            if let Some(object) = written(former)? {
+                let at_ms = due::after(self.registry.settings.trash_delay);
+                ops.push(due::trash(at_ms, object.key.as_str(), None));
+            }
+        }
+        let former = former.filter(|_| damage.is_none());
+        let (body, object_etag) = match former.and_then(|former| Some((former.body?, former.object_etag))) {
+            Some(kept) => kept,
             None if self.body.len() <= self.registry.settings.inline_manifest => {
-                Body::Inline(self.body.clone())
+                (Body::Inline(self.body.clone()), String::new())
             }
             None => {
-                let Stored { object, due, version } = self.store_body().await?;
+                let Stored {
+                    object,
+                    etag,
+                    due,
+                    version,
+                } = self.store_body().await?;
                 // Who finds the row due takes it away before the object.
                 ops.push(due.delete(Expect::Version(version)));
-                Body::ObjectKey(object.as_str().to_owned())
+                (Body::ObjectKey(object.as_str().to_owned()), etag)
             }
         };
         let subject = self.manifest.subject.as_ref().map(|subject| &subject.digest);
@@ -219,6 +256,7 @@ impl Push<'_> {
             pushed_ms: clock::now_ms(),
             body: Some(body),
             deleted_ms: 0,
+            object_etag,
         };
         ops.push(keys::manifest(self.repository, &self.digest).put(Expect::Any, row::bytes(&manifest)));
         if let Some(subject) = subject {
@@ -237,9 +275,9 @@ impl Push<'_> {
                 return Ok(stored.clone());
             }
         }
-        let stored = self.announce_body().await?;
+        let mut stored = self.announce_body().await?;
         let body = self.body.clone().into();
-        self.registry.blobs.put(&stored.object, body).await?;
+        stored.etag = self.registry.blobs.put(&stored.object, body).await?;
         Ok(self.stored.insert(stored).clone())
     }
 
@@ -257,7 +295,14 @@ impl Push<'_> {
             let announced = due::manifest_body(due::after(trash_delay), self.repository, &object);
             let due = announced.key.clone();
             match self.registry.meta.transact(version, &[announced]).await? {
-                Outcome::Committed => return Ok(Stored { object, due, version }),
+                Outcome::Committed => {
+                    return Ok(Stored {
+                        object,
+                        etag: String::new(),
+                        due,
+                        version,
+                    });
+                }
                 Outcome::Refused { .. } | Outcome::Unknown => {}
             }
         }

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    super::{Registry, RegistryError, Result, pause::Pause, row},
+    super::{
+        Registry, RegistryError, Result,
+        objects::{Damage, READS, Written, is},
+        pause::Pause,
+        row,
+    },
     recent::Held,
 };
 use crate::{
@@ -19,21 +23,55 @@ use crate::{
 const REREADS: usize = 3;
 
 impl Registry {
-    /// What the reference names: one read, or two for a digest whose repository has changed since it was read last.
+    /// What the reference names: one read, or two for a digest whose repository has changed since it was read last, and a
+    /// look at the object of a document that is too long for its row. One that is lost or damaged isn't known: who pushes
+    /// is to send it again.
     pub async fn describe_manifest(
         &self,
         repository: &RepoName,
         reference: &Reference,
     ) -> Result<Descriptor> {
-        let digest = match reference {
-            Reference::Tag(tag) => return self.tagged(repository, tag).await,
-            Reference::Digest(digest) => digest,
+        let (descriptor, object) = match reference {
+            Reference::Tag(tag) => {
+                let descriptor = self.tagged(repository, tag).await?;
+                let object = self.object_of(repository, &descriptor).await?;
+                (descriptor, object)
+            }
+            Reference::Digest(digest) => match self.still_held(repository, digest).await? {
+                Some(held) => (held.descriptor.clone(), held.object.clone()),
+                None => {
+                    let manifest = self.live_manifest(repository, digest).await?;
+                    let manifest = manifest.ok_or(RegistryError::ManifestUnknown)?;
+                    (describe(digest, &manifest)?, written(&manifest)?)
+                }
+            },
         };
-        if let Some(held) = self.still_held(repository, digest).await? {
-            return Ok(held.descriptor.clone());
+        let digest = &descriptor.digest;
+        if let Some(object) = object
+            && let Some(damage) = self.look(&object).await
+            // It may have been pushed again meanwhile.
+            && self.object_of_row(repository, digest).await? == Some(object.clone())
+        {
+            tracing::warn!(%repository, %digest, key = %object.key, %damage, "a manifest counts as unknown");
+            return Err(RegistryError::ManifestUnknown);
         }
+        Ok(descriptor)
+    }
+
+    /// The object of a manifest that a tag names, if the manifest is too long for its row.
+    async fn object_of(&self, repository: &RepoName, tagged: &Descriptor) -> Result<Option<Written>> {
+        if tagged.size <= self.settings.inline_manifest as u64 {
+            return Ok(None);
+        }
+        match self.recent.find(repository, &tagged.digest) {
+            Some(held) => Ok(held.object.clone()),
+            None => self.object_of_row(repository, &tagged.digest).await,
+        }
+    }
+
+    async fn object_of_row(&self, repository: &RepoName, digest: &Digest) -> Result<Option<Written>> {
         let manifest = self.live_manifest(repository, digest).await?;
-        describe(digest, &manifest.ok_or(RegistryError::ManifestUnknown)?)
+        Ok(manifest.as_ref().map(written).transpose()?.flatten())
     }
 
     /// What the reference names, and its document.
@@ -108,11 +146,12 @@ impl Registry {
         let kept = self.recent.find(repository, digest);
         let document = match kept.filter(|kept| kept.descriptor == descriptor) {
             Some(kept) => kept.document.clone(),
-            None => self.document(manifest).await?,
+            None => self.document(repository, digest, manifest.clone()).await?,
         };
         let held = Arc::new(Held {
             descriptor,
             document,
+            object: written(&manifest)?,
             repository: version,
         });
         if held.repository.is_some() {
@@ -140,39 +179,57 @@ impl Registry {
         super::live(self.meta.get(&keys::manifest(repository, digest)).await?.as_ref())
     }
 
-    /// The manifest's bytes.
-    pub(in crate::registry) async fn document(&self, manifest: rows::Manifest) -> Result<Bytes> {
-        let size = manifest.size;
-        let document = match manifest.body {
-            Some(Body::Inline(document)) => document,
-            Some(Body::ObjectKey(key)) => self.object(&key, size).await?,
-            None => return Err(row::corrupt("read a manifest", "no body")),
-        };
-        match document.len() as u64 {
-            length if length == size => Ok(document),
-            _ => Err(row::corrupt("read a manifest", "its length is wrong")),
+    /// The manifest's bytes, which have its digest. Where they don't, the row is read again: a row may be read wrongly, too,
+    /// or the document have been pushed again.
+    pub(in crate::registry) async fn document(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        mut manifest: rows::Manifest,
+    ) -> Result<Bytes> {
+        let mut reads = 1;
+        loop {
+            let damage = match self.body(digest, &manifest).await? {
+                Ok(document) => return Ok(document),
+                Err(damage) => damage,
+            };
+            match self.live_manifest(repository, digest).await? {
+                Some(now) if now.body != manifest.body && reads < READS => manifest = now,
+                Some(_) | None => {
+                    let digest = digest.clone();
+                    return Err(RegistryError::ContentLost { digest, damage });
+                }
+            }
+            reads += 1;
         }
     }
 
-    /// The bytes of a manifest that is too long for its row. Those who want it at the same time share one read.
-    async fn object(&self, key: &str, size: u64) -> Result<Bytes> {
-        let Some(last) = size.checked_sub(1) else {
-            return Ok(Bytes::new());
-        };
-        let key = row::object_key(key)?;
-        let read = || {
-            let (blobs, key) = (self.blobs.clone(), key.clone());
-            async move {
-                let mut stream = blobs.get(&key, 0, last).await?;
-                let mut document = BytesMut::new();
-                while let Some(chunk) = stream.next().await {
-                    document.extend_from_slice(&chunk?);
-                }
-                Ok(document.freeze())
-            }
-        };
-        Ok(self.documents.wait(&key, "get", read).await?)
+    async fn body(
+        &self,
+        digest: &Digest,
+        manifest: &rows::Manifest,
+    ) -> Result<std::result::Result<Bytes, Damage>> {
+        match (&manifest.body, written(manifest)?) {
+            (_, Some(object)) => self.whole(&object, digest).await,
+            (Some(Body::Inline(document)), None) => Ok(match is(document, digest).await? {
+                true => Ok(document.clone()),
+                false => Err(Damage::Bytes),
+            }),
+            (_, None) => Err(row::corrupt("read a manifest", "no body")),
+        }
     }
+}
+
+/// The object of a manifest that is too long for its row.
+pub(super) fn written(manifest: &rows::Manifest) -> Result<Option<Written>> {
+    let Some(Body::ObjectKey(key)) = &manifest.body else {
+        return Ok(None);
+    };
+    Ok(Some(Written {
+        key: row::object_key(key)?,
+        size: manifest.size,
+        etag: manifest.object_etag.clone(),
+    }))
 }
 
 fn describe(digest: &Digest, manifest: &rows::Manifest) -> Result<Descriptor> {

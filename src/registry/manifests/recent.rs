@@ -15,6 +15,7 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle},
 };
 
+use super::super::objects::Written;
 use crate::{
     oci::{Descriptor, Digest, RepoName},
     storage::Version,
@@ -28,6 +29,8 @@ const OVERHEAD: u64 = 512;
 pub(super) struct Held {
     pub(super) descriptor: Descriptor,
     pub(super) document: Bytes,
+    /// Where the document lies that is too long for its row.
+    pub(super) object: Option<Written>,
     /// That of the repository's row at the moment of the read, if it was read with it.
     pub(super) repository: Option<Version>,
 }

@@ -345,7 +345,7 @@ async fn requests_with_a_quota_are_counted() {
     one.mount(&repo("team/b"), &sha256(&small), MountSource::Anywhere)
         .await
         .unwrap();
-    counted("get_many×1 range×1 transact×1");
+    counted("get_many×1 head×1 range×1 transact×1");
     one.delete_blob(&name, &sha256(&small), soon()).await.unwrap();
     counted("get×3 range×1 transact×1");
     // Without a quota of its own.

@@ -8,19 +8,17 @@ use super::{
         Registry, RegistryError, Result, due,
         hash::{Hasher, Hashing},
         links::Linked,
+        objects::Written,
         pause::Pause,
         row,
     },
-    announced,
+    announced, digest_of,
     receive::{Body, Intake},
-    saved_hasher,
     session::{Session, lost},
 };
 use crate::{
     oci::{Algorithm, ChunkRange, Digest, RepoName},
-    storage::{
-        Expect, ObjectKey, Part, PartNumber, Payload, Space, StoreErrorKind, keys, rows, rows::SessionState,
-    },
+    storage::{Expect, ObjectKey, Part, PartNumber, Space, StoreErrorKind, keys, rows, rows::SessionState},
 };
 
 impl Registry {
@@ -39,7 +37,7 @@ impl Registry {
         let hasher = match session.row.offset {
             // Nothing was hashed yet: the digest decides with what.
             0 => Hasher::new(digest.algorithm()),
-            _ => saved_hasher(&session)?,
+            _ => session.hasher()?,
         };
         let mut intake = Intake::new(self, session, hasher, announced).await?;
         if let Err(error) = intake.receive(body, announced).await {
@@ -61,15 +59,9 @@ impl Registry {
         digest: &Digest,
     ) -> Result<()> {
         let size = intake.session.row.offset + intake.received;
-        let stored = if intake.received == 0 {
-            intake.session.tail_key()?
-        } else {
-            None
-        };
-        let superseded = if stored.is_none() {
-            intake.session.tail_key()?
-        } else {
-            None
+        let (stored, superseded) = match (intake.received, intake.session.tail()?) {
+            (0, tail) => (tail, None),
+            (_, tail) => (None, tail),
         };
         let rest = intake.take_rest();
         let received = intake.finish().await?;
@@ -79,7 +71,7 @@ impl Registry {
             hasher.digest()?
         } else {
             let read = match &stored {
-                Some(key) => self.collect(key, size).await?,
+                Some(tail) => self.collect(tail).await?,
                 None => rest.clone(),
             };
             digest_of(digest.algorithm(), &read).await?
@@ -87,20 +79,21 @@ impl Registry {
         if actual != *digest {
             return Err(self.refused(&mut session, digest, actual).await);
         }
-        if let Some(key) = stored {
-            return self.publish(&session, repository, digest, &key, size).await;
+        if let Some(tail) = stored {
+            return self.publish(&session, repository, digest, &tail.object).await;
         }
         let key = session.fresh_key()?;
-        self.blobs.put(&key, rest).await?;
-        match self.publish(&session, repository, digest, &key, size).await {
+        let etag = self.blobs.put(&key, rest).await?;
+        let object = Written { key, size, etag };
+        match self.publish(&session, repository, digest, &object).await {
             Ok(()) => {
-                self.discard_some(superseded.as_ref()).await;
+                self.discard_tail(superseded.as_ref()).await;
                 Ok(())
             }
             // It may have been published.
             Err(RegistryError::OutcomeUnknown) => Err(RegistryError::OutcomeUnknown),
             Err(error) => {
-                self.discard(&key).await;
+                self.discard(&object.key).await;
                 Err(error)
             }
         }
@@ -152,22 +145,29 @@ impl Registry {
         };
         self.replace_session(&mut session, fixed, Vec::new()).await?;
         let key = row::object_key(&session.row.object_key)?;
-        if let Err(error) = self.complete(&session, &key, &parts, size).await {
-            if matches!(error, RegistryError::UploadLost) {
-                self.close_session(&mut session).await?;
+        let object = match self.complete(&session, &key, &parts, size).await {
+            Ok(object) => object,
+            Err(error) => {
+                if matches!(error, RegistryError::UploadLost) {
+                    self.close_session(&mut session).await?;
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         if !is_hashed {
-            let actual = self.digest_of_object(digest.algorithm(), &key, size).await?;
+            let mut actual = self.digest_of_object(digest.algorithm(), &object).await?;
+            if actual != *digest {
+                // The store may have read it wrongly.
+                actual = self.digest_of_object(digest.algorithm(), &object).await?;
+            }
             if actual != *digest {
                 return Err(self.refused(&mut session, digest, actual).await);
             }
         }
-        let former_tail = session.tail_key()?;
-        match self.publish(&session, repository, digest, &key, size).await {
+        let former_tail = session.tail()?;
+        match self.publish(&session, repository, digest, &object).await {
             Ok(()) => {
-                self.discard_some(former_tail.as_ref()).await;
+                self.discard_tail(former_tail.as_ref()).await;
                 Ok(())
             }
             // Others took the room meanwhile, and nobody can carry on what is complete.
@@ -233,16 +233,33 @@ impl Registry {
     }
 
     /// Makes the object. What a failure means is asked of the object itself: only this request can have made it.
-    async fn complete(&self, session: &Session, key: &ObjectKey, parts: &[Part], size: u64) -> Result<()> {
+    async fn complete(
+        &self,
+        session: &Session,
+        key: &ObjectKey,
+        parts: &[Part],
+        size: u64,
+    ) -> Result<Written> {
+        let written = |etag| Written {
+            key: key.clone(),
+            size,
+            etag,
+        };
         let (deadline, mut pause) = (self.commit_deadline(), Pause::new());
         let mut attempt = 1;
         loop {
-            let Err(error) = self.blobs.complete(key, &session.row.multipart_id, parts).await else {
-                return Ok(());
+            let error = match self.blobs.complete(key, &session.row.multipart_id, parts).await {
+                Ok(etag) if !etag.is_empty() => return Ok(written(etag)),
+                // Ceph's gateway doesn't say it.
+                Ok(_) => {
+                    let found = self.blobs.head(key).await.ok().flatten();
+                    return Ok(written(found.map(|object| object.etag).unwrap_or_default()));
+                }
+                Err(error) => error,
             };
             tracing::debug!(%key, attempt, ?error, "completing an upload failed");
             match self.blobs.head(key).await {
-                Ok(Some(length)) if length == size => return Ok(()),
+                Ok(Some(object)) if object.length == size => return Ok(written(object.etag)),
                 Ok(Some(_)) => {
                     return Err(row::corrupt(
                         "complete an upload",
@@ -267,25 +284,16 @@ impl Registry {
     }
 
     /// The digest of a stored object, read again.
-    async fn digest_of_object(&self, algorithm: Algorithm, key: &ObjectKey, size: u64) -> Result<Digest> {
+    async fn digest_of_object(&self, algorithm: Algorithm, object: &Written) -> Result<Digest> {
         let mut hashing = Hashing::new(Hasher::new(algorithm));
-        if let Some(last) = size.checked_sub(1) {
-            let mut stream = self.blobs.get(key, 0, last).await?;
+        if let Some(last) = object.size.checked_sub(1) {
+            let mut stream = self.blobs.get(&object.key, 0, last).await?.bytes;
             while let Some(chunk) = stream.next().await {
                 hashing.update(chunk?).await?;
             }
         }
         hashing.finish().await?.digest()
     }
-}
-
-/// The digest of bytes in memory.
-async fn digest_of(algorithm: Algorithm, payload: &Payload) -> Result<Digest> {
-    let mut hashing = Hashing::new(Hasher::new(algorithm));
-    for chunk in payload.chunks() {
-        hashing.update(chunk.clone()).await?;
-    }
-    hashing.finish().await?.digest()
 }
 
 impl Registry {
@@ -295,8 +303,7 @@ impl Registry {
         session: &Session,
         repository: &RepoName,
         digest: &Digest,
-        key: &ObjectKey,
-        size: u64,
+        object: &Written,
     ) -> Result<()> {
         let close = |kept: Option<&ObjectKey>| {
             let removed_ms = due::after(self.settings.trash_delay);
@@ -306,7 +313,7 @@ impl Registry {
             };
             keys::session(&session.id).put(Expect::Version(session.version), row::bytes(&row))
         };
-        match self.link_upload(repository, digest, key, size, close).await? {
+        match self.link_upload(repository, digest, object, close).await? {
             Linked::Committed => Ok(()),
             Linked::SessionLost(current) => Err(lost(current.as_ref())),
         }

@@ -31,10 +31,15 @@ use futures_util::{Stream, StreamExt as _};
 pub(super) use self::unshared::Waiting;
 use self::{
     receive::{Body, Intake, Received},
-    session::Session,
+    session::{Session, Tail},
     unshared::Unshared,
 };
-use super::{Registry, RegistryError, Result, hash::Hasher, row};
+use super::{
+    Registry, RegistryError, Result,
+    hash::{Hasher, Hashing},
+    objects::Written,
+    row,
+};
 use crate::{
     admission::BodyError,
     oci::{Algorithm, ChunkRange, Digest, RepoName, UploadId},
@@ -43,6 +48,15 @@ use crate::{
 
 /// Parts in one row. A part takes about 50 bytes there.
 const PARTS_PER_ROW: usize = 2000;
+
+/// What tells whether a tail that is read back is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TailHash {
+    /// A digest of its own.
+    OfItself,
+    /// That of the session: the tail is all it has.
+    OfTheSession,
+}
 
 /// An upload session as its client knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,7 +176,7 @@ impl Registry {
     ) -> Result<Upload> {
         let announced = announced(&session, range, length)?;
         self.check_large(&session, repository, None, announced).await?;
-        let hasher = saved_hasher(&session)?;
+        let hasher = session.hasher()?;
         let mut intake = Intake::new(self, session, hasher, announced).await?;
         if let Err(error) = intake.receive(body, announced).await {
             intake.abandon().await;
@@ -182,7 +196,11 @@ impl Registry {
         } else {
             Some(intake.session.fresh_key()?)
         };
-        let (tail, finished) = tokio::join!(self.put_tail(tail_key.as_ref(), rest), intake.finish());
+        let hashed = match intake.session.is_multipart() {
+            true => TailHash::OfItself,
+            false => TailHash::OfTheSession,
+        };
+        let (tail, finished) = tokio::join!(self.put_tail(tail_key.as_ref(), rest, hashed), intake.finish());
         let mut brought = match (finished, &tail_key) {
             (Ok(brought), _) => brought,
             (Err(error), key) => {
@@ -191,10 +209,7 @@ impl Registry {
             }
         };
         let acknowledged = match tail {
-            Ok(length) => {
-                self.acknowledge(&mut brought, received, tail_key.as_ref(), length)
-                    .await
-            }
+            Ok(tail) => self.acknowledge(&mut brought, received, tail).await,
             Err(error) => Err(error),
         };
         if let Err(error) = acknowledged {
@@ -234,35 +249,54 @@ impl Registry {
         }
     }
 
-    async fn put_tail(&self, key: Option<&ObjectKey>, rest: Payload) -> Result<u64> {
-        let length = rest.len();
-        if let Some(key) = key {
-            self.blobs.put(key, rest).await?;
-        }
-        Ok(length)
+    /// Puts the bytes after the last full part, if there are any.
+    async fn put_tail(
+        &self,
+        key: Option<&ObjectKey>,
+        rest: Payload,
+        hashed: TailHash,
+    ) -> Result<Option<Tail>> {
+        let Some(key) = key else { return Ok(None) };
+        let put = async { Ok(self.blobs.put(key, rest.clone()).await?) };
+        let hash = async {
+            match hashed {
+                TailHash::OfItself => digest_of(Algorithm::Sha256, &rest).await.map(Some),
+                TailHash::OfTheSession => Ok(None),
+            }
+        };
+        let (etag, digest) = tokio::try_join!(put, hash)?;
+        let (key, size) = (key.clone(), rest.len());
+        Ok(Some(Tail {
+            object: Written { key, size, etag },
+            digest,
+        }))
     }
 
     /// Replaces the session's row by one that has what a request brought.
-    async fn acknowledge(
-        &self,
-        brought: &mut Received,
-        received: u64,
-        tail: Option<&ObjectKey>,
-        tail_length: u64,
-    ) -> Result<()> {
+    async fn acknowledge(&self, brought: &mut Received, received: u64, tail: Option<Tail>) -> Result<()> {
         let part_rows = part_rows(&brought.session, &brought.parts);
         let mut row = brought.session.row.clone();
         row.offset += received;
         row.hash = Some(brought.hasher.save());
-        row.tail_key = tail.map(|key| key.as_str().to_owned()).unwrap_or_default();
-        row.tail_length = tail_length;
+        let former_tail = brought.session.tail()?;
+        match tail {
+            Some(Tail { object, digest }) => {
+                row.tail_key = object.key.as_str().to_owned();
+                row.tail_length = object.size;
+                row.tail_etag = object.etag;
+                row.tail_digest = digest.map(|digest| digest.to_string()).unwrap_or_default();
+            }
+            None => {
+                row.tail_key.clear();
+                row.tail_length = 0;
+                row.tail_etag.clear();
+                row.tail_digest.clear();
+            }
+        }
         row.next_part = brought.next_part();
         row.part_rows += u32::try_from(part_rows.len()).unwrap_or(u32::MAX);
-        let former_tail = brought.session.tail_key()?;
         self.replace_session(&mut brought.session, row, part_rows).await?;
-        if let Some(former) = former_tail {
-            self.discard(&former).await;
-        }
+        self.discard_tail(former_tail.as_ref()).await;
         Ok(())
     }
 }
@@ -275,10 +309,13 @@ async fn pass_over(body: Body<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The digest's state at the session's offset.
-fn saved_hasher(session: &Session) -> Result<Hasher> {
-    let state = session.row.hash.as_ref();
-    Hasher::restore(state.ok_or_else(|| row::corrupt("read a session", "no digest's state"))?)
+/// The digest of bytes in memory.
+async fn digest_of(algorithm: Algorithm, payload: &Payload) -> Result<Digest> {
+    let mut hashing = Hashing::new(Hasher::new(algorithm));
+    for chunk in payload.chunks() {
+        hashing.update(chunk.clone()).await?;
+    }
+    hashing.finish().await?.digest()
 }
 
 /// How many bytes the body must have, if that is known. It must begin where the session stands.

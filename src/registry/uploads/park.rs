@@ -8,17 +8,17 @@
 #[cfg(test)]
 mod tests;
 
-use super::{super::Result, receive::Intake};
-use crate::storage::{ObjectKey, Payload};
+use super::{super::Result, TailHash, receive::Intake, session::Tail};
+use crate::storage::Payload;
 
 /// What lies in objects, in the order of the body. In memory are the bytes after it.
 #[derive(Debug, Default)]
-pub(super) struct Parked(Vec<(ObjectKey, u64)>);
+pub(super) struct Parked(Vec<Tail>);
 
 impl Parked {
     /// Bytes in them.
     pub(super) fn len(&self) -> u64 {
-        self.0.iter().map(|(_, length)| length).sum()
+        self.0.iter().map(|piece| piece.object.size).sum()
     }
 }
 
@@ -41,10 +41,14 @@ impl Intake<'_> {
         self.gather().await?;
         self.hashing.hash_waiting().await?;
         let key = self.session.fresh_key()?;
-        match self.registry.blobs.put(&key, self.buffer.clone()).await {
-            Ok(()) => {
-                let parked = std::mem::take(&mut self.buffer);
-                self.parked.0.push((key, parked.len()));
+        match self
+            .registry
+            .put_tail(Some(&key), self.buffer.clone(), TailHash::OfItself)
+            .await
+        {
+            Ok(piece) => {
+                self.buffer = Payload::default();
+                self.parked.0.extend(piece);
             }
             Err(error) => tracing::debug!(%key, ?error, "a body that stands still stays in memory"),
         }
@@ -58,8 +62,8 @@ impl Intake<'_> {
         }
         self.gather().await?;
         let mut whole = Payload::default();
-        for (key, length) in &self.parked.0 {
-            let piece = self.registry.collect(key, *length).await?;
+        for piece in &self.parked.0 {
+            let piece = self.registry.collect(piece).await?;
             piece.chunks().iter().for_each(|chunk| whole.push(chunk.clone()));
         }
         self.buffer
@@ -73,8 +77,8 @@ impl Intake<'_> {
 
     /// Deletes the objects: nobody else knows them.
     pub(super) async fn forget_parked(&mut self) {
-        for (key, _) in std::mem::take(&mut self.parked.0) {
-            self.registry.discard(&key).await;
+        for piece in std::mem::take(&mut self.parked.0) {
+            self.registry.discard_tail(Some(&piece)).await;
         }
     }
 }

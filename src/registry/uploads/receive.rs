@@ -12,14 +12,16 @@ use super::{
     super::{
         Registry, RegistryError, Result, Room,
         hash::{Hasher, Hashing},
+        objects::READS,
         row,
     },
+    digest_of,
     park::Parked,
-    session::Session,
+    session::{Session, Tail},
 };
 use crate::{
     admission::BodyError,
-    storage::{ObjectKey, Part, PartNumber, Payload, StoreError, StoreErrorKind, rows},
+    storage::{Part, PartNumber, Payload, StoreError, StoreErrorKind, rows},
 };
 
 /// A body, whatever it comes from.
@@ -43,7 +45,7 @@ pub(super) struct Intake<'a> {
     pub(super) parked: Parked,
     pub(super) buffer: Payload,
     small: BytesMut,
-    tail: Tail,
+    tail: TailIs,
     sending: FuturesUnordered<BoxFuture<'static, std::result::Result<Part, StoreError>>>,
     parts: Vec<Part>,
     numbers: Range<u32>,
@@ -57,7 +59,7 @@ pub(super) struct Intake<'a> {
 
 /// Whether the buffer begins with the session's tail.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Tail {
+enum TailIs {
     Stored,
     Buffered,
 }
@@ -77,9 +79,9 @@ impl<'a> Intake<'a> {
             .saturating_add(session.row.tail_length);
         let room = registry.room(held.min(part_size)).await?;
         let tail = if session.row.tail_length == 0 {
-            Tail::Buffered
+            TailIs::Buffered
         } else {
-            Tail::Stored
+            TailIs::Stored
         };
         Ok(Self {
             registry,
@@ -142,14 +144,13 @@ impl<'a> Intake<'a> {
 
     /// Reads the session's tail back into the buffer. Its digest is in the session's state already.
     pub(super) async fn load_tail(&mut self) -> Result<()> {
-        if self.tail == Tail::Buffered {
+        if self.tail == TailIs::Buffered {
             return Ok(());
         }
-        let Some(key) = self.session.tail_key()? else {
+        let Some(tail) = self.session.tail()? else {
             return Ok(());
         };
-        let length = self.session.row.tail_length;
-        match self.registry.collect(&key, length).await {
+        match self.registry.collect(&tail).await {
             Ok(tail) => self.buffer = tail,
             // Who carries the upload on deletes the tail that was carried on from.
             Err(RegistryError::Store(error)) if error.kind() == StoreErrorKind::NotFound => {
@@ -158,7 +159,7 @@ impl<'a> Intake<'a> {
             }
             Err(error) => return Err(error),
         }
-        self.tail = Tail::Buffered;
+        self.tail = TailIs::Buffered;
         Ok(())
     }
 
@@ -387,18 +388,27 @@ impl Registry {
         }
     }
 
-    /// A whole object of at most a part's length.
-    pub(super) async fn collect(&self, key: &ObjectKey, length: u64) -> Result<Payload> {
-        let mut payload = Payload::default();
-        if let Some(last) = length.checked_sub(1) {
-            let mut stream = self.blobs.get(key, 0, last).await?;
-            while let Some(chunk) = stream.next().await {
-                payload.push(chunk?);
+    /// A whole object of at most a part's length. Its bytes were hashed when they came, and won't be again: a wrong read
+    /// would become part of a blob, so it is tried again, and refused.
+    pub(super) async fn collect(&self, tail: &Tail) -> Result<Payload> {
+        let Tail { object, digest } = tail;
+        for read in 1..=READS {
+            let mut payload = Payload::default();
+            if let Some(last) = object.size.checked_sub(1) {
+                let mut stream = self.blobs.get(&object.key, 0, last).await?.bytes;
+                while let Some(chunk) = stream.next().await {
+                    payload.push(chunk?);
+                }
             }
+            let is_right = match digest {
+                Some(digest) => digest_of(digest.algorithm(), &payload).await? == *digest,
+                None => true,
+            };
+            if payload.len() == object.size && is_right {
+                return Ok(payload);
+            }
+            tracing::warn!(key = %object.key, read, "an upload's tail was read with other bytes than were written");
         }
-        match payload.len() {
-            read if read == length => Ok(payload),
-            _ => Err(row::corrupt("read an upload's tail", "its length is wrong")),
-        }
+        Err(row::corrupt("read an upload's tail", "its bytes are wrong"))
     }
 }

@@ -6,6 +6,7 @@ use super::super::{
     Registry, RegistryError, Result, due,
     fence::{self, Fenced},
     hash::Hasher,
+    objects::Written,
     pause::Pause,
     row,
 };
@@ -21,6 +22,13 @@ pub(super) struct Session {
     pub(super) id: UploadId,
     pub(super) row: rows::Session,
     pub(super) version: Version,
+}
+
+/// Bytes of a session in an object that is read back.
+#[derive(Clone, Debug)]
+pub(super) struct Tail {
+    pub(super) object: Written,
+    pub(super) digest: Option<Digest>,
 }
 
 impl Session {
@@ -44,11 +52,28 @@ impl Session {
     }
 
     /// The object with the acknowledged bytes after the last full part.
-    pub(super) fn tail_key(&self) -> Result<Option<ObjectKey>> {
-        match self.row.tail_length {
-            0 => Ok(None),
-            _ => row::object_key(&self.row.tail_key).map(Some),
+    pub(super) fn tail(&self) -> Result<Option<Tail>> {
+        if self.row.tail_length == 0 {
+            return Ok(None);
         }
+        let object = Written {
+            key: row::object_key(&self.row.tail_key)?,
+            size: self.row.tail_length,
+            etag: self.row.tail_etag.clone(),
+        };
+        let digest = match (self.row.tail_digest.as_str(), self.is_multipart()) {
+            ("", false) => Some(self.hasher()?.digest()?),
+            // Of a former release.
+            ("", true) => None,
+            (text, _) => Some(row::digest(text)?),
+        };
+        Ok(Some(Tail { object, digest }))
+    }
+
+    /// The digest's state at the session's offset.
+    pub(super) fn hasher(&self) -> Result<Hasher> {
+        let state = self.row.hash.as_ref();
+        Hasher::restore(state.ok_or_else(|| row::corrupt("read a session", "no digest's state"))?)
     }
 
     /// The row of the session when it is over, with the object that it became, if it became one. It is removed after
@@ -174,9 +199,7 @@ impl Registry {
         let trash = due::trash(at_ms, &session.prefix(), None);
         let former = session.clone();
         self.replace_session(session, row, vec![trash]).await?;
-        if let Some(tail) = former.tail_key()? {
-            self.discard(&tail).await;
-        }
+        self.discard_tail(former.tail()?.as_ref()).await;
         if former.is_multipart() {
             let key = row::object_key(&former.row.object_key)?;
             self.abort(&key, &former.row.multipart_id).await;
@@ -195,6 +218,13 @@ impl Registry {
     pub(super) async fn discard(&self, key: &ObjectKey) {
         if let Err(error) = self.blobs.delete(key).await {
             tracing::debug!(%key, ?error, "an object is left to the sweep");
+        }
+    }
+
+    /// The same of a tail, if there is one.
+    pub(super) async fn discard_tail(&self, tail: Option<&Tail>) {
+        if let Some(tail) = tail {
+            self.discard(&tail.object.key).await;
         }
     }
 

@@ -468,11 +468,11 @@ async fn requests_are_counted() {
         .unwrap();
     counted("get×1 transact×1");
 
-    // Content that others have: their record is read out of the refusal.
+    // Content that others have: their record is read out of the refusal, and its object is looked at.
     one.push_blob(&repo("b"), &sha256(&small), None, body(&small, 50))
         .await
         .unwrap();
-    counted("put×1 transact×3");
+    counted("get×1 head×1 put×1 transact×3");
 
     let large = content(11, 64 * PART as usize);
     let id = one.start_upload(&name, None).await.unwrap().id;

@@ -8,7 +8,7 @@ use futures_util::{StreamExt, future::join_all};
 
 use super::fresh;
 use crate::storage::{
-    BlobStore, ObjectKey, Part, PartNumber, Payload, StoreError, StoreErrorKind, dice::Dice,
+    BlobStore, Object, ObjectKey, Part, PartNumber, Payload, StoreError, StoreErrorKind, dice::Dice,
 };
 
 type Store = Arc<dyn BlobStore>;
@@ -40,7 +40,7 @@ fn number(number: u32) -> PartNumber {
 
 /// The bytes from `first` to `last`, or the error that the call or the stream ended with.
 async fn read(store: &Store, key: &ObjectKey, first: u64, last: u64) -> Result<Vec<u8>, StoreError> {
-    let mut stream = store.get(key, first, last).await?;
+    let mut stream = store.get(key, first, last).await?.bytes;
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await {
         bytes.extend_from_slice(&chunk?);
@@ -48,9 +48,13 @@ async fn read(store: &Store, key: &ObjectKey, first: u64, last: u64) -> Result<V
     Ok(bytes)
 }
 
+async fn length(store: &Store, key: &ObjectKey) -> Option<u64> {
+    store.head(key).await.unwrap().map(|object| object.length)
+}
+
 async fn check(store: &Store, key: &ObjectKey, bytes: &[u8]) {
     let len = bytes.len() as u64;
-    assert_eq!(store.head(key).await.unwrap(), Some(len));
+    assert_eq!(length(store, key).await, Some(len));
     if len > 0 {
         assert!(
             read(store, key, 0, len - 1).await.unwrap() == bytes,
@@ -104,7 +108,7 @@ async fn kind<T>(result: impl Future<Output = Result<T, StoreError>>) -> Option<
 
 pub async fn a_missing_object_has_no_head_and_no_bytes(store: &Store) {
     let key = object("missing");
-    assert_eq!(store.head(&key).await.unwrap(), None);
+    assert_eq!(length(store, &key).await, None);
     assert_eq!(
         kind(read(store, &key, 0, 0)).await,
         Some(StoreErrorKind::NotFound)
@@ -134,9 +138,36 @@ pub async fn an_object_reads_back_whole_and_in_ranges(store: &Store) {
 pub async fn an_object_may_be_empty(store: &Store) {
     let key = object("empty");
     store.put(&key, Payload::default()).await.unwrap();
-    assert_eq!(store.head(&key).await.unwrap(), Some(0));
+    assert_eq!(length(store, &key).await, Some(0));
     store.delete(&key).await.unwrap();
-    assert_eq!(store.head(&key).await.unwrap(), None);
+    assert_eq!(length(store, &key).await, None);
+}
+
+/// Where the store knows ETags: as long as the object is the one that was written, it is said to be the same one.
+pub async fn an_object_keeps_its_etag(store: &Store) {
+    let (key, bytes) = (object("etag"), random(8, 10_000));
+    let etag = store.put(&key, payload(&bytes)).await.unwrap();
+    let whole = Object { length: 10_000, etag };
+    assert!(!whole.etag.contains('"'));
+    assert_eq!(store.head(&key).await.unwrap().as_ref(), Some(&whole));
+    assert_eq!(store.get(&key, 5, 9).await.unwrap().object, whole);
+    store.put(&key, payload(&random(9, 10_000))).await.unwrap();
+    let replaced = store.head(&key).await.unwrap().unwrap();
+    assert_eq!(replaced.is(10_000, &whole.etag), whole.etag.is_empty());
+
+    let key = object("etag");
+    let upload = store.begin(&key).await.unwrap();
+    let first = upload_part(store, &key, &upload, 1, &random(1, part_length(store, 1))).await;
+    let second = upload_part(store, &key, &upload, 2, b"end").await;
+    let length = first.length + 3;
+    let etag = store.complete(&key, &upload, &[first, second]).await.unwrap();
+    let whole = store.head(&key).await.unwrap().unwrap();
+    assert!(whole.is(length, &etag), "{whole:?} {etag}");
+    assert_eq!(
+        store.get(&key, length - 1, length - 1).await.unwrap().object,
+        whole
+    );
+    store.delete(&key).await.unwrap();
 }
 
 pub async fn a_put_may_be_repeated(store: &Store) {
@@ -160,7 +191,7 @@ pub async fn delete_is_idempotent(store: &Store) {
     store.delete(&key).await.unwrap();
     store.put(&key, payload(b"x")).await.unwrap();
     store.delete(&key).await.unwrap();
-    assert_eq!(store.head(&key).await.unwrap(), None);
+    assert_eq!(length(store, &key).await, None);
     assert_eq!(
         kind(read(store, &key, 0, 0)).await,
         Some(StoreErrorKind::NotFound)
@@ -189,7 +220,7 @@ pub async fn an_object_is_made_of_the_named_parts_in_their_order(store: &Store) 
     store.complete(&key, &upload, &parts).await.unwrap();
     check(store, &key, &bytes).await;
     store.delete(&key).await.unwrap();
-    assert_eq!(store.head(&key).await.unwrap(), None);
+    assert_eq!(length(store, &key).await, None);
 }
 
 pub async fn ranges_cross_the_borders_of_parts(store: &Store) {
@@ -215,9 +246,9 @@ pub async fn ranges_cross_the_borders_of_parts(store: &Store) {
 pub async fn nothing_is_visible_before_complete(store: &Store) {
     let key = object("invisible");
     let upload = store.begin(&key).await.unwrap();
-    assert_eq!(store.head(&key).await.unwrap(), None);
+    assert_eq!(length(store, &key).await, None);
     let part = upload_part(store, &key, &upload, 1, b"abc").await;
-    assert_eq!(store.head(&key).await.unwrap(), None);
+    assert_eq!(length(store, &key).await, None);
     assert_eq!(
         kind(read(store, &key, 0, 2)).await,
         Some(StoreErrorKind::NotFound)
@@ -256,7 +287,7 @@ pub async fn a_part_that_was_not_named_is_never_in_the_object(store: &Store) {
     let named = [parts[0].clone(), parts[2].clone()];
     match kind(store.complete(&key, &upload, &named)).await {
         None => check(store, &key, &[first, last].concat()).await,
-        Some(StoreErrorKind::InvalidPart) => assert_eq!(store.head(&key).await.unwrap(), None),
+        Some(StoreErrorKind::InvalidPart) => assert_eq!(length(store, &key).await, None),
         Some(other) => panic!("{other:?}"),
     }
     store.abort(&key, &upload).await.unwrap();
@@ -272,7 +303,7 @@ pub async fn a_part_that_was_overwritten_is_never_another_one(store: &Store) {
     match kind(store.complete(&key, &upload, std::slice::from_ref(&old))).await {
         None => check(store, &key, b"the old bytes").await,
         Some(StoreErrorKind::InvalidPart) => {
-            assert_eq!(store.head(&key).await.unwrap(), None);
+            assert_eq!(length(store, &key).await, None);
             store.complete(&key, &upload, &[new]).await.unwrap();
             check(store, &key, b"the new bytes").await;
         }
@@ -304,7 +335,7 @@ pub async fn a_part_that_never_was_is_invalid(store: &Store) {
         kind(store.complete(&key, &upload, &[])).await,
         Some(StoreErrorKind::Misuse)
     );
-    assert_eq!(store.head(&key).await.unwrap(), None);
+    assert_eq!(length(store, &key).await, None);
     store.complete(&key, &upload, &[part]).await.unwrap();
     check(store, &key, b"bytes").await;
 }
@@ -340,7 +371,7 @@ pub async fn abort_is_idempotent_and_final(store: &Store) {
         ),
         "{late:?}"
     );
-    assert_eq!(store.head(&key).await.unwrap(), None);
+    assert_eq!(length(store, &key).await, None);
 
     let other = store.begin(&key).await.unwrap();
     let part = upload_part(store, &key, &other, 1, b"other").await;
@@ -382,7 +413,7 @@ pub async fn a_reader_sees_nothing_or_all(store: &Store) {
         let bytes = random(n, 700_000);
         let write = async {
             if n % 2 == 0 {
-                return store.put(&key, payload(&bytes)).await.unwrap();
+                return drop(store.put(&key, payload(&bytes)).await.unwrap());
             }
             let upload = store.begin(&key).await.unwrap();
             let part = upload_part(store, &key, &upload, 1, &bytes).await;
@@ -390,7 +421,7 @@ pub async fn a_reader_sees_nothing_or_all(store: &Store) {
         };
         let look = async {
             loop {
-                let whole = store.head(&key).await.unwrap();
+                let whole = length(store, &key).await;
                 assert!(whole.is_none_or(|len| len == 700_000), "{whole:?}");
                 match read(store, &key, 0, 699_999).await {
                     Ok(found) => break assert!(found == bytes),
@@ -433,12 +464,12 @@ pub async fn sweep_deletes_all_under_a_prefix_but_what_is_kept(store: &Store) {
             assert_eq!(left, n == 5 || n == 6, "{key}");
         }
         for key in &outside {
-            assert_eq!(store.head(key).await.unwrap(), Some(1), "{key}");
+            assert_eq!(length(store, key).await, Some(1), "{key}");
         }
     }
     store.sweep(&prefix, &[]).await.unwrap();
     for key in &keep {
-        assert_eq!(store.head(key).await.unwrap(), None, "{key}");
+        assert_eq!(length(store, key).await, None, "{key}");
     }
     store
         .sweep(&format!("contract/{}/", fresh("never")), &[])
@@ -485,5 +516,5 @@ pub async fn keys_may_nest(store: &Store) {
     store.delete(&inner).await.unwrap();
     check(store, &outer, outer.as_str().as_bytes()).await;
     store.delete(&outer).await.unwrap();
-    assert_eq!(store.head(&outer).await.unwrap(), None);
+    assert_eq!(length(store, &outer).await, None);
 }

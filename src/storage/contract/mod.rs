@@ -62,6 +62,7 @@ pub async fn run_blobs_but_listing_uploads(store: Arc<dyn BlobStore>) {
     blobs::a_missing_object_has_no_head_and_no_bytes(store).await;
     blobs::an_object_reads_back_whole_and_in_ranges(store).await;
     blobs::an_object_may_be_empty(store).await;
+    blobs::an_object_keeps_its_etag(store).await;
     blobs::a_put_may_be_repeated(store).await;
     blobs::a_range_beyond_the_end_is_an_error(store).await;
     blobs::delete_is_idempotent(store).await;

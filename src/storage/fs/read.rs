@@ -57,7 +57,8 @@ fn corrupt() -> StoreError {
 }
 
 impl Reading {
-    pub(super) fn open(object: &Path, first: u64, last: u64) -> Result<Self, StoreError> {
+    /// The object's length, and the range of it to read.
+    pub(super) fn open(object: &Path, first: u64, last: u64) -> Result<(u64, Self), StoreError> {
         let file = File::open(object).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if metadata.is_dir() {
@@ -66,18 +67,20 @@ impl Reading {
         if last >= metadata.len() {
             return Err(short_object("get"));
         }
-        Ok(Self {
+        let reading = Self {
             file,
             at: first,
             here: last - first + 1,
             beyond: 0,
             parts: None,
-        })
+        };
+        Ok((metadata.len(), reading))
     }
 
-    fn open_parts(object: &Path, first: u64, last: u64) -> Result<Self, StoreError> {
+    fn open_parts(object: &Path, first: u64, last: u64) -> Result<(u64, Self), StoreError> {
         let (index, lines) = open_index(object)?;
-        if last >= end(&index, lines)? {
+        let whole = end(&index, lines)?;
+        if last >= whole {
             return Err(short_object("get"));
         }
         // The first part that ends beyond `first`: the ends ascend.
@@ -94,7 +97,7 @@ impl Reading {
         let (name, end) = entry(&index, low)?;
         let length = last - first + 1;
         let here = length.min(end - first);
-        Ok(Self {
+        let reading = Self {
             file: File::open(object.join(name)).map_err(failed)?,
             at: first - begin,
             here,
@@ -104,7 +107,8 @@ impl Reading {
                 index,
                 next: low + 1,
             }),
-        })
+        };
+        Ok((whole, reading))
     }
 
     fn is_done(&self) -> bool {
@@ -172,7 +176,7 @@ fn end(index: &File, n: u64) -> Result<u64, StoreError> {
         .map_or(Ok(0), |last| entry(index, last).map(|(_, end)| end))
 }
 
-/// The length of `object`, if there is one.
+/// The length of `object`, if there is one: that of the bytes which are there, whatever the index says.
 pub(super) fn length(object: &Path) -> Result<Option<u64>, StoreError> {
     match fs::metadata(object) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -182,7 +186,18 @@ pub(super) fn length(object: &Path) -> Result<Option<u64>, StoreError> {
             // Deleted meanwhile.
             Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
-            Ok((index, lines)) => end(&index, lines).map(Some),
+            Ok((index, lines)) => {
+                let mut whole = 0;
+                for n in 0..lines {
+                    let (name, _) = entry(&index, n)?;
+                    match fs::metadata(object.join(name)) {
+                        Ok(metadata) => whole += metadata.len(),
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        Err(error) => return Err(StoreError::io("head", error)),
+                    }
+                }
+                Ok(Some(whole))
+            }
         },
     }
 }

@@ -36,8 +36,8 @@ fn files(root: &Path) -> BTreeSet<String> {
 }
 
 async fn read(store: &FsBlobs, key: &ObjectKey) -> Vec<u8> {
-    let len = store.head(key).await.unwrap().unwrap();
-    let stream = store.get(key, 0, len - 1).await.unwrap();
+    let len = store.head(key).await.unwrap().unwrap().length;
+    let stream = store.get(key, 0, len - 1).await.unwrap().bytes;
     stream.try_collect::<Vec<_>>().await.unwrap().concat()
 }
 
@@ -199,7 +199,7 @@ async fn a_stream_survives_the_deletion_of_a_file_it_reads() {
     let object = key("a/b");
     let bytes = vec![7; 3 << 20];
     store.put(&object, payload(bytes.clone())).await.unwrap();
-    let mut stream = store.get(&object, 0, bytes.len() as u64 - 1).await.unwrap();
+    let mut stream = store.get(&object, 0, bytes.len() as u64 - 1).await.unwrap().bytes;
     let first = stream.try_next().await.unwrap().unwrap();
     store.delete(&object).await.unwrap();
     let rest: Vec<Bytes> = stream.try_collect().await.unwrap();
@@ -223,7 +223,8 @@ async fn a_truncated_file_ends_its_stream_with_an_error() {
         .unwrap()
         .set_len(300_000)
         .unwrap();
-    let stream = store.get(&object, 0, 1_199_999).await.unwrap();
+    assert_eq!(store.head(&object).await.unwrap().unwrap().length, 900_000);
+    let stream = store.get(&object, 0, 1_199_999).await.unwrap().bytes;
     let error = stream.try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
 }
@@ -234,7 +235,7 @@ async fn pieces_are_bounded() {
     let store = open(dir.path()).await;
     let object = key("a/b");
     store.put(&object, payload(vec![7; 5_000_000])).await.unwrap();
-    let stream = store.get(&object, 1, 4_999_998).await.unwrap();
+    let stream = store.get(&object, 1, 4_999_998).await.unwrap().bytes;
     let pieces: Vec<Bytes> = stream.try_collect().await.unwrap();
     assert!(
         pieces

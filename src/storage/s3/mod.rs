@@ -30,7 +30,7 @@ use aws_sdk_s3::{
 use self::error::failed;
 pub use self::open::S3OpenError;
 use super::{
-    BlobStore, ByteStream, ObjectKey, Part, PartNumber, Payload, StoreError, StoreErrorKind, bounds,
+    BlobStore, Object, ObjectKey, Opened, Part, PartNumber, Payload, StoreError, StoreErrorKind, bounds,
 };
 
 /// What S3 takes as a part that isn't the last, in bytes.
@@ -154,9 +154,9 @@ fn missing_is_fine<T>(result: Result<T, StoreError>) -> Result<(), StoreError> {
 
 #[async_trait]
 impl BlobStore for S3Blobs {
-    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<(), StoreError> {
+    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<String, StoreError> {
         let (bucket, written) = (&self.bucket, &self.bucket.written);
-        bucket
+        let put = bucket
             .client
             .put_object()
             .bucket(&bucket.name)
@@ -173,7 +173,7 @@ impl BlobStore for S3Blobs {
             .send()
             .await
             .map_err(|error| failed("put", error))?;
-        Ok(())
+        Ok(unquoted(put.e_tag.as_deref()))
     }
 
     async fn begin(&self, key: &ObjectKey) -> Result<String, StoreError> {
@@ -227,7 +227,7 @@ impl BlobStore for S3Blobs {
         })
     }
 
-    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<(), StoreError> {
+    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<String, StoreError> {
         bounds::check_parts(parts, MIN_PART)?;
         let bucket = &self.bucket;
         let named = |part: &Part| {
@@ -243,7 +243,7 @@ impl BlobStore for S3Blobs {
         };
         let named = CompletedMultipartUpload::builder().set_parts(Some(parts.iter().map(named).collect()));
         let patient = bucket.bounds.within(bucket.bounds.complete);
-        bucket
+        let completed = bucket
             .client
             .complete_multipart_upload()
             .bucket(&bucket.name)
@@ -255,7 +255,8 @@ impl BlobStore for S3Blobs {
             .send()
             .await
             .map_err(|error| failed("complete", error))?;
-        Ok(())
+        // Ceph's gateway answers with an empty one.
+        Ok(unquoted(completed.e_tag.as_deref()))
     }
 
     async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), StoreError> {
@@ -263,12 +264,12 @@ impl BlobStore for S3Blobs {
         bucket.abort("abort", bucket.key(key), upload).await
     }
 
-    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<ByteStream, StoreError> {
+    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<Opened, StoreError> {
         bounds::check_range(first, last)?;
         read::range(self.bucket.clone(), key, first, last).await
     }
 
-    async fn head(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError> {
+    async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
         let bucket = &self.bucket;
         let head = bucket
             .client
@@ -280,7 +281,9 @@ impl BlobStore for S3Blobs {
         match head.map_err(|error| StoreError::from(failed("head", error))) {
             Ok(head) => {
                 let length = head.content_length.and_then(|length| u64::try_from(length).ok());
-                length.map(Some).ok_or_else(|| nameless("head"))
+                let etag = unquoted(head.e_tag.as_deref());
+                let object = length.map(|length| Object { length, etag });
+                object.map(Some).ok_or_else(|| nameless("head"))
             }
             Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -304,6 +307,11 @@ impl BlobStore for S3Blobs {
 fn sdk_number(number: PartNumber) -> i32 {
     // At most 10,000.
     i32::try_from(number.get()).unwrap_or(i32::MAX)
+}
+
+/// An ETag as it is compared: servers put it in quotes in some of their answers, and not in others.
+fn unquoted(etag: Option<&str>) -> String {
+    etag.unwrap_or_default().trim_matches('"').to_owned()
 }
 
 /// An answer without what it is for.

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::time::{sleep, timeout};
 
-use super::{Bucket, error::failed};
-use crate::storage::{ByteStream as Bytestream, ObjectKey, StoreError, StoreErrorKind, bounds::short_object};
+use super::{Bucket, error::failed, unquoted};
+use crate::storage::{Object, ObjectKey, Opened, StoreError, StoreErrorKind, bounds::short_object};
 
 /// Bytes after which a connection was worth its while: what broke before it is forgotten.
 const PROGRESS: u64 = 256 << 10;
@@ -38,8 +38,12 @@ pub(super) async fn range(
     key: &ObjectKey,
     first: u64,
     last: u64,
-) -> Result<Bytestream, StoreError> {
-    let answer = ask(&bucket, key, first, last).await?;
+) -> Result<Opened, StoreError> {
+    let (length, answer) = ask(&bucket, key, first, last).await?;
+    let object = Object {
+        length,
+        etag: unquoted(answer.e_tag.as_deref()),
+    };
     let reading = Reading {
         bucket,
         key: key.clone(),
@@ -50,12 +54,22 @@ pub(super) async fn range(
         given: 0,
         fruitless: 0,
     };
-    Ok(Box::pin(stream::try_unfold(reading, |mut reading| async move {
+    let bytes = stream::try_unfold(reading, |mut reading| async move {
         Ok(reading.chunk().await?.map(|chunk| (chunk, reading)))
-    })))
+    });
+    Ok(Opened {
+        object,
+        bytes: Box::pin(bytes),
+    })
 }
 
-async fn ask(bucket: &Bucket, key: &ObjectKey, first: u64, last: u64) -> Result<GetObjectOutput, StoreError> {
+/// The answer, and how long the object is.
+async fn ask(
+    bucket: &Bucket,
+    key: &ObjectKey,
+    first: u64,
+    last: u64,
+) -> Result<(u64, GetObjectOutput), StoreError> {
     let answer = bucket
         .client
         .get_object()
@@ -69,14 +83,17 @@ async fn ask(bucket: &Bucket, key: &ObjectKey, first: u64, last: u64) -> Result<
         .content_length
         .and_then(|length| u64::try_from(length).ok());
     // A server that ignores ranges says nothing of them.
-    let begins = match &answer.content_range {
-        Some(range) => range.starts_with(&format!("bytes {first}-")),
-        None => first == 0,
+    let whole = match &answer.content_range {
+        Some(range) => range
+            .strip_prefix(&format!("bytes {first}-"))
+            .and_then(|range| range.split_once('/'))
+            .and_then(|(_, whole)| whole.parse().ok()),
+        None => length.filter(|_| first == 0),
     };
-    match length {
-        Some(length) if begins && length == last - first + 1 => Ok(answer),
-        Some(length) if begins && length < last - first + 1 => Err(short_object("get")),
-        Some(_) | None => Err(corrupt("S3 answered with another range")),
+    match (length, whole) {
+        (Some(length), Some(whole)) if length == last - first + 1 => Ok((whole, answer)),
+        (Some(length), Some(_)) if length < last - first + 1 => Err(short_object("get")),
+        _ => Err(corrupt("S3 answered with another range")),
     }
 }
 
@@ -128,7 +145,7 @@ impl Reading {
         if let Some(doublings) = self.fruitless.checked_sub(2) {
             sleep(jittered(PAUSE * 2_u32.saturating_pow(doublings))).await;
         }
-        let answer = ask(&self.bucket, &self.key, self.next, self.last).await?;
+        let (_, answer) = ask(&self.bucket, &self.key, self.next, self.last).await?;
         // Not If-Match: Ceph refuses it even for the right one.
         if answer.e_tag != self.etag {
             return Err(corrupt("the object was replaced while it was read"));

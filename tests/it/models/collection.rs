@@ -1,7 +1,8 @@
-//! Collection of one blob's content (rules G1 to G4): uploads and a mount that link it, an unlink, collectors, the trash,
-//! readers, and a write that arrives late.
+//! Collection of one blob's content (rules G1 to G5): uploads and a mount that link it, an unlink, collectors, the trash,
+//! readers, a write that arrives late, and objects that somebody takes away, or that a look doesn't find, and pushes that
+//! heal them.
 //!
-//! `registry::links`, `uploads::finish` and `blobs` write the rows that this is about; the collector of digests is as the
+//! `registry::links`, `uploads::finish`, `objects` and `blobs` write the rows that this is about; the collector of digests is as the
 //! rules say it (ARCHITECTURE.md, Ownership), before there is one. The times are steps that may happen whenever the
 //! rules' assumptions allow: a day is longer than a write that is late, the trash waits longer than any reader, and a
 //! client that was told that a blob is there uses it within the grace.
@@ -35,11 +36,24 @@ enum Weakened {
     TrashAtOnce,
     /// G4: the trash is emptied once.
     TrashOnce,
+    /// G5: an upload links to the record's object without looking at it.
+    NotHealed,
+    /// G5: the object takes the place of another one, whichever the record names by then.
+    HealedUnfenced,
+    /// G5: nobody is told that links have to follow.
+    NobodyFollows,
+    /// G5: a reader that doesn't find its link's object doesn't ask the record.
+    ReaderStops,
+    /// G5: a link follows to what the record named, whatever it names by then.
+    FollowsUnchecked,
+    /// G5: the former object is trash before the links have followed.
+    FormerGoesFirst,
 }
 
 const REPOSITORIES: usize = 3;
-const UPLOADS: usize = 2;
+const UPLOADS: usize = 3;
 const COLLECTORS: usize = 2;
+const FOLLOWERS: usize = 2;
 
 /// Which processes there are.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,6 +68,12 @@ struct Cast {
     reads: bool,
     collectors: usize,
     crashes: u8,
+    /// How often an object is taken away, or a look doesn't find one that is there.
+    losses: u8,
+    /// Members that let links follow; one without a number.
+    followers: usize,
+    /// All uploads are to the first repository.
+    together: bool,
 }
 
 struct Collection {
@@ -71,6 +91,12 @@ struct State {
     /// Objects that are there, and that are yet to arrive, by the upload that writes them.
     objects: [bool; UPLOADS],
     late: [bool; UPLOADS],
+    /// Those that somebody took away.
+    taken: [bool; UPLOADS],
+    /// Those whose links are to follow the record, by a due-row.
+    former: [bool; UPLOADS],
+    losses: u8,
+    followers: [Follower; FOLLOWERS],
     trash: [Trash; UPLOADS],
     /// The version of the due-row that says to look at the digest; 0 when there is none.
     due: u8,
@@ -112,6 +138,13 @@ enum Trash {
 enum Upload {
     Put,
     Publish(Option<Record>),
+    /// It has looked at the record's object.
+    Link {
+        record: Record,
+        is_whole: bool,
+        /// Whether it really was there.
+        was_there: bool,
+    },
     Over,
 }
 
@@ -145,7 +178,24 @@ enum Push {
 enum Read {
     Link,
     Object(usize),
+    /// That wasn't there.
+    Record(usize),
     Over,
+}
+
+/// The worker that lets links follow the record (`Registry::relink`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Follower {
+    Idle,
+    Find {
+        former: usize,
+    },
+    Commit {
+        former: usize,
+        repository: usize,
+        link: Link,
+        record: Option<Record>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -164,7 +214,11 @@ impl State {
         self.fresh
     }
 
+    /// A link that names another object stays: it follows by its due-row.
     fn link(&mut self, repository: usize, object: usize) {
+        if self.links[repository].is_some_and(|link| link.object != object) {
+            return;
+        }
         let version = self.version();
         self.links[repository] = Some(Link {
             object,
@@ -206,26 +260,131 @@ impl Collection {
                 next.uploads[at] = Upload::Publish(state.record);
                 steps.push(("an upload finds the record", next));
             }
-            Upload::Publish(seen) => {
-                let (is_live, object, version) = match seen {
-                    None => (true, at, next.version()),
-                    Some(record) if record.is_live => (true, record.object, record.version),
-                    Some(_) if self.weakened == Weakened::RevivedWithOwnObject => (true, at, next.version()),
-                    Some(record) => (true, record.object, next.version()),
+            Upload::Publish(None) => {
+                let version = next.version();
+                self.publish(&mut next, at, at, version);
+                steps.push(("an upload is published", next));
+            }
+            Upload::Publish(Some(record)) => {
+                let was_there = state.objects[record.object];
+                let looked = |is_whole| Upload::Link {
+                    record,
+                    is_whole,
+                    was_there,
                 };
-                next.record = Some(Record {
-                    is_live,
-                    object,
-                    version,
-                });
-                next.link(at, object);
-                if object != at && self.weakened != Weakened::LoserLeavesObject {
-                    next.throw_away(at);
+                if was_there && state.losses > 0 {
+                    let mut next = state.clone();
+                    next.losses -= 1;
+                    next.uploads[at] = looked(false);
+                    steps.push(("an upload doesn't see an object that is there", next));
                 }
-                next.uploads[at] = Upload::Over;
+                next.uploads[at] = looked(was_there || self.weakened == Weakened::NotHealed);
+                steps.push(("an upload looks at the record's object", next));
+            }
+            Upload::Link {
+                record,
+                is_whole,
+                was_there,
+            } => {
+                let is_fenced = is_whole || self.weakened != Weakened::HealedUnfenced;
+                if state.record != Some(record) && is_fenced {
+                    next.uploads[at] = Upload::Publish(state.record);
+                    steps.push(("an upload finds another record", next));
+                    return;
+                }
+                let is_own =
+                    !is_whole || (!record.is_live && self.weakened == Weakened::RevivedWithOwnObject);
+                if !is_whole && self.weakened != Weakened::NobodyFollows {
+                    next.former[record.object] = true;
+                }
+                let object = if is_own { at } else { record.object };
+                if !is_own && !was_there && !state.objects[object] {
+                    next.broken = Some("what was pushed again is still lost");
+                }
+                let version = match record.is_live && !is_own {
+                    true => record.version,
+                    false => next.version(),
+                };
+                self.publish(&mut next, at, object, version);
                 steps.push(("an upload is published", next));
             }
             Upload::Over => {}
+        }
+    }
+
+    /// The transaction that ends an upload.
+    fn publish(&self, next: &mut State, at: usize, object: usize, version: u8) {
+        next.record = Some(Record {
+            is_live: true,
+            object,
+            version,
+        });
+        next.link(if self.cast.together { 0 } else { at }, object);
+        if object != at && self.weakened != Weakened::LoserLeavesObject {
+            next.throw_away(at);
+        }
+        next.uploads[at] = Upload::Over;
+    }
+
+    /// Links to an object that was lost follow the record, then that object is trash.
+    fn follow(&self, state: &State, at: usize, steps: &mut Steps<State>) {
+        let mut next = state.clone();
+        match state.followers[at] {
+            Follower::Idle => {
+                for former in (0..UPLOADS).filter(|former| state.former[*former]) {
+                    let mut next = state.clone();
+                    next.followers[at] = Follower::Find { former };
+                    steps.push(("a follower finds work", next));
+                }
+            }
+            Follower::Find { former } => {
+                let mut links = state.links.iter().enumerate();
+                let found = links.find_map(|(repository, link)| {
+                    link.filter(|link| link.object == former)
+                        .map(|link| (repository, link))
+                });
+                match found.filter(|_| self.weakened != Weakened::FormerGoesFirst) {
+                    Some((repository, link)) => {
+                        next.followers[at] = Follower::Commit {
+                            former,
+                            repository,
+                            link,
+                            record: state.record,
+                        };
+                        steps.push(("a follower reads a link and the record", next));
+                    }
+                    None => {
+                        next.former[former] = false;
+                        next.throw_away(former);
+                        next.followers[at] = Follower::Idle;
+                        steps.push(("no link names the former object", next));
+                    }
+                }
+            }
+            Follower::Commit {
+                former,
+                repository,
+                link,
+                record,
+            } => {
+                let is_that = state.record == record || self.weakened == Weakened::FollowsUnchecked;
+                if state.links[repository] == Some(link)
+                    && is_that
+                    && let Some(record) = record
+                {
+                    let version = next.version();
+                    if repository == 0 {
+                        next.row = version;
+                    }
+                    next.links[repository] = Some(Link {
+                        object: record.object,
+                        version,
+                        ..link
+                    });
+                }
+                next.followers[at] = Follower::Find { former };
+                steps.push(("a link follows, or finds another record", next));
+            }
         }
     }
 
@@ -351,12 +510,27 @@ impl Collection {
                 next.read = Read::Object(link.object);
                 steps.push(("a pull finds the link", next));
             }
-            (Read::Object(object), _) => {
-                if !state.objects[object] {
-                    next.broken = Some("a pull that found the link doesn't find the object");
-                }
+            (Read::Object(object), _) if state.objects[object] => {
                 next.read = Read::Over;
                 steps.push(("a pull reads the object", next));
+            }
+            (Read::Object(object), _) => {
+                if !state.taken[object] {
+                    next.broken = Some("a pull that found the link doesn't find the object");
+                }
+                next.read = Read::Record(object);
+                if self.weakened == Weakened::ReaderStops {
+                    next.read = Read::Over;
+                    if state.record.is_some_and(|record| state.objects[record.object]) {
+                        next.broken = Some("a pull doesn't find what was pushed again");
+                    }
+                }
+                steps.push(("a pull doesn't find the object", next));
+            }
+            (Read::Record(object), _) => {
+                let other = state.record.filter(|record| record.object != object);
+                next.read = other.map_or(Read::Over, |record| Read::Object(record.object));
+                steps.push(("a pull asks the record", next));
             }
             (Read::Link, None) | (Read::Over, _) => {}
         }
@@ -461,6 +635,13 @@ impl Collection {
             }
         }
         for object in 0..UPLOADS {
+            let is_named = state.record.is_some_and(|record| record.object == object);
+            if state.losses > 0 && state.objects[object] && is_named {
+                let mut next = state.clone();
+                next.losses -= 1;
+                (next.objects[object], next.taken[object]) = (false, true);
+                steps.push(("somebody takes an object away", next));
+            }
             if state.late[object] {
                 let mut next = state.clone();
                 (next.late[object], next.objects[object]) = (false, true);
@@ -499,6 +680,7 @@ impl Model for Collection {
             reads,
             uploads,
             crashes,
+            losses,
             ..
         } = self.cast;
         let mut state = State {
@@ -508,6 +690,10 @@ impl Model for Collection {
             has_manifest: false,
             objects: [false; UPLOADS],
             late: [false; UPLOADS],
+            taken: [false; UPLOADS],
+            former: [false; UPLOADS],
+            losses,
+            followers: [Follower::Idle; FOLLOWERS],
             trash: [Trash::Not; UPLOADS],
             due: 0,
             fresh: 0,
@@ -536,6 +722,9 @@ impl Model for Collection {
         self.unlink(state, steps);
         self.push(state, steps);
         self.read(state, steps);
+        for at in 0..self.cast.followers.max(1) {
+            self.follow(state, at, steps);
+        }
         for at in 0..self.cast.collectors {
             self.collect(state, at, steps);
         }
@@ -546,10 +735,12 @@ impl Model for Collection {
         for link in state.links.iter().flatten() {
             match state.record {
                 None => return Some("a link has no record"),
-                Some(record) if record.object != link.object => {
-                    return Some("a link's object isn't the record's");
+                Some(record) if record.object != link.object && !state.former[link.object] => {
+                    return Some("a link's object isn't the record's, and nobody sees to it");
                 }
-                Some(_) if !state.objects[link.object] => return Some("a link has no object"),
+                Some(_) if !state.objects[link.object] && !state.taken[link.object] => {
+                    return Some("a link has no object");
+                }
                 Some(_) => {}
             }
         }
@@ -573,15 +764,21 @@ impl Model for Collection {
                 return Some("an object that nothing names stays");
             }
         }
+        for link in state.links.iter().flatten() {
+            if state.record.is_none_or(|record| record.object != link.object) {
+                return Some("a link stays at an object that was lost");
+            }
+        }
         match state.record {
             Some(record) if !record.is_live => Some("a record stays condemned"),
+
             Some(_) if !linked => Some("content that nothing links stays"),
             Some(_) | None => None,
         }
     }
 }
 
-fn casts() -> [Cast; 6] {
+fn casts() -> [Cast; 10] {
     let one = Cast {
         uploads: 1,
         unlinks: true,
@@ -614,6 +811,31 @@ fn casts() -> [Cast; 6] {
             crashes: 1,
             ..one
         },
+        Cast {
+            uploads: 2,
+            losses: 1,
+            reads: true,
+            mounts: true,
+            ..Cast::default()
+        },
+        Cast {
+            uploads: 3,
+            losses: 2,
+            reads: true,
+            together: true,
+            ..Cast::default()
+        },
+        Cast {
+            uploads: 3,
+            losses: 2,
+            followers: 2,
+            ..Cast::default()
+        },
+        Cast {
+            uploads: 3,
+            losses: 2,
+            ..one
+        },
     ]
 }
 
@@ -641,6 +863,12 @@ fn each_rule_of_collection_is_needed() {
         RemovedRegardless,
         TrashAtOnce,
         TrashOnce,
+        NotHealed,
+        HealedUnfenced,
+        NobodyFollows,
+        ReaderStops,
+        FollowsUnchecked,
+        FormerGoesFirst,
     ] {
         checker::breaks(&format!("collection, {weakened:?}"), models(weakened));
     }

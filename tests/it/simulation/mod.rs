@@ -200,6 +200,7 @@ fn specs() -> Vec<MemberSpec> {
         gate: GateSpec::default(),
         rate_limits: RateLimits::default(),
         quotas: Quotas::default(),
+        verify_reads: false,
         mesh: Some(MeshSpec {
             listen: address(n, 9443),
             address: address(n, 9443).to_string(),

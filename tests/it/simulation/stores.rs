@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use portolan::storage::{
-    BlobStore, ByteStream, Effect, Expect, Key, MemoryBlobs, MemoryMeta, MetaStore, ObjectKey, Op, Outcome,
-    Page, Part, PartNumber, Payload, Row, Space, StoreError, StoreErrorKind, Version,
+    BlobStore, Effect, Expect, Key, MemoryBlobs, MemoryMeta, MetaStore, Object, ObjectKey, Op, Opened,
+    Outcome, Page, Part, PartNumber, Payload, Row, Space, StoreError, StoreErrorKind, Version,
     faulty::{FaultyBlobs, FaultyMeta},
 };
 use tokio::{sync::oneshot, time::timeout};
@@ -203,7 +203,7 @@ struct RemoteBlobs {
 
 #[async_trait]
 impl BlobStore for RemoteBlobs {
-    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<(), StoreError> {
+    async fn put(&self, key: &ObjectKey, payload: Payload) -> Result<String, StoreError> {
         let (inner, key) = (self.inner.clone(), key.clone());
         let sent = self
             .way
@@ -232,7 +232,7 @@ impl BlobStore for RemoteBlobs {
         sent.await.ok_or_else(|| no_answer("part"))?
     }
 
-    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<(), StoreError> {
+    async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<String, StoreError> {
         let (inner, key, upload, parts) =
             (self.inner.clone(), key.clone(), upload.to_owned(), parts.to_vec());
         let sent = self.way.call(
@@ -250,7 +250,7 @@ impl BlobStore for RemoteBlobs {
         sent.await.ok_or_else(|| no_answer("abort"))?
     }
 
-    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<ByteStream, StoreError> {
+    async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<Opened, StoreError> {
         let (inner, key) = (self.inner.clone(), key.clone());
         let found = self
             .way
@@ -258,7 +258,7 @@ impl BlobStore for RemoteBlobs {
         found.await.ok_or_else(|| no_answer("get"))?
     }
 
-    async fn head(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError> {
+    async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
         let (inner, key) = (self.inner.clone(), key.clone());
         let found = self.way.call("head", async move { inner.head(&key).await });
         found.await.ok_or_else(|| no_answer("head"))?

@@ -61,7 +61,7 @@ fn pieces(bytes: &Bytes) -> Payload {
 }
 
 async fn read(store: &S3Blobs, key: &ObjectKey, first: u64, last: u64) -> Result<Vec<u8>, StoreError> {
-    let mut stream = store.get(key, first, last).await?;
+    let mut stream = store.get(key, first, last).await?.bytes;
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await {
         bytes.extend_from_slice(&chunk?);
@@ -108,7 +108,7 @@ async fn a_slow_reader_is_not_taken_for_a_stall() {
     let (key, bytes) = (key("slow"), random(3 * MIB));
     store.put(&key, pieces(&bytes)).await.unwrap();
     proxy.harm(|_| Fault::None);
-    let mut stream = store.get(&key, 0, bytes.len() as u64 - 1).await.unwrap();
+    let mut stream = store.get(&key, 0, bytes.len() as u64 - 1).await.unwrap().bytes;
     let mut found = Vec::new();
     let mut pauses = 0;
     while let Some(chunk) = stream.next().await {
@@ -142,7 +142,7 @@ async fn a_read_never_joins_two_objects() {
     let (key, bytes) = (key("joined"), random(2 * MIB));
     store.put(&key, pieces(&bytes)).await.unwrap();
     proxy.harm_first("GetObject", 1, Fault::CutAnswer(500_000));
-    let mut stream = store.get(&key, 0, bytes.len() as u64 - 1).await.unwrap();
+    let mut stream = store.get(&key, 0, bytes.len() as u64 - 1).await.unwrap().bytes;
     let mut found = stream.next().await.unwrap().unwrap().to_vec();
     // Keys are never used twice; if somebody else does it, nobody gets half of each.
     store.put(&key, pieces(&random(2 * MIB + 1))).await.unwrap();

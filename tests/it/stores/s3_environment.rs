@@ -53,7 +53,7 @@ async fn the_child() {
         });
     }
     store.complete(&key, &upload, &parts).await.unwrap();
-    let mut stream = store.get(&key, 0, bytes.len() as u64 - 1).await.unwrap();
+    let mut stream = store.get(&key, 0, bytes.len() as u64 - 1).await.unwrap().bytes;
     let mut found = Vec::new();
     while let Some(chunk) = stream.next().await {
         found.extend_from_slice(&chunk.unwrap());

@@ -78,6 +78,7 @@ pub(crate) struct Plan {
     links: Links,
     rate_limits: RateLimits,
     quotas: Quotas,
+    verify_reads: bool,
     limits: Limits,
     gate: GateSpec,
 }
@@ -109,6 +110,7 @@ impl Plan {
             links: Links::Up,
             rate_limits: RateLimits::default(),
             quotas: Quotas::default(),
+            verify_reads: false,
             limits,
             gate: GateSpec::default(),
         }
@@ -153,6 +155,12 @@ impl Plan {
     /// With `storage.quota`.
     pub(crate) fn quotas(mut self, quotas: Quotas) -> Self {
         self.quotas = quotas;
+        self
+    }
+
+    /// With `storage.verifyReads`.
+    pub(crate) fn verify_reads(mut self) -> Self {
+        self.verify_reads = true;
         self
     }
 
@@ -207,6 +215,7 @@ impl Plan {
                 }),
                 rate_limits: self.rate_limits.clone(),
                 quotas: self.quotas.clone(),
+                verify_reads: self.verify_reads,
                 limits: self.limits.clone(),
             };
             apps.push(App::bind(spec, self.stores.clone()).await?);
