@@ -24,7 +24,7 @@ runroot = "$storage/run"
 pull_options = { enable_partial_images = "true", use_hard_links = "false", ostree_repos = "" }
 END
   for tag in v1 v2; do
-    know="\`pull_options = { enable_partial_images = \"true\" }\` in storage.conf; the overlay driver."
+    know="\`pull_options = { enable_partial_images = \"true\" }\` in storage.conf; the overlay driver. Asks for all that it lacks in one request of many ranges."
     did "pulls $tag, of 20 MB$([ $tag = v1 ] || echo ', 5 of its 200 files new')" \
       env CONTAINERS_STORAGE_CONF="$storage/storage.conf" podman pull --tls-verify=false "$pull/$repository:$tag"
   done
@@ -51,6 +51,7 @@ stargz_client() {
   digest=sha256:${layer##*/}
   check "there is a layer to read" skopeo copy --preserve-digests --dest-tls-verify=false \
     "oci:$image:v1" "docker://$push/$repository:v1"
+  know="Asks for several ranges in one request; gets a part for each."
   did "reads 221,000 bytes at three places" stargz-reads "$pull/$repository:v1" "$digest" "$(stat -c %s "$layer")" "$layer"
   say "          $shown"
 }
