@@ -24,7 +24,7 @@ use crate::{
     ownership::Incarnation,
     storage::{
         BlobStore, Key, MemoryBlobs, MemoryMeta, MetaStore, Object, ObjectKey, Op, Opened, Outcome, Page,
-        Part, PartNumber, Payload, Row, Space, StoreError, StoreErrorKind, Version,
+        Part, PartNumber, Payload, Row, Space, StoreError, StoreErrorKind, Unnamed, Version,
         faulty::{FaultPlan, FaultRates, FaultyBlobs, FaultyMeta},
     },
 };
@@ -242,6 +242,19 @@ impl BlobStore for Polite {
     ) -> std::result::Result<String, StoreError> {
         self.calls.note("complete").await;
         self.blobs.complete(key, upload, parts).await
+    }
+
+    async fn last_part(
+        &self,
+        key: &ObjectKey,
+        upload: &str,
+    ) -> std::result::Result<Option<PartNumber>, StoreError> {
+        self.calls.note("last_part").await;
+        self.blobs.last_part(key, upload).await
+    }
+
+    fn unnamed(&self) -> Unnamed {
+        self.blobs.unnamed()
     }
 
     async fn abort(&self, key: &ObjectKey, upload: &str) -> std::result::Result<(), StoreError> {

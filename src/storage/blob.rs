@@ -16,7 +16,7 @@ use super::StoreError;
 /// - `complete` builds the object from exactly the parts it names, in that order, or fails and there is none. A part that
 ///   was never uploaded is [`InvalidPart`](super::StoreErrorKind::InvalidPart). Where servers differ: a part that was
 ///   overwritten, named by its older ETag, is `InvalidPart` or has the older bytes; parts that aren't named vanish, or
-///   there being some is `InvalidPart`. Part numbers ascend and may have gaps.
+///   there being some is `InvalidPart`: [`unnamed`](Self::unnamed) says which. Part numbers ascend and may have gaps.
 /// - Every part but the last has at least [`min_part`](Self::min_part) bytes.
 /// - `delete` and `abort` of what doesn't exist succeed.
 #[async_trait]
@@ -40,6 +40,13 @@ pub trait BlobStore: Send + Sync + 'static {
     /// `complete` that succeeded is either a success or [`NotFound`](super::StoreErrorKind::NotFound): the caller then asks
     /// `head`.
     async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<String, StoreError>;
+
+    /// The highest number of the parts that are there: a hint, for parts may be on their way. Asked where
+    /// [`unnamed`](Self::unnamed) parts don't vanish.
+    async fn last_part(&self, key: &ObjectKey, upload: &str) -> Result<Option<PartNumber>, StoreError>;
+
+    /// What becomes of parts that `complete` doesn't name.
+    fn unnamed(&self) -> Unnamed;
 
     /// Drops a multipart upload and its parts.
     async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), StoreError>;
@@ -80,6 +87,19 @@ impl Object {
     pub fn is(&self, length: u64, etag: &str) -> bool {
         self.length == length && (etag.is_empty() || self.etag.is_empty() || self.etag == etag)
     }
+}
+
+/// What a store does about parts that `complete` doesn't name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unnamed {
+    /// They vanish.
+    Vanish,
+    /// As long as there are any, `complete` fails (Ceph). They can be overwritten: whoever then names the ETag of the former
+    /// part fails, or gets the former bytes.
+    Overwrite,
+    /// As long as there are any, `complete` fails. To overwrite one isn't safe: whoever names the ETag of the former part
+    /// gets the later bytes.
+    Doom,
 }
 
 /// A range of an object, to be read.

@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     BlobStore, ByteStream, Key, MetaStore, Object, ObjectKey, Op, Opened, Outcome, Page, Part, PartNumber,
-    Payload, Row, Space, StoreError, StoreErrorKind, Version, dice::Dice,
+    Payload, Row, Space, StoreError, StoreErrorKind, Unnamed, Version, dice::Dice,
 };
 
 /// How often each fault happens: probabilities from 0 to 1, per call. Those of one call add up: together they should
@@ -408,6 +408,15 @@ impl<B: BlobStore + ?Sized> BlobStore for FaultyBlobs<B> {
     async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<String, StoreError> {
         self.write("complete", self.inner.complete(key, upload, parts))
             .await
+    }
+
+    async fn last_part(&self, key: &ObjectKey, upload: &str) -> Result<Option<PartNumber>, StoreError> {
+        self.plan.pass(Call::Read, "last_part").await?;
+        self.inner.last_part(key, upload).await
+    }
+
+    fn unnamed(&self) -> Unnamed {
+        self.inner.unnamed()
     }
 
     async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), StoreError> {

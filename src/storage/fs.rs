@@ -29,7 +29,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::{disk::Disk, read::Reading};
 use super::{
-    BlobStore, Object, ObjectKey, Opened, Part, PartNumber, Payload, StoreError, StoreErrorKind, bounds,
+    BlobStore, Object, ObjectKey, Opened, Part, PartNumber, Payload, StoreError, StoreErrorKind, Unnamed,
+    bounds,
 };
 
 mod disk;
@@ -150,6 +151,16 @@ impl BlobStore for FsBlobs {
         self.write("complete", move |disk| disk.complete(&key, &upload, &parts))
             .await?;
         Ok(String::new())
+    }
+
+    async fn last_part(&self, key: &ObjectKey, upload: &str) -> Result<Option<PartNumber>, StoreError> {
+        let (key, upload) = (key.clone(), upload.to_owned());
+        self.write("last_part", move |disk| disk.last_part(&key, &upload))
+            .await
+    }
+
+    fn unnamed(&self) -> Unnamed {
+        Unnamed::Vanish
     }
 
     async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), StoreError> {

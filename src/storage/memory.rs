@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::{
     BlobStore, Effect, Entry, Expect, Key, MetaStore, Object, ObjectKey, Op, Opened, Outcome, Page, Part,
-    PartNumber, Payload, Row, Space, StoreError, StoreErrorKind, Version, bounds,
+    PartNumber, Payload, Row, Space, StoreError, StoreErrorKind, Unnamed, Version, bounds,
 };
 
 /// Rows in memory.
@@ -145,6 +145,7 @@ impl MetaStore for MemoryMeta {
 #[derive(Debug)]
 pub struct MemoryBlobs {
     min_part: u64,
+    unnamed: Unnamed,
     state: Mutex<State>,
 }
 
@@ -171,8 +172,16 @@ impl MemoryBlobs {
     pub fn with_min_part(min_part: u64) -> Self {
         Self {
             min_part,
+            unnamed: Unnamed::Vanish,
             state: Mutex::default(),
         }
+    }
+
+    /// With another way to treat parts that aren't named: as other servers do.
+    #[must_use]
+    pub fn with_unnamed(mut self, unnamed: Unnamed) -> Self {
+        self.unnamed = unnamed;
+        self
     }
 
     /// The keys of its objects, for tests that check what was left behind.
@@ -267,13 +276,20 @@ impl BlobStore for MemoryBlobs {
     async fn complete(&self, key: &ObjectKey, upload: &str, parts: &[Part]) -> Result<String, StoreError> {
         bounds::check_parts(parts, self.min_part)?;
         let mut state = self.state.lock();
+        let unnamed = self.unnamed;
         let found = state.upload("complete", key, upload)?;
+        let is_named = |number: &PartNumber| parts.iter().any(|part| part.number == *number);
+        if unnamed != Unnamed::Vanish && !found.parts.keys().all(is_named) {
+            return Err(StoreError::new(StoreErrorKind::InvalidPart, "complete"));
+        }
         let mut object = Payload::default();
         for part in parts {
             let payload = found
                 .parts
                 .get(&part.number)
-                .filter(|(etag, payload)| *etag == part.etag && payload.len() == part.length)
+                .filter(|(etag, payload)| {
+                    unnamed == Unnamed::Doom || (*etag == part.etag && payload.len() == part.length)
+                })
                 .map(|(_, payload)| payload)
                 .ok_or(StoreError::new(StoreErrorKind::InvalidPart, "complete"))?;
             for chunk in payload.chunks() {
@@ -284,6 +300,16 @@ impl BlobStore for MemoryBlobs {
         let etag = bounds::random_name();
         state.objects.insert(key.clone(), (etag.clone(), object));
         Ok(etag)
+    }
+
+    async fn last_part(&self, key: &ObjectKey, upload: &str) -> Result<Option<PartNumber>, StoreError> {
+        let mut state = self.state.lock();
+        let upload = state.upload("last_part", key, upload)?;
+        Ok(upload.parts.keys().next_back().copied())
+    }
+
+    fn unnamed(&self) -> Unnamed {
+        self.unnamed
     }
 
     async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), StoreError> {
@@ -356,6 +382,12 @@ mod tests {
     #[tokio::test]
     async fn the_objects_keep_the_contract() {
         contract::run_blobs(Arc::new(MemoryBlobs::new())).await;
+    }
+
+    #[tokio::test]
+    async fn the_objects_keep_the_contract_as_cephs_do() {
+        let strict = MemoryBlobs::new().with_unnamed(Unnamed::Overwrite);
+        contract::run_blobs(Arc::new(strict)).await;
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     BlobStore, Key, MetaStore, Object, ObjectKey, Op, Opened, Outcome, Page, Part, PartNumber, Payload, Row,
-    Space, StoreError, StoreErrorKind, Version,
+    Space, StoreError, StoreErrorKind, Unnamed, Version,
 };
 use crate::telemetry::{Metrics, StoreTime};
 
@@ -158,6 +158,16 @@ impl BlobStore for MeteredBlobs {
         self.meter
             .count("complete", self.inner.complete(key, upload, parts))
             .await
+    }
+
+    async fn last_part(&self, key: &ObjectKey, upload: &str) -> Result<Option<PartNumber>, StoreError> {
+        self.meter
+            .count("last_part", self.inner.last_part(key, upload))
+            .await
+    }
+
+    fn unnamed(&self) -> Unnamed {
+        self.inner.unnamed()
     }
 
     async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), StoreError> {

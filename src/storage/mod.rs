@@ -36,7 +36,7 @@ pub mod rows {
 
 pub(crate) use self::coalesced::Reads;
 pub use self::{
-    blob::{BlobStore, ByteStream, Object, ObjectKey, Opened, Part, PartNumber, Payload},
+    blob::{BlobStore, ByteStream, Object, ObjectKey, Opened, Part, PartNumber, Payload, Unnamed},
     bounds::{MAX_PAGE, MAX_ROW, MAX_TRANSACTION},
     coalesced::Coalesced,
     dynamo::{DynamoMeta, ExaminedTable, TableState, TablesError},

@@ -24,7 +24,7 @@ use crate::{
 impl Registry {
     pub(super) async fn finish_with(
         &self,
-        session: Session,
+        mut session: Session,
         repository: &RepoName,
         digest: &Digest,
         range: Option<ChunkRange>,
@@ -32,6 +32,7 @@ impl Registry {
         body: Body<'_>,
     ) -> Result<()> {
         let announced = announced(&session, range, length)?;
+        self.check_left(&mut session, announced).await?;
         self.check_large(&session, repository, Some(digest), announced)
             .await?;
         let hasher = match session.row.offset {

@@ -19,6 +19,8 @@ mod receive;
 mod session;
 mod unshared;
 #[cfg(test)]
+mod left;
+#[cfg(test)]
 mod races;
 #[cfg(test)]
 mod repeated;
@@ -168,13 +170,14 @@ impl Registry {
 
     async fn append_to(
         &self,
-        session: Session,
+        mut session: Session,
         repository: &RepoName,
         range: Option<ChunkRange>,
         length: Option<u64>,
         body: Body<'_>,
     ) -> Result<Upload> {
         let announced = announced(&session, range, length)?;
+        self.check_left(&mut session, None).await?;
         self.check_large(&session, repository, None, announced).await?;
         let hasher = session.hasher()?;
         let mut intake = Intake::new(self, session, hasher, announced).await?;
@@ -293,7 +296,7 @@ impl Registry {
                 row.tail_digest.clear();
             }
         }
-        row.next_part = brought.next_part();
+        brought.count_parts(&mut row);
         row.part_rows += u32::try_from(part_rows.len()).unwrap_or(u32::MAX);
         self.replace_session(&mut brought.session, row, part_rows).await?;
         self.discard_tail(former_tail.as_ref()).await;

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     admission::BodyError,
-    storage::{Part, PartNumber, Payload, StoreError, StoreErrorKind, rows},
+    storage::{Part, PartNumber, Payload, StoreError, StoreErrorKind, Unnamed, rows},
 };
 
 /// A body, whatever it comes from.
@@ -49,8 +49,10 @@ pub(super) struct Intake<'a> {
     sending: FuturesUnordered<BoxFuture<'static, std::result::Result<Part, StoreError>>>,
     parts: Vec<Part>,
     numbers: Range<u32>,
-    // The first number that this request reserved.
-    reserved_from: Option<u32>,
+    // What this request reserved so far.
+    reserved: Option<Range<u32>>,
+    // Where the parts end at the latest that others may have left behind and this request writes over.
+    left_to: u32,
     // A part failed and may still arrive.
     may_still_arrive: bool,
     // For the part that is being filled.
@@ -95,7 +97,8 @@ impl<'a> Intake<'a> {
             sending: FuturesUnordered::new(),
             parts: Vec::new(),
             numbers: 0..0,
-            reserved_from: None,
+            reserved: None,
+            left_to: 0,
             may_still_arrive: false,
             _room: room,
         })
@@ -269,12 +272,22 @@ impl<'a> Intake<'a> {
     /// request that holds it.
     async fn reserve(&mut self) -> Result<()> {
         let mut row = self.session.row.clone();
-        let first = row.next_part.max(1);
+        let left = self.session.left();
+        let first = match &self.reserved {
+            Some(reserved) => reserved.end,
+            // Whoever sent those has lost the session, or will when this is committed. What comes of them later may take the
+            // place of our parts: then the ETags that we name aren't there, and nothing is made of it.
+            None if !left.is_empty() && self.registry.blobs.unnamed() == Unnamed::Overwrite => {
+                self.left_to = left.end;
+                left.start
+            }
+            None => row.next_part.max(1),
+        };
         let end = (first + BLOCK).min(PartNumber::MAX + 1);
         if first >= end {
             return Err(self.too_large());
         }
-        row.next_part = end;
+        row.next_part = end.max(row.next_part);
         let begun = if self.session.is_multipart() {
             None
         } else {
@@ -294,7 +307,8 @@ impl<'a> Intake<'a> {
         }
         replaced?;
         self.numbers = first..end;
-        self.reserved_from.get_or_insert(first);
+        let from = self.reserved.as_ref().map_or(first, |reserved| reserved.start);
+        self.reserved = Some(from..end);
         Ok(())
     }
 
@@ -329,16 +343,17 @@ impl<'a> Intake<'a> {
             session: self.session,
             hasher,
             parts: self.parts,
-            reserved_from: self.reserved_from,
+            reserved_from: self.reserved.map(|reserved| reserved.start),
+            left_to: self.left_to,
         })
     }
 
     /// After a failure: gives the reserved numbers back once nothing of this request is on its way any more.
     pub(super) async fn abandon(mut self) {
         self.forget_parked().await;
-        if self.reserved_from.is_none() || self.may_still_arrive {
+        let Some(reserved) = self.reserved.clone().filter(|_| !self.may_still_arrive) else {
             return;
-        }
+        };
         let arrived = async {
             let mut all = true;
             while let Some(sent) = self.sending.next().await {
@@ -348,7 +363,7 @@ impl<'a> Intake<'a> {
         };
         if let Ok(true) = tokio::time::timeout(self.registry.settings.commit_within, arrived).await {
             self.registry
-                .give_back(&mut self.session, self.reserved_from)
+                .give_back(&mut self.session, Some(reserved.start))
                 .await;
         }
     }
@@ -362,23 +377,28 @@ pub(super) struct Received {
     pub(super) parts: Vec<Part>,
     /// The first part number that this request reserved.
     pub(super) reserved_from: Option<u32>,
+    /// Where the parts end that others may have left behind.
+    left_to: u32,
 }
 
 impl Received {
-    /// The first part number that the next request may use.
-    pub(super) fn next_part(&self) -> u32 {
-        let after_last = self.parts.last().map(|part| part.number.get() + 1);
-        after_last
-            .or(self.reserved_from)
-            .unwrap_or(self.session.row.next_part)
+    /// Says in the session's row which part numbers are taken once this is acknowledged.
+    pub(super) fn count_parts(&self, row: &mut rows::Session) {
+        if let Some(last) = self.parts.last() {
+            row.unnamed_part = last.number.get() + 1;
+            row.next_part = row.unnamed_part.max(self.left_to);
+        }
     }
 }
 
 impl Registry {
-    /// Gives part numbers back, so that the next request writes over their parts: Ceph's gateway completes no upload
-    /// that has parts which nobody names.
+    /// Gives part numbers back: 10,000 are all there are. Where the next request writes over such parts anyway, it is to know
+    /// that there may be some.
     pub(super) async fn give_back(&self, session: &mut Session, reserved_from: Option<u32>) {
         let Some(first) = reserved_from else { return };
+        if self.blobs.unnamed() == Unnamed::Overwrite {
+            return;
+        }
         let row = rows::Session {
             next_part: first,
             ..session.row.clone()
@@ -386,6 +406,37 @@ impl Registry {
         if let Err(error) = self.replace_session(session, row, Vec::new()).await {
             tracing::debug!(upload = %session.id, ?error, "part numbers are not given back");
         }
+    }
+
+    /// Ends an upload that can't be completed any more, before more of it is sent: what requests left behind that weren't
+    /// acknowledged keeps the store from it, and won't be written over, or not all of it by the `rest` that ends the upload
+    /// (`None`: more may come).
+    pub(super) async fn check_left(&self, session: &mut Session, rest: Option<u64>) -> Result<()> {
+        let left = session.left();
+        if left.is_empty() || !session.is_multipart() {
+            return Ok(());
+        }
+        let covered = match (self.blobs.unnamed(), rest) {
+            (Unnamed::Vanish, _) | (Unnamed::Overwrite, None) => return Ok(()),
+            (Unnamed::Overwrite, Some(rest)) => {
+                (session.row.tail_length + rest).div_ceil(self.settings.part_size)
+            }
+            (Unnamed::Doom, _) => 0,
+        };
+        let key = row::object_key(&session.row.object_key)?;
+        let last = match self.blobs.last_part(&key, &session.row.multipart_id).await {
+            Ok(last) => last,
+            Err(error) => {
+                tracing::debug!(%key, ?error, "the parts of an upload can't be listed");
+                return Ok(());
+            }
+        };
+        if last.is_none_or(|last| u64::from(last.get()) < u64::from(left.start) + covered) {
+            return Ok(());
+        }
+        tracing::warn!(upload = %session.id, "an upload is given up: a request that died left parts which keep it from being completed");
+        self.close_session(session).await?;
+        Err(RegistryError::UploadLost)
     }
 
     /// A whole object of at most a part's length. Its bytes were hashed when they came, and won't be again: a wrong read

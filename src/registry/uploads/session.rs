@@ -1,5 +1,7 @@
 //! A session's row: read, replaced, closed. Its version is the fence of everything that happens to the upload.
 
+use std::ops::Range;
+
 use tokio::time::Instant;
 
 use super::super::{
@@ -70,6 +72,15 @@ impl Session {
         Ok(Some(Tail { object, digest }))
     }
 
+    /// Part numbers that requests reserved which were never acknowledged, and may have used.
+    pub(super) fn left(&self) -> Range<u32> {
+        match self.row.unnamed_part {
+            // Of a former release: nothing is known.
+            0 => 0..0,
+            unnamed => unnamed..self.row.next_part,
+        }
+    }
+
     /// The digest's state at the session's offset.
     pub(super) fn hasher(&self) -> Result<Hasher> {
         let state = self.row.hash.as_ref();
@@ -104,6 +115,7 @@ impl Registry {
             state: SessionState::Open.into(),
             hash: Some(Hasher::new(algorithm).save()),
             next_part: 1,
+            unnamed_part: 1,
             expires_ms,
             ..rows::Session::default()
         };

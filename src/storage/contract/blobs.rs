@@ -8,7 +8,7 @@ use futures_util::{StreamExt, future::join_all};
 
 use super::fresh;
 use crate::storage::{
-    BlobStore, Object, ObjectKey, Part, PartNumber, Payload, StoreError, StoreErrorKind, dice::Dice,
+    BlobStore, Object, ObjectKey, Part, PartNumber, Payload, StoreError, StoreErrorKind, Unnamed, dice::Dice,
 };
 
 type Store = Arc<dyn BlobStore>;
@@ -286,8 +286,14 @@ pub async fn a_part_that_was_not_named_is_never_in_the_object(store: &Store) {
     }
     let named = [parts[0].clone(), parts[2].clone()];
     match kind(store.complete(&key, &upload, &named)).await {
-        None => check(store, &key, &[first, last].concat()).await,
-        Some(StoreErrorKind::InvalidPart) => assert_eq!(length(store, &key).await, None),
+        None => {
+            assert_eq!(store.unnamed(), Unnamed::Vanish);
+            check(store, &key, &[first, last].concat()).await;
+        }
+        Some(StoreErrorKind::InvalidPart) => {
+            assert_ne!(store.unnamed(), Unnamed::Vanish);
+            assert_eq!(length(store, &key).await, None);
+        }
         Some(other) => panic!("{other:?}"),
     }
     store.abort(&key, &upload).await.unwrap();
@@ -338,6 +344,17 @@ pub async fn a_part_that_never_was_is_invalid(store: &Store) {
     assert_eq!(length(store, &key).await, None);
     store.complete(&key, &upload, &[part]).await.unwrap();
     check(store, &key, b"bytes").await;
+}
+
+pub async fn the_last_part_is_known(store: &Store) {
+    let key = object("last");
+    let upload = store.begin(&key).await.unwrap();
+    assert_eq!(store.last_part(&key, &upload).await.unwrap(), None);
+    for (n, last) in [(3, 3), (70, 70), (2, 70)] {
+        upload_part(store, &key, &upload, n, b"bytes").await;
+        assert_eq!(store.last_part(&key, &upload).await.unwrap(), Some(number(last)));
+    }
+    store.abort(&key, &upload).await.unwrap();
 }
 
 pub async fn complete_may_be_repeated(store: &Store) {

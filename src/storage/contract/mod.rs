@@ -73,6 +73,7 @@ pub async fn run_blobs_but_listing_uploads(store: Arc<dyn BlobStore>) {
     blobs::a_part_that_was_not_named_is_never_in_the_object(store).await;
     blobs::a_part_that_was_overwritten_is_never_another_one(store).await;
     blobs::a_part_that_never_was_is_invalid(store).await;
+    blobs::the_last_part_is_known(store).await;
     blobs::complete_may_be_repeated(store).await;
     blobs::abort_is_idempotent_and_final(store).await;
     blobs::a_late_part_is_not_found(store).await;

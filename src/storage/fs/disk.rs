@@ -191,6 +191,23 @@ impl Disk {
         Ok(etag)
     }
 
+    pub(super) fn last_part(&self, key: &ObjectKey, upload: &str) -> Result<Option<PartNumber>, StoreError> {
+        let missing = || not_found("last_part");
+        let dir = self.place(key).upload(upload).ok_or_else(missing)?;
+        let entries = fs::read_dir(dir).map_err(|error| StoreError::io("last_part", error))?;
+        let mut last = None;
+        for entry in entries {
+            let name = entry
+                .map_err(|error| StoreError::io("last_part", error))?
+                .file_name();
+            let number = name
+                .to_str()
+                .and_then(|name| name.split_once('.')?.0.parse().ok());
+            last = last.max(number.and_then(PartNumber::new));
+        }
+        Ok(last)
+    }
+
     /// Removes the parts of the same number as `name` in `dir`, the directory of `upload`.
     fn replace(&self, upload: &str, dir: &Path, name: &str) -> io::Result<()> {
         let _lock = self.lock_upload(upload);

@@ -12,6 +12,7 @@ mod clock;
 mod error;
 mod http;
 mod open;
+mod parts;
 mod read;
 mod sweep;
 
@@ -30,7 +31,8 @@ use aws_sdk_s3::{
 use self::error::failed;
 pub use self::open::S3OpenError;
 use super::{
-    BlobStore, Object, ObjectKey, Opened, Part, PartNumber, Payload, StoreError, StoreErrorKind, bounds,
+    BlobStore, Object, ObjectKey, Opened, Part, PartNumber, Payload, StoreError, StoreErrorKind, Unnamed,
+    bounds,
 };
 
 /// What S3 takes as a part that isn't the last, in bytes.
@@ -43,6 +45,8 @@ const WITH_SUM: &str = " crc64nvme=";
 #[derive(Debug)]
 pub struct S3Blobs {
     bucket: Arc<Bucket>,
+    /// As it was found when the bucket was opened.
+    unnamed: Unnamed,
 }
 
 /// The bucket, and how to ask for what is in it.
@@ -257,6 +261,14 @@ impl BlobStore for S3Blobs {
             .map_err(|error| failed("complete", error))?;
         // Ceph's gateway answers with an empty one.
         Ok(unquoted(completed.e_tag.as_deref()))
+    }
+
+    async fn last_part(&self, key: &ObjectKey, upload: &str) -> Result<Option<PartNumber>, StoreError> {
+        parts::last(&self.bucket, key, upload).await
+    }
+
+    fn unnamed(&self) -> Unnamed {
+        self.unnamed
     }
 
     async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), StoreError> {

@@ -9,11 +9,12 @@ use tokio::time::sleep;
 use super::{
     Bucket, S3Blobs, client,
     error::{Failed, failed},
+    parts,
     read::jittered,
 };
 use crate::{
     config::{Limits, S3Config},
-    storage::{BlobStore as _, ObjectKey, Payload, StoreError, StoreErrorKind, bounds::random_name},
+    storage::{BlobStore as _, ObjectKey, Payload, StoreError, StoreErrorKind, Unnamed, bounds::random_name},
 };
 
 /// How often a bucket that is being created is looked for, by this member or by others at the same time.
@@ -127,15 +128,17 @@ impl S3Blobs {
             config,
         };
         opening.find().await?;
-        let store = Self {
+        let mut store = Self {
             bucket: bucket.into(),
+            unnamed: Unnamed::Vanish,
         };
-        Opening {
+        let opening = Opening {
             bucket: &store.bucket,
             config,
-        }
-        .probe(&store)
-        .await?;
+        };
+        opening.probe(&store).await?;
+        let unnamed = opening.unnamed(&store).await?;
+        store.unnamed = unnamed;
         Ok(store)
     }
 }
@@ -277,6 +280,22 @@ impl Opening<'_> {
         // Whatever came of it, nothing is to be left.
         let deleted = store.delete(&key).await.map_err(need(DELETE));
         read.and(uploads).and(deleted)
+    }
+
+    /// What becomes of parts that aren't named.
+    async fn unnamed(&self, store: &S3Blobs) -> Result<Unnamed, S3OpenError> {
+        let Some(key) = ObjectKey::parse(&format!("probe/{}", random_name())) else {
+            return Ok(Unnamed::Doom);
+        };
+        let unnamed = parts::unnamed(store, &key).await;
+        let unnamed = unnamed.map_err(|error| self.fault(WRITE, Failed { error, answer: None }))?;
+        if unnamed != Unnamed::Vanish {
+            tracing::info!(
+                ?unnamed,
+                "the blob store completes no upload that has parts which aren't named"
+            );
+        }
+        Ok(unnamed)
     }
 
     async fn probe_uploads(&self, store: &S3Blobs, key: &ObjectKey) -> Result<(), S3OpenError> {

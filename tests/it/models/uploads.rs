@@ -30,6 +30,18 @@ enum Weakened {
     CleanedUpAfterUnknown,
     /// An end that comes again is acknowledged because the session ended, whatever it became.
     AnyEndCounts,
+    /// Where unnamed parts keep an upload from being completed, those of requests that never went on are left alone.
+    NothingIsOverwritten,
+    /// They are overwritten where the later bytes count, whatever ETag is named.
+    OverwrittenWhereLaterCounts,
+}
+
+/// What the store does about parts that aren't named (`storage::Unnamed`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unnamed {
+    Vanish,
+    /// They have to be overwritten. A part that was overwritten isn't what its former ETag names.
+    Overwrite,
 }
 
 /// Chunks, as digits of a decimal number: 12 is chunk 1, then chunk 2.
@@ -47,6 +59,7 @@ struct Request {
 
 struct Uploads {
     requests: Vec<Request>,
+    unnamed: Unnamed,
     weakened: Weakened,
 }
 
@@ -66,6 +79,8 @@ struct State {
     published: Option<(Key, Content)>,
     /// How much may still go wrong: a body that breaks, an outcome that isn't known.
     faults: u8,
+    /// A part came of a request that had lost the session.
+    came_late: bool,
     broken: Option<&'static str>,
 }
 
@@ -79,6 +94,8 @@ struct Session {
     parts: Vec<Part>,
     tail: Option<(Key, Content)>,
     next_part: u8,
+    /// The first number after the acknowledged parts.
+    unnamed_part: u8,
     upload: Option<usize>,
     /// The content that it was published as.
     became: Option<Content>,
@@ -134,6 +151,9 @@ struct Progress {
     parts: Vec<Part>,
     numbers: Vec<u8>,
     reserved_from: Option<u8>,
+    reserved_to: u8,
+    /// Where the parts end that others may have left and this request writes over.
+    left_to: u8,
     former_tail: Option<Key>,
 }
 
@@ -294,8 +314,8 @@ impl Uploads {
             broken.faults -= 1;
             // `Intake::abandon`.
             broken.requests[at].step = match progress.reserved_from {
-                Some(_) => Step::GiveBack,
-                None => Step::Over,
+                Some(_) if self.unnamed == Unnamed::Vanish => Step::GiveBack,
+                Some(_) | None => Step::Over,
             };
             steps.push(("a body breaks", broken));
         }
@@ -376,8 +396,15 @@ impl Uploads {
     fn send(&self, state: &mut State, at: usize) -> bool {
         if state.requests[at].numbers.is_empty() {
             let mut row = state.requests[at].session().clone();
-            let first = row.next_part;
-            row.next_part += BLOCK;
+            let mine = &state.requests[at];
+            let overwrites =
+                self.unnamed == Unnamed::Overwrite && self.weakened != Weakened::NothingIsOverwritten;
+            let (first, left_to) = match mine.reserved_from {
+                Some(_) => (mine.reserved_to, mine.left_to),
+                None if overwrites && row.unnamed_part < row.next_part => (row.unnamed_part, row.next_part),
+                None => (row.next_part, 0),
+            };
+            row.next_part = row.next_part.max(first + BLOCK);
             row.upload = row.upload.or_else(|| {
                 state.uploads[at].begun = true;
                 Some(at)
@@ -393,6 +420,7 @@ impl Uploads {
             let mine = &mut state.requests[at];
             mine.numbers = (first..first + BLOCK).collect();
             mine.reserved_from = mine.reserved_from.or(Some(first));
+            (mine.reserved_to, mine.left_to) = (first + BLOCK, left_to);
         }
         let mine = &mut state.requests[at];
         let number = mine.numbers.remove(0);
@@ -438,10 +466,10 @@ impl Uploads {
             };
             (key, joined(progress.buffer.iter().copied()))
         });
-        row.next_part = progress
-            .parts
-            .last()
-            .map_or(row.next_part, |part| part.number + 1);
+        if let Some(last) = progress.parts.last() {
+            row.unnamed_part = last.number + 1;
+            row.next_part = row.unnamed_part.max(progress.left_to);
+        }
         row.parts.extend(progress.parts.iter().copied());
         let discards = progress.former_tail.is_some() && row.tail.map(|(key, _)| key) != progress.former_tail;
         let after = if discards { Step::DiscardTail } else { Step::Over };
@@ -495,8 +523,28 @@ impl Uploads {
                 named = there.parts.clone();
                 true
             }
+            Weakened::OverwrittenWhereLaterCounts => {
+                let now = |part: &Part| {
+                    there
+                        .parts
+                        .iter()
+                        .find(|other| other.number == part.number)
+                        .copied()
+                };
+                let later: Option<Vec<_>> = named.iter().map(now).collect();
+                named = later.clone().unwrap_or(named);
+                later.is_some()
+            }
             _ => named.iter().all(|part| there.parts.contains(part)),
         };
+        let last = named.last().map_or(0, |part| part.number);
+        let is_named = |part: &Part| named.iter().any(|other| other.number == part.number);
+        let is_refused = self.unnamed == Unnamed::Overwrite && !there.parts.iter().all(is_named);
+        let can_be_saved = there.parts.iter().all(|part| part.number <= last) && !there.ended;
+        if (is_refused || !is_whole) && can_be_saved && !state.came_late {
+            next.broken = Some("an upload that all is there of can't be completed");
+        }
+        let is_whole = is_whole && !is_refused;
         if is_whole && !there.ended {
             next.uploads[upload].ended = true;
             let content = joined(named.iter().map(|part| part.content));
@@ -543,6 +591,8 @@ impl Uploads {
         for (place, sent) in state.sent.iter().enumerate() {
             let mut next = state.clone();
             next.sent.remove(place);
+            let holds = state.requests[sent.by].session.as_ref();
+            next.came_late |= holds.is_none_or(|held| held.version != state.session.version);
             let upload = &mut next.uploads[sent.upload];
             if !upload.ended {
                 upload.parts.retain(|part| part.number != sent.number);
@@ -577,6 +627,8 @@ impl Progress {
             parts: Vec::new(),
             numbers: Vec::new(),
             reserved_from: None,
+            reserved_to: 0,
+            left_to: 0,
             former_tail: None,
         }
     }
@@ -606,6 +658,7 @@ impl Model for Uploads {
                 parts: Vec::new(),
                 tail: None,
                 next_part: 1,
+                unnamed_part: 1,
                 upload: None,
                 became: None,
             },
@@ -616,6 +669,7 @@ impl Model for Uploads {
             requests: vec![Progress::new(); count],
             published: None,
             faults: 1,
+            came_late: false,
             broken: None,
         }
     }
@@ -642,7 +696,9 @@ impl Model for Uploads {
             let upload = state.session.upload.map(|upload| &state.uploads[upload]);
             let is_there =
                 |part: &Part| upload.is_some_and(|upload| !upload.ended && upload.parts.contains(part));
-            if !state.session.parts.iter().all(is_there) {
+            // A request that was stopped may write over one: the ETag tells, and the upload can't be completed.
+            let may_be_lost = self.unnamed == Unnamed::Overwrite && state.came_late;
+            if !may_be_lost && !state.session.parts.iter().all(is_there) {
                 return Some("an acknowledged part is gone");
             }
             if let Some((key, content)) = state.session.tail
@@ -703,9 +759,15 @@ fn scripts() -> Vec<Vec<Request>> {
 }
 
 fn models(weakened: Weakened) -> impl Iterator<Item = Uploads> {
-    scripts()
+    let all = [Unnamed::Vanish, Unnamed::Overwrite];
+    let all = all
         .into_iter()
-        .map(move |requests| Uploads { requests, weakened })
+        .flat_map(|unnamed| scripts().into_iter().map(move |script| (unnamed, script)));
+    all.map(move |(unnamed, requests)| Uploads {
+        requests,
+        unnamed,
+        weakened,
+    })
 }
 
 #[test]
@@ -727,6 +789,8 @@ fn each_rule_of_uploads_is_needed() {
         OneTailKey,
         CleanedUpAfterUnknown,
         AnyEndCounts,
+        NothingIsOverwritten,
+        OverwrittenWhereLaterCounts,
     ] {
         checker::breaks(&format!("uploads, {weakened:?}"), models(weakened));
     }

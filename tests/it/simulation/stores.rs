@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use portolan::storage::{
     BlobStore, Effect, Expect, Key, MemoryBlobs, MemoryMeta, MetaStore, Object, ObjectKey, Op, Opened,
-    Outcome, Page, Part, PartNumber, Payload, Row, Space, StoreError, StoreErrorKind, Version,
+    Outcome, Page, Part, PartNumber, Payload, Row, Space, StoreError, StoreErrorKind, Unnamed, Version,
     faulty::{FaultyBlobs, FaultyMeta},
 };
 use tokio::{sync::oneshot, time::timeout};
@@ -240,6 +240,18 @@ impl BlobStore for RemoteBlobs {
             async move { inner.complete(&key, &upload, &parts).await },
         );
         sent.await.ok_or_else(|| no_answer("complete"))?
+    }
+
+    async fn last_part(&self, key: &ObjectKey, upload: &str) -> Result<Option<PartNumber>, StoreError> {
+        let (inner, key, upload) = (self.inner.clone(), key.clone(), upload.to_owned());
+        let found = self
+            .way
+            .call("last part", async move { inner.last_part(&key, &upload).await });
+        found.await.ok_or_else(|| no_answer("last_part"))?
+    }
+
+    fn unnamed(&self) -> Unnamed {
+        self.inner.unnamed()
     }
 
     async fn abort(&self, key: &ObjectKey, upload: &str) -> Result<(), StoreError> {

@@ -1,13 +1,23 @@
 //! The S3 driver over a server that works: the contract, what it says on the wire, and what opening finds out.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use portolan::{
+    admission::BodyError,
     config::{Limits, S3Config, S3Encryption, Secret},
-    storage::{BlobStore, ObjectKey, PartNumber, Payload, S3Blobs, S3OpenError, contract},
+    oci::ResolvedRange,
+    ownership::Incarnation,
+    registry::{Holder, Registry, Settings, Stores},
+    storage::{
+        BlobStore, MemoryMeta, MetaStore as _, ObjectKey, PartNumber, Payload, S3Blobs, S3OpenError,
+        contract, keys, rows,
+    },
 };
+use prost::Message as _;
+
+use crate::support::content::{Blob, sha256};
 
 use super::{
     proxy::{Fault, Proxy},
@@ -22,6 +32,75 @@ fn key(name: &str) -> ObjectKey {
 async fn the_bucket_keeps_the_contract() {
     let store = s3_open(&s3_config(&s3_server())).await;
     contract::run_blobs_but_listing_uploads(Arc::new(store)).await;
+}
+
+/// Whatever the server does about parts that aren't named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_whose_request_died_is_finished_by_another() {
+    const PART: usize = 5 << 20;
+    let blobs: Arc<dyn BlobStore> = Arc::new(s3_open(&s3_config(&s3_server())).await);
+    let meta = Arc::new(MemoryMeta::new());
+    let member = |name: &str| {
+        let holder = Holder {
+            member: name.parse().unwrap(),
+            incarnation: Incarnation::random(),
+        };
+        let stores = Stores {
+            meta: meta.clone(),
+            blobs: blobs.clone(),
+        };
+        Registry::new(
+            stores,
+            holder,
+            Settings {
+                part_size: PART as u64,
+                ..Settings::default()
+            },
+        )
+    };
+    let (dying, other) = (member("a:1"), member("b:1"));
+    let name = "a".parse().unwrap();
+    let content = Blob::named("dying", 5 * PART + 99).bytes;
+    let whole = |bytes: Bytes| stream::iter([Ok::<_, BodyError>(bytes)]);
+    let id = dying.start_upload(&name, None).await.unwrap().id;
+    let (first, rest) = (content.slice(..2 * PART), content.slice(2 * PART..));
+    dying.append(&name, &id, None, None, whole(first)).await.unwrap();
+
+    let stalled = whole(rest.slice(..2 * PART)).chain(stream::pending());
+    let sent = async {
+        loop {
+            let row = meta.get(&keys::session(&id)).await.unwrap().unwrap();
+            let session = rows::Session::decode(row.bytes).unwrap();
+            let upload = key(&session.object_key);
+            if blobs.last_part(&upload, &session.multipart_id).await.unwrap() == PartNumber::new(4) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        appended = dying.append(&name, &id, None, None, stalled) => panic!("{appended:?}"),
+        () = sent => {}
+    }
+    let digest = sha256(&content).parse().unwrap();
+    let length = Some(rest.len() as u64);
+    other
+        .finish(&name, &id, &digest, None, length, whole(rest))
+        .await
+        .unwrap();
+    let blob = other.blob(&name, &digest).await.unwrap();
+    let range = ResolvedRange {
+        first: 0,
+        last: blob.size - 1,
+    };
+    let pieces: Vec<Bytes> = other
+        .read(&blob, range)
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
+    assert!(pieces.concat() == content);
 }
 
 #[tokio::test]
