@@ -13,6 +13,8 @@ enum Want {
     Push,
     /// The tag names nothing; it has to be there.
     Delete,
+    /// The same in two transactions, the first of which leaves the tag.
+    DeleteInSteps,
     /// What the tag names.
     Read,
 }
@@ -37,6 +39,8 @@ enum Weakened {
     RetryAfterGo,
     /// R6: a read joins one that has begun.
     JoinedReads,
+    /// R2: a further step expects the row as it is then, not as the former one left it.
+    StepsFollowAnybody,
 }
 
 /// How often a change is planned.
@@ -85,6 +89,8 @@ struct Transaction {
     expected: u8,
     // What the tag was when the change was validated.
     seen: u8,
+    // The first of two steps.
+    is_first: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -114,6 +120,8 @@ enum Step {
     Sent { transaction: Transaction, pending: bool },
     /// Its outcome isn't known: the row is asked.
     Ask(Transaction),
+    /// The first step was committed. The next expects the version that it wrote, and reads nothing again.
+    Further(Transaction),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -200,7 +208,7 @@ impl Ownership {
         }
         let tag = state.row.map_or(0, |row| row.tag);
         let (applied, told) = &mut state.requests[usize::from(transaction.request)];
-        *applied += 1;
+        *applied += u8::from(!transaction.is_first);
         let fault = if *applied > 1 {
             Some("a change was made twice")
         } else if *told == Told::NotApplied {
@@ -214,8 +222,9 @@ impl Ownership {
         };
         state.broken = state.broken.or(fault);
         let tag = match self.want(transaction.request) {
+            _ if transaction.is_first => tag,
             Want::Push => transaction.request,
-            Want::Delete | Want::Read => 0,
+            Want::Delete | Want::DeleteInSteps | Want::Read => 0,
         };
         state.row = (tag != 0 || self.weakened != Weakened::NoTombstone).then_some(Repository {
             version: transaction.version,
@@ -251,12 +260,12 @@ impl Ownership {
                 let tag = next.row.map_or(0, |row| row.tag);
                 next.clients[client].may_read = match self.want(request) {
                     Want::Read => 1 << tag,
-                    Want::Push | Want::Delete => 0,
+                    Want::Push | Want::Delete | Want::DeleteInSteps => 0,
                 };
                 let at = &mut next.members[member];
                 match self.want(request) {
                     Want::Read => self.join(at, request),
-                    Want::Push | Want::Delete => at.waiting.push(request),
+                    Want::Push | Want::Delete | Want::DeleteInSteps => at.waiting.push(request),
                 }
                 steps.push(("a client asks", next));
             }
@@ -348,7 +357,8 @@ impl Ownership {
                     Weakened::ValidatedFirst => (row, first),
                     _ => (first, tag),
                 };
-                if self.want(change.request) == Want::Delete && seen == 0 {
+                let want = self.want(change.request);
+                if matches!(want, Want::Delete | Want::DeleteInSteps) && seen == 0 {
                     self.end(&mut next, member, change, Told::NotThere);
                 } else {
                     let transaction = Transaction {
@@ -357,6 +367,7 @@ impl Ownership {
                         by: member,
                         expected,
                         seen,
+                        is_first: want == Want::DeleteInSteps,
                     };
                     self.send(&mut next, transaction);
                     let pending = false;
@@ -379,7 +390,7 @@ impl Ownership {
                 if self.weakened == Weakened::UnknownIsMadeAnew {
                     self.try_again(&mut next, member, change);
                 } else if found == transaction.version {
-                    self.end(&mut next, member, change, Told::Done);
+                    self.committed(&mut next, member, change, transaction);
                 } else if found == transaction.expected {
                     self.send(&mut next, transaction);
                     let pending = true;
@@ -388,6 +399,24 @@ impl Ownership {
                     self.end(&mut next, member, change, Told::Unknown);
                 }
                 steps.push(("the row is asked", next));
+            }
+            Step::Further(first) => {
+                let transaction = Transaction {
+                    version: match self.weakened {
+                        Weakened::VersionsAreCounted => first.version + 1,
+                        _ => first.version + 4,
+                    },
+                    expected: match self.weakened {
+                        Weakened::StepsFollowAnybody => next.row.map_or(0, |row| row.version),
+                        _ => first.version,
+                    },
+                    is_first: false,
+                    ..first
+                };
+                self.send(&mut next, transaction);
+                let pending = false;
+                self.go_on(&mut next, member, change, Step::Sent { transaction, pending });
+                steps.push(("the change goes on", next));
             }
         }
     }
@@ -399,6 +428,14 @@ impl Ownership {
     fn end(&self, state: &mut State, member: usize, change: Change, told: Told) {
         state.members[member].change = None;
         self.tell(state, change.request, told);
+    }
+
+    /// The change was made, or its first step.
+    fn committed(&self, state: &mut State, member: usize, change: Change, transaction: Transaction) {
+        match transaction.is_first {
+            true => self.go_on(state, member, change, Step::Further(transaction)),
+            false => self.end(state, member, change, Told::Done),
+        }
     }
 
     /// The change was refused.
@@ -430,7 +467,7 @@ impl Ownership {
         }
         let is_ours = state.row.is_some_and(|row| row.version == transaction.version);
         if applied || is_ours {
-            self.end(state, transaction.by, change, Told::Done);
+            self.committed(state, transaction.by, change, transaction);
         } else if pending && self.weakened != Weakened::RefusedIsNotApplied {
             self.end(state, transaction.by, change, Told::Unknown);
         } else {
@@ -526,11 +563,12 @@ impl Model for Ownership {
 }
 
 /// Who wants what, from small to large.
-fn scripts() -> [[Vec<Want>; CLIENTS]; 3] {
-    use Want::{Delete, Push, Read};
+fn scripts() -> [[Vec<Want>; CLIENTS]; 4] {
+    use Want::{Delete, DeleteInSteps, Push, Read};
     [
         [vec![Read], vec![Push, Read]],
         [vec![Push], vec![Push, Delete]],
+        [vec![Push], vec![Push, DeleteInSteps]],
         [vec![Push, Push], vec![Push]],
     ]
 }
@@ -558,6 +596,7 @@ fn each_rule_of_ownership_is_needed() {
         RefusedIsNotApplied,
         RetryAfterGo,
         JoinedReads,
+        StepsFollowAnybody,
     ] {
         checker::breaks(&format!("ownership, {weakened:?}"), models(weakened));
     }
