@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Three processes of `portolan serve` on SeaweedFS and DynamoDB Local that are killed with -9, stopped and continued, cut
+# Three processes of `portolan serve` on SeaweedFS and dynoxide that are killed with -9, stopped and continued, cut
 # off from each other and from the stores, and started again, while clients record what they are told:
 #
 #   survivors  one is killed: the clients of the others notice nothing, and what it owned is written again at once

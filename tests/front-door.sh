@@ -4,7 +4,7 @@
 # checks are that it got them, and that the registry serves everyone afterwards. Not part of tests/run.
 #
 #   stalled   readers and writers that stand still, at a member that passes on and at the one that owns: two processes of
-#             three, on SeaweedFS and DynamoDB Local
+#             three, on SeaweedFS and dynoxide
 #   floods    idle connections, slow heads, resets
 #   logins    wrong passwords
 #

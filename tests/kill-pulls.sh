@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Three processes of `portolan serve` on SeaweedFS and DynamoDB Local. A blob is pulled through a member that doesn't own it,
+# Three processes of `portolan serve` on SeaweedFS and dynoxide. A blob is pulled through a member that doesn't own it,
 # again and again; each time its owner is killed with -9 when the client has got so many bytes, any number, and started
 # again. The client must get every byte, without an error and without asking twice. Two members own a repository each and
 # are killed in turn. Every tenth pull is crane's and every tenth skopeo's, the others are curl's.

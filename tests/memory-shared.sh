@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Pushes a large blob through a member that doesn't own its repository and pulls it through another one, as tests/memory.sh
-# does, but on three processes of `portolan serve` on SeaweedFS and DynamoDB Local: what memory each of them takes, and how
+# does, but on three processes of `portolan serve` on SeaweedFS and dynoxide: what memory each of them takes, and how
 # often the bytes go to S3 and come back, counted by the members and by SeaweedFS.
 #
 # usage: tests/memory-shared.sh [MIB]    the blob's size, 1024 if none is given; PORTOLAN=path tests another binary

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Members come, go and are restarted while skopeo, crane and containerd's ctr push and pull all the time: processes of
-# `portolan serve` on SeaweedFS and DynamoDB Local, behind HAProxy.
+# `portolan serve` on SeaweedFS and dynoxide, behind HAProxy.
 #
 #   restart  each of three members is ended by SIGTERM and started again, one after the other
 #   grow     two more are started

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# A mesh as people run it: three processes of `portolan serve` on SeaweedFS and DynamoDB Local from the sample
+# A mesh as people run it: three processes of `portolan serve` on SeaweedFS and dynoxide from the sample
 # configuration, and HAProxy before them from the sample of that. Sourced, and brings with it what it is made of; never run.
 
 . tests/lib/report.sh

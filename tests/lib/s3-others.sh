@@ -1,16 +1,48 @@
 # shellcheck shell=bash
-# S3 servers other than SeaweedFS, for tests/stores-extra.sh: MinIO and Ceph's RADOS gateway. Sourced by stores.sh; never
-# run. They are started empty, on $s3_port, and know the key pair testkey and testsecret.
+# S3 servers other than SeaweedFS, for tests/stores-extra.sh: versitygw and s3proxy over folders, and Ceph's RADOS
+# gateway. Sourced by stores.sh; never run. They are started empty, on $s3_port, and know the key pair testkey and testsecret.
 
-minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
+need_versitygw() { need_go versitygw github.com/versity/versitygw/cmd/versitygw@v1.8.0; }
 
-need_minio() { need_go minio "github.com/minio/minio@$minio_version"; }
-
-minio_start() {
-  s3_data=$scratch/minio
+versitygw_start() {
+  s3_data=$scratch/versitygw
   mkdir "$s3_data"
-  MINIO_ROOT_USER=$AWS_ACCESS_KEY_ID MINIO_ROOT_PASSWORD=$AWS_SECRET_ACCESS_KEY MINIO_BROWSER=off \
-    process_start "$logs/minio.log" minio server --address "127.0.0.1:$s3_port" "$s3_data"
+  ROOT_ACCESS_KEY=$AWS_ACCESS_KEY_ID ROOT_SECRET_KEY=$AWS_SECRET_ACCESS_KEY \
+    process_start "$logs/versitygw.log" versitygw --quiet --port "127.0.0.1:$s3_port" posix "$s3_data"
+  s3_pids=("$started_pid")
+}
+
+s3proxy_version=4.1.0
+s3proxy_dir=$target/tools/s3proxy-$s3proxy_version
+
+need_s3proxy() {
+  local begin=$SECONDS out fetched=$s3proxy_dir.new
+  need_deb java=default-jre-headless
+  [ ! -e "$s3proxy_dir/s3proxy-$s3proxy_version.jar" ] || return 0
+  need_deb mvn=maven
+  say "tools: fetching s3proxy $s3proxy_version"
+  rm -rf "$s3proxy_dir" "$fetched"
+  out=$(nice -n 5 mvn -q -B -ntp -f tests/lib/s3proxy.xml \
+    org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+    "-DoutputDirectory=$fetched" -DincludeScope=runtime 2>&1) ||
+    die "s3proxy can't be fetched:"$'\n'"$(printf '%s\n' "$out" | tail -n 20)"
+  mv "$fetched" "$s3proxy_dir"
+  say "tools: s3proxy is there$(took "$begin")"
+}
+
+s3proxy_start() {
+  s3_data=$scratch/s3proxy
+  mkdir -p "$s3_data/objects"
+  cat >"$s3_data/s3proxy.conf" <<EOF
+s3proxy.endpoint=http://127.0.0.1:$s3_port
+s3proxy.authorization=aws-v2-or-v4
+s3proxy.identity=$AWS_ACCESS_KEY_ID
+s3proxy.credential=$AWS_SECRET_ACCESS_KEY
+jclouds.provider=filesystem-nio2
+jclouds.filesystem.basedir=$s3_data/objects
+EOF
+  process_start "$logs/s3proxy.log" java -Xmx512m -cp "$s3proxy_dir/*" \
+    org.gaul.s3proxy.Main --properties "$s3_data/s3proxy.conf"
   s3_pids=("$started_pid")
 }
 

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# The real stores the tests run against: SeaweedFS for S3 and DynamoDB Local, installed under target/tools and started
-# empty on this machine. Sourced, after report.sh and tools.sh; never run. PORTOLAN_TEST_S3_SERVER names another S3 server:
-# minio or rgw, which take longer to install and to start (tests/lib/s3-others.sh).
+# The real stores the tests run against: SeaweedFS for S3, and dynoxide, which speaks DynamoDB's protocol and keeps its
+# tables in memory. Both are installed under target/tools and started empty on this machine. Sourced, after report.sh and
+# tools.sh; never run. PORTOLAN_TEST_S3_SERVER names another S3 server of tests/lib/s3-others.sh.
 #
 # SeaweedFS listens on its S3 port and the four after it, on the same plus 10000 for gRPC, and on the fifth after it for
-# its metrics. DynamoDB Local has one port, on every address of the machine, for it can't be told one.
+# its metrics. dynoxide has one port.
 
 s3_port=${PORTOLAN_TEST_S3_PORT:-18333}
 dynamodb_port=${PORTOLAN_TEST_DYNAMODB_PORT:-18000}
@@ -12,14 +12,14 @@ dynamodb_port=${PORTOLAN_TEST_DYNAMODB_PORT:-18000}
 s3_server=${PORTOLAN_TEST_S3_SERVER:-seaweedfs}
 case $s3_server in
   seaweedfs) ;;
-  minio | rgw) . tests/lib/s3-others.sh ;;
+  versitygw | s3proxy | rgw) . tests/lib/s3-others.sh ;;
   *) die "no such S3 server: $s3_server" ;;
 esac
 
 seaweedfs_version=4.48
 seaweedfs_dir=$target/tools/seaweedfs-$seaweedfs_version
-dynamodb_version=2.6.1
-dynamodb_dir=$target/tools/dynamodb-local-$dynamodb_version
+dynoxide_version=3.2.0
+dynoxide_dir=$target/tools/dynoxide-$dynoxide_version
 
 need_seaweedfs() {
   local begin=$SECONDS out
@@ -36,25 +36,26 @@ need_seaweedfs() {
   say "tools: SeaweedFS is there$(took "$begin")"
 }
 
-need_dynamodb_local() {
-  local begin=$SECONDS out fetched=$dynamodb_dir.new
-  need_deb java=default-jre-headless
-  [ ! -e "$dynamodb_dir/DynamoDBLocal-$dynamodb_version.jar" ] || return 0
-  need_deb mvn=maven
-  say "tools: fetching DynamoDB Local $dynamodb_version"
-  rm -rf "$dynamodb_dir" "$fetched"
-  out=$(nice -n 5 mvn -q -B -ntp -f tests/lib/dynamodb-local.xml \
-    org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
-    "-DoutputDirectory=$fetched" -DincludeScope=runtime 2>&1) ||
-    die "DynamoDB Local can't be fetched:"$'\n'"$(printf '%s\n' "$out" | tail -n 20)"
-  mv "$fetched" "$dynamodb_dir"
-  say "tools: DynamoDB Local is there$(took "$begin")"
+# Its own profile takes long for a small binary, which isn't what it is wanted for.
+need_dynoxide() {
+  local begin=$SECONDS out built=$dynoxide_dir.new
+  [ ! -x "$dynoxide_dir/bin/dynoxide" ] || return 0
+  need_rust
+  say "tools: building dynoxide $dynoxide_version"
+  rm -rf "$dynoxide_dir" "$built"
+  out=$(CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 nice -n 5 \
+    cargo install --quiet --locked dynoxide-rs --version "$dynoxide_version" --no-default-features \
+    --features native-sqlite,http-server,cli --root "$built" --target-dir "$built/build" 2>&1) ||
+    die "dynoxide can't be built:"$'\n'"$(printf '%s\n' "$out" | tail -n 20)"
+  rm -rf "$built/build"
+  mv "$built" "$dynoxide_dir"
+  say "tools: dynoxide is there$(took "$begin")"
 }
 
 need_stores() {
   need_deb curl=curl
   "need_$s3_server"
-  need_dynamodb_local
+  need_dynoxide
 }
 
 # stores_start: both, empty and ready when it returns, and told to everything started after it by the environment.
@@ -67,13 +68,13 @@ stores_start() {
   "${s3_server}_start"
   dynamodb_start
   wait_for 60 "${s3_pids[-1]}" s3_is_ready || die "$s3_server did not become ready"
-  wait_for 60 "$dynamodb_pid" dynamodb_is_ready || die "DynamoDB Local did not become ready"
+  wait_for 60 "$dynamodb_pid" dynamodb_is_ready || die "dynoxide did not become ready"
   export PORTOLAN_TEST_S3=http://127.0.0.1:$s3_port PORTOLAN_TEST_DYNAMODB=http://127.0.0.1:$dynamodb_port
-  say "stores: $s3_server on port $s3_port and DynamoDB Local on port $dynamodb_port are ready$(took "$begin")"
+  say "stores: $s3_server on port $s3_port and dynoxide on port $dynamodb_port are ready$(took "$begin")"
 }
 
 stores_stop() {
-  process_stop "$dynamodb_pid" || true # 143, for Java says by which signal it ended
+  process_stop "$dynamodb_pid" || true
   local i
   for ((i = ${#s3_pids[@]} - 1; i >= 0; i--)); do process_stop "${s3_pids[i]}" || true; done
   rm -rf "$s3_data"
@@ -98,8 +99,7 @@ seaweedfs_start() {
 
 dynamodb_start() {
   port_is_free "$dynamodb_port"
-  process_start "$logs/dynamodb.log" java -Xmx768m -Djava.library.path="$dynamodb_dir" -cp "$dynamodb_dir/*" \
-    com.amazonaws.services.dynamodbv2.local.main.ServerRunner -inMemory -disableTelemetry -port "$dynamodb_port"
+  process_start "$logs/dynamodb.log" "$dynoxide_dir/bin/dynoxide" serve --host 127.0.0.1 --port "$dynamodb_port"
   dynamodb_pid=$started_pid
 }
 

@@ -1,4 +1,4 @@
-//! Three processes of `portolan serve` on SeaweedFS and DynamoDB Local, killed, stopped, cut off and started again.
+//! Three processes of `portolan serve` on SeaweedFS and dynoxide, killed, stopped, cut off and started again.
 //!
 //! `tests/faults.sh` starts the stores and the members, and does to the members what it is asked for; what is asked for,
 //! and when, is decided here, by the clients that see what comes of it.
