@@ -1,8 +1,11 @@
 //! From method, path and query to a route, by hand.
 //!
 //! A name may have any depth, and components called `blobs`, `manifests` or `tags`: only the end of a path says what it
-//! is, and the end is unambiguous. Nothing in a path needs percent-encoding, so nothing is decoded there; a `%` is
-//! simply no character of any name.
+//! is, and the end is unambiguous. Nothing in a path needs percent-encoding, but some clients' libraries encode all the same:
+//! a letter, digit, `-._~` or colon means itself either way. All else that is encoded, a slash first of all, stays as it is,
+//! and a `%` is no character of any name.
+
+use std::borrow::Cow;
 
 use http::Method;
 
@@ -25,7 +28,8 @@ enum Resource<'a> {
 
 pub(super) fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, RouteError> {
     let query = Query(query.unwrap_or_default());
-    match path.strip_prefix("/v2").ok_or(RouteError::NotFound)? {
+    let rest = decoded(path.strip_prefix("/v2").ok_or(RouteError::NotFound)?);
+    match &*rest {
         "" | "/" => match *method {
             Method::GET | Method::HEAD => Ok(Route::ApiVersion),
             _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD" }),
@@ -41,6 +45,33 @@ pub(super) fn route(method: &Method, path: &str, query: Option<&str>) -> Result<
             in_repository(method, repository, resource, query)
         }
     }
+}
+
+/// The path with what needs no encoding decoded (RFC 3986, 6.2.2.2): unreserved characters, and the colon of a digest, which
+/// is one that a segment may have as it is (3.3).
+fn decoded(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let mut pieces = path.split('%');
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let code = piece
+            .get(..2)
+            .filter(|code| code.bytes().all(|b| b.is_ascii_hexdigit()));
+        let byte = code.and_then(|code| u8::from_str_radix(code, 16).ok());
+        match byte {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) => {
+                text.push(char::from(byte));
+                text.push_str(&piece[2..]);
+            }
+            Some(_) | None => {
+                text.push('%');
+                text.push_str(piece);
+            }
+        }
+    }
+    Cow::Owned(text)
 }
 
 /// Splits `<name>/<resource>` at the place that the last two or three segments give away.

@@ -154,7 +154,10 @@ fn each_malformed_part_is_its_own_condition() {
         ("GET /v2/_catalog/tags/list", NameInvalid),
         ("GET /v2/../manifests/x", NameInvalid),
         ("GET /v2/a/manifests/.INVALID_MANIFEST_NAME", TagInvalid),
-        ("PUT /v2/a/manifests/x%3Ay", TagInvalid),
+        ("PUT /v2/a/manifests/x%2Fy", TagInvalid),
+        ("PUT /v2/a/manifests/x%3Ay", AlgorithmUnsupported),
+        ("GET /v2/a/blobs/sha256%3Abaddigest", DigestInvalid),
+        ("GET /v2/%2E%2E/manifests/x", NameInvalid),
         ("PUT /v2/a/manifests/{d}?tag=ok&tag=-no", TagInvalid),
         ("PUT /v2/a/manifests/{d}?tag=", TagInvalid),
         ("PUT /v2/a/manifests/sha256:baddigeststring", DigestInvalid),
@@ -181,6 +184,45 @@ fn each_malformed_part_is_its_own_condition() {
         ("GET /v2/a/referrers/{d}?n=", PageInvalid),
     ] {
         assert_eq!(parse(line), Err(error), "{line}");
+    }
+}
+
+#[test]
+fn what_needs_no_encoding_means_the_same_encoded() {
+    for (encoded, plain) in [
+        ("GET /v2/a/blobs/{e}", "GET /v2/a/blobs/{d}"),
+        ("HEAD /v2/a/manifests/{e}", "HEAD /v2/a/manifests/{d}"),
+        ("GET /v2/a/referrers/{e}", "GET /v2/a/referrers/{d}"),
+        (
+            "GET /v2/%6dy%2Dorg/m%2ex/manifests/v1%2E0",
+            "GET /v2/my-org/m.x/manifests/v1.0",
+        ),
+        ("GET /v2/a%5fb/%74ags/list", "GET /v2/a_b/tags/list"),
+        (
+            "PATCH /v2/a/blobs/uploads/0%61{r}",
+            "PATCH /v2/a/blobs/uploads/{u}",
+        ),
+        ("GET /v2/%5Fcatalog", "GET /v2/_catalog"),
+    ] {
+        let escaped = digest().as_str().replace(':', "%3a");
+        let encoded = encoded.replace("{e}", &escaped).replace("{r}", &"0a".repeat(15));
+        let route = parse(&encoded);
+        assert!(route.is_ok(), "{encoded}: {route:?}");
+        assert_eq!(route, parse(plain), "{encoded}");
+    }
+    // All else stays as it is, once and for all: nothing is decoded twice.
+    for line in [
+        "GET /v2/a%2fb/tags/list",
+        "GET /v2/a%252Db/tags/list",
+        "GET /v2/a%00/tags/list",
+        "GET /v2/a%/tags/list",
+        "GET /v2/a%2/tags/list",
+        "GET /v2/a%+2/tags/list",
+        "GET /v2/a%é/tags/list",
+        "GET /v2/%C3%A9/tags/list",
+        "GET /v2/a%20/tags/list",
+    ] {
+        assert_eq!(parse(line), Err(RouteError::NameInvalid), "{line}");
     }
 }
 
