@@ -70,10 +70,9 @@ push_large() {
   local digest content=$scratch/content location
   head -c $((64 << 20)) /dev/urandom >"$content"
   digest=sha256:$(sha256sum "$content" | cut -d' ' -f1)
-  location=$(ask -o /dev/null -D - -X POST "$scheme://$1/v2/$2/blobs/uploads/" |
-    tr -d '\r' | awk 'tolower($1) == "location:" { print $2 }')
+  location=$(upload_at "$scheme://$1" "$2")
   check "a blob of 64 MiB is pushed" ask --max-time 120 -X PUT -H 'Content-Type: application/octet-stream' \
-    --data-binary "@$content" "$scheme://$1$location?digest=$digest"
+    --data-binary "@$content" "$location?digest=$digest"
   blob=/v2/$2/blobs/$digest
 }
 
@@ -129,10 +128,9 @@ EOF
   local at digest basic
   head -c 100000 /dev/urandom >"$scratch/small"
   digest=sha256:$(sha256sum "$scratch/small" | cut -d' ' -f1)
-  at=$(ask -u reader:right -o /dev/null -D - -X POST "http://127.0.0.1:$port/v2/a/blobs/uploads/" |
-    tr -d '\r' | awk 'tolower($1) == "location:" { print $2 }')
+  at=$(upload_at "http://127.0.0.1:$port" a -u reader:right)
   check "the reader pushes" ask -u reader:right -X PUT -H 'Content-Type: application/octet-stream' \
-    --data-binary "@$scratch/small" "http://127.0.0.1:$port$at?digest=$digest"
+    --data-binary "@$scratch/small" "$at?digest=$digest"
   basic="Basic $(printf 'reader:right' | base64)"
   before=$(door pulls "127.0.0.1:$port" 300 "/v2/a/blobs/$digest" "$basic")
   door guesses "127.0.0.1:$port" 200 15 >"$logs/guesses.txt" 2>"$logs/door.log" &

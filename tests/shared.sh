@@ -7,9 +7,10 @@
 #   many         2,000 pulls at once through a member that doesn't own the repository; no member may have more than 1,024
 #                descriptors, here and in all that follows
 #   verify       `portolan verify --online` finds nothing to change, and a clock that is wrong
+#   location     a client before HAProxy, which ends its TLS, is sent on to where it is, whatever it claims
 #   slow         a blob pulled at 250 KB/s for two minutes through a member that doesn't own it, beside the others
 #
-# usage: tests/shared.sh [many|verify|slow|api|conformance]...    all of them when none is named; PORTOLAN_TEST_CLUSTER=path
+# usage: tests/shared.sh [many|verify|location|slow|api|conformance]...    all of them when none is named; PORTOLAN_TEST_CLUSTER=path
 #                                                            takes another sample configuration
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,9 +18,9 @@ cd "$(dirname "$0")/.."
 . tests/lib/conformance.sh
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(many verify slow api conformance)
+[ ${#parts[@]} -gt 0 ] || parts=(many verify location slow api conformance)
 for part in "${parts[@]}"; do
-  case $part in many | verify | slow | api | conformance) ;; *) die "no such part: $part (see the head of $0)" ;; esac
+  case $part in many | verify | location | slow | api | conformance) ;; *) die "no such part: $part (see the head of $0)" ;; esac
 done
 
 # What a shell gives its programs on most machines, and no way to raise it.
@@ -63,8 +64,8 @@ many_watch() {
 # blob_push MEMBER REPOSITORY FILE DIGEST
 blob_push() {
   local location
-  location=$(ask -o /dev/null -D - -X POST "https://$1/v2/$2/blobs/uploads/" | tr -d '\r' | awk 'tolower($1) == "location:" { print $2 }')
-  ask -X PUT -H 'Expect:' -H 'Content-Type: application/octet-stream' -T "$3" "https://$1$location?digest=$4"
+  location=$(upload_at "https://$1" "$2")
+  ask -X PUT -H 'Expect:' -H 'Content-Type: application/octet-stream' -T "$3" "$location?digest=$4"
 }
 
 part_verify() {
@@ -74,6 +75,17 @@ part_verify() {
   equal "with a clock that is 10 minutes ahead it exits with 1" 1 "$status"
   check "the bucket's clock tells" grep -q 'FAIL  clock, by the bucket .* ahead of the' "$said"
   check "the tables' clock tells" grep -q 'FAIL  clock, by the tables .* ahead of the' "$said"
+}
+
+part_location() {
+  local said digest content=$scratch/located
+  said=$(ask -o /dev/null -D - -X POST -H 'X-Forwarded-Proto: http' -H 'X-Forwarded-Host: elsewhere.example' \
+    -H 'Forwarded: host=elsewhere.example;proto=http' "https://$balancer/v2/located/app/blobs/uploads/" |
+    tr -d '\r' | awk 'tolower($1) == "location:" { print $2 }')
+  check "an upload by HAProxy goes on at a path: $said" grep -q '^/v2/located/app/blobs/uploads/.' <<<"$said"
+  head -c 100000 /dev/urandom >"$content"
+  digest=sha256:$(sha256sum "$content" | cut -d ' ' -f 1)
+  check "a blob is pushed by HAProxy" blob_push "$balancer" located/app "$content" "$digest"
 }
 
 slow_bytes=$((30 << 20))

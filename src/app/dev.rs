@@ -43,6 +43,12 @@ pub struct DevOptions {
     pub tls: Option<TlsFiles>,
 }
 
+impl DevOptions {
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
 /// Runs a mesh until SIGTERM or SIGINT. `say` is given what a person wants to read.
 ///
 /// # Errors
@@ -132,6 +138,12 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
                 },
             }),
             rate_limits: RateLimits::default(),
+            // Some clients want scheme and host in a Location, and there is no proxy that would know better.
+            external_url: Some(format!(
+                "{}://{}",
+                options.scheme(),
+                SocketAddr::new(*ip, options.port)
+            )),
             quotas: Quotas::default(),
             verify_reads: false,
             limits: Limits::default(),
@@ -148,10 +160,9 @@ fn greeting(options: &DevOptions, addresses: &[Ipv4Addr], certificates: &DevCert
         port,
         mesh_port,
         data,
-        tls,
         ..
     } = options;
-    let scheme = if tls.is_some() { "https" } else { "http" };
+    let scheme = options.scheme();
     let (first, last) = (addresses.first(), addresses.last());
     let first = first.copied().unwrap_or(Ipv4Addr::LOCALHOST);
     let last = last.copied().unwrap_or(Ipv4Addr::LOCALHOST);

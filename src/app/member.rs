@@ -68,6 +68,7 @@ impl App {
             gate,
             mesh,
             rate_limits,
+            external_url,
             quotas,
             verify_reads,
             limits,
@@ -127,6 +128,7 @@ impl App {
             metrics: metrics.clone(),
             limits: FrontLimits::from(&limits),
             rate_limits,
+            external_url,
             mesh: router,
         });
         Ok(Self {

@@ -101,9 +101,13 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         gate: GateSpec::from(config),
         mesh,
         rate_limits: config.rate_limits.clone(),
+        external_url: config.external_url.clone(),
         quotas: Quotas::new(config.quotas.clone()),
         verify_reads: config.verify_reads,
-        limits: Limits::default(),
+        limits: Limits {
+            public_max_age: config.public_max_age,
+            ..Limits::default()
+        },
     };
     Ok(spec.with_timeouts(config.timeouts).with_parts(&config.storage))
 }

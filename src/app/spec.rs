@@ -26,6 +26,8 @@ pub struct MemberSpec {
     pub mesh: Option<MeshSpec>,
     /// How many requests a client may make.
     pub rate_limits: RateLimits,
+    /// How clients see it, `scheme://host` and perhaps `:port`; `None` leaves that to them.
+    pub external_url: Option<String>,
     /// How many bytes of blobs repositories may hold.
     pub quotas: Quotas,
     /// Whether blobs of any length are hashed when they are read whole.
@@ -79,6 +81,7 @@ impl MemberSpec {
             gate: GateSpec::default(),
             mesh: None,
             rate_limits: RateLimits::default(),
+            external_url: None,
             quotas: Quotas::default(),
             verify_reads: false,
             limits: Limits::default(),

@@ -43,7 +43,10 @@ impl Challenges {
     pub(super) fn all(&self, scope: &str) -> Vec<HeaderValue> {
         let mut values: Vec<HeaderValue> = self.bearer(scope, None).into_iter().collect();
         if self.basic {
-            values.extend(HeaderValue::try_from(format!("Basic realm=\"{}\"", self.realm)));
+            values.extend(HeaderValue::try_from(format!(
+                "Basic realm=\"{}\",charset=\"UTF-8\"",
+                self.realm
+            )));
         }
         if values.is_empty() && self.certificates {
             values.extend(HeaderValue::try_from(format!(

@@ -20,8 +20,8 @@ use tokio::{
 };
 
 use super::{
-    ApiKeys, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, FileFault, KeyMaker, Login,
-    MadeBy, Refusal, Scope, Verdict, Via, Wanted,
+    ApiKeys, Audience, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, FileFault,
+    KeyMaker, Login, MadeBy, Refusal, Scope, StoreTimes, Verdict, Via, Wanted,
     api_keys::KeyLogins,
     bearer::Tokens,
     certificate::Certificates,
@@ -35,7 +35,7 @@ use crate::{
     admission::{Grants, Identity, Visible},
     config::{self, AccessControl, Config, Limits, Logins, access},
     net::Drain,
-    oci::{Action, Permission, Route},
+    oci::{Action, Effect, Permission, Route},
     storage::MetaStore,
 };
 
@@ -178,7 +178,14 @@ impl Gate {
         let who = Who::new(login, &policy);
         let user = who.subject.user.clone();
         let decision = match wanted {
-            Wanted::Route(route) => self.route(&policy, who, route),
+            Wanted::Route(route) => {
+                let (audience, times) = (policy.audience(route), who.times(&policy, route));
+                self.route(&policy, who, route).map(|decision| Decision {
+                    audience,
+                    times,
+                    ..decision
+                })
+            }
             Wanted::Metrics if policy.shows_metrics(&who.subject) => Ok(who.decision(Grants::none())),
             Wanted::Metrics => Err(self.refused(&who, "")),
         };
@@ -497,6 +504,19 @@ impl Who {
         }
     }
 
+    /// An upload or a mount may meet a blob that is stored for another repository.
+    fn times(&self, policy: &Arc<Policy>, route: &Route) -> StoreTimes {
+        let reads_all = match &self.rights {
+            Rights::Policy(_) => self.visible(policy).is_everything(),
+            // One that shows the catalogue's names gives none of their content.
+            Rights::Token { .. } => false,
+        };
+        match route.effect() {
+            Effect::Unsafe if !reads_all => StoreTimes::Hidden,
+            Effect::Unsafe | Effect::Safe => StoreTimes::Shown,
+        }
+    }
+
     fn decision(self, grants: Grants) -> Decision {
         Decision {
             identity: Identity {
@@ -504,6 +524,8 @@ impl Who {
                 groups: self.subject.groups,
             },
             grants,
+            audience: Audience::Some,
+            times: StoreTimes::Hidden,
             challenges: Vec::new(),
         }
     }

@@ -57,6 +57,25 @@ pub enum Wanted<'a> {
     Metrics,
 }
 
+/// Who gets the same answer to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody, also who hasn't logged in.
+    Everybody,
+    /// Those whom the policy, or a token, allows it.
+    Some,
+}
+
+/// Whether somebody may know how long the stores took for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreTimes {
+    /// They may read whatever the time could tell of.
+    Shown,
+    /// It could tell that a blob is stored already, in a repository they may not read: to link it takes another time than to
+    /// write it.
+    Hidden,
+}
+
 /// A decision about a request that may go on.
 #[derive(Clone, Debug)]
 pub struct Decision {
@@ -64,6 +83,10 @@ pub struct Decision {
     pub identity: Identity,
     /// What they may do in the repositories the route names, and which others they see.
     pub grants: Grants,
+    /// Who else would get the same answer.
+    pub audience: Audience,
+    /// What the answer may tell of the stores.
+    pub times: StoreTimes,
     /// How one could log in, for an answer to who hasn't but might want to.
     pub challenges: Vec<HeaderValue>,
 }

@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
+use super::Audience;
 use crate::{
     admission::Visible,
     config::{
         AccessControl,
         access::{Policy as Allowed, Rule},
     },
-    oci::{Action, RepoName},
+    oci::{Action, RepoName, Route},
 };
 
 /// The policy in force.
@@ -89,6 +90,25 @@ impl Policy {
         Visible::Those(Arc::new(move |repository| {
             policy.allows(&subject, repository, Action::Read)
         }))
+    }
+
+    /// Who may ask for `route` and gets the same answer: what a listing of all repositories holds depends on who asks.
+    pub(super) fn audience(self: &Arc<Self>, route: &Route) -> Audience {
+        let anybody = Subject {
+            user: None,
+            groups: Vec::new(),
+        };
+        let is_open = match route.repository() {
+            None => self.visible(&anybody).is_everything(),
+            Some(_) => route.permissions().iter().all(|permission| {
+                let may = |action| self.allows(&anybody, &permission.repository, action);
+                !permission.need.refuses(may)
+            }),
+        };
+        match is_open {
+            true => Audience::Everybody,
+            false => Audience::Some,
+        }
     }
 
     /// Whether `subject` may read every repository there is or will be.

@@ -259,7 +259,7 @@ async fn a_header_comes_before_a_certificate_and_a_wrong_one_before_nobody() {
     for certificates in [None, Some(&certificate[..])] {
         let refused = ask(&gate, &wrong, certificates, Method::GET, path).await;
         assert!(
-            matches!(refused, Err(AuthError::Unauthenticated(challenges)) if challenges == ["Basic realm=\"portolan\""])
+            matches!(refused, Err(AuthError::Unauthenticated(challenges)) if challenges == ["Basic realm=\"portolan\",charset=\"UTF-8\""])
         );
     }
 }

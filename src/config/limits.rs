@@ -52,6 +52,10 @@ pub struct Limits {
     /// Time for a handler that doesn't carry a body, from admission to the head of the answer.
     pub request_deadline: Duration,
 
+    /// Time for which shared caches may keep content that everybody may read (`http.publicMaxAge`): until then it may be
+    /// given to those who may not any more, and after it was deleted.
+    pub public_max_age: Duration,
+
     // --- Logins ---
     /// Logins whose password waits to be compared with its bcrypt hash; more get 429. Comparing is done by a quarter of
     /// the processors.
@@ -95,6 +99,9 @@ pub struct Limits {
     pub mesh_head_bytes: usize,
     /// Window of one stream, so what a stalled reader can hold in memory at each end.
     pub mesh_stream_window_bytes: u32,
+    /// Window of a stream by which a client gets a blob from some byte on, without an end (`bytes=4194304-`): most of them leave
+    /// after a piece, and what is on its way then was in vain.
+    pub mesh_piece_window_bytes: u32,
     /// Window of one connection: at least the streams times their windows, or one stalled client stalls the link.
     pub mesh_connection_window_bytes: u32,
     /// Connections to one peer for bodies of blobs.
@@ -258,6 +265,7 @@ impl Default for Limits {
             linger_bytes: 64 * 1024 * 1024,
             linger_time: Duration::from_secs(2),
             request_deadline: Duration::from_secs(60),
+            public_max_age: Duration::from_secs(5 * 60),
 
             password_checks_waiting: 1_024,
             password_check_wait: Duration::from_secs(10),
@@ -279,6 +287,7 @@ impl Default for Limits {
             mesh_streams_per_connection: 128,
             mesh_head_bytes: 128 * KIB,
             mesh_stream_window_bytes: 1024 * 1024,
+            mesh_piece_window_bytes: 128 * 1024,
             mesh_connection_window_bytes: 128 * 1024 * 1024,
             mesh_bulk_connections_per_peer: 4,
             mesh_read_buffer_bytes: 256 * KIB,
@@ -362,6 +371,7 @@ mod tests {
             streams <= u64::from(l.mesh_connection_window_bytes),
             "a stalled client stalls the link"
         );
+        assert!(l.mesh_piece_window_bytes <= l.mesh_stream_window_bytes);
         assert!(
             l.request_head_bytes < l.mesh_head_bytes,
             "a head that the front takes fits on the mesh"

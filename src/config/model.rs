@@ -45,6 +45,10 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How many requests a client may make.
     pub rate_limits: RateLimits,
+    /// How clients see the registry, `scheme://host` and perhaps `:port`.
+    pub external_url: Option<String>,
+    /// How long shared caches may keep content that everybody may read.
+    pub public_max_age: Duration,
     /// What is logged, and whereto.
     pub log: Log,
     /// The mesh; `None` is one member by itself.
@@ -71,6 +75,8 @@ impl Config {
             verify_reads: false,
             timeouts: Timeouts::default(),
             rate_limits: RateLimits::default(),
+            external_url: None,
+            public_max_age: Limits::default().public_max_age,
             log: Log::default(),
             cluster: None,
             warnings: Vec::new(),

@@ -220,6 +220,11 @@ impl Answers {
         }
     }
 
+    /// Whether the front gave the stream up.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Hands over the last frames; it no longer matters whether they arrive.
     async fn last(&mut self) {
         let _ = self.flush().await;

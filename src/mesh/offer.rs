@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     admission::{Body, Failure, empty},
-    oci::Route,
+    oci::{Route, leaves_open},
     ownership::Reachability,
     placement::MemberId,
     telemetry::ForwardOutcome,
@@ -233,12 +233,13 @@ pub(super) async fn offer(
 
 /// Bodies of blobs have connections of their own.
 fn lane(asked: &Asked, body: Option<&Body>) -> Lane {
-    let is_bulk = if asked.is_safe() {
-        matches!(asked.route, Route::GetBlob { .. })
-    } else {
-        body.is_some_and(|body| body.size_hint().upper().is_none_or(|bytes| bytes > SMALL_BODY))
-    };
-    if is_bulk { Lane::Bulk } else { Lane::Control }
+    let is_large = |body: &Body| body.size_hint().upper().is_none_or(|bytes| bytes > SMALL_BODY);
+    match asked.route {
+        Route::GetBlob { .. } if leaves_open(&asked.parts.headers) => Lane::Pieces,
+        Route::GetBlob { .. } => Lane::Bulk,
+        _ if !asked.is_safe() && body.is_some_and(is_large) => Lane::Bulk,
+        _ => Lane::Control,
+    }
 }
 
 struct Stream {

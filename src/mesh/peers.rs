@@ -1,7 +1,7 @@
 //! Connections to the other members.
 //!
-//! Each peer has two lanes: one for bodies of blobs, one for everything else, so that small requests never queue behind
-//! large ones. A lane is a few HTTP/2 connections, dialled when needed; a connection takes no more streams than its
+//! Each peer has three lanes: one for bodies of blobs, one for pieces of them whose end nobody said, one for everything else,
+//! so that small requests never queue behind large ones. A lane is a few HTTP/2 connections, dialled when needed; a connection takes no more streams than its
 //! window can hold, so one that nobody reads never stops the others. A peer that can't be dialled, or that doesn't
 //! answer, is passed over at once for a while (a lane that waits for a dead member would make every client wait). After
 //! that it is dialled in the background, and passed over until that leads somewhere.
@@ -61,6 +61,8 @@ pub(super) type RequestBody = Writer<Offering>;
 pub(super) enum Lane {
     /// Bodies of blobs.
     Bulk,
+    /// Blobs from some byte on, whose readers mostly leave after a piece: little of it is on its way at a time.
+    Pieces,
     /// Everything else.
     Control,
 }
@@ -101,6 +103,7 @@ struct Peer {
     // Streams open towards it, for the metrics.
     streams: Gauge,
     bulk: Arc<Pool>,
+    pieces: Arc<Pool>,
     control: Arc<Pool>,
     connections: AtomicU32,
     health: Mutex<Health>,
@@ -108,8 +111,9 @@ struct Peer {
     incarnation: Mutex<Option<Incarnation>>,
 }
 
-#[derive(Default)]
 struct Pool {
+    // What a stream may have on its way, unread.
+    window: u32,
     connections: Mutex<Vec<Connection>>,
     // One dials at a time; the others wait and find the connection.
     dialling: Arc<tokio::sync::Mutex<()>>,
@@ -232,11 +236,13 @@ impl Peers {
         if let Some(peer) = peers.get(member) {
             return peer.clone();
         }
+        let (window, piece_window) = (self.settings.stream_window, self.settings.piece_window);
         let peer = Arc::new(Peer {
             id: member.clone(),
             streams: self.metrics.streams(member),
-            bulk: Arc::default(),
-            control: Arc::default(),
+            bulk: Arc::new(Pool::new(window)),
+            pieces: Arc::new(Pool::new(piece_window)),
+            control: Arc::new(Pool::new(window)),
             connections: AtomicU32::new(0),
             health: Mutex::default(),
             incarnation: Mutex::default(),
@@ -258,6 +264,7 @@ impl Peers {
         peer.is_now(known.lease.map(|lease| lease.incarnation));
         let pool = match lane {
             Lane::Bulk => &peer.bulk,
+            Lane::Pieces => &peer.pieces,
             Lane::Control => &peer.control,
         };
         peer.is_passed_over()?;
@@ -320,7 +327,7 @@ impl Peers {
         let window = self.settings.connection_window;
         let (sender, connection) = http2::Builder::new(self.drain.executor())
             .timer(TokioTimer::new())
-            .initial_stream_window_size(self.settings.stream_window)
+            .initial_stream_window_size(pool.window)
             .initial_connection_window_size(window)
             .initial_max_send_streams(self.settings.streams as usize)
             .max_frame_size(MAX_PIECE as u32)
@@ -424,8 +431,9 @@ impl Peer {
             return;
         }
         if known.is_some() {
-            self.bulk.connections.lock().clear();
-            self.control.connections.lock().clear();
+            for pool in [&self.bulk, &self.pieces, &self.control] {
+                pool.connections.lock().clear();
+            }
             *self.health.lock() = Health::default();
         }
         *known = incarnation;
@@ -460,6 +468,14 @@ impl Peer {
 }
 
 impl Pool {
+    fn new(window: u32) -> Self {
+        Self {
+            window,
+            connections: Mutex::default(),
+            dialling: Arc::default(),
+        }
+    }
+
     /// A place on the connection that carries the fewest streams, if one has room.
     fn pick(&self, most: u32, peer: &Gauge) -> Option<StreamSlot> {
         let mut connections = self.connections.lock();

@@ -14,16 +14,17 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use super::{
     forward::Mesh,
-    frames::{Asked, unexpected},
+    frames::{Asked, number, unexpected},
     in_flight::Entry,
     offer::Frames,
     offering::Progress,
@@ -77,12 +78,23 @@ enum State {
 pub(super) struct Resume {
     asked: Asked,
     source: BlobSource,
-    first: u64,
-    last: u64,
+    span: Span,
+}
+
+/// What of the blob the response has.
+#[derive(Debug)]
+enum Span {
+    /// The bytes from `first` to `last`: the rest of them is asked for.
+    One { first: u64, last: u64 },
+    /// Several parts: the whole answer is asked for again, which is the same anywhere, and what the client has is left out.
+    Several {
+        content_type: HeaderValue,
+        content_length: u64,
+    },
 }
 
 impl Resume {
-    /// For a response with bytes of a blob, one range of them at most.
+    /// For a response with bytes of a blob.
     pub(super) fn of(
         asked: &Asked,
         parts: &http::response::Parts,
@@ -93,25 +105,29 @@ impl Resume {
             return None;
         };
         let length = content_length.filter(|length| *length > 0)?;
-        let first = match parts.status {
-            StatusCode::OK if length == source.length => 0,
-            StatusCode::PARTIAL_CONTENT => content_range(&parts.headers)?.0,
+        let one = |first: u64| {
+            let last = first.checked_add(length - 1);
+            let last = last.filter(|last| *last < source.length)?;
+            Some(Span::One { first, last })
+        };
+        let span = match (parts.status, several(&parts.headers)) {
+            (StatusCode::OK, _) if length == source.length => one(0)?,
+            (StatusCode::PARTIAL_CONTENT, Some(content_type)) => Span::Several {
+                content_type: content_type.clone(),
+                content_length: length,
+            },
+            (StatusCode::PARTIAL_CONTENT, None) => one(content_range(&parts.headers)?.0)?,
             _ => return None,
         };
-        let last = first
-            .checked_add(length - 1)
-            .filter(|last| *last < source.length)?;
         Some(Self {
             asked: asked.clone(),
             source,
-            first,
-            last,
+            span,
         })
     }
 
     /// The bytes after the first `delivered`.
     async fn rest(mut self, delivered: u64, local: Service) -> Result<Body, String> {
-        let first = self.first + delivered;
         let headers = &mut self.asked.parts.headers;
         for conditional in [
             header::IF_RANGE,
@@ -122,29 +138,68 @@ impl Resume {
         ] {
             headers.remove(conditional);
         }
-        let range = format!("bytes={first}-{}", self.last);
-        headers.insert(
-            header::RANGE,
-            HeaderValue::from_str(&range).map_err(|error| error.to_string())?,
-        );
+        if let Span::One { first, last } = self.span {
+            let range = format!("bytes={}-{last}", first + delivered);
+            headers.insert(
+                header::RANGE,
+                HeaderValue::from_str(&range).map_err(|error| error.to_string())?,
+            );
+        }
         self.asked.deadline = Instant::now() + RESUME_WITHIN;
-        let (source, last) = (self.source, self.last);
+        let (source, span) = (self.source, self.span);
         let asked = local.oneshot(self.asked.with(empty()));
         let response = tokio::time::timeout(RESUME_WITHIN, asked)
             .await
             .map_err(|error| error.to_string())?;
         let response = response.unwrap_or_else(|never| match never {});
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            return Err(format!("the local service answered {}", response.status()));
+        }
         let found = response.extensions().get::<BlobSource>();
         let is_same =
             found.is_some_and(|found| found.digest == source.digest && found.length == source.length);
-        if response.status() != StatusCode::PARTIAL_CONTENT {
-            Err(format!("the local service answered {}", response.status()))
-        } else if !is_same || content_range(response.headers()) != Some((first, last, source.length)) {
-            Err("the local service has other bytes".to_owned())
-        } else {
-            Ok(response.into_body())
+        let headers = response.headers();
+        let (fits, skip) = match &span {
+            Span::One { first, last } => {
+                let rest = Some((first + delivered, *last, source.length));
+                (content_range(headers) == rest, 0)
+            }
+            Span::Several {
+                content_type,
+                content_length,
+            } => {
+                let fits = several(headers) == Some(content_type)
+                    && number(headers, header::CONTENT_LENGTH) == Some(*content_length);
+                (fits, delivered)
+            }
+        };
+        match is_same && fits {
+            true => Ok(without_first(skip, response.into_body())),
+            false => Err("the local service has other bytes".to_owned()),
         }
     }
+}
+
+/// The `Content-Type` of an answer with several parts. It holds the boundary between them.
+fn several(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let value = headers.get(header::CONTENT_TYPE)?;
+    value
+        .as_bytes()
+        .starts_with(b"multipart/byteranges")
+        .then_some(value)
+}
+
+/// `body` without its first `skip` bytes.
+fn without_first(mut skip: u64, body: Body) -> Body {
+    let left = move |frame: Frame<Bytes>| {
+        frame.map_data(|mut piece| {
+            let here = piece.len().min(usize::try_from(skip).unwrap_or(usize::MAX));
+            piece.advance(here);
+            skip -= here as u64;
+            piece
+        })
+    };
+    body.map_frame(left).boxed_unsync()
 }
 
 /// First, last and length of `Content-Range: bytes first-last/length`.
@@ -277,7 +332,9 @@ impl Pull {
                 self.state = State::Over;
                 return Poll::Ready((!is_whole).then_some(Err(BodyError::Length { announced, received })));
             };
-            if let Ok(piece) = frame.into_data() {
+            if let Ok(piece) = frame.into_data()
+                && !piece.is_empty()
+            {
                 let announced = self.content_length.unwrap_or_default();
                 let received = self.delivered + piece.len() as u64;
                 if received > announced {

@@ -31,10 +31,14 @@ use super::{
 use crate::{
     admission::{Body, BodyError, empty},
     net::abort_when_stalled,
+    oci::leaves_open,
     placement::MemberId,
     storage::StoreErrorKind,
     telemetry::ForwardOutcome,
 };
+
+/// What leaves at a time of a blob whose reader is likely to leave in the middle: what is on its way then was in vain.
+const SMALL_PIECE: usize = 64 * 1024;
 
 /// `accepted` waits this long for the response's head to go with it, where the front doesn't wait for it.
 const TOGETHER: Duration = Duration::from_millis(50);
@@ -54,6 +58,10 @@ pub(super) async fn replay(
         .in_flight
         .enter(pb::Direction::Replayed, &sender, &request_id, &method, &route);
     let is_safe = asked.is_safe();
+    let piece = match leaves_open(&asked.parts.headers) {
+        true => SMALL_PIECE,
+        false => MAX_PIECE,
+    };
 
     answers.push(Kind::Accepted(pb::Accepted {}));
     if !is_safe && answers.flush().await == Err(Gone) {
@@ -79,7 +87,12 @@ pub(super) async fn replay(
     let said = number(&parts.headers, header::CONTENT_LENGTH).filter(|_| method != http::Method::HEAD);
     let length = body.size_hint().exact().or(said);
     answers.push(Kind::Head(response_head(&parts, length)));
-    let (outcome, bytes) = send(body, answers, mesh.settings.stall).await;
+    let (outcome, bytes) = send(body, answers, piece, mesh.settings.stall).await;
+    let outcome = match outcome {
+        // Whoever wanted the answer left.
+        ForwardOutcome::Broken if is_safe && answers.is_abandoned() => ForwardOutcome::Left,
+        outcome => outcome,
+    };
     tracing::info!(
         peer = %sender,
         request = request_id.as_str(),
@@ -124,8 +137,8 @@ async fn go(
     }
 }
 
-/// Sends the response's body, `end` or `abort`.
-async fn send(mut body: Body, answers: &mut Answers, stall: Duration) -> (ForwardOutcome, u64) {
+/// Sends the response's body in pieces of at most `piece` bytes, then `end` or `abort`.
+async fn send(mut body: Body, answers: &mut Answers, piece: usize, stall: Duration) -> (ForwardOutcome, u64) {
     let mut bytes = 0;
     let mut gathered = 0;
     loop {
@@ -169,11 +182,11 @@ async fn send(mut body: Body, answers: &mut Answers, stall: Duration) -> (Forwar
         };
         let mut data: Bytes = data;
         while !data.is_empty() {
-            let piece = data.split_to(data.len().min(MAX_PIECE));
-            bytes += piece.len() as u64;
-            gathered += piece.len();
-            answers.push(Kind::Data(piece));
-            if gathered >= MAX_PIECE {
+            let next = data.split_to(data.len().min(piece));
+            bytes += next.len() as u64;
+            gathered += next.len();
+            answers.push(Kind::Data(next));
+            if gathered >= piece {
                 if answers.flush().await == Err(Gone) {
                     return (ForwardOutcome::Broken, bytes);
                 }

@@ -32,6 +32,8 @@ pub struct MeshSettings {
     /// What a stream may have on its way, unread: with `streams` and the connections, the bound of the memory that slow
     /// readers cost.
     pub stream_window: u32,
+    /// The same for a stream whose reader is likely to leave in the middle.
+    pub piece_window: u32,
     /// The same for a connection: `streams` times `stream_window`, or a stream that isn't read stops its neighbours.
     pub connection_window: u32,
     /// Most connections to a peer on each lane: for bodies of blobs, and for everything else.
@@ -57,6 +59,7 @@ impl From<&Limits> for MeshSettings {
             stall: limits.no_progress_timeout,
             streams: limits.mesh_streams_per_connection,
             stream_window: limits.mesh_stream_window_bytes,
+            piece_window: limits.mesh_piece_window_bytes,
             connection_window: limits.mesh_connection_window_bytes,
             connections: limits.mesh_bulk_connections_per_peer,
             ping_every: limits.mesh_ping_interval,

@@ -71,8 +71,22 @@ impl Accepting for TcpListener {
         let (stream, address) = Self::accept(self).await?;
         // Of a connection that is gone already this may fail; its first read says so.
         let _ = stream.set_nodelay(true);
+        keep_little_unsent(&stream);
         Ok((Box::new(stream), address))
     }
+}
+
+/// Bytes that wait in the kernel, not yet sent, beyond which a socket takes no more.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 * 1024;
+
+/// Lets what waits to be sent wait here, not in the kernel, which would take megabytes of it: they are in vain when the peer
+/// leaves. What is on its way is as much as ever. Without it all works, too.
+fn keep_little_unsent(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
+    #[cfg(not(target_os = "linux"))]
+    let _ = stream;
 }
 
 #[async_trait]

@@ -30,7 +30,7 @@ pub use name::{NameError, RepoName, Tag, TagError};
 pub use page::{MAX_PAGE, Page, PageError};
 pub use pattern::{PatternError, RepoPattern};
 pub use precondition::{EntityTag, EntityTagError, EntityTags, Preconditions};
-pub use range::{ByteRange, ChunkRange, RangeError, ResolvedRange, Unsatisfiable};
+pub use range::{ByteRanges, ChunkRange, MAX_RANGES, RangeError, ResolvedRange, Unsatisfiable, leaves_open};
 pub use reference::{Reference, ReferenceError};
 pub use route::{Effect, MAX_TAGS_PER_PUT, Route, RouteError};
 pub(crate) use text::text_newtype;

@@ -1,7 +1,9 @@
 //! Blobs that a repository holds: read, mounted from elsewhere, let go.
 
+use std::{pin::Pin, sync::Arc};
+
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::Instant;
 
 use super::{
@@ -16,10 +18,15 @@ use super::{
 use crate::{
     oci::{Digest, RepoName, ResolvedRange},
     storage::{
-        ByteStream, Expect, MAX_OPS, MetaStore, ObjectKey, Outcome, Space, StoreErrorKind, Version, keys,
-        rows,
+        ByteStream, Expect, MAX_OPS, MetaStore, ObjectKey, Outcome, Space, StoreError, StoreErrorKind,
+        Version, keys, rows,
     },
 };
+
+/// Parts of one answer that are read at the same time, if they are small.
+const PARTS_AHEAD: usize = 3;
+/// Bytes of a part that is small: [`PARTS_AHEAD`] of them and the one on its way to the client are at most 1 MiB.
+const SMALL_PART: u64 = 256 << 10;
 
 /// A blob that a repository holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,22 +117,18 @@ impl Registry {
     }
 
     async fn read_short(&self, blob: &Blob, range: ResolvedRange) -> Result<ByteStream> {
+        part_of(&self.short(blob).await?, range)
+    }
+
+    /// All of a short blob.
+    async fn short(&self, blob: &Blob) -> Result<Bytes> {
         let mut object = blob.written();
-        let bytes = loop {
+        loop {
             match self.whole(&object, &blob.digest).await? {
-                Ok(bytes) => break bytes,
+                Ok(bytes) => return Ok(bytes),
                 Err(damage) => object = self.successor(&blob.digest, &object, damage).await?,
             }
-        };
-        let part = |range: ResolvedRange| -> Option<Bytes> {
-            let (first, last) = (
-                usize::try_from(range.first).ok()?,
-                usize::try_from(range.last).ok()?,
-            );
-            (first <= last && last < bytes.len()).then(|| bytes.slice(first..=last))
-        };
-        let part = part(range).ok_or_else(|| row::corrupt("read a blob", "the range lies beyond its end"))?;
-        Ok(Box::pin(stream::iter([Ok(part)])))
+        }
     }
 
     async fn read_long(&self, blob: &Blob, range: ResolvedRange) -> Result<ByteStream> {
@@ -172,6 +175,30 @@ impl Registry {
         recorded
             .filter(|recorded| recorded.key != object.key)
             .ok_or_else(lost)
+    }
+
+    /// The bytes of several parts of `blob`, each a stream of its own, in the order of `ranges`. Small ones are read a few at
+    /// a time, so that many of them don't wait for as many answers of the store, one after the other.
+    ///
+    /// # Errors
+    /// As of [`read`](Self::read), for the first part; for the others they come in their place.
+    pub async fn read_each(self: &Arc<Self>, blob: Blob, ranges: Vec<ResolvedRange>) -> Result<Parts> {
+        if blob.size <= SHORT {
+            let bytes = self.short(&blob).await?;
+            let parts = ranges.into_iter().map(|range| part_of(&bytes, range).map(Ok));
+            return Ok(Box::pin(stream::iter(parts.collect::<Result<Vec<_>>>()?)));
+        }
+        let mut ranges = ranges.into_iter();
+        let first = match ranges.next() {
+            // Before anything is promised.
+            Some(range) => Some(Ok(self.read(&blob, range).await?)),
+            None => None,
+        };
+        let (registry, blob) = (self.clone(), Arc::new(blob));
+        let rest = stream::iter(ranges)
+            .map(move |range| read_part(registry.clone(), blob.clone(), range))
+            .buffered(PARTS_AHEAD);
+        Ok(Box::pin(stream::iter(first).chain(rest)))
     }
 
     /// Makes the repository hold a blob that is in the store already.
@@ -254,6 +281,43 @@ impl Registry {
         )
         .await
     }
+}
+
+/// The bytes of several parts of a blob.
+pub type Parts = Pin<Box<dyn Stream<Item = std::result::Result<ByteStream, StoreError>> + Send>>;
+
+/// The bytes of a part: here already if they are few, else read when somebody asks for them, so that no answer of the store
+/// waits behind a long part before it.
+async fn read_part(
+    registry: Arc<Registry>,
+    blob: Arc<Blob>,
+    range: ResolvedRange,
+) -> std::result::Result<ByteStream, StoreError> {
+    let opened = async move {
+        let part = registry.read(&blob, range).await;
+        part.map_err(|error| match error {
+            RegistryError::Store(error) => error,
+            error => StoreError::with_source(StoreErrorKind::Corrupt, "get", error),
+        })
+    };
+    if range.len() > SMALL_PART {
+        return Ok(Box::pin(stream::once(opened).try_flatten()));
+    }
+    let pieces: Vec<Bytes> = opened.await?.try_collect().await?;
+    Ok(Box::pin(stream::iter(pieces.into_iter().map(Ok))))
+}
+
+/// A part of a blob that is here.
+fn part_of(bytes: &Bytes, range: ResolvedRange) -> Result<ByteStream> {
+    let part = |range: ResolvedRange| -> Option<Bytes> {
+        let (first, last) = (
+            usize::try_from(range.first).ok()?,
+            usize::try_from(range.last).ok()?,
+        );
+        (first <= last && last < bytes.len()).then(|| bytes.slice(first..=last))
+    };
+    let part = part(range).ok_or_else(|| row::corrupt("read a blob", "the range lies beyond its end"))?;
+    Ok(Box::pin(stream::iter([Ok(part)])))
 }
 
 /// The end of a link (rule G2).

@@ -5,6 +5,8 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use tokio::time::Instant;
 
 use super::{
@@ -175,7 +177,13 @@ impl BlobStore for MeteredBlobs {
     }
 
     async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<Opened, StoreError> {
-        self.meter.count("get", self.inner.get(key, first, last)).await
+        let opened = self.meter.count("get", self.inner.get(key, first, last)).await?;
+        let metrics = self.meter.metrics.clone();
+        let read = move |chunk: &Bytes| metrics.store_read(chunk.len() as u64);
+        Ok(Opened {
+            bytes: Box::pin(opened.bytes.inspect_ok(read)),
+            ..opened
+        })
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {

@@ -37,6 +37,7 @@ pub struct Metrics {
     lease_readings: Family<LeaseLabels, Counter>,
     store_requests: Family<StoreLabels, Counter>,
     store_duration: Family<StoreLabels, Histogram, Latency>,
+    store_read: Counter,
     upkeep_rows: Family<UpkeepLabels, Counter>,
     upkeep_overdue: Gauge,
 }
@@ -159,6 +160,8 @@ pub enum ForwardOutcome {
     Unknown,
     /// The response's body broke off, or the request's did at the client.
     Broken,
+    /// Whoever asked left before the end of the response: of a read, which is no failure.
+    Left,
     /// The peer, its grants or its frames were refused.
     Refused,
 }
@@ -172,6 +175,7 @@ impl ForwardOutcome {
             Self::Unreachable => "unreachable",
             Self::Unknown => "unknown",
             Self::Broken => "broken",
+            Self::Left => "left",
             Self::Refused => "refused",
         }
     }
@@ -197,6 +201,7 @@ impl Metrics {
             lease_readings: Family::default(),
             store_requests: Family::default(),
             store_duration: Family::new_with_constructor(Latency),
+            store_read: Counter::default(),
             upkeep_rows: Family::default(),
             upkeep_overdue: Gauge::default(),
             registry: Registry::default(),
@@ -281,6 +286,12 @@ impl Metrics {
             "Time a request to a store took",
             Unit::Seconds,
             m.store_duration.clone(),
+        );
+        registry.register_with_unit(
+            "store_read",
+            "Bytes of objects read from the blob store",
+            Unit::Bytes,
+            m.store_read.clone(),
         );
         registry.register(
             "upkeep_rows",
@@ -407,6 +418,11 @@ impl Metrics {
         self.store_duration
             .get_or_create(&labels)
             .observe(took.as_secs_f64());
+    }
+
+    /// Bytes of an object came from the blob store.
+    pub fn store_read(&self, bytes: u64) {
+        self.store_read.inc_by(bytes);
     }
 
     /// A due-row was looked at.

@@ -25,6 +25,7 @@ mod ownership;
 mod processes;
 mod quota;
 mod races;
+mod reads;
 #[cfg(debug_assertions)]
 mod simulation;
 mod stores;

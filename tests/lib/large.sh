@@ -41,12 +41,7 @@ push_streamed() {
 }
 
 # upload_begin REPOSITORY: the address of a new session, by the first member.
-upload_begin() {
-  local path
-  path=$(ask -o /dev/null -D - -X POST "$scheme://${members[0]}/v2/$1/blobs/uploads/" |
-    tr -d '\r' | awk 'tolower($1) == "location:" { print $2 }')
-  echo "$scheme://${members[0]}$path"
-}
+upload_begin() { upload_at "$scheme://${members[0]}" "$1"; }
 
 # pull REPOSITORY: through the second member; fails unless it is the blob.
 pull() {

@@ -43,6 +43,16 @@ mesh_stop() {
 # curl without the user's proxy and settings, with a bound. Before there is a mesh, others can be asked.
 ask() { curl -q --noproxy '*' -fsS --max-time 10 ${mesh_ca:+--cacert "$mesh_ca"} "$@"; }
 
+# upload_at BASE REPOSITORY [OPTION]...: the address of a new upload session. A registry may say it whole or as a path.
+upload_at() {
+  local base=$1 repository=$2 at
+  shift 2
+  at=$(ask "$@" -o /dev/null -D - -X POST "$base/v2/$repository/blobs/uploads/" |
+    tr -d '\r' | awk 'tolower($1) == "location:" { print $2 }')
+  [[ $at != /* ]] || at=$base$at
+  echo "$at"
+}
+
 # diagnose MESH_HOST METHOD [REQUEST]: an operator's question to a member; the answer is JSON.
 diagnose() {
   grpcurl -max-time 10 -cacert "$mesh_ca" -cert "$mesh_pair.crt" -key "$mesh_pair.key" \

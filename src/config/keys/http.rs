@@ -3,7 +3,7 @@
 use super::{
     Key,
     Kind::{Duration, Int, List, Object, OneOf, Port, Text, Texts},
-    Verdict::{Later, Mapped, NoEffect, Same},
+    Verdict::{Later, Mapped, Own, Same},
     key,
 };
 
@@ -24,7 +24,16 @@ pub(super) const HTTP: &[Key] = &[
     key(
         "http.externalUrl",
         Text,
-        NoEffect("no address is ever put into an answer: Location is a path"),
+        Mapped(
+            "how clients see the registry, `https://host` or with a port: `Location` in answers begins with it. Without it `Location` is a path, which suits clients behind any proxy; nothing that a request says (`Host`, `X-Forwarded-*`) decides",
+        ),
+    ),
+    key(
+        "http.publicMaxAge",
+        Duration,
+        Own(
+            "how long shared caches may keep blobs and manifests, by digest, that everybody may read: `5m` by default, at most a year; 0 lets them ask each time",
+        ),
     ),
     key(
         "http.realm",

@@ -43,6 +43,43 @@ fn refused(text: &str, expected: &[&str]) {
 }
 
 #[test]
+fn what_answers_say_of_the_registry_is_checked() {
+    let http = |keys: &str| format!("storage: {{rootDirectory: /d}}\nhttp: {{{keys}}}\n");
+    for (url, expected) in [
+        ("https://registry.example.org", "https://registry.example.org"),
+        ("http://10.0.0.7:5000/", "http://10.0.0.7:5000"),
+        ("https://[2001:db8::1]:443", "https://[2001:db8::1]:443"),
+    ] {
+        let config = yaml(&http(&format!("externalUrl: '{url}'"))).unwrap();
+        assert_eq!(config.external_url.as_deref(), Some(expected));
+        assert_eq!(config.warnings, Vec::<String>::new());
+    }
+    for url in [
+        "registry.example.org",
+        "registry:5000",
+        "ftp://registry",
+        "https://registry/path",
+        "https://registry?x",
+        "https://user@registry",
+        "https://registry:0",
+        "https://",
+    ] {
+        refused(
+            &http(&format!("externalUrl: '{url}'")),
+            &["2 http.externalUrl: expected https://host"],
+        );
+    }
+    let age = |text: &str| yaml(&http(&format!("publicMaxAge: {text}"))).map(|config| config.public_max_age);
+    assert_eq!(age("1h").unwrap(), Duration::from_secs(3600));
+    assert_eq!(age("0").unwrap(), Duration::ZERO);
+    assert_eq!(yaml(&http("")).unwrap().public_max_age, Duration::from_secs(300));
+    refused(
+        &http("publicMaxAge: 8761h"),
+        &["2 http.publicMaxAge: expected at most a year"],
+    );
+}
+
+#[test]
 fn every_sample_in_deploy_loads() {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
     let mut loaded = 0;

@@ -1,6 +1,6 @@
-//! `http.ratelimit`.
+//! `http.ratelimit`, and what answers say of the registry.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use http::Method;
 
@@ -12,8 +12,38 @@ use crate::config::{
     tree::{Node, Value},
 };
 
+const EXTERNAL_URL: &str = "http.externalUrl";
+const PUBLIC_MAX_AGE: &str = "http.publicMaxAge";
 const RATE: &str = "http.ratelimit.rate";
+/// Nothing is cached for longer (RFC 9111 has no bound, caches do).
+const LONGEST_MAX_AGE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const METHODS: &str = "http.ratelimit.methods";
+
+/// How clients see the registry, without a slash at the end.
+pub(super) fn external_url(c: &mut Checked) -> Option<String> {
+    let text = c.text(EXTERNAL_URL)?;
+    let url = text.trim_end_matches('/');
+    if url.parse().is_ok_and(|uri| values::is_bare_endpoint(&uri)) {
+        return Some(url.to_owned());
+    }
+    let problem =
+        "expected https://host or https://host:port (or http), and no path: clients ask for /v2/ at the root";
+    c.refuse(FaultKind::Value, EXTERNAL_URL, problem);
+    None
+}
+
+/// How long shared caches may keep content that everybody may read.
+pub(super) fn public_max_age(c: &mut Checked) -> Option<Duration> {
+    let age = c.duration(PUBLIC_MAX_AGE)?.unwrap_or(Duration::ZERO);
+    if age > LONGEST_MAX_AGE {
+        c.refuse(
+            FaultKind::Value,
+            PUBLIC_MAX_AGE,
+            "expected at most a year (8760h)",
+        );
+    }
+    Some(age)
+}
 
 pub(super) fn rate_limits(c: &mut Checked) -> RateLimits {
     let all = c.int(RATE).and_then(|wanted| {

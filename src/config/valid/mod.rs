@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use super::{
     check::Checked,
     fault::{ConfigErrors, Fault, FaultKind},
+    limits::Limits,
     model::{Config, Listen, ListenAddress, Log, LogLevel, LogOutput, Timeouts, TlsFiles},
     tree::Node,
 };
@@ -32,6 +33,8 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     access::open_door(&mut c, listen.as_ref(), &logins, access.as_ref());
     let timeouts = timeouts(&mut c);
     let rate_limits = http::rate_limits(&mut c);
+    let external_url = http::external_url(&mut c);
+    let public_max_age = http::public_max_age(&mut c);
     let log = log(&mut c);
     compat(&mut c);
     metrics(&mut c);
@@ -52,6 +55,8 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
             verify_reads,
             timeouts,
             rate_limits,
+            external_url,
+            public_max_age: public_max_age.unwrap_or(Limits::default().public_max_age),
             log,
             cluster,
             warnings: c.warnings,

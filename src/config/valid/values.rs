@@ -82,7 +82,7 @@ pub(super) fn endpoint(c: &mut Checked, path: &'static str, text: &str, secure: 
 }
 
 /// Scheme, host and perhaps a port, and nothing else.
-fn is_bare_endpoint(uri: &Uri) -> bool {
+pub(super) fn is_bare_endpoint(uri: &Uri) -> bool {
     let Some(authority) = uri.authority() else {
         return false;
     };

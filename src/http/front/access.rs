@@ -2,6 +2,7 @@
 //! `Server-Timing`.
 
 use std::{
+    fmt::Write as _,
     pin::Pin,
     sync::{
         Arc,
@@ -24,7 +25,9 @@ use super::{
 };
 use crate::{
     admission::{Body, BodyError, RequestId, Served},
+    auth::StoreTimes,
     http::error::{self, Chain},
+    oci::leaves_open,
     placement::MemberId,
     telemetry::{Direction, Metrics, logs::AUDIT},
 };
@@ -69,6 +72,7 @@ impl Step for Access {
             })
             .boxed_unsync()
         });
+        let may_leave = leaves_open(exchange.request.headers());
         // When the client goes away meanwhile this future is dropped, and the line with it: written as aborted.
         let response = next.go(exchange).await;
         line.answered = Some(Answered {
@@ -80,6 +84,9 @@ impl Step for Access {
             line.outcome = Outcome::Ok;
             drop(line);
             return response;
+        }
+        if may_leave && response.status() == StatusCode::PARTIAL_CONTENT {
+            line.outcome = Outcome::Left;
         }
         let announced = response
             .body()
@@ -128,6 +135,8 @@ fn changed(status: StatusCode, headers: &HeaderMap) -> &'static str {
 enum Outcome {
     /// All of the response went out.
     Ok,
+    /// The client took as much as it wanted of a range without an end.
+    Left,
     /// The client went away, or the body failed.
     Aborted(Option<String>),
 }
@@ -200,6 +209,7 @@ impl Drop for Line {
         }
         let (outcome, error) = match &self.outcome {
             Outcome::Ok => ("ok", None),
+            Outcome::Left => ("left", None),
             Outcome::Aborted(error) => ("aborted", error.as_deref()),
         };
         let owner = self.owner();
@@ -286,10 +296,15 @@ impl http_body::Body for Observed {
 
 /// How long the mesh had the request, as an extension of its response.
 #[derive(Clone, Copy)]
-pub(super) struct InMesh(pub(super) Duration);
+pub(super) struct InMesh {
+    pub(super) took: Duration,
+    /// Whether the caller may know what was inside of that.
+    pub(super) times: StoreTimes,
+}
 
 /// Says in `Server-Timing` where the time went, in milliseconds: in the front, between the members, in the local
-/// service of whoever served it, and, as a part of the latter, in the stores.
+/// service of whoever served it, and, as a part of the latter, in the stores. The latter two only to those for whom it is no
+/// news what lies in the stores.
 #[derive(Clone)]
 pub(super) struct Timing;
 
@@ -304,23 +319,28 @@ impl Step for Timing {
         let mut response = next.go(exchange).await;
         let total = started.elapsed();
         let served = response.extensions().get::<Served>().cloned().unwrap_or_default();
-        let in_mesh = response
+        let (in_mesh, times) = response
             .extensions()
             .get::<InMesh>()
-            .map_or(Duration::ZERO, |in_mesh| in_mesh.0);
+            .map_or((Duration::ZERO, StoreTimes::Shown), |in_mesh| {
+                (in_mesh.took, in_mesh.times)
+            });
         let hop = match served.forwarded_to {
             Some(_) => in_mesh.saturating_sub(served.owner),
             None => Duration::ZERO,
         };
         let front = total.saturating_sub(hop).saturating_sub(served.owner);
         let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
-        let timing = format!(
-            "front;dur={:.3}, hop;dur={:.3}, owner;dur={:.3}, store;dur={:.3}",
-            ms(front),
-            ms(hop),
-            ms(served.owner),
-            ms(served.store),
-        );
+        let mut timing = format!("front;dur={:.3}, hop;dur={:.3}", ms(front), ms(hop));
+        if times == StoreTimes::Shown {
+            // Writing to a String doesn't fail.
+            let _ = write!(
+                timing,
+                ", owner;dur={:.3}, store;dur={:.3}",
+                ms(served.owner),
+                ms(served.store)
+            );
+        }
         if let Ok(value) = HeaderValue::try_from(timing) {
             response.headers_mut().insert(SERVER_TIMING, value);
         }

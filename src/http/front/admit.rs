@@ -176,6 +176,7 @@ impl Step for Deadline {
             routed: Routed { exchange, route },
             decision,
         } = decided;
+        let times = decision.times;
         let patience = if carries_content(&route) {
             self.limits.transfer_deadline
         } else {
@@ -207,7 +208,10 @@ impl Step for Deadline {
                 refuse(&error, &method, &id)
             }
         };
-        response.extensions_mut().insert(InMesh(started.elapsed()));
+        response.extensions_mut().insert(InMesh {
+            took: started.elapsed(),
+            times,
+        });
         response
     }
 }

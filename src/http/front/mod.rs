@@ -7,6 +7,7 @@
 mod access;
 mod admit;
 mod api_keys;
+mod caching;
 mod identify;
 mod ratelimit;
 mod responses;
@@ -48,6 +49,9 @@ pub struct FrontParts {
     pub limits: FrontLimits,
     /// How many requests a client may make.
     pub rate_limits: RateLimits,
+    /// How clients see the registry, `scheme://host` and perhaps `:port`: what stands before the path in `Location`. `None`
+    /// leaves it at the path.
+    pub external_url: Option<String>,
     /// Where admitted requests go.
     pub mesh: Service,
 }
@@ -63,6 +67,8 @@ pub struct FrontLimits {
     pub transfer_deadline: Duration,
     /// Clients whose rate is remembered, for each limit.
     pub rated_clients: usize,
+    /// How long shared caches may keep content that everybody may read.
+    pub public_max_age: Duration,
 }
 
 impl From<&Limits> for FrontLimits {
@@ -72,6 +78,7 @@ impl From<&Limits> for FrontLimits {
             deadline: limits.request_deadline,
             transfer_deadline: limits.trash_time / 2,
             rated_clients: limits.rated_clients,
+            public_max_age: limits.public_max_age,
         }
     }
 }
@@ -95,6 +102,7 @@ pub fn front(parts: FrontParts) -> Front {
         metrics,
         limits,
         rate_limits,
+        external_url,
         mesh,
     } = parts;
     let rates = Arc::new(ratelimit::Rates::new(&rate_limits, limits.rated_clients));
@@ -110,6 +118,10 @@ pub fn front(parts: FrontParts) -> Front {
         }),
         // What took how long, on every response.
         step(access::Timing),
+        // That this is a registry, and where the way goes on, as clients see it.
+        step(responses::Api {
+            external_url: external_url.map(Into::into),
+        }),
         // A response to HEAD has no body; one that is empty is read to its end.
         step(responses::Bodiless),
         // A panic is one request's failure.
@@ -126,6 +138,10 @@ pub fn front(parts: FrontParts) -> Front {
         step(admit::Parse),
         // Who asks, and what they may. Credentials end here.
         step(admit::Authorise { gate }),
+        // Who may keep the answer.
+        step(caching::Caching {
+            public_max_age: limits.public_max_age,
+        }),
         // They haven't asked too often.
         step(ratelimit::RateLimit { rates }),
         // There is room for it until its response's body has ended.

@@ -1,9 +1,9 @@
-//! Responses as HTTP wants them: none to HEAD has a body, and a panic has an answer, too.
+//! Responses as clients want them: all say that this is a registry, none to HEAD has a body, and a panic has an answer, too.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
@@ -16,6 +16,40 @@ use crate::{
     admission::{self, Body},
     http::error,
 };
+
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// What every answer of the API says, whoever makes it: that this is a registry, by which clients tell it from a proxy's
+/// page, the 401 first of all; and a `Location` that names scheme and host, where it is configured how clients see them.
+///
+/// Nothing in a request decides about that: `Host` and `X-Forwarded-*` are what a client says.
+#[derive(Clone)]
+pub(super) struct Api {
+    pub(super) external_url: Option<Arc<str>>,
+}
+
+impl Step for Api {
+    type In = Exchange;
+    type Out = Exchange;
+
+    async fn run<N: Next<Exchange>>(self, exchange: Exchange, next: N) -> Response<Body> {
+        let path = exchange.request.uri().path();
+        let is_api = path == "/v2" || path.starts_with("/v2/");
+        let mut response = next.go(exchange).await;
+        if !is_api {
+            return response;
+        }
+        let headers = response.headers_mut();
+        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        let location = headers.get(header::LOCATION).and_then(|path| path.to_str().ok());
+        if let (Some(external_url), Some(path)) = (&self.external_url, location)
+            && let Ok(absolute) = HeaderValue::try_from(format!("{external_url}{path}"))
+        {
+            headers.insert(header::LOCATION, absolute);
+        }
+        response
+    }
+}
 
 /// A response to HEAD has the head of the response to GET, and no body. (hyper sees to it on HTTP/1 only.)
 ///

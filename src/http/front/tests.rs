@@ -51,6 +51,7 @@ where
         metrics: metrics.clone(),
         limits,
         rate_limits: RateLimits::default(),
+        external_url: None,
         mesh,
     };
     Fixture {

@@ -7,14 +7,17 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tokio::time::Instant;
 
 use super::{
-    Local, Outcome, Refusal, announced, is_known, preconditions,
+    Local, Outcome, Refusal, announced,
+    byteranges::Multipart,
+    is_known, preconditions,
     reply::{Reply, blob_path, etag},
 };
 use crate::{
     admission::{self, BlobSource, Body, BodyError, Grants},
     http::error,
-    oci::{Action, ByteRange, Digest, MediaType, RepoName, ResolvedRange},
+    oci::{Action, ByteRanges, Digest, MediaType, RepoName, ResolvedRange},
     registry::{Blob, MountSource, Mounted},
+    storage::ByteStream,
 };
 
 impl Local {
@@ -34,25 +37,34 @@ impl Local {
             length: blob.size,
             object_key: blob.object_key.clone(),
         };
-        let typed = |status| {
+        let typed = |status, content_type: &str| {
             described(status, digest, &etag)
                 .header("accept-ranges", "bytes")
-                .header("content-type", MediaType::OCTET_STREAM)
+                .header("content-type", content_type)
                 .extension(source)
         };
-        match wanted_range(headers, &etag, blob.size)? {
-            Some(range) => {
+        match wanted(headers, &etag, &blob)? {
+            Wanted::Part(range) => {
                 let content_range = format!("bytes {}-{}/{}", range.first, range.last, blob.size);
                 let body = self.bytes_of(&blob, range).await?;
-                let reply = typed(StatusCode::PARTIAL_CONTENT).header("content-range", content_range);
+                let reply = typed(StatusCode::PARTIAL_CONTENT, MediaType::OCTET_STREAM)
+                    .header("content-range", content_range);
                 Ok(reply.stream(range.len(), body))
             }
-            None => {
+            Wanted::Parts(ranges, multipart) => {
+                let reply = typed(StatusCode::PARTIAL_CONTENT, &multipart.content_type());
+                let length = multipart.len();
+                let parts = self.registry.read_each(blob, ranges).await?;
+                Ok(reply.stream(length, body_of(multipart.around(parts))))
+            }
+            Wanted::Whole => {
                 let body = match blob.size.checked_sub(1) {
                     Some(last) => self.bytes_of(&blob, ResolvedRange { first: 0, last }).await?,
                     None => admission::empty(),
                 };
-                Ok(typed(StatusCode::OK).stream(blob.size, body))
+                let reply =
+                    typed(StatusCode::OK, MediaType::OCTET_STREAM).location(blob_path(repository, digest));
+                Ok(reply.stream(blob.size, body))
             }
         }
     }
@@ -69,15 +81,14 @@ impl Local {
             return Ok(described(StatusCode::NOT_MODIFIED, digest, &etag).empty());
         }
         let reply = described(StatusCode::OK, digest, &etag)
+            .location(blob_path(repository, digest))
             .header("accept-ranges", "bytes")
             .header("content-type", MediaType::OCTET_STREAM);
         Ok(reply.head(blob.size))
     }
 
     async fn bytes_of(&self, blob: &Blob, range: ResolvedRange) -> Result<Body, Refusal> {
-        let stream = self.registry.read(blob, range).await?;
-        let frames = stream.map_ok(Frame::data).map_err(BodyError::Store);
-        Ok(StreamBody::new(frames).boxed_unsync())
+        Ok(body_of(self.registry.read(blob, range).await?))
     }
 
     pub(super) async fn push_blob(
@@ -134,13 +145,15 @@ impl Local {
     }
 }
 
-/// What is said of a blob whether or not its bytes follow. They never change.
+fn body_of(stream: ByteStream) -> Body {
+    let frames = stream.map_ok(Frame::data).map_err(BodyError::Store);
+    StreamBody::new(frames).boxed_unsync()
+}
+
+/// What is said of a blob whether or not its bytes follow.
 fn described(status: StatusCode, digest: &Digest, etag: &HeaderValue) -> Reply {
     let etag = String::from_utf8_lossy(etag.as_bytes());
-    Reply::new(status)
-        .content_digest(digest)
-        .header("etag", etag)
-        .header("cache-control", "public, max-age=31536000, immutable")
+    Reply::new(status).content_digest(digest).header("etag", etag)
 }
 
 /// The answer to a blob that is now in `repository`.
@@ -151,26 +164,41 @@ pub(super) fn created(repository: &RepoName, digest: &Digest) -> http::Response<
         .empty()
 }
 
-/// The part of the blob that is asked for; `None` is all of it. Several ranges at once are answered with all of it.
-fn wanted_range(
-    headers: &HeaderMap,
-    etag: &HeaderValue,
-    size: u64,
-) -> Result<Option<ResolvedRange>, Refusal> {
+/// What of a blob is asked for.
+enum Wanted {
+    /// All of it.
+    Whole,
+    /// One part.
+    Part(ResolvedRange),
+    /// Several, and how they are answered.
+    Parts(Vec<ResolvedRange>, Multipart),
+}
+
+/// All of an empty blob is asked for whatever the range, as Go's servers have it: there is no part of it to begin a fetch in
+/// pieces with. So is all of one that is shorter than its parts would be, with what stands around them.
+fn wanted(headers: &HeaderMap, etag: &HeaderValue, blob: &Blob) -> Result<Wanted, Refusal> {
     let Some(range) = headers.get(header::RANGE) else {
-        return Ok(None);
+        return Ok(Wanted::Whole);
     };
     if headers
         .get(header::IF_RANGE)
         .is_some_and(|validator| validator != etag)
     {
-        return Ok(None);
+        return Ok(Wanted::Whole);
     }
     let text = range.to_str().unwrap_or_default();
-    let range = ByteRange::parse(text).map_err(|error| error::range_not_satisfiable(size, &error))?;
-    let resolve = |range: ByteRange| range.resolve(size);
-    Ok(range
-        .map(resolve)
-        .transpose()
-        .map_err(|error| error::range_not_satisfiable(size, &error))?)
+    let ranges = ByteRanges::parse(text).map_err(|error| error::range_not_satisfiable(blob.size, &error))?;
+    let Some(ranges) = ranges.filter(|_| blob.size > 0) else {
+        return Ok(Wanted::Whole);
+    };
+    let parts = ranges.resolve(blob.size);
+    let parts = parts.map_err(|error| error::range_not_satisfiable(blob.size, &error))?;
+    if let [only] = parts[..] {
+        return Ok(Wanted::Part(only));
+    }
+    let multipart = Multipart::new(&blob.digest, blob.size, &parts);
+    Ok(match multipart.len() <= blob.size {
+        true => Wanted::Parts(parts, multipart),
+        false => Wanted::Whole,
+    })
 }

@@ -37,11 +37,11 @@ impl Local {
         if headers.contains_key(header::IF_NONE_MATCH) {
             let descriptor = self.registry.describe_manifest(repository, reference).await?;
             if is_known(headers, &etag(&descriptor.digest)) {
-                return Ok(described(StatusCode::NOT_MODIFIED, reference, &descriptor).empty());
+                return Ok(described(StatusCode::NOT_MODIFIED, &descriptor).empty());
             }
         }
         let (descriptor, bytes) = self.registry.manifest(repository, reference).await?;
-        Ok(typed(reference, &descriptor).bytes(bytes))
+        Ok(typed(&descriptor).bytes(bytes))
     }
 
     pub(super) async fn head_manifest(
@@ -52,9 +52,9 @@ impl Local {
     ) -> Outcome {
         let descriptor = self.registry.describe_manifest(repository, reference).await?;
         if is_known(headers, &etag(&descriptor.digest)) {
-            return Ok(described(StatusCode::NOT_MODIFIED, reference, &descriptor).empty());
+            return Ok(described(StatusCode::NOT_MODIFIED, &descriptor).empty());
         }
-        Ok(typed(reference, &descriptor).head(descriptor.size))
+        Ok(typed(&descriptor).head(descriptor.size))
     }
 
     pub(super) async fn put_manifest(&self, push: Push, headers: &HeaderMap, body: Body) -> Outcome {
@@ -130,20 +130,15 @@ fn unmet(error: RegistryError, repository: &RepoName, grants: &Grants) -> Refusa
     }
 }
 
-/// What is said of a manifest whether or not it follows. What a tag names may change at any moment.
-fn described(status: StatusCode, reference: &Reference, descriptor: &Descriptor) -> Reply {
-    let caching = match reference {
-        Reference::Tag(_) => "no-cache",
-        Reference::Digest(_) => "public, max-age=31536000, immutable",
-    };
+/// What is said of a manifest whether or not it follows.
+fn described(status: StatusCode, descriptor: &Descriptor) -> Reply {
     Reply::new(status)
         .content_digest(&descriptor.digest)
         .header("etag", format_args!("\"{}\"", descriptor.digest))
-        .header("cache-control", caching)
 }
 
-fn typed(reference: &Reference, descriptor: &Descriptor) -> Reply {
-    described(StatusCode::OK, reference, descriptor).header("content-type", &descriptor.media_type)
+fn typed(descriptor: &Descriptor) -> Reply {
+    described(StatusCode::OK, descriptor).header("content-type", &descriptor.media_type)
 }
 
 fn media_type(headers: &HeaderMap) -> Result<Option<MediaType>, Refusal> {

@@ -5,6 +5,7 @@
 //! is no way from here to another member.
 
 mod blobs;
+mod byteranges;
 mod listings;
 mod manifests;
 mod reply;
@@ -174,9 +175,7 @@ impl Local {
 }
 
 fn api_version() -> Response<Body> {
-    Reply::new(StatusCode::OK)
-        .header("docker-distribution-api-version", "registry/2.0")
-        .json(&serde_json::json!({}))
+    Reply::new(StatusCode::OK).json(&serde_json::json!({}))
 }
 
 /// The answer to a failed request. Only what is our fault is worth a line of its own.

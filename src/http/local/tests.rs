@@ -17,7 +17,6 @@ use crate::{
 };
 
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
-const FOREVER: &str = "public, max-age=31536000, immutable";
 
 struct Fixture(Service);
 
@@ -152,7 +151,7 @@ async fn a_blob_says_the_same_of_itself_to_get_and_head() {
     let headers = [
         ("docker-content-digest", digest.as_str()),
         ("etag", &etag),
-        ("cache-control", FOREVER),
+        ("location", &path),
         ("accept-ranges", "bytes"),
         ("content-type", "application/octet-stream"),
         ("content-length", "11"),
@@ -203,8 +202,9 @@ async fn a_part_of_a_blob_is_what_was_asked_for() {
             .error(416, "UNSUPPORTED")
             .has(416, &[("content-range", "bytes */11")]);
     }
-    for several in ["bytes=0-1,3-4", "lines=1-2"] {
-        let whole = registry.get(&path, &[("range", several)]).await;
+    // Parts would be longer than the blob.
+    for whole in ["bytes=0-1,3-4", "lines=1-2"] {
+        let whole = registry.get(&path, &[("range", whole)]).await;
         whole.has(200, &[("content-length", "11"), ("content-range", "")]);
     }
     let of_another = [("range", "bytes=2-4"), ("if-range", "\"x\"")];
@@ -214,15 +214,45 @@ async fn a_part_of_a_blob_is_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn an_empty_blob_has_no_part() {
+async fn an_empty_blob_is_whole_whatever_the_range() {
     let registry = fixture();
     let path = format!("/v2/a/blobs/{}", registry.blob("").await);
     registry
         .get(&path, &[])
         .await
         .has(200, &[("content-length", "0")]);
-    let part = registry.get(&path, &[("range", "bytes=0-0")]).await;
-    part.has(416, &[("content-range", "bytes */0")]);
+    for range in ["bytes=0-", "bytes=0-0", "bytes=-5", "bytes=7-,-1"] {
+        let whole = registry.get(&path, &[("range", range)]).await;
+        whole.has(200, &[("content-length", "0"), ("content-range", "")]);
+    }
+}
+
+#[tokio::test]
+async fn several_parts_are_the_same_answer_each_time() {
+    let registry = fixture();
+    let content: &'static str = "hello world ".repeat(100).leak();
+    let digest = registry.blob(content).await;
+    let (path, boundary) = (format!("/v2/a/blobs/{digest}"), digest.hex());
+    let body = format!(
+        "--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes 12-16/1200\r\n\r\nhello\r\n\
+         --{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes 6-10/1200\r\n\r\nworld\r\n\
+         --{boundary}--\r\n"
+    );
+    let headers = [
+        (
+            "content-type",
+            &*format!("multipart/byteranges; boundary={boundary}"),
+        ),
+        ("content-length", &body.len().to_string()),
+        ("content-range", ""),
+        ("location", ""),
+    ];
+    for _ in 0..2 {
+        let parts = registry.get(&path, &[("range", "bytes=12-16,6-10")]).await;
+        let parts = parts.has(206, &headers);
+        assert_eq!(parts.body, body);
+        assert_eq!(parts.head.extensions.get::<BlobSource>().unwrap().length, 1200);
+    }
 }
 
 #[tokio::test]
@@ -264,7 +294,7 @@ async fn a_session_always_says_where_it_stands() {
 }
 
 #[tokio::test]
-async fn a_manifest_may_be_cached_by_digest_and_not_by_tag() {
+async fn a_manifest_says_the_same_of_itself_to_get_and_head() {
     let registry = fixture();
     let blob = registry.blob("hello world").await;
     let document = document(&blob, "");
@@ -279,11 +309,10 @@ async fn a_manifest_may_be_cached_by_digest_and_not_by_tag() {
     ];
     pushed.has(201, &headers);
     let length = document.len().to_string();
-    for (path, caching) in [("/v2/a/manifests/v1", "no-cache"), (path.as_str(), FOREVER)] {
+    for path in ["/v2/a/manifests/v1", path.as_str()] {
         let headers = [
             ("docker-content-digest", digest.as_str()),
             ("etag", &etag),
-            ("cache-control", caching),
             ("content-type", IMAGE),
             ("content-length", &length),
         ];
@@ -295,7 +324,7 @@ async fn a_manifest_may_be_cached_by_digest_and_not_by_tag() {
         assert!(head.body.is_empty());
         for method in [Method::GET, Method::HEAD] {
             let known = registry.send(method, path, &[("if-none-match", &etag)], "").await;
-            known.has(304, &[("etag", &etag), ("cache-control", caching)]);
+            known.has(304, &[("etag", &etag)]);
         }
     }
 }
@@ -417,12 +446,6 @@ async fn what_was_not_granted_is_denied_here_too() {
 }
 
 #[tokio::test]
-async fn the_registry_says_that_it_is_one() {
-    let answer = fixture().get("/v2/", &[]).await;
-    assert_eq!(
-        answer
-            .has(200, &[("docker-distribution-api-version", "registry/2.0")])
-            .body,
-        "{}"
-    );
+async fn the_registry_is_there() {
+    assert_eq!(fixture().get("/v2/", &[]).await.has(200, &[]).body, "{}");
 }

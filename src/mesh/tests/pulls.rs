@@ -143,6 +143,51 @@ async fn a_pull_whose_owner_breaks_off_is_finished_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn several_parts_whose_owner_breaks_off_are_finished_exactly_or_not_at_all() {
+    let cluster = cluster(2).await;
+    let repository = cluster.repository(&[2]);
+    let length = 1_234_567;
+    let asked = || {
+        let mut asked = get(&repository);
+        let headers = asked.request.headers_mut();
+        headers.insert(header::RANGE, "bytes=5-,0-1".parse().unwrap());
+        headers.insert(header::IF_RANGE, "\"x\"".parse().unwrap());
+        asked
+    };
+    let reset = || {
+        for n in 1..=2 {
+            *cluster.at(n).toy.behaviour.lock() = Behaviour {
+                length,
+                ..Behaviour::default()
+            };
+        }
+    };
+    for fail_after in [0, 100_000, 300_000, length] {
+        reset();
+        cluster.at(2).toy.behaviour.lock().fail_after = Some(fail_after);
+        let response = call(cluster.at(1), asked()).await;
+        assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(body == bytes(0, length - 1), "{fail_after}");
+        let seen = cluster.at(1).toy.last();
+        assert_eq!(seen.headers[header::RANGE], "bytes=5-,0-1");
+        assert!(!seen.headers.contains_key(header::IF_RANGE));
+    }
+    assert_eq!(cluster.counter(1, RESUMED), 4);
+    for change in [
+        |toy: &mut Behaviour| toy.lies = true,
+        |toy: &mut Behaviour| toy.length += 1,
+        |toy: &mut Behaviour| toy.cuts_otherwise = true,
+    ] {
+        reset();
+        cluster.at(2).toy.behaviour.lock().fail_after = Some(400_000);
+        change(&mut cluster.at(1).toy.behaviour.lock());
+        let response = call(cluster.at(1), asked()).await;
+        assert!(response.into_body().collect().await.is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pull_whose_owner_is_killed_is_finished_exactly() {
     let cluster = cluster(2).await;
     let repository = cluster.repository(&[2]);

@@ -62,6 +62,8 @@ pub(super) struct Behaviour {
     pub(super) is_mute: bool,
     /// The digest blobs claim to have, in place of the one asked for.
     pub(super) lies: bool,
+    /// Several parts have another boundary between them.
+    pub(super) cuts_otherwise: bool,
 }
 
 /// A local service that remembers what it was asked.
@@ -198,6 +200,21 @@ impl Toy {
         behaviour: Behaviour,
     ) -> http::Response<Body> {
         let length = behaviour.length;
+        let several = headers
+            .get(header::RANGE)
+            .filter(|range| range.as_bytes().contains(&b','));
+        // Stands for an answer with several parts: what matters is that it is the same each time.
+        if several.is_some() {
+            let plain = http::HeaderMap::new();
+            let mut response = self.blob(digest, &plain, behaviour);
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let kind = if behaviour.cuts_otherwise { "other" } else { "one" };
+            let kind = format!("multipart/byteranges; boundary={kind}");
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, kind.parse().unwrap());
+            return response;
+        }
         let range = headers.get(header::RANGE).map(|range| {
             let (first, last) = range
                 .to_str()

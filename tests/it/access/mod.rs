@@ -1,6 +1,7 @@
 //! Who may do what: every route, asked by everybody, through the owner and through another member, and compared with a
 //! model that knows nothing but the table of rights below.
 
+mod answers;
 mod keys;
 mod world;
 

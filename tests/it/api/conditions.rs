@@ -16,12 +16,12 @@ async fn what_a_client_has_is_not_sent_again(run: Run) -> Outcome {
         (
             format!("/v2/{repository}/blobs/{}", blob.digest),
             &blob.digest,
-            super::pulls::IMMUTABLE,
+            super::pulls::CONTENT,
         ),
         (
             format!("/v2/{repository}/manifests/{}", manifest.digest),
             &manifest.digest,
-            super::pulls::IMMUTABLE,
+            super::pulls::CONTENT,
         ),
         (
             format!("/v2/{repository}/manifests/v1"),

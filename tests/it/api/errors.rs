@@ -150,6 +150,34 @@ async fn a_method_that_does_not_fit_is_told_which_do(run: Run) -> Outcome {
     Ok(())
 }
 
+/// Clients tell a registry by this from a proxy's page, or from the API's first version.
+async fn every_answer_of_the_api_says_that_it_is_a_registry(run: Run) -> Outcome {
+    let repository = run.repository("repo");
+    let digest = run.blob("blob", 10).digest;
+    for (method, target, status) in [
+        (Method::GET, "/v2/".to_owned(), 200),
+        (Method::HEAD, "/v2".to_owned(), 200),
+        (Method::GET, "/v2/_catalog".to_owned(), 200),
+        (Method::GET, "/v2/nothing".to_owned(), 404),
+        (Method::GET, "/v2/BAD/tags/list".to_owned(), 400),
+        (Method::PUT, format!("/v2/{repository}/tags/list"), 405),
+        (Method::GET, format!("/v2/{repository}/blobs/{digest}"), 404),
+        (Method::HEAD, format!("/v2/{repository}/manifests/{digest}"), 404),
+        (Method::POST, format!("/v2/{repository}/blobs/uploads/"), 202),
+        (Method::DELETE, format!("/v2/{repository}/blobs/{digest}"), 404),
+    ] {
+        run.ask(Request::new(method, target))
+            .await?
+            .expect(status)
+            .with("docker-distribution-api-version", "registry/2.0");
+    }
+    for target in ["/", "/nothing", "/livez", "/v20/"] {
+        let answer = run.quietly().get(target.to_owned()).await?;
+        answer.lacks("docker-distribution-api-version");
+    }
+    Ok(())
+}
+
 async fn every_answer_names_its_request_and_says_what_took_time(run: Run) -> Outcome {
     let repository = run.repository("repo");
     let digest = run.blob("blob", 10).digest;
@@ -189,4 +217,5 @@ api_tests![
     a_path_that_is_no_endpoint_is_not_found,
     a_method_that_does_not_fit_is_told_which_do,
     every_answer_names_its_request_and_says_what_took_time,
+    every_answer_of_the_api_says_that_it_is_a_registry,
 ];

@@ -253,7 +253,8 @@ async fn ranges_out_of_order_or_beyond_the_end() {
             "bytes=5-2",
             "bytes=a-b",
             "bytes=--1",
-            "bytes=1-2,5-6",
+            "bytes=1-2,6-5",
+            "bytes=1-2;5-6",
             "lines=1-2",
         ] {
             let answer = client

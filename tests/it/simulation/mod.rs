@@ -199,6 +199,7 @@ fn specs() -> Vec<MemberSpec> {
         public_tls: None,
         gate: GateSpec::default(),
         rate_limits: RateLimits::default(),
+        external_url: None,
         quotas: Quotas::default(),
         verify_reads: false,
         mesh: Some(MeshSpec {

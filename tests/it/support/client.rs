@@ -241,12 +241,16 @@ impl Answer {
             .to_owned()
     }
 
-    /// Where the answer points to, as path and query. It never names a host.
+    /// Where the answer points to, as path and query, whether it names a host or not.
     #[track_caller]
     pub(crate) fn location(&self) -> String {
         let location = self.must("location");
-        assert!(location.starts_with("/v2/"), "not path-absolute: {self}");
-        location
+        let path = match location.split_once("://") {
+            Some((_, rest)) => rest.find('/').map_or("", |at| &rest[at..]),
+            None => &location,
+        };
+        assert!(path.starts_with("/v2/"), "no path of the API: {self}");
+        path.to_owned()
     }
 
     #[track_caller]

@@ -77,6 +77,7 @@ pub(crate) struct Plan {
     hash_keys: [[u8; 16]; MEMBERS],
     links: Links,
     rate_limits: RateLimits,
+    external_url: Option<String>,
     quotas: Quotas,
     verify_reads: bool,
     limits: Limits,
@@ -109,6 +110,7 @@ impl Plan {
             hash_keys: [HASH_KEY; MEMBERS],
             links: Links::Up,
             rate_limits: RateLimits::default(),
+            external_url: None,
             quotas: Quotas::default(),
             verify_reads: false,
             limits,
@@ -149,6 +151,12 @@ impl Plan {
     /// With `http.ratelimit`.
     pub(crate) fn rate_limits(mut self, rate_limits: RateLimits) -> Self {
         self.rate_limits = rate_limits;
+        self
+    }
+
+    /// With `http.externalUrl`, the same on all members.
+    pub(crate) fn external_url(mut self, url: &str) -> Self {
+        self.external_url = Some(url.to_owned());
         self
     }
 
@@ -214,6 +222,7 @@ impl Plan {
                     tls: tls(&certificates().members[n]),
                 }),
                 rate_limits: self.rate_limits.clone(),
+                external_url: self.external_url.clone(),
                 quotas: self.quotas.clone(),
                 verify_reads: self.verify_reads,
                 limits: self.limits.clone(),

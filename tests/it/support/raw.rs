@@ -1,8 +1,11 @@
 //! HTTP/1.1 by hand, for what a real client's library hides: bodies held back or never finished, `100 Continue`, and
 //! when a connection is closed.
 
+use std::net::SocketAddr;
+
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpSocket,
     time::timeout,
 };
 
@@ -43,6 +46,17 @@ impl Raw {
         Self {
             stream: door.connect(Http::One).await.unwrap(),
             host: door.to_string(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// A connection whose kernel takes little ahead of what the test reads.
+    pub(crate) async fn narrow(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(32 * 1024).unwrap();
+        Self {
+            stream: Wire::Plain(socket.connect(address).await.unwrap()),
+            host: address.to_string(),
             buffer: Vec::new(),
         }
     }
