@@ -131,8 +131,8 @@ impl Transcript {
         let mut rest = text;
         while let Some(at) = rest.find("sha256").into_iter().chain(rest.find("sha512")).min() {
             let (algorithm, after) = rest[at..].split_at("sha256".len());
-            // As it is, or as a query has it.
-            let separator = [":", "%3A"]
+            // As it is, or as a query has it, or a path that escapes more than it need.
+            let separator = [":", "%3A", "%3a"]
                 .into_iter()
                 .find(|separator| after.starts_with(separator))
                 .unwrap_or("");
