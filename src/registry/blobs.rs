@@ -182,7 +182,7 @@ impl Registry {
     ///
     /// # Errors
     /// As of [`read`](Self::read), for the first part; for the others they come in their place.
-    pub async fn read_each(self: &Arc<Self>, blob: Blob, ranges: Vec<ResolvedRange>) -> Result<Parts> {
+    pub async fn read_each(self: &Arc<Self>, blob: Blob, ranges: Vec<ResolvedRange>) -> Result<BlobParts> {
         if blob.size <= SHORT {
             let bytes = self.short(&blob).await?;
             let parts = ranges.into_iter().map(|range| part_of(&bytes, range).map(Ok));
@@ -284,7 +284,7 @@ impl Registry {
 }
 
 /// The bytes of several parts of a blob.
-pub type Parts = Pin<Box<dyn Stream<Item = std::result::Result<ByteStream, StoreError>> + Send>>;
+pub type BlobParts = Pin<Box<dyn Stream<Item = std::result::Result<ByteStream, StoreError>> + Send>>;
 
 /// The bytes of a part: here already if they are few, else read when somebody asks for them, so that no answer of the store
 /// waits behind a long part before it.

@@ -50,7 +50,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 pub use self::{
-    blobs::{Blob, MountSource, Mounted},
+    blobs::{Blob, BlobParts, MountSource, Mounted},
     error::{Needed, RegistryError, Result},
     listing::Names,
     manifests::{DeleteManifest, MayPush, Pushed, PutManifest, WhileListed},
