@@ -140,7 +140,8 @@ mod tests {
     }
 
     /// As `openssl passwd -5` and `-6` make them: examples of U. Drepper's specification of SHA crypt.
-    const SHA_CRYPT: [(&str, &str); 6] = [
+    /// The last two are Apache's: `htpasswd -nb5` and `-nb2 -r 10000`.
+    const SHA_CRYPT: [(&str, &str); 8] = [
         (
             "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5",
             "Hello world!",
@@ -164,6 +165,14 @@ mod tests {
         (
             "$6$rounds=1400$anotherlongsalts$POfYwTEok97VWcjxIiSOjiykti.o/pQs.wPvMxQ6Fm7I6IoYN3CmLs66x9t0oSwbtEW7o7UmJEiDwGqd8p4ur1",
             "a very much longer text to encrypt.  This one even stretches over morethan one line.",
+        ),
+        (
+            "$6$I9cjFUHDRt88F2sY$KbSUs7zGAmah2Xr2bYvU8Z9.7e1CJEtIZZ6AOXGdAWWq0G.zcXhW/4XLwg3io3pyTBQ9yFlNGjpEy1b8chRmc0",
+            "secret",
+        ),
+        (
+            "$5$rounds=10000$DC0rQ6UEtWGRkCdD$4q9vDhQbb2KGCvtsc3YOYdfplVAN1.VzYFqt8mP7f0C",
+            "secret",
         ),
     ];
 

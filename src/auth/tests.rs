@@ -308,7 +308,11 @@ async fn grants_are_those_that_the_route_asks_for_and_the_policy_allows() {
         .await
         .unwrap();
     assert!(push.grants.allows(&name, Action::Create) && !push.grants.allows(&name, Action::Update));
-    assert!(!push.grants.allows(&name, Action::Read), "nobody asked for it");
+    let tags = ask(&gate, &ann, None, Method::GET, "/v2/team/a/tags/list")
+        .await
+        .unwrap();
+    assert!(tags.grants.allows(&name, Action::Read));
+    assert!(!tags.grants.allows(&name, Action::Create), "nobody asked for it");
     let delete = ask(&gate, &ann, None, Method::DELETE, "/v2/team/a/manifests/x").await;
     assert!(matches!(delete, Err(AuthError::Denied)));
     let catalog = ask(&gate, &HeaderMap::new(), None, Method::GET, "/v2/_catalog")

@@ -59,6 +59,19 @@ fn what_can_never_match_is_refused_with_its_key() {
 }
 
 #[test]
+fn a_name_with_a_colon_is_a_certificates() {
+    let policy = "    adminPolicy: {users: ['ann:$2y$05$hunter2'], actions: [read]}";
+    refused(
+        &with(policy),
+        &["5 http.accessControl.adminPolicy.users[0]: expected a user's name, got \"ann\" with a colon"],
+    );
+    assert!(!faults(&with(policy)).concat().contains("hunter2"));
+    let uri = with("    adminPolicy: {users: ['spiffe://x/ci'], actions: [read]}");
+    let uri = uri.replace("http:\n", "http:\n  tls: {cert: c, key: k, cacert: ca}\n");
+    assert!(yaml(&uri).is_ok());
+}
+
+#[test]
 fn only_an_object_that_is_literally_empty_is_no_access_control() {
     let empty = yaml(&with("    {}")).unwrap();
     assert!(empty.access.is_none());

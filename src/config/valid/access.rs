@@ -316,8 +316,17 @@ fn policy(c: &mut Checked, path: &str, lists: Lists, groups: &BTreeMap<String, V
 
 /// The users that are named at `path`: names that somebody can have.
 fn users(c: &mut Checked, path: &str, named: Vec<(String, u32)>) -> Vec<String> {
+    let have_certificates = c.has("http.tls.cacert");
     let mut users = Vec::new();
     for (i, (name, line)) in named.into_iter().enumerate() {
+        // What follows may be the hash, of a line that was copied from the file of passwords.
+        if let (Some((before, _)), false) = (name.split_once(':'), have_certificates) {
+            let problem = format!(
+                "expected a user's name, got {before:?} with a colon: what stands before the colon logs in by a password"
+            );
+            c.refuse_element(FaultKind::Value, path, i, line, problem);
+            continue;
+        }
         if !is_user_name(&name) || name.trim() != name {
             let problem = format!(
                 "expected a user's name, of 1 to 256 bytes without control characters and without white space around it, got {name:?}"

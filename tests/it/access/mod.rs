@@ -21,7 +21,7 @@ const OWNER: usize = 2;
 const OTHER: usize = 0;
 
 /// Everybody who asks.
-const CALLERS: [&str; 20] = [
+const CALLERS: [&str; 21] = [
     "anonymous",
     "wrong password",
     "unknown user",
@@ -32,6 +32,7 @@ const CALLERS: [&str; 20] = [
     "expired token",
     "token for elsewhere",
     "token of a stranger",
+    "token that demands more",
     "reader",
     "writer",
     "mover",

@@ -139,7 +139,20 @@ impl World {
                 let stranger = EncodingKey::from_ec_der(&KeyPair::generate().unwrap().serialize_der());
                 vec![token(&stranger, "registry", 120, pull)]
             }
-            "pull token" => vec![self.token("registry", 120, pull)],
+            "pull token" => {
+                // As Go writes it, with an entry for nothing, and with one that is over.
+                let pull = json!([
+                    { "type": "repository", "name": repository, "actions": null },
+                    { "type": "repository", "name": repository, "actions": ["*"], "exp": now() - 120 },
+                    { "type": "repository", "name": repository, "actions": ["pull"], "exp": now() + 120 },
+                ]);
+                vec![self.token("registry", 120, pull)]
+            }
+            "token that demands more" => {
+                let mut header = Header::new(Algorithm::ES256);
+                header.crit = Some(vec!["urn:example:more".to_owned()]);
+                vec![signed(&self.signer, &header, "registry", 120, pull)]
+            }
             "push token" => {
                 let push = json!([{ "type": "repository", "name": repository, "actions": ["pull", "push"] }]);
                 vec![self.token("registry", 120, push)]
@@ -186,8 +199,18 @@ fn soon() -> String {
 }
 
 fn token(signer: &EncodingKey, audience: &str, seconds: i64, access: serde_json::Value) -> String {
+    signed(signer, &Header::new(Algorithm::ES256), audience, seconds, access)
+}
+
+fn signed(
+    signer: &EncodingKey,
+    header: &Header,
+    audience: &str,
+    seconds: i64,
+    access: serde_json::Value,
+) -> String {
     let claims = json!({ "sub": "robot", "aud": audience, "exp": now() + seconds, "access": access });
-    let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, signer).unwrap();
+    let token = jsonwebtoken::encode(header, &claims, signer).unwrap();
     format!("Bearer {token}")
 }
 
