@@ -254,6 +254,7 @@ pub(super) fn store(kind: StoreErrorKind) -> Answer {
         StoreErrorKind::NotFound
         | StoreErrorKind::InvalidPart
         | StoreErrorKind::Corrupt
+        | StoreErrorKind::Unsupported
         | StoreErrorKind::Misuse => internal(),
     }
 }

@@ -79,6 +79,7 @@ impl Damage {
             | StoreErrorKind::Full
             | StoreErrorKind::InvalidPart
             | StoreErrorKind::Denied
+            | StoreErrorKind::Unsupported
             | StoreErrorKind::Misuse => None,
         }
     }

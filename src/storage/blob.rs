@@ -17,6 +17,8 @@ use super::StoreError;
 ///   was never uploaded is [`InvalidPart`](super::StoreErrorKind::InvalidPart). Where servers differ: a part that was
 ///   overwritten, named by its older ETag, is `InvalidPart` or has the older bytes; parts that aren't named vanish, or
 ///   there being some is `InvalidPart`: [`unnamed`](Self::unnamed) says which. Part numbers ascend and may have gaps.
+/// - A part that comes when its upload is over is [`NotFound`](super::StoreErrorKind::NotFound), or taken by a server that
+///   asks for no upload (s3proxy); it is in no object either way.
 /// - Every part but the last has at least [`min_part`](Self::min_part) bytes.
 /// - `delete` and `abort` of what doesn't exist succeed.
 #[async_trait]
@@ -63,8 +65,6 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Deletes every object whose key begins with `prefix` but those in `keep`, and aborts every multipart upload under
     /// it but those towards `keep`. For what a crash may have left behind: never called while a request is served.
-    /// MinIO doesn't list everything: objects below the key of another object, of which there are none, and uploads,
-    /// which it aborts by itself after a day.
     async fn sweep(&self, prefix: &str, keep: &[ObjectKey]) -> Result<(), StoreError>;
 
     /// Least length of a part that isn't the last, in bytes (S3: 5 MiB).
@@ -113,7 +113,8 @@ pub struct Opened {
 /// A stream of an object's bytes. An error ends it; a clean end means that all bytes were there.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>;
 
-/// Names an object: path segments of `[a-z0-9_-]`, joined by `/`, 1 to 200 bytes.
+/// Names an object: path segments of `[a-z0-9_-]`, joined by `/`, 1 to 200 bytes. Nobody may make a key of the first
+/// segments of another: where stores are folders (versitygw), one of the two can't be written.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey(String);
 

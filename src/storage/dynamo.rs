@@ -38,8 +38,8 @@ pub struct DynamoMeta {
 }
 
 impl DynamoMeta {
-    /// Opens the tables of `config`, makes those that are missing, and checks that this release may use them. Looks at
-    /// each table once, so it takes the same time whatever they hold. Credentials come by the AWS chain: environment,
+    /// Opens the tables of `config`, makes those that are missing, and checks that their server has transactions and that
+    /// this release may use them. Looks at each table once, so it takes the same time whatever they hold. Credentials come by the AWS chain: environment,
     /// profile, web identity, container, instance.
     ///
     /// # Errors
@@ -50,6 +50,7 @@ impl DynamoMeta {
 
     async fn open_with(dynamo: Dynamo, tables: &DynamoTables, limits: &Limits) -> Result<Self, TablesError> {
         tables::ensure(&dynamo, tables, limits.dynamo_create_timeout).await?;
+        tables::have_transactions(&dynamo, tables).await?;
         version::agree(&dynamo, &tables.version).await?;
         Ok(Self {
             dynamo,

@@ -32,6 +32,8 @@ pub enum StoreErrorKind {
     Corrupt,
     /// The store refuses the credentials or lacks a right.
     Denied,
+    /// The store doesn't know what it was asked for, or answers with what can't be understood: trying again doesn't help.
+    Unsupported,
     /// The caller broke the contract (too many operations, a part number out of range): a bug.
     Misuse,
 }
@@ -93,6 +95,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::InvalidPart => "a part is not as it was named",
             StoreErrorKind::Corrupt => "the store holds something else than was written",
             StoreErrorKind::Denied => "the store denies access",
+            StoreErrorKind::Unsupported => "the store doesn't do what it was asked for",
             StoreErrorKind::Misuse => "the call breaks the store's contract",
         };
         write!(f, "{}: {what}", self.operation)

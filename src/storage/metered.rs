@@ -88,6 +88,7 @@ fn outcome<T>(result: &Result<T, StoreError>) -> &'static str {
             StoreErrorKind::InvalidPart => "invalid_part",
             StoreErrorKind::Corrupt => "corrupt",
             StoreErrorKind::Denied => "denied",
+            StoreErrorKind::Unsupported => "unsupported",
             StoreErrorKind::Misuse => "misuse",
         },
     }

@@ -83,6 +83,10 @@ async fn look_at_tables(config: &DynamoConfig, limits: &Limits) -> Vec<Finding> 
             missing.join(", ")
         );
         findings.push(Finding::warn("tables", said));
+        // No table makes a server know transactions.
+        if let Err(error) = DynamoMeta::try_transactions(config, limits).await {
+            findings.push(Finding::fail("tables", chain(&error)));
+        }
     }
     // With some of them missing or foreign, the others' rights would be guesswork.
     if findings.is_empty() {

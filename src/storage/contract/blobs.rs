@@ -373,14 +373,10 @@ pub async fn complete_may_be_repeated(store: &Store) {
     check(store, &key, b"bytes").await;
 }
 
-pub async fn abort_is_idempotent_and_final(store: &Store) {
-    let key = object("abort");
-    let upload = store.begin(&key).await.unwrap();
-    let part = upload_part(store, &key, &upload, 1, b"bytes").await;
-    store.abort(&key, &upload).await.unwrap();
-    store.abort(&key, &upload).await.unwrap();
+/// An upload that is over, with a part that was in it.
+async fn cannot_be_completed(store: &Store, key: &ObjectKey, upload: &str, part: &Part) {
+    let late = kind(store.complete(key, upload, std::slice::from_ref(part))).await;
     // Ceph says that it has a fault of its own.
-    let late = kind(store.complete(&key, &upload, &[part])).await;
     assert!(
         matches!(
             late,
@@ -388,7 +384,16 @@ pub async fn abort_is_idempotent_and_final(store: &Store) {
         ),
         "{late:?}"
     );
-    assert_eq!(length(store, &key).await, None);
+    assert_eq!(length(store, key).await, None);
+}
+
+pub async fn abort_is_idempotent_and_final(store: &Store) {
+    let key = object("abort");
+    let upload = store.begin(&key).await.unwrap();
+    let part = upload_part(store, &key, &upload, 1, b"bytes").await;
+    store.abort(&key, &upload).await.unwrap();
+    store.abort(&key, &upload).await.unwrap();
+    cannot_be_completed(store, &key, &upload, &part).await;
 
     let other = store.begin(&key).await.unwrap();
     let part = upload_part(store, &key, &other, 1, b"other").await;
@@ -397,7 +402,7 @@ pub async fn abort_is_idempotent_and_final(store: &Store) {
     check(store, &key, b"other").await;
 }
 
-pub async fn a_late_part_is_not_found(store: &Store) {
+pub async fn a_late_part_is_in_no_object(store: &Store) {
     let key = object("late");
     let aborted = store.begin(&key).await.unwrap();
     store.abort(&key, &aborted).await.unwrap();
@@ -405,8 +410,8 @@ pub async fn a_late_part_is_not_found(store: &Store) {
     let part = upload_part(store, &key, &completed, 1, b"bytes").await;
     store.complete(&key, &completed, &[part]).await.unwrap();
     for upload in [aborted, completed] {
-        let late = store.part(&key, &upload, number(2), payload(b"late"));
-        assert_eq!(kind(late).await, Some(StoreErrorKind::NotFound));
+        let late = kind(store.part(&key, &upload, number(2), payload(b"late"))).await;
+        assert!(matches!(late, Some(StoreErrorKind::NotFound) | None), "{late:?}");
     }
     check(store, &key, b"bytes").await;
 }
@@ -509,9 +514,8 @@ pub async fn sweep_aborts_uploads_under_a_prefix_but_what_is_kept(store: &Store)
     }
     for _ in 0..2 {
         store.sweep(&prefix, &keys[1..2]).await.unwrap();
-        let (lost, upload, _) = &uploads[0];
-        let late = store.part(lost, upload, number(2), payload(b"late"));
-        assert_eq!(kind(late).await, Some(StoreErrorKind::NotFound));
+        let (lost, upload, part) = &uploads[0];
+        cannot_be_completed(store, lost, upload, part).await;
     }
     for (key, upload, part) in &uploads[1..] {
         store
@@ -521,17 +525,4 @@ pub async fn sweep_aborts_uploads_under_a_prefix_but_what_is_kept(store: &Store)
         check(store, key, b"bytes").await;
         store.delete(key).await.unwrap();
     }
-}
-
-pub async fn keys_may_nest(store: &Store) {
-    let outer = object("nest");
-    let inner = under(&format!("{outer}/"), "inner");
-    for key in [&outer, &inner] {
-        store.put(key, payload(key.as_str().as_bytes())).await.unwrap();
-    }
-    check(store, &inner, inner.as_str().as_bytes()).await;
-    store.delete(&inner).await.unwrap();
-    check(store, &outer, outer.as_str().as_bytes()).await;
-    store.delete(&outer).await.unwrap();
-    assert_eq!(length(store, &outer).await, None);
 }

@@ -52,12 +52,6 @@ pub async fn run_meta(store: Arc<dyn MetaStore>) {
 
 /// Runs every clause of [`BlobStore`].
 pub async fn run_blobs(store: Arc<dyn BlobStore>) {
-    run_blobs_but_listing_uploads(store.clone()).await;
-    blobs::sweep_aborts_uploads_under_a_prefix_but_what_is_kept(&store).await;
-}
-
-/// Runs every clause of [`BlobStore`] but that a sweep finds uploads, which not every server lists.
-pub async fn run_blobs_but_listing_uploads(store: Arc<dyn BlobStore>) {
     let store = &store;
     blobs::a_missing_object_has_no_head_and_no_bytes(store).await;
     blobs::an_object_reads_back_whole_and_in_ranges(store).await;
@@ -76,11 +70,11 @@ pub async fn run_blobs_but_listing_uploads(store: Arc<dyn BlobStore>) {
     blobs::the_last_part_is_known(store).await;
     blobs::complete_may_be_repeated(store).await;
     blobs::abort_is_idempotent_and_final(store).await;
-    blobs::a_late_part_is_not_found(store).await;
+    blobs::a_late_part_is_in_no_object(store).await;
     blobs::parts_may_be_uploaded_at_once(store).await;
     blobs::a_reader_sees_nothing_or_all(store).await;
     blobs::sweep_deletes_all_under_a_prefix_but_what_is_kept(store).await;
-    blobs::keys_may_nest(store).await;
+    blobs::sweep_aborts_uploads_under_a_prefix_but_what_is_kept(store).await;
 }
 
 /// A partition that no other clause uses.

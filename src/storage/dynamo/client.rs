@@ -80,7 +80,8 @@ impl Dynamo {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => fault,
             };
-            let again = fault.class == Class::Unsure || attempts.may_repeat(fault.class);
+            let again =
+                matches!(fault.class, Class::Unsure | Class::Garbled) || attempts.may_repeat(fault.class);
             if !again || !attempts.pause().await {
                 return Err(fault);
             }
@@ -149,7 +150,13 @@ impl Attempts {
             Class::Unsent | Class::Throttled | Class::Conflict | Class::InProgress => true,
             // Once: the SDK has just learnt from the answer how wrong our clock is, or loads new credentials.
             Class::Denied => std::mem::take(&mut self.trusted),
-            Class::Unsure | Class::Missing | Class::Exists | Class::Misuse | Class::Refused => false,
+            Class::Unsure
+            | Class::Garbled
+            | Class::Missing
+            | Class::Exists
+            | Class::Unsupported
+            | Class::Misuse
+            | Class::Refused => false,
         }
     }
 

@@ -6,17 +6,12 @@ use super::{
     DynamoMeta, TablesError,
     client::Dynamo,
     tables::{self, TableState},
+    write::{self, NOWHERE},
 };
 use crate::{
     config::{DynamoConfig, Limits},
-    storage::{
-        Effect, Expect, Key, MetaStore as _, Op, Outcome, Space, StoreError, StoreErrorKind, Version,
-        server_date::ServerDate,
-    },
+    storage::{Key, MetaStore as _, Space, StoreError, server_date::ServerDate},
 };
-
-/// No row of ours is in this partition.
-const NOWHERE: &str = "_verify";
 
 /// One table, as it was found.
 #[derive(Debug)]
@@ -61,22 +56,16 @@ impl DynamoMeta {
         self.get(&key("a")).await?;
         self.get_many(&[key("a"), key("b")]).await?;
         self.range(space, NOWHERE, "", None, 1).await?;
-        let never = Expect::Version(Version::random());
-        let op = |sort: &str, effect| Op {
-            key: key(sort),
-            expect: never,
-            effect,
-        };
-        let ops = [
-            op("a", Effect::Check),
-            op("b", Effect::Put("verify".into())),
-            op("c", Effect::Delete),
-        ];
-        match self.transact(Version::random(), &ops).await? {
-            Outcome::Refused { .. } => Ok(()),
-            Outcome::Committed => Err(StoreError::new(StoreErrorKind::Corrupt, "refuse a transaction")),
-            Outcome::Unknown => Err(StoreError::new(StoreErrorKind::Unavailable, "transact")),
-        }
+        write::try_transaction(&self.dynamo, self.table(space)).await
+    }
+
+    /// Asks once for a transaction, whether or not there are tables. It has no effect.
+    ///
+    /// # Errors
+    /// [`TablesError::Transactions`], when there are none or they aren't allowed.
+    pub async fn try_transactions(config: &DynamoConfig, limits: &Limits) -> Result<(), TablesError> {
+        let dynamo = Dynamo::new(config, limits).await;
+        tables::have_transactions(&dynamo, &config.tables).await
     }
 
     /// The time by the server of the tables; `None` when nothing answers, or without a date.

@@ -33,12 +33,16 @@ pub(super) enum Class {
     InProgress,
     /// It may have had its effect, or may have it yet.
     Unsure,
+    /// It was answered as if all were well, by what can't be understood: it may have had its effect.
+    Garbled,
     /// Refused: no right, or credentials that don't count.
     Denied,
     /// Refused: there is no such table.
     Missing,
     /// Refused: there is such a table, or it is being made or deleted.
     Exists,
+    /// Refused: the server doesn't know such a request.
+    Unsupported,
     /// Refused as wrong: a mistake of ours.
     Misuse,
     /// Refused for a reason that this release doesn't know.
@@ -74,6 +78,7 @@ impl Fault {
     {
         let class = match &error {
             SdkError::ConstructionFailure(_) => Class::Misuse,
+            SdkError::ServiceError(answer) if answer.raw().status().is_success() => Class::Garbled,
             SdkError::ServiceError(answer) => {
                 let status = answer.raw().status().as_u16();
                 answer
@@ -83,7 +88,7 @@ impl Fault {
             }
             SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) if left == Left::No => Class::Unsent,
             SdkError::DispatchFailure(_) if is_of_connecting(&error) => Class::Unsent,
-            // An answer that is late, cut off or gibberish; and what later releases of the SDK may think of.
+            // An answer that is late or cut off; and what later releases of the SDK may think of.
             _ => Class::Unsure,
         };
         Self::new(class, chain(&error))
@@ -112,6 +117,7 @@ impl Fault {
             Class::Throttled => StoreErrorKind::Throttled,
             Class::Conflict | Class::InProgress => StoreErrorKind::Contended,
             Class::Denied => StoreErrorKind::Denied,
+            Class::Garbled | Class::Unsupported => StoreErrorKind::Unsupported,
             Class::Misuse => StoreErrorKind::Misuse,
         };
         StoreError::with_source(kind, operation, self.source)
@@ -163,6 +169,7 @@ fn by_code(code: &str, status: u16) -> Class {
         | "UnrecognizedClientException" => Class::Denied,
         "ResourceNotFoundException" => Class::Missing,
         "ResourceInUseException" => Class::Exists,
+        "UnknownOperationException" | "NotImplemented" | "NotImplementedException" => Class::Unsupported,
         "DuplicateItem"
         | "IdempotentParameterMismatchException"
         | "ItemCollectionSizeLimitExceeded"
@@ -180,6 +187,7 @@ fn by_status(status: u16) -> Class {
         429 => Class::Throttled,
         401 | 403 => Class::Denied,
         408 => Class::Unsure,
+        405 | 501 => Class::Unsupported,
         400..=499 => Class::Refused,
         _ => Class::Unsure,
     }

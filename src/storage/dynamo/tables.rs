@@ -20,6 +20,7 @@ use super::{
     client::Dynamo,
     fault::{Class, Fault},
     items::{PARTITION, SORT},
+    write,
 };
 use crate::{config::DynamoTables, storage::StoreError};
 
@@ -82,6 +83,18 @@ pub enum TablesError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// There are no transactions, or none that are allowed.
+    #[error(
+        "can't try a transaction (TransactWriteItems) in the table {table} (storage.cacheDriver.versionTablename), and every \
+         push takes one: allow dynamodb:ConditionCheckItem, or use DynamoDB or a server that has them"
+    )]
+    Transactions {
+        /// The table of the version.
+        table: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
     /// A newer release wrote what this one can't use.
     #[error(
         "the tables (storage.cacheDriver.versionTablename is {table}) have the schema {number}, which releases older than \
@@ -124,6 +137,16 @@ pub(super) async fn ensure(
     });
     let ensured = join_all(tables.iter().map(Table::ensure)).await;
     ensured.into_iter().collect()
+}
+
+/// Sees that the tables' server knows transactions: one that doesn't makes tables, and then fails every push.
+pub(super) async fn have_transactions(dynamo: &Dynamo, tables: &DynamoTables) -> Result<(), TablesError> {
+    let table = &tables.version;
+    let tried = write::try_transaction(dynamo, table).await;
+    tried.map_err(|source| TablesError::Transactions {
+        table: table.clone(),
+        source,
+    })
 }
 
 /// What there is under a table's name.

@@ -1,5 +1,5 @@
-//! What this driver makes of DynamoDB's answers, of those in particular that DynamoDB Local never gives: conflicts,
-//! throttling, faults, silence. The contract is checked on DynamoDB Local, by the integration tests.
+//! What this driver makes of DynamoDB's answers, of those in particular that no counterpart of DynamoDB gives: conflicts,
+//! throttling, faults, silence. The contract is checked on a counterpart, dynoxide, by the integration tests.
 
 use std::time::Duration;
 
@@ -159,6 +159,22 @@ async fn a_write_that_met_a_fault_of_the_server_is_unknown() {
 }
 
 #[tokio::test]
+async fn an_answer_to_a_read_that_can_not_be_understood_is_said_with_its_reason() {
+    let server = scripted([Reply::Answer(
+        200,
+        Value::String("not what was asked for".to_owned()),
+    )])
+    .await;
+    let error = store(&server.endpoint, &limits())
+        .get(&key("a"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unsupported);
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    assert!(reason.contains("expected StartObject"), "{reason}");
+}
+
+#[tokio::test]
 async fn a_write_that_was_never_sent_had_no_effect() {
     let refusing = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -277,6 +293,7 @@ async fn refusals_that_are_final_are_not_tried_again() {
         ("IdempotentParameterMismatchException", StoreErrorKind::Misuse, 1),
         ("ResourceNotFoundException", StoreErrorKind::Unavailable, 1),
         ("SomethingNewException", StoreErrorKind::Unavailable, 1),
+        ("UnknownOperationException", StoreErrorKind::Unsupported, 1),
         // Once more: the answer told the time, and a wrong clock is one cause of these.
         ("AccessDeniedException", StoreErrorKind::Denied, 2),
         ("InvalidSignatureException", StoreErrorKind::Denied, 2),

@@ -23,9 +23,12 @@ use super::{
     items::{self, Item, Place},
     read,
 };
-use crate::storage::{Effect, Expect, Outcome, Row, StoreError, Version, memory::holds};
+use crate::storage::{Effect, Expect, Outcome, Row, StoreError, StoreErrorKind, Version, memory::holds};
 
 const OPERATION: &str = "transact";
+
+/// No row of ours is in this partition.
+pub(super) const NOWHERE: &str = "_verify";
 
 /// One operation of a transaction and where it goes.
 #[derive(Clone, Copy)]
@@ -91,7 +94,7 @@ fn outcome(version: Version, answer: Result<Answer, Fault>) -> Result<Outcome, S
         Err(fault) => fault,
     };
     match fault.class {
-        Class::Unsure | Class::InProgress => {
+        Class::Unsure | Class::Garbled | Class::InProgress => {
             tracing::warn!(?fault, ?version, "nobody knows yet whether a write was applied");
             Ok(Outcome::Unknown)
         }
@@ -101,8 +104,42 @@ fn outcome(version: Version, answer: Result<Answer, Fault>) -> Result<Outcome, S
         | Class::Denied
         | Class::Missing
         | Class::Exists
+        | Class::Unsupported
         | Class::Misuse
         | Class::Refused => Err(fault.into_store_error(OPERATION)),
+    }
+}
+
+/// Asks for a transaction in `table` that depends on what can't be, so that it never has an effect. A table that isn't
+/// there yet says as much of the server as one that refuses it.
+pub(super) async fn try_transaction(dynamo: &Dynamo, table: &str) -> Result<(), StoreError> {
+    let put = Effect::Put("verify".into());
+    let effects = [("a", &Effect::Check), ("b", &put), ("c", &Effect::Delete)];
+    let expect = Expect::Version(Version::random());
+    let write = |(index, (sort, effect))| Write {
+        index,
+        place: Place {
+            table,
+            partition: NOWHERE,
+            sort,
+        },
+        expect,
+        effect,
+    };
+    let writes: Vec<Write<'_>> = effects.into_iter().enumerate().map(write).collect();
+    let version = Version::random();
+    match dynamo
+        .write(|departure| send_several(dynamo, version, &writes, departure))
+        .await
+    {
+        Ok(Answer::Refused(..)) => Ok(()),
+        Ok(Answer::Done) => Err(StoreError::with_source(
+            StoreErrorKind::Unsupported,
+            OPERATION,
+            "a transaction was applied whose conditions don't hold",
+        )),
+        Err(fault) if fault.class == Class::Missing => Ok(()),
+        Err(fault) => Err(fault.into_store_error(OPERATION)),
     }
 }
 

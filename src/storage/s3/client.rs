@@ -14,6 +14,7 @@ use http::HeaderValue;
 
 use super::{
     Bounds, Bucket, Written,
+    error::Conflicts,
     http::{self as transport, Trust},
     open::S3OpenError,
 };
@@ -66,6 +67,7 @@ async fn client(config: &S3Config, limits: &Limits, bounds: Bounds) -> Result<Cl
         .force_path_style(config.path_style)
         .retry_config(retries)
         .retry_partition(unrationed())
+        .retry_classifier(Conflicts)
         .timeout_config(bounds.within(bounds.answer))
         // Attempts are bounded in time, and so are the pauses of a read.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::{S3Blobs, client};
+use super::{S3Blobs, client, open::PROBE};
 use crate::{
     config::{Limits, S3Config},
     storage::server_date::ServerDate,
@@ -19,7 +19,7 @@ impl S3Blobs {
             .client
             .list_objects_v2()
             .bucket(&bucket.name)
-            .prefix(bucket.full("probe/"))
+            .prefix(bucket.full(PROBE))
             .max_keys(1)
             .customize()
             .interceptor(date.clone())

@@ -4,12 +4,35 @@ use std::{error::Error, fmt};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::{
-    config::http::HttpResponse,
+    config::{
+        http::HttpResponse,
+        interceptors::InterceptorContext,
+        retry::{ClassifyRetry, RetryAction},
+    },
     error::{ProvideErrorMetadata, SdkError},
     operation::RequestId as _,
 };
 
 use crate::storage::{StoreError, StoreErrorKind};
+
+/// Lets a 409 be tried again, as the SDK does a 5xx. No request of ours has a condition, so a server says by it that
+/// something else is at work there at the moment: `OperationAborted`; versitygw so answers a write into a folder that is
+/// just going away.
+#[derive(Debug)]
+pub(super) struct Conflicts;
+
+impl ClassifyRetry for Conflicts {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        match context.response().map(|response| response.status().as_u16()) {
+            Some(409) => RetryAction::transient_error(),
+            Some(_) | None => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "Conflicts"
+    }
+}
 
 /// An error that S3 answered with, all of it that helps to find out why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +42,8 @@ pub(super) struct Answer {
     pub(super) code: Option<String>,
     message: Option<String>,
     request_id: Option<String>,
+    /// Why the SDK could make nothing of it.
+    unread: Option<String>,
 }
 
 impl fmt::Display for Answer {
@@ -29,6 +54,9 @@ impl fmt::Display for Answer {
         }
         if let Some(message) = &self.message {
             write!(f, ": {message}")?;
+        }
+        if let Some(unread) = &self.unread {
+            write!(f, ", which can't be understood: {unread}")?;
         }
         if let Some(id) = &self.request_id {
             write!(f, " (its request id: {id})")?;
@@ -77,7 +105,7 @@ where
     }
 }
 
-fn answer<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<Answer> {
+fn answer<E: ProvideErrorMetadata + Error>(error: &SdkError<E, HttpResponse>) -> Option<Answer> {
     let SdkError::ServiceError(context) = error else {
         return None;
     };
@@ -87,7 +115,15 @@ fn answer<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<
         code: meta.code().map(str::to_owned),
         message: meta.message().map(str::to_owned),
         request_id: meta.request_id().map(str::to_owned),
+        unread: meta.code().is_none().then(|| unread(context.err())).flatten(),
     })
+}
+
+/// What kept the SDK from reading an answer without a code: what lies below its own error.
+fn unread(error: &dyn Error) -> Option<String> {
+    let causes = std::iter::successors(error.source(), |&error| error.source());
+    let causes: Vec<String> = causes.map(ToString::to_string).collect();
+    (!causes.is_empty()).then(|| causes.join(": "))
 }
 
 /// Whether there was nothing to sign with.
@@ -131,12 +167,17 @@ fn kind(answer: &Answer) -> StoreErrorKind {
         | "XAmzContentChecksumMismatch"
         | "OperationAborted"
         | "InternalError" => StoreErrorKind::Unavailable,
+        "NotImplemented" | "MethodNotAllowed" => StoreErrorKind::Unsupported,
+        // versitygw's 404 for an access key that it doesn't know.
+        "XAdminUserNotFound" => StoreErrorKind::Denied,
         _ => by_status(answer.status),
     }
 }
 
 fn by_status(status: u16) -> StoreErrorKind {
     match status {
+        // It says that all is well, and isn't what was asked for.
+        200..=299 | 405 | 501 => StoreErrorKind::Unsupported,
         401 | 403 => StoreErrorKind::Denied,
         404 => StoreErrorKind::NotFound,
         408 | 409 => StoreErrorKind::Unavailable,
@@ -188,6 +229,14 @@ mod tests {
             (500, Some("InternalError"), Unavailable),
             (502, None, Unavailable),
             (507, Some("XMinioStorageFull"), Full),
+            (409, Some("OperationAborted"), Unavailable),
+            (409, Some("ExistingObjectIsDirectory"), Unavailable),
+            (501, Some("NotImplemented"), Unsupported),
+            (501, None, Unsupported),
+            (404, Some("XAdminUserNotFound"), Denied),
+            (405, Some("MethodNotAllowed"), Unsupported),
+            (200, None, Unsupported),
+            (200, Some("InternalError"), Unavailable),
         ] {
             let failed = answered(status, code);
             assert_eq!(failed.error.kind(), expected, "{status} {code:?}");
@@ -199,6 +248,19 @@ mod tests {
         let failed = answered(403, Some("AccessDenied"));
         let source = failed.error.source().unwrap().to_string();
         assert_eq!(source, "S3 answered 403 AccessDenied: because");
+    }
+
+    #[test]
+    fn why_an_answer_could_not_be_read_is_kept() {
+        let error = GetObjectError::unhandled("expected one root element, found another");
+        let response = HttpResponse::new(200.try_into().unwrap(), SdkBody::empty());
+        let failed = failed("get", SdkError::service_error(error, response));
+        assert_eq!(failed.error.kind(), StoreErrorKind::Unsupported);
+        let source = failed.error.source().unwrap().to_string();
+        assert_eq!(
+            source,
+            "S3 answered 200, which can't be understood: expected one root element, found another"
+        );
     }
 
     #[test]

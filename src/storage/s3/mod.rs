@@ -1,4 +1,4 @@
-//! Objects in an S3 bucket: AWS, or what speaks like it (SeaweedFS, MinIO, Ceph).
+//! Objects in an S3 bucket: AWS, or what speaks like it (SeaweedFS, versitygw, Ceph).
 //!
 //! What the contract of [`BlobStore`] promises is S3's own promise; this says it in requests, bounds each of them in time
 //! and attempts, and tells errors apart. Payloads go out unsigned and uncopied: they are hashed before they come here.

@@ -2,7 +2,10 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
+use aws_sdk_s3::{
+    config::retry::RetryConfig,
+    types::{BucketLocationConstraint, CreateBucketConfiguration},
+};
 use bytes::Bytes;
 use tokio::time::sleep;
 
@@ -16,6 +19,10 @@ use crate::{
     config::{Limits, S3Config},
     storage::{BlobStore as _, ObjectKey, Payload, StoreError, StoreErrorKind, Unnamed, bounds::random_name},
 };
+
+/// What a member writes when it starts, with a random number at the end. Not below a folder: where folders are real, it
+/// would go away with one member's object while another's is written.
+pub(super) const PROBE: &str = "probe-";
 
 /// How often a bucket that is being created is looked for, by this member or by others at the same time.
 const LOOKS: u32 = 10;
@@ -215,8 +222,12 @@ impl Opening<'_> {
                 }
                 Err(other) => return Err(self.fault(LIST, other)),
             }
-            let is_final =
-                |error: &StoreError| matches!(error.kind(), StoreErrorKind::Denied | StoreErrorKind::Misuse);
+            let is_final = |error: &StoreError| {
+                matches!(
+                    error.kind(),
+                    StoreErrorKind::Denied | StoreErrorKind::Unsupported | StoreErrorKind::Misuse
+                )
+            };
             if refused.as_ref().is_some_and(is_final) {
                 break;
             }
@@ -237,12 +248,16 @@ impl Opening<'_> {
                 .location_constraint(BucketLocationConstraint::from(region))
                 .build()
         });
+        // Whatever comes of one attempt, the bucket is looked for before the next.
+        let once = aws_sdk_s3::Config::builder().retry_config(RetryConfig::disabled());
         let created = self
             .bucket
             .client
             .create_bucket()
             .bucket(&self.bucket.name)
             .set_create_bucket_configuration(place)
+            .customize()
+            .config_override(once)
             .send()
             .await;
         created.map(drop).map_err(|error| failed("create", error))
@@ -254,7 +269,7 @@ impl Opening<'_> {
             .client
             .list_objects_v2()
             .bucket(&self.bucket.name)
-            .prefix(self.bucket.full("probe/"))
+            .prefix(self.bucket.full(PROBE))
             .max_keys(1)
             .send()
             .await;
@@ -263,7 +278,7 @@ impl Opening<'_> {
 
     /// Does once what is done later: write, read, list uploads, delete.
     async fn probe(&self, store: &S3Blobs) -> Result<(), S3OpenError> {
-        let name = format!("probe/{}", random_name());
+        let name = format!("{PROBE}{}", random_name());
         // Always a key: digits of a random number after a word.
         let Some(key) = ObjectKey::parse(&name) else {
             return Ok(());
@@ -284,7 +299,7 @@ impl Opening<'_> {
 
     /// What becomes of parts that aren't named.
     async fn unnamed(&self, store: &S3Blobs) -> Result<Unnamed, S3OpenError> {
-        let Some(key) = ObjectKey::parse(&format!("probe/{}", random_name())) else {
+        let Some(key) = ObjectKey::parse(&format!("{PROBE}{}", random_name())) else {
             return Ok(Unnamed::Doom);
         };
         let unnamed = parts::unnamed(store, &key).await;
@@ -340,7 +355,8 @@ impl Opening<'_> {
                 | "SignatureDoesNotMatch"
                 | "ExpiredToken"
                 | "InvalidToken"
-                | "InvalidClientTokenId",
+                | "InvalidClientTokenId"
+                | "XAdminUserNotFound",
             ) => S3OpenError::Credentials { place, source },
             // Nothing could be signed, so nothing was answered.
             (StoreErrorKind::Denied, "") if status == 0 && need.right == LIST.right => {

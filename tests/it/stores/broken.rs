@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::{
     dynamo_config, dynamo_delete, dynamo_server,
     proxied::Proxied,
-    proxy::{Fault, Proxy, Seen},
+    proxy::{Fault, Proxy, Seen, busy_dynamo},
     random_name,
 };
 use crate::{
@@ -83,7 +83,7 @@ enum Trouble {
     Slow,
     /// The connection ends, before or after they have arrived.
     Cut,
-    /// The store asks for fewer.
+    /// The store asks for fewer, and has others at the same rows.
     Busy,
     /// They have their effect and time out.
     Silent,
@@ -100,8 +100,8 @@ impl Trouble {
                 (Self::Cut, 0) => Fault::CutRequest(0),
                 (Self::Cut, 1 | 2) => Fault::LoseAnswer,
                 (Self::Cut, 3) => Fault::CutAnswer(10),
-                (Self::Busy, 0..4) if is_dynamo => Fault::Answer(400, "ThrottlingException"),
                 (Self::Busy, 4) if is_dynamo => Fault::Answer(503, "ServiceUnavailable"),
+                (Self::Busy, _) if is_dynamo => busy_dynamo(seen, &mut random, 6),
                 (Self::Busy, 0..5) => Fault::Answer(503, "SlowDown"),
                 (Self::Silent, 0) => Fault::HoldAnswer,
                 _ => Fault::None,

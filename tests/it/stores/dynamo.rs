@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_sdk_dynamodb::{
     Client,
+    error::ProvideErrorMetadata as _,
     primitives::Blob,
     types::{
         AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
@@ -11,6 +12,7 @@ use aws_sdk_dynamodb::{
     },
 };
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use portolan::{
     config::Limits,
     storage::{
@@ -19,12 +21,86 @@ use portolan::{
 };
 use prost::Message as _;
 
-use super::{dynamo_client, dynamo_config, dynamo_delete, dynamo_open, dynamo_server};
+use super::{
+    dynamo_client, dynamo_config, dynamo_delete, dynamo_open, dynamo_server,
+    proxy::{Proxy, busy_dynamo},
+};
+use crate::support::content::{Random, run_seed};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_tables_keep_the_contract() {
     let config = dynamo_config(&dynamo_server());
     contract::run_meta(Arc::new(dynamo_open(&config).await)).await;
+    dynamo_delete(&config).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn busy_tables_keep_the_contract() {
+    let seed = run_seed("busy_tables_keep_the_contract");
+    let proxy = Proxy::start(&dynamo_server()).await;
+    let config = dynamo_config(&proxy.url());
+    let store = Arc::new(dynamo_open(&config).await);
+    let random = Mutex::new(Random::seeded(seed));
+    proxy.harm(move |seen| busy_dynamo(seen, &mut random.lock(), 10));
+    contract::run_meta(store).await;
+    let (seen, cancelled) = (proxy.seen().len(), proxy.seen_of("TransactWriteItems").len());
+    println!("{seen} requests, {cancelled} of them transactions that write");
+    dynamo_delete(&config).await;
+}
+
+/// Items of so many bytes, all of them in one partition; gives how many each page of them has.
+async fn pages(client: &Client, table: &str, items: usize, bytes: usize) -> Vec<usize> {
+    for n in 0..items {
+        let item = [
+            ("pk", AttributeValue::S("pages".to_owned())),
+            ("sk", AttributeValue::S(n.to_string())),
+            ("d", AttributeValue::B(Blob::new(vec![7; bytes]))),
+        ];
+        let item = item.map(|(name, value)| (name.to_owned(), value));
+        let put = client.put_item().table_name(table).set_item(Some(item.into()));
+        put.send().await.unwrap();
+    }
+    let (mut pages, mut start) = (Vec::new(), None);
+    loop {
+        let page = client
+            .query()
+            .table_name(table)
+            .key_condition_expression("pk = :p")
+            .expression_attribute_values(":p", AttributeValue::S("pages".to_owned()))
+            .set_exclusive_start_key(start)
+            .send()
+            .await
+            .unwrap();
+        pages.push(page.items().len());
+        start = page.last_evaluated_key;
+        if start.is_none() {
+            return pages;
+        }
+    }
+}
+
+/// What the contract relies on in a counterpart: it is no evidence where that is otherwise than in AWS.
+#[tokio::test]
+async fn the_counterpart_has_the_bounds_of_aws() {
+    let config = dynamo_config(&dynamo_server());
+    drop(dynamo_open(&config).await);
+    let (client, table) = (dynamo_client().await, &config.tables.cache);
+    // A page ends at 1 MiB.
+    assert_eq!(pages(&client, table, 8, 300_000).await, [3, 3, 2]);
+    // An item has at most 400 KiB, names and keys included.
+    let put = |bytes: usize| {
+        client
+            .put_item()
+            .table_name(table)
+            .item("pk", AttributeValue::S("big".to_owned()))
+            .item("sk", AttributeValue::S("1".to_owned()))
+            .item("d", AttributeValue::B(Blob::new(vec![7; bytes])))
+            .send()
+    };
+    let names = "pk".len() + "big".len() + "sk".len() + "1".len() + "d".len();
+    put((400 << 10) - names).await.unwrap();
+    let refused = put((400 << 10) - names + 1).await.unwrap_err();
+    assert_eq!(refused.code(), Some("ValidationException"), "{refused:?}");
     dynamo_delete(&config).await;
 }
 

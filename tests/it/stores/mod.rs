@@ -4,7 +4,7 @@ mod broken;
 mod counts;
 mod dynamo;
 mod proxied;
-mod proxy;
+pub(crate) mod proxy;
 mod races;
 mod s3;
 mod s3_broken;

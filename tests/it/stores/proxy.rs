@@ -28,10 +28,11 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
+use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::mesh::certificates;
+use crate::support::{content::Random, mesh::certificates};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -41,6 +42,8 @@ pub(crate) enum Fault {
     None,
     /// It is answered so, and never arrives.
     Answer(u16, &'static str),
+    /// The same, with this for its whole body.
+    AnswerBody(u16, &'static str),
     /// The connection ends after so many bytes of its body.
     CutRequest(u64),
     /// It arrives and has its effect; the connection ends instead of the answer.
@@ -53,6 +56,10 @@ pub(crate) enum Fault {
     StallAnswer(u64),
     /// It arrives later.
     Delay(Duration),
+    /// A transaction is cancelled for this reason, which DynamoDB gives for the last of its items, and never arrives.
+    Cancel(&'static str),
+    /// Of the rows that DynamoDB was asked for, one is left for another request.
+    Unprocessed,
 }
 
 /// A request that came by.
@@ -119,6 +126,31 @@ impl Seen {
 }
 
 type Decide = dyn Fn(&Seen) -> Fault + Send + Sync;
+
+/// What DynamoDB does in AWS when much is asked of it, and its counterparts never: it refuses requests, and transactions
+/// that meet others at an item, and leaves some of many rows for the next request. One request in `one_of` fares so.
+pub(crate) fn busy_dynamo(seen: &Seen, random: &mut Random, one_of: u64) -> Fault {
+    const THROTTLED: [Fault; 3] = [
+        Fault::Answer(400, "ThrottlingException"),
+        Fault::Answer(400, "ProvisionedThroughputExceededException"),
+        Fault::Answer(400, "RequestLimitExceeded"),
+    ];
+    const CANCELLED: [Fault; 3] = [
+        Fault::Cancel("TransactionConflict"),
+        Fault::Cancel("ThrottlingError"),
+        Fault::Cancel("ProvisionedThroughputExceeded"),
+    ];
+    let which = random.below(3) as usize;
+    match (random.below(one_of), seen.dynamo_operation()) {
+        (0, Some("TransactWriteItems" | "TransactGetItems")) => CANCELLED[which].clone(),
+        (0, Some("PutItem" | "DeleteItem")) if which == 0 => {
+            Fault::Answer(400, "TransactionConflictException")
+        }
+        (0, Some("BatchGetItem")) if which == 0 => Fault::Unprocessed,
+        (0, _) => THROTTLED[which].clone(),
+        _ => Fault::None,
+    }
+}
 
 /// A running proxy; it ends with this.
 pub(crate) struct Proxy {
@@ -257,17 +289,31 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             let _ = sent.collect().await;
             return Ok(refusal(*status, code, is_dynamo));
         }
+        Fault::AnswerBody(status, body) => {
+            let _ = sent.collect().await;
+            return Ok(answered(*status, (*body).to_owned()));
+        }
+        Fault::Cancel(reason) => return Ok(cancelled(&sent.collect().await?.to_bytes(), reason)),
         Fault::CutRequest(after) => sent.limit = Some((*after, End::Cut)),
         Fault::Delay(time) => tokio::time::sleep(*time).await,
-        Fault::None | Fault::LoseAnswer | Fault::HoldAnswer | Fault::CutAnswer(_) | Fault::StallAnswer(_) => {
-        }
+        Fault::None
+        | Fault::LoseAnswer
+        | Fault::HoldAnswer
+        | Fault::CutAnswer(_)
+        | Fault::StallAnswer(_)
+        | Fault::Unprocessed => {}
     }
     // The Host field stays: it is signed.
     head.uri = format!("{}{}", shared.upstream, head.uri).parse()?;
     let answer = shared.client.request(Request::from_parts(head, sent)).await?;
-    let (head, body) = answer.into_parts();
+    let (mut head, body) = answer.into_parts();
     let mut body = Limited::all(body);
     match fault {
+        Fault::Unprocessed => {
+            head.headers.remove("content-length");
+            head.headers.remove("x-amz-crc32");
+            body = Limited::all(Full::from(one_left(&body.collect().await?.to_bytes())));
+        }
         Fault::LoseAnswer => {
             let _ = body.collect().await;
             return Err("the answer is lost".into());
@@ -278,7 +324,12 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         }
         Fault::CutAnswer(after) => body.limit = Some((after, End::Cut)),
         Fault::StallAnswer(after) => body.limit = Some((after, End::Stall)),
-        Fault::None | Fault::Answer(..) | Fault::CutRequest(_) | Fault::Delay(_) => {}
+        Fault::None
+        | Fault::Answer(..)
+        | Fault::AnswerBody(..)
+        | Fault::Cancel(_)
+        | Fault::CutRequest(_)
+        | Fault::Delay(_) => {}
     }
     Ok(Response::from_parts(head, body))
 }
@@ -290,6 +341,39 @@ fn refusal(status: u16, code: &str, is_dynamo: bool) -> Response<Limited> {
         }
         false => format!("<Error><Code>{code}</Code><Message>from the proxy</Message></Error>"),
     };
+    answered(status, body)
+}
+
+/// What DynamoDB says when an item of this transaction is busy.
+fn cancelled(request: &[u8], reason: &str) -> Response<Limited> {
+    let request: Value = serde_json::from_slice(request).unwrap();
+    let items = request["TransactItems"].as_array().unwrap();
+    let mut reasons = vec![json!({ "Code": "None" }); items.len()];
+    reasons[items.len() - 1] = json!({ "Code": reason, "Message": "from the proxy" });
+    let body = json!({
+        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "Message": format!("Transaction cancelled, please refer cancellation reasons for specific reasons [{reason}]"),
+        "CancellationReasons": reasons,
+    });
+    answered(400, body.to_string())
+}
+
+/// The answer to a BatchGetItem, with one of its items among the keys that weren't processed instead.
+fn one_left(answer: &[u8]) -> Vec<u8> {
+    let mut answer: Value = serde_json::from_slice(answer).unwrap();
+    let found = answer["Responses"].as_object_mut().unwrap();
+    let found = found.iter_mut().find_map(|(table, items)| {
+        let item = items.as_array_mut().unwrap().pop()?;
+        Some((table.clone(), item))
+    });
+    if let Some((table, item)) = found {
+        let key = json!({ "pk": item["pk"], "sk": item["sk"] });
+        answer["UnprocessedKeys"] = json!({ table: { "Keys": [key], "ConsistentRead": true } });
+    }
+    answer.to_string().into_bytes()
+}
+
+fn answered(status: u16, body: String) -> Response<Limited> {
     let mut answer = Response::new(Limited::all(Full::from(body)));
     *answer.status_mut() = StatusCode::from_u16(status).unwrap();
     answer

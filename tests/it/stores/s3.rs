@@ -1,6 +1,6 @@
 //! The S3 driver over a server that works: the contract, what it says on the wire, and what opening finds out.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
@@ -31,7 +31,7 @@ fn key(name: &str) -> ObjectKey {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_bucket_keeps_the_contract() {
     let store = s3_open(&s3_config(&s3_server())).await;
-    contract::run_blobs_but_listing_uploads(Arc::new(store)).await;
+    contract::run_blobs(Arc::new(store)).await;
 }
 
 /// Whatever the server does about parts that aren't named.
@@ -101,12 +101,6 @@ async fn an_upload_whose_request_died_is_finished_by_another() {
         .await
         .unwrap();
     assert!(pieces.concat() == content);
-}
-
-#[tokio::test]
-async fn a_sweep_aborts_uploads() {
-    let store: Arc<dyn BlobStore> = Arc::new(s3_open(&s3_config(&s3_server())).await);
-    contract::blobs::sweep_aborts_uploads_under_a_prefix_but_what_is_kept(&store).await;
 }
 
 #[tokio::test]
@@ -188,7 +182,7 @@ async fn what_the_configuration_says_of_objects_is_asked_for() {
         agent.starts_with("aws-sdk-rust/") && agent.ends_with(own),
         "{agent}"
     );
-    let path = format!("/{}/{}/probe/", config.bucket, config.prefix);
+    let path = format!("/{}/{}/probe-", config.bucket, config.prefix);
     assert!(put.uri.path().starts_with(&path), "{}", put.uri);
 }
 
@@ -223,6 +217,22 @@ async fn ten_members_may_create_the_bucket_at_once() {
         );
     }
     stores[0].delete(&key).await.unwrap();
+}
+
+#[tokio::test]
+async fn members_that_start_at_once_try_the_bucket_apart() {
+    let proxy = Proxy::start(&s3_server()).await;
+    let config = s3_config(&proxy.url());
+    join_all((0..4).map(|_| s3_open(&config))).await;
+    let tried = proxy.seen_of("PutObject");
+    let folder = format!("/{}/{}/", config.bucket, config.prefix);
+    let names: BTreeSet<&str> = tried
+        .iter()
+        .map(|seen| seen.uri.path().strip_prefix(&folder).unwrap())
+        .collect();
+    // In no folder that goes away with the last object in it, where there are folders.
+    assert!(names.iter().all(|name| !name.contains('/')), "{names:?}");
+    assert_eq!(names.len(), 4);
 }
 
 #[tokio::test]

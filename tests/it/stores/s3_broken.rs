@@ -227,6 +227,77 @@ async fn many_time_outs_use_up_nobody_elses_attempts() {
 }
 
 #[tokio::test]
+async fn a_conflict_is_asked_again_for_no_request_has_a_condition() {
+    let (proxy, store) = broken().await;
+    let attempts = Limits::default().s3_attempts as usize;
+    let (small, large) = (key("small"), key("large"));
+    let number = PartNumber::new(1).unwrap();
+    let upload = store.begin(&large).await.unwrap();
+    for code in ["OperationAborted", "ExistingObjectIsDirectory", ""] {
+        for (operation, times, succeeds) in [
+            ("PutObject", attempts - 1, true),
+            ("UploadPart", attempts - 1, true),
+            ("DeleteObject", attempts - 1, true),
+            ("PutObject", attempts, false),
+            ("UploadPart", attempts, false),
+            ("DeleteObject", attempts, false),
+        ] {
+            proxy.harm_first(operation, times, Fault::Answer(409, code));
+            let done = match operation {
+                "PutObject" => store.put(&small, pieces(&random(10))).await.map(drop),
+                "UploadPart" => {
+                    let part = store.part(&large, &upload, number, pieces(&random(10)));
+                    part.await.map(drop)
+                }
+                _ => store.delete(&small).await,
+            };
+            assert_eq!(proxy.seen().len(), attempts, "{operation} {code}");
+            match done {
+                Ok(()) => assert!(succeeds, "{operation} {code}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{operation} {code}");
+                    assert!(!succeeds, "{operation} {code}: {error}");
+                }
+            }
+        }
+    }
+    store.abort(&large, &upload).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_server_can_not_do_or_say_is_told_at_once_with_its_reason() {
+    let (proxy, store) = broken().await;
+    for (fault, reason) in [
+        (
+            Fault::Answer(501, "NotImplemented"),
+            "S3 answered 501 NotImplemented: from the proxy",
+        ),
+        (
+            Fault::AnswerBody(
+                200,
+                "<InitiateMultipartUpload><UploadId>1</UploadId></InitiateMultipartUpload>",
+            ),
+            "expected InitiateMultipartUploadResult",
+        ),
+        (
+            Fault::AnswerBody(200, "Please log in"),
+            "which can't be understood",
+        ),
+    ] {
+        proxy.harm_first("CreateMultipartUpload", 1000, fault);
+        let error = store.begin(&key("upload")).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unsupported);
+        let said = format!("{:#}", anyhow::Error::from(error));
+        assert!(said.contains(reason), "{said}");
+        assert_eq!(proxy.seen().len(), 1, "{said}");
+
+        let opened = S3Blobs::open(&s3_config(&proxy.url()), &Limits::default()).await;
+        let said = format!("{:#}", anyhow::Error::from(opened.unwrap_err()));
+        assert!(said.contains(reason), "a start says it, too: {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_answer_is_given_up() {
     let (proxy, store) = broken().await;
     for operation in ["PutObject", "HeadObject", "GetObject", "DeleteObject"] {

@@ -9,8 +9,9 @@ use serde_json::json;
 use super::Trial;
 use crate::{
     stores::{
-        dynamo_client, dynamo_config, dynamo_delete, dynamo_open, dynamo_server, s3_config, s3_open,
-        s3_server,
+        dynamo_client, dynamo_config, dynamo_delete, dynamo_open, dynamo_server,
+        proxy::{Fault, Proxy},
+        s3_config, s3_open, s3_server,
     },
     support::{
         mesh::certificates,
@@ -74,6 +75,24 @@ async fn what_a_start_would_make_is_a_warning_and_is_not_made() {
                 &[&meta.tables.repo_meta, &meta.tables.members, "aren't there yet"],
             );
     }
+}
+
+#[tokio::test]
+async fn a_server_without_transactions_is_named_before_there_are_tables() {
+    let proxy = Proxy::start(&dynamo_server()).await;
+    proxy.harm(|seen| match seen.operation() {
+        "TransactWriteItems" => Fault::Answer(400, "UnknownOperationException"),
+        _ => Fault::None,
+    });
+    let (blobs, meta) = (s3_config(&s3_server()), dynamo_config(&proxy.url()));
+    s3_open(&blobs).await;
+    let said = on(&blobs, &meta).verify().await;
+    said.is_bad()
+        .has("warn  tables", &[&meta.tables.version, "aren't there yet"])
+        .has(
+            "FAIL  tables",
+            &["TransactWriteItems", "UnknownOperationException"],
+        );
 }
 
 #[tokio::test]

@@ -24,6 +24,14 @@ fn described(status: &str, keys: &[(&str, &str, &str)]) -> Reply {
     )
 }
 
+/// What a server says to a transaction whose conditions don't hold, and to everything else that a start asks for.
+fn started(target: &str) -> Reply {
+    match target {
+        "TransactWriteItems" => cancelled(&["ConditionalCheckFailed", "None", "None"]),
+        _ => done(),
+    }
+}
+
 const OURS: [(&str, &str, &str); 2] = [("pk", "HASH", "S"), ("sk", "RANGE", "S")];
 
 async fn open(server: &Server, limits: &Limits) -> Result<DynamoMeta, TablesError> {
@@ -35,7 +43,7 @@ async fn open(server: &Server, limits: &Limits) -> Result<DynamoMeta, TablesErro
 async fn a_start_on_tables_that_are_there_looks_at_each_once() {
     let server = Server::start(|target, _| match target {
         "DescribeTable" => described("ACTIVE", &OURS),
-        _ => done(),
+        target => started(target),
     })
     .await;
     open(&server, &limits()).await.unwrap();
@@ -44,7 +52,45 @@ async fn a_start_on_tables_that_are_there_looks_at_each_once() {
         asked.iter().filter(|target| *target == "DescribeTable").count(),
         9
     );
-    assert_eq!(&asked[9..], ["GetItem", "PutItem"]);
+    assert_eq!(&asked[9..], ["TransactWriteItems", "GetItem", "PutItem"]);
+}
+
+#[tokio::test]
+async fn tables_without_transactions_are_refused_by_name_before_anything_is_written() {
+    for (reply, reason) in [
+        (
+            error(400, "UnknownOperationException"),
+            "UnknownOperationException",
+        ),
+        (
+            Reply::Answer(501, Value::Null),
+            "doesn't do what it was asked for",
+        ),
+        (done(), "whose conditions don't hold"),
+        (error(400, "AccessDeniedException"), "denies access"),
+    ] {
+        let server = Server::start(move |target, _| match target {
+            "DescribeTable" => described("ACTIVE", &OURS),
+            "TransactWriteItems" => reply.clone(),
+            _ => done(),
+        })
+        .await;
+        let told = open(&server, &limits()).await.err().unwrap();
+        assert!(matches!(told, TablesError::Transactions { .. }), "{told:?}");
+        let told = format!("{:#}", anyhow::Error::from(told));
+        for part in [
+            "TransactWriteItems",
+            "Version (storage.cacheDriver.versionTablename)",
+            reason,
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+        let asked = server.asked();
+        assert!(
+            !asked.iter().any(|request| request.target == "PutItem"),
+            "{asked:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -58,7 +104,7 @@ async fn a_table_that_is_being_made_is_waited_for_and_one_that_never_is_usable_i
                 described("CREATING", &OURS)
             }
             "DescribeTable" => described("ACTIVE", &OURS),
-            _ => done(),
+            target => started(target),
         }
     })
     .await;
