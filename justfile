@@ -18,7 +18,7 @@ quick:
 check:
     .ci/run
 
-# All tests, or the stages named: rust, fuzz, conformance, clients
+# The tests, or the stages named; everything for all there are: see the head of tests/run
 test *stages:
     tests/run {{ stages }}
 

@@ -1,26 +1,31 @@
 #!/usr/bin/env bash
-# The way people run it: three processes of `portolan serve` from the sample configuration, on SeaweedFS and DynamoDB
-# Local, behind HAProxy. Everything goes through each member and through HAProxy, which gives each request to the next:
+# The way people run it: three processes of `portolan serve` from the sample configuration, on SeaweedFS and dynoxide,
+# behind HAProxy. Everything goes through each member and through HAProxy, which gives each request to the next:
 #
 #   api          every test of the API (tests/it/api), compared between all ways in
-#   conformance  the official OCI suite under two versions of the specification
+#   conformance  the official OCI suite under two versions of the specification, through HAProxy
+#   conformance-members
+#                the same by each member
 #   many         2,000 pulls at once through a member that doesn't own the repository; no member may have more than 1,024
 #                descriptors, here and in all that follows
 #   verify       `portolan verify --online` finds nothing to change, and a clock that is wrong
 #   location     a client before HAProxy, which ends its TLS, is sent on to where it is, whatever it claims
 #   slow         a blob pulled at 250 KB/s for two minutes through a member that doesn't own it, beside the others
 #
-# usage: tests/shared.sh [many|verify|location|slow|api|conformance]...    all of them when none is named; PORTOLAN_TEST_CLUSTER=path
-#                                                            takes another sample configuration
+# usage: tests/shared.sh [PART]...    all of them when none is named; PORTOLAN_TEST_CLUSTER=path takes another sample
+#                                     configuration
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/lib/cluster.sh
 . tests/lib/conformance.sh
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(many verify location slow api conformance)
+[ ${#parts[@]} -gt 0 ] || parts=(many verify location slow api conformance conformance-members)
 for part in "${parts[@]}"; do
-  case $part in many | verify | location | slow | api | conformance) ;; *) die "no such part: $part (see the head of $0)" ;; esac
+  case $part in
+    many | verify | location | slow | api | conformance | conformance-members) ;;
+    *) die "no such part: $part (see the head of $0)" ;;
+  esac
 done
 
 # What a shell gives its programs on most machines, and no way to raise it.
@@ -127,10 +132,14 @@ part_api() {
   equal "the tests of the API end well$(took "$begin")" 0 "$status"
 }
 
-part_conformance() {
+part_conformance() { conformance_by "$balancer"; }
+part_conformance-members() { conformance_by "${members[@]}"; }
+
+# conformance_by ENTRY...
+conformance_by() {
   local version entry name
   for version in 1.1 dev; do
-    for entry in "${members[@]}" "$balancer"; do
+    for entry in "$@"; do
       name=$version-${entry%:*}
       say "conformance $version by $entry"
       suite "$version" "$name" "$entry" "$(repository_owned_by "${members[0]}" "conformance/$name/first")" \

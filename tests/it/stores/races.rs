@@ -3,9 +3,7 @@
 use portolan::config::Limits;
 
 use super::{dynamo_config, dynamo_delete, dynamo_server, proxied::mesh_over, s3_config, s3_server};
-use crate::races::Race;
-
-const ROUNDS: usize = 200;
+use crate::{races::Race, support::thorough};
 
 /// Lengths of a chunk: one object, and two parts.
 const SMALL: usize = 3000;
@@ -24,13 +22,14 @@ async fn rounds(test: &str, chunks: Chunks, length: usize) {
     if length == LARGE {
         race = race.sparing();
     }
-    for round in 0..ROUNDS {
+    let rounds = if thorough() { 200 } else { 40 };
+    for round in 0..rounds {
         match chunks {
             Chunks::Same => race.one_chunk_twice(round, length).await,
             Chunks::Different => race.two_chunks(round, length).await,
         }
     }
-    println!("{ROUNDS} rounds of chunks of {length} bytes: {chunks:?}");
+    println!("{rounds} rounds of chunks of {length} bytes: {chunks:?}");
     race.end().await;
     dynamo_delete(&tables).await;
 }

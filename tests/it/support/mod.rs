@@ -13,6 +13,12 @@ pub(crate) mod raw;
 /// that it happened soon.
 pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// Whether tests that go over much, again and again, are to go over all of it: `tests/run everything` says so. Else they do
+/// enough of it for what they are about to be seen if it were there.
+pub(crate) fn thorough() -> bool {
+    std::env::var_os("PORTOLAN_TEST_THOROUGH").is_some()
+}
+
 /// Waits for `what`, asking `holds` again and again.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let end = tokio::time::Instant::now() + PATIENCE;
