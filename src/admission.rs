@@ -4,6 +4,8 @@
 //! mesh ingress, after it verified the peer and what it vouches for (`tests/it/imports.rs` holds them to it). So the
 //! local service can't be called without a decision, and neither door has a way around it.
 
+mod pace;
+
 use std::{collections::BTreeMap, convert::Infallible, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use tokio::time::Instant;
 use tower::util::BoxCloneSyncService;
 
+pub use self::pace::{Pace, Went};
 pub use crate::telemetry::StoreTime;
 use crate::{
     oci::{Action, Digest, Permission, RepoName, Route},
@@ -50,6 +53,9 @@ pub enum BodyError {
     /// No byte moved for too long.
     #[error("no progress for {} s", .0.as_secs())]
     Stalled(Duration),
+    /// It came too slowly while others waited.
+    #[error("the body came too slowly while others waited")]
+    Slow,
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] StoreError),
@@ -68,6 +74,13 @@ pub fn full(bytes: Bytes) -> Body {
     http_body_util::Full::new(bytes)
         .map_err(|never| match never {})
         .boxed_unsync()
+}
+
+/// Whether a body of so many bytes, if that is known, is small: taken whole by the front before anybody works for it, and
+/// small enough to travel with requests that have none.
+pub fn is_small(length: Option<u64>) -> bool {
+    const MOST: u64 = 16 * 1024;
+    length.is_some_and(|length| length <= MOST)
 }
 
 /// Who asks, as the front verified it.
@@ -264,13 +277,15 @@ pub enum Failure {
     BodyBroke,
     /// No more of the client's body came, so nothing was done.
     BodyStalled,
+    /// The client's body came too slowly while others waited; nothing was done.
+    BodySlow,
 }
 
 impl Failure {
     /// The status a client gets for it.
     pub fn status(self) -> http::StatusCode {
         match self {
-            Self::OutcomeUnknown | Self::HoldTimeUp => http::StatusCode::SERVICE_UNAVAILABLE,
+            Self::OutcomeUnknown | Self::HoldTimeUp | Self::BodySlow => http::StatusCode::SERVICE_UNAVAILABLE,
             Self::BodyBroke => http::StatusCode::BAD_REQUEST,
             Self::BodyStalled => http::StatusCode::REQUEST_TIMEOUT,
         }

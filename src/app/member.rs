@@ -14,7 +14,7 @@ use crate::{
     config::Limits,
     http::{self, FrontLimits, FrontParts, Probes, ServerLimits},
     maintenance::{Share, Upkeep},
-    net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls},
+    net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls, Shares, Supply},
     ownership::{Leases, Liveness, StaticView, View},
     placement::MemberId,
     registry::{Holder, Registry, Settings},
@@ -92,7 +92,14 @@ impl App {
             None => Arc::new(StaticView::new(id.clone(), [])),
             Some(joined) => joined.leases.clone(),
         };
-        let probes = Probes::new(view.clone(), drain.clone(), stores.clone(), metrics.clone());
+        let permits = Shares::new(Supply::of(limits.front_requests));
+        let probes = Probes::new(
+            view.clone(),
+            drain.clone(),
+            permits.clone(),
+            stores.clone(),
+            metrics.clone(),
+        );
         let stores = counted(stores, &metrics);
         let holder = Holder {
             member: id.clone(),
@@ -126,6 +133,7 @@ impl App {
             gate: gate.clone(),
             probes: probes.clone(),
             metrics: metrics.clone(),
+            permits,
             limits: FrontLimits::from(&limits),
             rate_limits,
             external_url,
@@ -291,8 +299,9 @@ fn settings(limits: &Limits) -> Settings {
         parts_in_flight: limits.upload_parts_in_flight,
         body_memory: limits.upload_memory_bytes,
         body_patience: limits.upload_memory_wait,
-        park_after: limits.upload_park_time,
+        slow_body_window: limits.slow_body_window,
         park_bytes: limits.upload_park_bytes,
+        slow_body: limits.slow_body_bytes,
         session_ttl: limits.session_expiry,
         link_grace: limits.unreferenced_grace,
         trash_delay: limits.trash_time,

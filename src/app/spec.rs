@@ -92,6 +92,7 @@ impl MemberSpec {
     pub(super) fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
         self.limits.request_head_timeout = timeouts.head;
         self.limits.no_progress_timeout = timeouts.idle;
+        self.limits.idle_timeout = timeouts.between_requests;
         self
     }
 

@@ -18,11 +18,22 @@ pub struct Limits {
     // --- Public listener ---
     /// Connections of the public listener; more wait in the kernel's backlog. An idle one costs about 10 KiB.
     pub public_connections: usize,
-    /// Requests that the front has taken on at once; more get 429. A permit lives as long as the bodies it admits.
+    /// Requests that the front has taken on at once, three quarters of them uploads at most. A client has at most as many as
+    /// it leaves free, so one alone half. More wait. A permit lives as long as the bodies it admits.
     pub front_requests: usize,
+    /// Requests that wait for one, or for the first bytes of their body; shared out like those. More are refused at once. Each
+    /// holds its head and at most 16 KiB of its body.
+    pub front_waiting: usize,
+    /// How long a request waits for a permit before it is told to come again (429 or 503: docs/overload.md).
+    pub front_patience: Duration,
+    /// Bytes a second: what comes more slowly gives way when others wait, a permit or memory.
+    pub slow_body_bytes: u64,
+    /// Over which time that is measured; time when nobody waits for the body's next bytes doesn't count.
+    pub slow_body_window: Duration,
     /// Bytes of a connection's read buffer and of its write buffer under TLS, at most: they grow with what arrives.
     pub public_buffer_bytes: usize,
-    /// Of them, connections of one client address (of an IPv6 client, its /64); more are closed at once. Half: so that one
+    /// Of them, connections of one client address (of an IPv6 client, its /64); for more its idle ones go, the oldest first,
+    /// and where none is idle they are closed at once. Half: so that one
     /// address alone can't keep all others out, yet a balancer in front can be the only client there is.
     pub public_connections_per_client: usize,
     /// Clients whose rate of requests is remembered for each limit of `http.ratelimit`: those of the last second. Further
@@ -37,9 +48,9 @@ pub struct Limits {
     pub request_header_fields: usize,
     /// Time for a request's head to arrive (`http.readTimeout`).
     pub request_head_timeout: Duration,
-    /// Time a connection may idle between two requests: longer than the idle time of common balancers (60 s), or they
-    /// send into a connection that is being closed.
-    pub keep_alive_timeout: Duration,
+    /// Time a connection may idle between two requests (`http.idleTimeout`): longer than balancers keep theirs (AWS's 60 s
+    /// or as configured, Google's 600 s and not to be changed), or they send into a connection that is being closed.
+    pub idle_timeout: Duration,
     /// Time for a TLS handshake, public and mesh.
     pub tls_handshake_timeout: Duration,
     /// Time without a byte of progress after which a transfer is aborted, in either direction (`http.writeTimeout`).
@@ -154,14 +165,12 @@ pub struct Limits {
     /// Parts of one upload on their way to the store at once; with the one being filled, memory of an upload is this
     /// and one more times `upload_part_bytes`.
     pub upload_parts_in_flight: usize,
-    /// Bytes of memory for all bodies together that are on their way into the stores, uploads and manifests; each has room
-    /// for itself, up to a part, or waits.
+    /// Bytes of memory for all bodies together that are on their way into the stores, uploads and manifests, as they come. A
+    /// quarter is for the first 64 KiB of each, so that a small body always finds room.
     pub upload_memory_bytes: u64,
-    /// How long it waits before it gets 429.
+    /// How long a body waits for it before its request is told to come again.
     pub upload_memory_wait: Duration,
-    /// After so much silence, bytes of a body that wait for the rest of their part lie in the store instead of in memory.
-    pub upload_park_time: Duration,
-    /// Fewer bytes than these don't.
+    /// So many bytes of a slow body, that wait for the rest of their part, lie in the store instead of in memory.
     pub upload_park_bytes: u64,
     /// Life of an upload session after its last 202.
     pub session_expiry: Duration,
@@ -254,12 +263,16 @@ impl Default for Limits {
             public_connections_per_client: 8_192,
             rated_clients: 65_536,
             front_requests: 4_096,
+            front_waiting: 32_768,
+            front_patience: Duration::from_secs(15),
+            slow_body_bytes: 16 * KIB as u64,
+            slow_body_window: Duration::from_secs(5),
             public_buffer_bytes: 64 * KIB,
             public_streams_per_connection: 128,
             request_head_bytes: 64 * KIB,
             request_header_fields: 128,
             request_head_timeout: Duration::from_secs(30),
-            keep_alive_timeout: Duration::from_secs(75),
+            idle_timeout: Duration::from_secs(620),
             tls_handshake_timeout: Duration::from_secs(10),
             no_progress_timeout: Duration::from_secs(60),
             linger_bytes: 64 * 1024 * 1024,
@@ -314,7 +327,6 @@ impl Default for Limits {
             upload_parts_in_flight: 2,
             upload_memory_bytes: 1 << 30,
             upload_memory_wait: Duration::from_secs(15),
-            upload_park_time: Duration::from_secs(5),
             upload_park_bytes: MIB as u64,
             session_expiry: DAY,
 
@@ -376,14 +388,23 @@ mod tests {
             l.request_head_bytes < l.mesh_head_bytes,
             "a head that the front takes fits on the mesh"
         );
+        assert!(l.idle_timeout > Duration::from_secs(600) && l.idle_timeout > l.request_head_timeout);
         assert!(l.hold_time > l.accept_timeout * 2 && l.request_deadline > l.hold_time);
         assert!(
             l.upload_memory_bytes >= 64 * l.upload_part_bytes as u64,
             "a few slow uploads aren't in everyone's way"
         );
         assert!(
-            l.upload_memory_wait < l.request_deadline,
+            l.upload_memory_wait < l.request_deadline && l.front_patience < l.request_deadline,
             "there is time to say so"
+        );
+        assert!(
+            l.slow_body_window * 2 < l.front_patience.min(l.upload_memory_wait),
+            "who is slow gives way before who waits gives up"
+        );
+        assert!(
+            l.upload_memory_bytes / 4 >= (l.front_requests + l.replay_requests) as u64 * 32 * KIB as u64,
+            "most requests at once find room for a small body"
         );
         assert!(l.public_connections_per_client <= l.public_connections / 2);
         assert!(l.upload_part_bytes >= 5 * MIB, "S3 refuses smaller parts");

@@ -269,6 +269,8 @@ pub struct Timeouts {
     pub head: Duration,
     /// For a transfer to make some progress.
     pub idle: Duration,
+    /// For a connection between two requests.
+    pub between_requests: Duration,
 }
 
 impl Default for Timeouts {
@@ -277,6 +279,7 @@ impl Default for Timeouts {
         Self {
             head: limits.request_head_timeout,
             idle: limits.no_progress_timeout,
+            between_requests: limits.idle_timeout,
         }
     }
 }

@@ -13,6 +13,7 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::front::Malformed;
 use crate::{
     admission::{self, Body, BodyError, Failure, RequestId},
     auth::{ApiKeyError, AuthError},
@@ -36,20 +37,27 @@ pub(super) struct Answer {
     message: Cow<'static, str>,
     detail: Option<Box<Value>>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
+    is_overload: bool,
 }
 
 /// What the front itself refuses or gives up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FrontError {
+    /// The head can be read in more ways than one, or names no host.
+    #[error(transparent)]
+    Malformed(Malformed),
     /// The request line is no route.
     #[error(transparent)]
     Route(#[from] RouteError),
     /// Who asks isn't known, or may not.
     #[error(transparent)]
     Auth(#[from] AuthError),
-    /// Every permit is taken.
-    #[error("all {0} permits for requests are taken")]
-    Overloaded(usize),
+    /// There was no permit for it for too long.
+    #[error("no room for another request")]
+    Overloaded,
+    /// What was read of the body before it was admitted broke off.
+    #[error(transparent)]
+    Body(#[from] BodyError),
     /// This client asks too often (`http.ratelimit`).
     #[error("too many requests; try again in {} ms", .0.as_millis().max(1))]
     TooFast(Duration),
@@ -69,6 +77,7 @@ impl Answer {
             message: message.into(),
             detail: None,
             headers: Vec::new(),
+            is_overload: false,
         }
     }
 
@@ -98,6 +107,9 @@ impl Answer {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for (name, value) in self.headers {
             headers.append(name, value);
+        }
+        if self.is_overload {
+            response.extensions_mut().insert(Overload);
         }
         response
     }
@@ -201,7 +213,7 @@ pub(super) fn registry(error: &RegistryError) -> Answer {
         RegistryError::Contended => {
             unavailable("too many changes of this repository at once; this one was not applied, try again")
         }
-        RegistryError::NoRoom => too_many(message, 1),
+        RegistryError::NoRoom => overloaded(),
         RegistryError::Deadline => unavailable("the change took too long and was not applied; try again"),
         RegistryError::OutcomeUnknown => outcome_unknown(),
         RegistryError::NewerSchema { .. } => {
@@ -267,6 +279,7 @@ pub(super) fn body(error: &BodyError) -> Answer {
             Answer::new(StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid, error.to_string())
         }
         BodyError::Stalled(_) => body_stalled(error.to_string()),
+        BodyError::Slow => too_slow(),
         BodyError::Peer { .. } => unavailable("the connection between two members broke off; try again"),
         BodyError::Store(error) => store(error.kind()),
         BodyError::ShuttingDown => unavailable("this member is shutting down; try again"),
@@ -281,6 +294,12 @@ fn body_broke() -> Answer {
     )
 }
 
+/// Others waited for what it held; when it comes again it waits like them.
+fn too_slow() -> Answer {
+    unavailable("the body came too slowly while others waited; nothing was changed, try again")
+        .with(header::RETRY_AFTER, RETRY_AFTER_SECONDS)
+}
+
 fn body_stalled(message: impl Into<Cow<'static, str>>) -> Answer {
     Answer::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::BlobUploadInvalid, message)
 }
@@ -288,9 +307,13 @@ fn body_stalled(message: impl Into<Cow<'static, str>>) -> Answer {
 /// What the front refuses.
 pub(super) fn front(error: &FrontError, method: &Method) -> Answer {
     match error {
+        FrontError::Malformed(error) => {
+            Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, error.to_string())
+        }
         FrontError::Route(error) => route(error, method),
         FrontError::Auth(error) => auth(error),
-        FrontError::Overloaded(_) => too_many("too many requests at once; try again", 1),
+        FrontError::Overloaded => overloaded(),
+        FrontError::Body(error) => body(error),
         // In whole seconds: zero would be an invitation.
         FrontError::TooFast(wait) => too_many(error.to_string(), wait.as_secs() + 1),
         FrontError::Late(_) => late(),
@@ -312,10 +335,48 @@ fn auth(error: &AuthError) -> Answer {
             }
             answer
         }
-        AuthError::Busy => too_many("too many logins at once; try again", 1),
+        AuthError::Busy => overloaded(),
         AuthError::Unavailable(error) => store(error.kind()),
     }
 }
+
+/// This member has no room now. Whoever talks to the client makes of it what has that client try again
+/// ([`retried`]); between members it is 429.
+fn overloaded() -> Answer {
+    Answer {
+        is_overload: true,
+        ..too_many(OVERLOADED, RETRY_AFTER_SECONDS)
+    }
+}
+
+const OVERLOADED: &str = "no room for another request now; nothing was changed, try again";
+/// A client that comes again waits here, not there.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// Extension of the answer to a request for which there was no room.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Overload;
+
+/// The answer to a request for which there was no room, with the status at which its client tries again.
+///
+/// No status suits all. 429 is the right one, and where containers/image (skopeo, podman, buildah, CRI-O) waits, for GET,
+/// HEAD and POST, and containerd tries five times. At a body's 429 all of them give up, and 503 is what the rest tries
+/// again. docker and go-containerregistry (crane, cosign, ko, kaniko) take every 429 for final and try 503 again.
+pub(super) fn retried(method: &Method, agent: Option<&HeaderValue>) -> Answer {
+    let agent = agent.map(HeaderValue::as_bytes).unwrap_or_default();
+    let gives_up_at_429 = agent.starts_with(b"docker/")
+        || agent
+            .windows(GO_CONTAINERREGISTRY.len())
+            .any(|part| part == GO_CONTAINERREGISTRY);
+    let is_waited_for = [Method::GET, Method::HEAD, Method::POST].contains(method);
+    match is_waited_for && !gives_up_at_429 {
+        true => too_many(OVERLOADED, RETRY_AFTER_SECONDS),
+        // The code, too: docker looks at that first.
+        false => unavailable(OVERLOADED).with(header::RETRY_AFTER, RETRY_AFTER_SECONDS),
+    }
+}
+
+const GO_CONTAINERREGISTRY: &[u8] = b"go-containerregistry/";
 
 fn too_many(message: impl Into<Cow<'static, str>>, retry_after_seconds: u64) -> Answer {
     Answer::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
@@ -351,6 +412,7 @@ pub(super) fn mesh(failure: Failure) -> Answer {
         Failure::HoldTimeUp => late(),
         Failure::BodyBroke => body_broke(),
         Failure::BodyStalled => body_stalled("no more of the body came"),
+        Failure::BodySlow => too_slow(),
     }
 }
 

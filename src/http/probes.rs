@@ -2,7 +2,8 @@
 //!
 //! `/livez`: the process answers. `/startupz`: it has started; sockets open only then. `/readyz`: it should be sent
 //! requests, that is, it isn't about to end, it is in touch with the other members' leases, it can write the audit that it
-//! must write, and its stores answer; these are asked, at most every [`FRESH`]. None of them needs a login, a permit or a working mesh. `/metrics` may need a login,
+//! must write, it has room for another request, and its stores answer; these are asked, at most every [`FRESH`]. None of them
+//! needs a login, a permit or a working mesh. `/metrics` may need a login,
 //! which the front sees to.
 
 use std::{sync::Arc, time::Duration};
@@ -22,7 +23,7 @@ use super::front::{
 };
 use crate::{
     admission::{Body, BodyError},
-    net::Drain,
+    net::{Drain, Shares},
     ownership::View,
     registry::Stores,
     storage::{ObjectKey, StoreError, keys},
@@ -41,6 +42,7 @@ pub struct Probes(Arc<Inner>);
 struct Inner {
     view: Arc<dyn View>,
     drain: Drain,
+    permits: Shares,
     stores: Stores,
     metrics: Arc<Metrics>,
     stores_seen: Mutex<Option<(Instant, Result<(), String>)>>,
@@ -48,11 +50,18 @@ struct Inner {
 
 impl Probes {
     /// Of the member whose view of the mesh this is. It isn't ready any more once `drain` says that it leaves, nor while
-    /// `stores` don't answer.
-    pub fn new(view: Arc<dyn View>, drain: Drain, stores: Stores, metrics: Arc<Metrics>) -> Self {
+    /// `stores` don't answer or all `permits` for requests are taken.
+    pub fn new(
+        view: Arc<dyn View>,
+        drain: Drain,
+        permits: Shares,
+        stores: Stores,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self(Arc::new(Inner {
             view,
             drain,
+            permits,
             stores,
             metrics,
             stores_seen: Mutex::default(),
@@ -69,6 +78,10 @@ impl Probes {
         }
         if let Some(trouble) = logs::trouble() {
             return Err(trouble);
+        }
+        if self.0.permits.is_exhausted() {
+            let all = self.0.permits.supply().all;
+            return Err(format!("full: {all} requests are under way"));
         }
         // Many may ask at once; the stores are asked once.
         let mut seen = self.0.stores_seen.lock().await;

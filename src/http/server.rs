@@ -1,22 +1,18 @@
 //! HTTP on the public port: versions 1.1 and 2, the latter by ALPN or by prior knowledge on a plain connection.
 //!
 //! Everything a client could make last or grow has a bound: the time and size of a head, the fields in it, streams and
-//! windows of HTTP/2, resets, the silence of a body in either direction.
+//! windows of HTTP/2, resets, the silence of a body in either direction, the time that nothing happens ([`activity`]).
 //!
 //! A connection ends where that costs no request. From the moment this member leaves, clients are asked to go elsewhere:
 //! by GOAWAY on HTTP/2, by `Connection: close` on the next response of HTTP/1.1. When the drain begins, idle connections
 //! are closed; the others finish what they have begun, within the drain's own bound.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+mod activity;
 
-use http::{HeaderValue, Request, Version, header};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Request, Response, Version, header};
 use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -25,10 +21,11 @@ use hyper_util::{
 };
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tower::util::ServiceExt as _;
 
+use self::activity::{Activity, Over, Watch};
 use super::{
     front::{Arrival, Front},
     unread::Unread,
@@ -36,7 +33,7 @@ use super::{
 use crate::{
     admission::{Body, BodyError},
     config::Limits,
-    net::{self, Connection, Drain, Listener, TrackedExecutor},
+    net::{self, Connection, Drain, Listener, PeerInfo, TrackedExecutor},
 };
 
 /// Bounds of a connection.
@@ -44,9 +41,9 @@ use crate::{
 pub struct ServerLimits {
     /// Until the first request's head has arrived.
     pub head_timeout: Duration,
-    /// Until a further one has: idle time and head together.
+    /// Without any request; once a head has begun, `head_timeout` counts again.
     pub idle_timeout: Duration,
-    /// For a body to make some progress.
+    /// For a body to make some progress, and for a client to take some of what it asked for.
     pub stall_timeout: Duration,
     /// Bytes of a head.
     pub head_bytes: usize,
@@ -60,7 +57,7 @@ impl From<&Limits> for ServerLimits {
     fn from(limits: &Limits) -> Self {
         Self {
             head_timeout: limits.request_head_timeout,
-            idle_timeout: limits.keep_alive_timeout.max(limits.request_head_timeout),
+            idle_timeout: limits.idle_timeout,
             stall_timeout: limits.no_progress_timeout,
             head_bytes: limits.request_head_bytes,
             head_fields: limits.request_header_fields,
@@ -73,6 +70,8 @@ impl From<&Limits> for ServerLimits {
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// How long a connection that was made just before the drain may take to ask for something: that is still answered.
 const NEWCOMER: Duration = Duration::from_secs(1);
+/// How long a client that is told that its idle connection ends has to end it itself.
+const GOODBYE: Duration = Duration::from_millis(200);
 /// Least time between two pings that find out whether an HTTP/2 client is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -94,7 +93,7 @@ fn builder(drain: &Drain, limits: ServerLimits) -> Builder<TrackedExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle_timeout)
+        .header_read_timeout(None)
         .max_headers(limits.head_fields)
         .max_buf_size(limits.head_bytes)
         // A client that has said all it wants may close its half and still wants the answer.
@@ -128,61 +127,48 @@ struct Server {
 
 impl Server {
     async fn connection(self, connection: Connection) {
-        let Connection { io, peer, slot } = connection;
-        let (client, certificates) = (peer.address, peer.certificates);
+        let Connection {
+            io,
+            peer,
+            slot,
+            received,
+        } = connection;
+        let client = peer.address;
         let first = Arc::new(Notify::new());
-        let has_streams = Arc::new(AtomicBool::new(false));
-        let service = {
-            let (front, first, stall) = (self.front, first.clone(), self.limits.stall_timeout);
-            let (drain, has_streams) = (self.drain.clone(), has_streams.clone());
-            service_fn(move |request: Request<Incoming>| {
-                first.notify_one();
-                let is_multiplexed = request.version() >= Version::HTTP_2;
-                has_streams.store(is_multiplexed, Ordering::Relaxed);
-                let (front, drain, certificates) = (front.clone(), drain.clone(), certificates.clone());
-                async move {
-                    let (request, unread) = Unread::watch(bounded(request, stall));
-                    let mut response = front
-                        .oneshot(Arrival {
-                            request,
-                            client,
-                            certificates,
-                        })
-                        .await?;
-                    if drain.is_leaving() && !is_multiplexed {
-                        let close = HeaderValue::from_static("close");
-                        response.headers_mut().insert(header::CONNECTION, close);
-                    }
-                    Ok::<_, Infallible>(unread.tell(response))
-                }
-            })
-        };
-        let serving = self.builder.serve_connection(TokioIo::new(io), service);
+        let activity = Activity::default();
+        let mut watch = Watch::new(activity.clone(), received, self.limits);
+        let serving = self
+            .builder
+            .serve_connection(TokioIo::new(io), self.service(&activity, &first, peer));
         tokio::pin!(serving);
-        // Neither version's time-outs cover the wait for the first bytes, which tell the version.
-        let began = async { timeout(self.limits.head_timeout, first.notified()).await.is_ok() };
-        tokio::pin!(began);
         let mut has_begun = false;
-        let (mut is_leaving, mut is_draining) = (false, false);
-        let newcomer = sleep(NEWCOMER);
-        tokio::pin!(newcomer);
+        let (mut is_leaving, mut is_draining, mut is_over) = (false, false, false);
+        let (newcomer, goodbye) = (sleep(NEWCOMER), sleep(GOODBYE));
+        tokio::pin!(newcomer, goodbye);
         let ended = loop {
             tokio::select! {
                 biased;
                 ended = serving.as_mut() => break ended,
-                in_time = began.as_mut(), if !has_begun => match in_time {
-                    true => {
-                        has_begun = true;
-                        if is_draining {
-                            serving.as_mut().graceful_shutdown();
-                        }
+                () = first.notified(), if !has_begun => {
+                    has_begun = true;
+                    if is_draining {
+                        serving.as_mut().graceful_shutdown();
                     }
-                    false => return tracing::debug!(%client, "no request came on a connection"),
+                }
+                over = watch.over(&slot), if !is_over => match over {
+                    Over::Dead => return tracing::debug!(%client, "nothing comes of a connection"),
+                    Over::Idle => {
+                        is_over = true;
+                        goodbye.as_mut().reset(Instant::now() + GOODBYE);
+                        serving.as_mut().graceful_shutdown();
+                    }
                 },
+                // A request that came in the meantime is served; the client opens no further ones.
+                () = goodbye.as_mut(), if is_over && activity.is_idle() => return,
                 () = self.drain.leaving(), if !is_leaving => {
                     is_leaving = true;
-                    // Streams that come in the meantime are still served; the client opens no further ones.
-                    if has_streams.load(Ordering::Relaxed) {
+                    // Streams that come in the meantime are still served.
+                    if activity.has_streams() {
                         serving.as_mut().graceful_shutdown();
                     }
                 }
@@ -203,7 +189,44 @@ impl Server {
             // Clients go away all the time; what that did to a request is in the request's line.
             tracing::debug!(%client, %error, "a connection ended early");
         }
-        drop(slot);
+    }
+
+    /// What answers the requests of one connection.
+    fn service(
+        &self,
+        activity: &Activity,
+        first: &Arc<Notify>,
+        peer: PeerInfo,
+    ) -> impl hyper::service::Service<
+        Request<Incoming>,
+        Response = Response<Body>,
+        Error = Infallible,
+        Future = BoxFuture<'static, Result<Response<Body>, Infallible>>,
+    > + use<> {
+        let (activity, first) = (activity.clone(), first.clone());
+        let (front, drain, stall) = (self.front.clone(), self.drain.clone(), self.limits.stall_timeout);
+        service_fn(move |request: Request<Incoming>| {
+            let under_way = activity.begin(request.version());
+            first.notify_one();
+            let is_multiplexed = request.version() >= Version::HTTP_2;
+            let (front, drain, peer) = (front.clone(), drain.clone(), peer.clone());
+            let answer = async move {
+                let (request, unread) = Unread::watch(bounded(request, stall));
+                let mut response = front
+                    .oneshot(Arrival {
+                        request,
+                        client: peer.address,
+                        certificates: peer.certificates,
+                    })
+                    .await?;
+                if drain.is_leaving() && !is_multiplexed {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok(under_way.answer(unread.tell(response)))
+            };
+            Box::pin(answer) as BoxFuture<'static, _>
+        })
     }
 }
 

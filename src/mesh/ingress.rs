@@ -18,22 +18,20 @@ use std::{
 
 use futures_util::Stream;
 use hyper::body::Incoming;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::timeout,
-};
+use tokio::{sync::mpsc, time::timeout};
 use tonic::Status;
 
 use super::{
     forward::Mesh,
-    frames::{Offered, ProtocolError, read_request},
+    frames::{Asked, Offered, ProtocolError, number, read_request},
     identity::{Names, vouches},
     pb::{self, response::Kind},
     replay::replay,
     wire::{Item, Reader, Writer},
 };
 use crate::{
-    net::Drain,
+    admission::is_small,
+    net::{Caller, Drain, Permit, Purpose, Shares, Supply},
     ownership::{Claim, Reachability},
     placement::MemberId,
     telemetry::ForwardOutcome,
@@ -49,14 +47,14 @@ pub(super) type Frames = Reader<Incoming, pb::Request>;
 #[derive(Debug)]
 pub(super) struct Ingress {
     mesh: Arc<Mesh>,
-    permits: Arc<Semaphore>,
+    permits: Shares,
     drain: Drain,
 }
 
 impl Ingress {
     /// At most [`MeshSettings::replays`](super::MeshSettings::replays) at a time, as tasks of `drain`.
     pub(super) fn new(mesh: Arc<Mesh>, drain: Drain) -> Self {
-        let permits = Arc::new(Semaphore::new(mesh.settings.replays));
+        let permits = Shares::new(Supply::of(mesh.settings.replays));
         Self { mesh, permits, drain }
     }
 
@@ -131,7 +129,7 @@ impl Ingress {
 
     /// Room, ownership, then the local service.
     async fn admitted(&self, offered: Offered, frames: Frames, answers: &mut Answers) -> ForwardOutcome {
-        let Some(_permit) = self.permit() else {
+        let Some(_permit) = self.permit(&offered.asked) else {
             answers.push(Kind::Busy(pb::Busy {
                 reason: "replays".to_owned(),
             }));
@@ -148,8 +146,16 @@ impl Ingress {
         replay(&self.mesh, offered, frames, answers).await
     }
 
-    fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        self.permits.clone().try_acquire_owned().ok()
+    /// One that is shared out by client, as the front's are: a client may come through all fronts at once.
+    fn permit(&self, asked: &Asked) -> Option<Permit> {
+        let caller = Caller::of(asked.identity.user.as_deref(), asked.client.parse().ok());
+        let announced = number(&asked.parts.headers, http::header::CONTENT_LENGTH);
+        let has_none = asked.is_safe() || asked.parts.method == http::Method::DELETE;
+        let purpose = match has_none || is_small(announced) {
+            true => Purpose::Other,
+            false => Purpose::Upload,
+        };
+        self.permits.try_take(&caller, purpose)
     }
 
     /// The member that should make the change instead of this one.

@@ -25,15 +25,12 @@ use super::{
     wire::{Reader, WireError, Writer},
 };
 use crate::{
-    admission::{Body, Failure, empty},
+    admission::{Body, Failure, empty, is_small},
     oci::{Route, leaves_open},
     ownership::Reachability,
     placement::MemberId,
     telemetry::ForwardOutcome,
 };
-
-/// A body of at most this many bytes doesn't need a lane for itself.
-const SMALL_BODY: u64 = 64 * 1024;
 
 /// How long the end of a stream that was refused may take: it comes with the refusal.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -233,11 +230,11 @@ pub(super) async fn offer(
 
 /// Bodies of blobs have connections of their own.
 fn lane(asked: &Asked, body: Option<&Body>) -> Lane {
-    let is_large = |body: &Body| body.size_hint().upper().is_none_or(|bytes| bytes > SMALL_BODY);
+    let is_large = |body: &Body| !is_small(body.size_hint().upper());
     match asked.route {
         Route::GetBlob { .. } if leaves_open(&asked.parts.headers) => Lane::Pieces,
-        Route::GetBlob { .. } => Lane::Bulk,
-        _ if !asked.is_safe() && body.is_some_and(is_large) => Lane::Bulk,
+        Route::GetBlob { .. } => Lane::Pulls,
+        _ if !asked.is_safe() && body.is_some_and(is_large) => Lane::Pushes,
         _ => Lane::Control,
     }
 }

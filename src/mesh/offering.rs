@@ -179,6 +179,7 @@ fn fault_of(error: &BodyError) -> Option<Failure> {
     match error {
         BodyError::Client(_) | BodyError::Length { .. } => Some(Failure::BodyBroke),
         BodyError::Stalled(_) => Some(Failure::BodyStalled),
+        BodyError::Slow => Some(Failure::BodySlow),
         BodyError::Peer { .. } | BodyError::Store(_) | BodyError::ShuttingDown => None,
     }
 }

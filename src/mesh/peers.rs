@@ -1,7 +1,7 @@
 //! Connections to the other members.
 //!
-//! Each peer has three lanes: one for bodies of blobs, one for pieces of them whose end nobody said, one for everything else,
-//! so that small requests never queue behind large ones. A lane is a few HTTP/2 connections, dialled when needed; a connection takes no more streams than its
+//! Each peer has four lanes: for blobs that are pulled, for pieces of them whose end nobody said, for blobs that are pushed, and
+//! for everything else, so that small requests never queue behind large ones, and pulls find room however many pushes crawl. A lane is a few HTTP/2 connections, dialled when needed; a connection takes no more streams than its
 //! window can hold, so one that nobody reads never stops the others. A peer that can't be dialled, or that doesn't
 //! answer, is passed over at once for a while (a lane that waits for a dead member would make every client wait). After
 //! that it is dialled in the background, and passed over until that leads somewhere.
@@ -59,10 +59,12 @@ pub(super) type RequestBody = Writer<Offering>;
 /// Which connection a request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// Bodies of blobs.
-    Bulk,
+    /// Blobs that are pulled.
+    Pulls,
     /// Blobs from some byte on, whose readers mostly leave after a piece: little of it is on its way at a time.
     Pieces,
+    /// Blobs that are pushed: how long one takes is its client's doing, so they take no place from pulls.
+    Pushes,
     /// Everything else.
     Control,
 }
@@ -102,8 +104,9 @@ struct Peer {
     id: MemberId,
     // Streams open towards it, for the metrics.
     streams: Gauge,
-    bulk: Arc<Pool>,
+    pulls: Arc<Pool>,
     pieces: Arc<Pool>,
+    pushes: Arc<Pool>,
     control: Arc<Pool>,
     connections: AtomicU32,
     health: Mutex<Health>,
@@ -240,8 +243,9 @@ impl Peers {
         let peer = Arc::new(Peer {
             id: member.clone(),
             streams: self.metrics.streams(member),
-            bulk: Arc::new(Pool::new(window)),
+            pulls: Arc::new(Pool::new(window)),
             pieces: Arc::new(Pool::new(piece_window)),
+            pushes: Arc::new(Pool::new(window)),
             control: Arc::new(Pool::new(window)),
             connections: AtomicU32::new(0),
             health: Mutex::default(),
@@ -263,8 +267,9 @@ impl Peers {
         let peer = self.peer(member);
         peer.is_now(known.lease.map(|lease| lease.incarnation));
         let pool = match lane {
-            Lane::Bulk => &peer.bulk,
+            Lane::Pulls => &peer.pulls,
             Lane::Pieces => &peer.pieces,
+            Lane::Pushes => &peer.pushes,
             Lane::Control => &peer.control,
         };
         peer.is_passed_over()?;
@@ -431,7 +436,7 @@ impl Peer {
             return;
         }
         if known.is_some() {
-            for pool in [&self.bulk, &self.pieces, &self.control] {
+            for pool in [&self.pulls, &self.pieces, &self.pushes, &self.control] {
                 pool.connections.lock().clear();
             }
             *self.health.lock() = Health::default();

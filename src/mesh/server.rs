@@ -127,6 +127,7 @@ async fn serve_connection(door: Arc<Door>, drain: Drain, connection: Connection)
         io,
         peer,
         slot: _slot,
+        received: _,
     } = connection;
     let names = Arc::new(Names::of(peer.certificates.as_deref()));
     let builder = builder(&door.mesh.settings, &drain);

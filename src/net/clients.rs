@@ -47,10 +47,21 @@ impl Clients {
         }
         *count += 1;
         drop(counts);
-        Some(Counted {
+        Some(self.counted(client))
+    }
+
+    /// One more than it may have, for a moment: another one of its connections is about to end.
+    pub(super) fn join_beyond(&self, address: IpAddr) -> Counted {
+        let client = client_network(address);
+        *self.counts.lock().entry(client).or_default() += 1;
+        self.counted(client)
+    }
+
+    fn counted(&self, client: IpAddr) -> Counted {
+        Counted {
             clients: self.clone(),
             client,
-        })
+        }
     }
 }
 
@@ -59,6 +70,13 @@ impl Clients {
 pub(super) struct Counted {
     clients: Clients,
     client: IpAddr,
+}
+
+impl Counted {
+    /// Whose it is.
+    pub(super) fn client(&self) -> IpAddr {
+        self.client
+    }
 }
 
 impl Drop for Counted {

@@ -13,6 +13,10 @@
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -62,6 +66,22 @@ impl Linger {
     };
 }
 
+/// How much has come on a connection. Clones count the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Received(Arc<AtomicU64>);
+
+impl Received {
+    /// Bytes so far, as they came from the socket.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
 /// A network's stream with a read buffer that takes no memory while nothing arrives.
 #[derive(Debug)]
 pub struct Buffered {
@@ -70,6 +90,7 @@ pub struct Buffered {
     buffer: BytesMut,
     next_read: usize,
     stall: Patience,
+    received: Received,
     // Set when the write side is closed.
     lingering: Option<Lingering>,
 }
@@ -91,8 +112,15 @@ impl Buffered {
             buffer: BytesMut::new(),
             next_read: SMALLEST_READ.min(settings.read_buffer),
             stall: Patience::new(settings.write_stall),
+            received: Received::default(),
             lingering: None,
         }
+    }
+
+    /// Counts what comes.
+    #[must_use]
+    pub fn received(&self) -> Received {
+        self.received.clone()
     }
 
     /// Reads what the peer still sends, until it stops or a bound is reached. Who sends more waits with the rest of it,
@@ -125,6 +153,7 @@ impl Buffered {
         self.buffer.reserve(self.next_read);
         match poll_read_buf(Pin::new(&mut self.inner), cx, &mut self.buffer) {
             Poll::Ready(Ok(read)) => {
+                self.received.add(read);
                 if read >= self.next_read {
                     self.next_read = (self.next_read * 4).min(self.settings.read_buffer);
                 }
@@ -148,7 +177,10 @@ impl AsyncRead for Buffered {
         let this = self.get_mut();
         if this.buffer.is_empty() {
             if destination.remaining() >= this.next_read {
-                return Pin::new(&mut this.inner).poll_read(cx, destination);
+                let before = destination.filled().len();
+                ready!(Pin::new(&mut this.inner).poll_read(cx, destination))?;
+                this.received.add(destination.filled().len() - before);
+                return Poll::Ready(Ok(()));
             }
             if ready!(this.poll_fill(cx))? == 0 {
                 return Poll::Ready(Ok(()));

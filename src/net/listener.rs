@@ -1,13 +1,19 @@
 //! A listening socket and the loop that accepts on it.
 //!
 //! Bounded by [`ListenerSettings::connections`]: at the bound nothing is accepted until a connection ends, so that
-//! clients wait in the kernel's queue instead of taking memory here. One client that has all it may have by itself is
-//! closed at once: it must not fill that queue for the others.
+//! clients wait in the kernel's queue instead of taking memory here, and the connection that has been idle longest is asked to
+//! go. So is the oldest idle one of a client that has all it may have by itself; where none of its connections is idle, its
+//! further ones are closed at once: they must not fill that queue for the others.
 //!
 //! Deliberately absent: what is spoken on a connection. The handler that [`Listener::serve`] is given serves it to its
 //! end, closes it gracefully once the [`Drain`] begins, and gives it up after whatever idle time it likes.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt as _;
 use rustls::pki_types::CertificateDer;
@@ -18,8 +24,9 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Accepting, Buffered, Drain, Io, IoSettings, Network, ServerTls, Stream, Tcp,
-    clients::{Clients, Counted},
+    Accepting, Buffered, Drain, Io, IoSettings, Network, Received, Rest, ServerTls, Stream, Tcp,
+    clients::{Clients, Counted, client_network},
+    idle::Idle,
 };
 
 /// Bounds of a listener.
@@ -92,12 +99,25 @@ pub struct Connection {
     pub peer: PeerInfo,
     /// Its place among the listener's connections, given back when dropped. Keep it as long as the connection lives.
     pub slot: Slot,
+    /// Counts what comes on it.
+    pub received: Received,
 }
 
 /// A place among a listener's connections.
 #[derive(Debug)]
-#[expect(dead_code, reason = "held for their drop")]
-pub struct Slot(OwnedSemaphorePermit, Counted);
+pub struct Slot {
+    _place: OwnedSemaphorePermit,
+    counted: Counted,
+    idle: Idle,
+}
+
+impl Slot {
+    /// Says that the connection is idle: until what this gives is dropped, it may be asked to go to make room.
+    #[must_use]
+    pub fn rest(&self) -> Rest {
+        self.idle.rest(self.counted.client())
+    }
+}
 
 /// What is known of the other end of a connection.
 #[derive(Clone, Debug)]
@@ -173,6 +193,7 @@ impl Listener {
     {
         let slots = Arc::new(Semaphore::new(self.settings.connections));
         let clients = Clients::new(self.settings.connections_per_client);
+        let idle = Idle::default();
         let token = drain.token();
         let run = |(stream, address, slot)| {
             let (tls, settings, name) = (self.tls.clone(), self.settings, self.name);
@@ -188,11 +209,14 @@ impl Listener {
             });
         };
         // Ends with `None` when the drain begins.
-        while let Some(Some(accepted)) = token.run_until_cancelled(self.accept(&slots, &clients)).await {
+        while let Some(Some(accepted)) = token
+            .run_until_cancelled(self.accept(&slots, &clients, &idle))
+            .await
+        {
             run(accepted);
         }
         // Who waits in the kernel's queue has connected already: closing the socket would reset it.
-        while let Some(Some(accepted)) = self.accept(&slots, &clients).now_or_never() {
+        while let Some(Some(accepted)) = self.accept(&slots, &clients, &idle).now_or_never() {
             run(accepted);
         }
     }
@@ -202,6 +226,7 @@ impl Listener {
         &self,
         slots: &Arc<Semaphore>,
         clients: &Clients,
+        idle: &Idle,
     ) -> Option<(Box<dyn Stream>, SocketAddr, Slot)> {
         if slots.available_permits() == 0 {
             let bound = self.settings.connections;
@@ -210,12 +235,21 @@ impl Listener {
                 bound,
                 "no room for another connection until one ends"
             );
+            idle.make_room();
         }
         let permit = slots.clone().acquire_owned().await.ok()?;
+        idle.has_room();
         loop {
             match self.socket.accept().await {
-                Ok((stream, address)) => match clients.join(address.ip()) {
-                    Some(counted) => return Some((stream, address, Slot(permit, counted))),
+                Ok((stream, address)) => match join(clients, idle, address.ip()) {
+                    Some(counted) => {
+                        let slot = Slot {
+                            _place: permit,
+                            counted,
+                            idle: idle.clone(),
+                        };
+                        return Some((stream, address, slot));
+                    }
                     None => {
                         tracing::debug!(listener = self.name, peer = %address, "it has too many connections");
                     }
@@ -233,6 +267,15 @@ impl Listener {
     }
 }
 
+/// A place among its client's connections, if need be that of an idle one, which is about to go.
+fn join(clients: &Clients, idle: &Idle, address: IpAddr) -> Option<Counted> {
+    let counted = clients.join(address);
+    counted.or_else(|| {
+        let is_going = idle.make_room_of(client_network(address));
+        is_going.then(|| clients.join_beyond(address))
+    })
+}
+
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -248,6 +291,7 @@ async fn handshake(
     slot: Slot,
 ) -> io::Result<Connection> {
     let stream = Buffered::new(stream, settings.io);
+    let received = stream.received();
     let io = match tls {
         None => Io::Plain(stream),
         Some(tls) => {
@@ -269,6 +313,7 @@ async fn handshake(
             certificates,
         },
         slot,
+        received,
     })
 }
 
@@ -390,6 +435,50 @@ mod tests {
         };
         timeout(Duration::from_secs(5), regained).await.unwrap();
         drop(second);
+        assert_eq!(drain.finish(Duration::from_secs(5)).await, vec![]);
+    }
+
+    #[tokio::test]
+    async fn who_has_all_its_connections_loses_the_oldest_idle_one_instead() {
+        let settings = ListenerSettings {
+            connections: 9,
+            ..SETTINGS
+        };
+        let listener = Listener::bind("test", "127.0.0.1:0".parse().unwrap(), None, settings)
+            .await
+            .unwrap();
+        let address = listener.address();
+        let drain = Drain::new();
+        let accepting = drain.clone();
+        // Idle after its first byte.
+        let serve = async |mut connection: Connection| {
+            let byte = connection.io.read_u8().await.unwrap();
+            connection.io.write_all(&[byte]).await.unwrap();
+            connection.io.flush().await.unwrap();
+            let rest = connection.slot.rest();
+            tokio::select! {
+                () = rest.is_over() => {}
+                _ = connection.io.read_u8() => {}
+            }
+        };
+        drain.spawn("accept", async move { listener.serve(&accepting, serve).await });
+        let mut open = Vec::new();
+        for _ in 0..5 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"x").await.unwrap();
+            assert_eq!(stream.read_u8().await.unwrap(), b'x');
+            open.push(stream);
+        }
+        let mut left = open.split_off(3);
+        for mut gone in open {
+            let closed = timeout(Duration::from_secs(5), gone.read_u8()).await.unwrap();
+            assert!(closed.is_err());
+        }
+        for stays in &mut left {
+            let silent = timeout(Duration::from_millis(50), stays.read_u8()).await;
+            assert!(silent.is_err(), "it is still open");
+        }
+        drop(left);
         assert_eq!(drain.finish(Duration::from_secs(5)).await, vec![]);
     }
 

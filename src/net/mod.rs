@@ -7,10 +7,13 @@
 mod chain;
 mod clients;
 mod drain;
+mod idle;
 mod io;
 mod listener;
 mod network;
+mod paced;
 mod permits;
+mod shares;
 mod stall;
 mod tls;
 
@@ -22,10 +25,13 @@ pub use self::drain::Turnstile;
 pub use self::{
     clients::client_network,
     drain::{Drain, Remaining, TrackedExecutor},
-    io::{Buffered, Io, IoSettings, Linger},
+    idle::Rest,
+    io::{Buffered, Io, IoSettings, Linger, Received},
     listener::{BindError, BindFault, Connection, Listener, ListenerSettings, PeerInfo, Slot},
     network::{Accepting, Network, Stream, Tcp, contract},
+    paced::give_way_when_slow,
     permits::{Held, hold},
+    shares::{Caller, Manners, Permit, Purpose, Shares, Supply},
     stall::{Patience, Stalling, abort_when_stalled},
     tls::{
         CertificateFiles, ClientCertificates, ClientSpec, ClientTls, ServerNames, ServerSpec, ServerTls,

@@ -121,7 +121,7 @@ pub enum RegistryError {
     /// Others changed the repository, or the blob's record, at the same time, again and again.
     #[error("too many changes at once: not applied, try again")]
     Contended,
-    /// Bodies of other requests have all the memory there is for them. Nothing of this one's body was read.
+    /// Bodies of other requests have all the memory there is for them. Nothing was made of this one's.
     #[error("too many bodies are being received at once; nothing was changed, try again")]
     NoRoom,
     /// The deadline passed before anything was changed.

@@ -57,7 +57,7 @@ pub use self::{
     objects::Damage,
     quota::Quotas,
     referrers::{Referrer, Referrers},
-    room::Room,
+    room::Whole,
     upkeep::{DuePage, DueWork, Tended},
     uploads::Upload,
 };
@@ -93,14 +93,17 @@ pub struct Settings {
     pub part_size: u64,
     /// How many parts of one upload are sent at the same time. An upload holds one part more than these in memory.
     pub parts_in_flight: usize,
-    /// Bytes of memory for all bodies together that are on their way into the stores. One body has room for itself, up to a
-    /// part, or waits.
+    /// Bytes of memory for all bodies together that are on their way into the stores.
     pub body_memory: u64,
-    /// How long it waits.
+    /// Bytes of it that a body takes at a time. A quarter of all is for the first of each.
+    pub body_piece: u64,
+    /// How long a body waits for it.
     pub body_patience: Duration,
-    /// After how much silence the bytes of a body that wait in memory for the rest of their part are put into the store.
-    pub park_after: Duration,
-    /// How many they have to be for that.
+    /// Bytes a second below which a body is slow: what of it waits in memory for the rest of its part goes into the store.
+    pub slow_body: u64,
+    /// Over which time that is measured.
+    pub slow_body_window: Duration,
+    /// How many bytes are worth that while nobody needs their room.
     pub park_bytes: u64,
     /// How long an upload session lives after its last acknowledged change.
     pub session_ttl: Duration,
@@ -143,8 +146,10 @@ impl Default for Settings {
             part_size: 8 << 20,
             parts_in_flight: 2,
             body_memory: 1 << 30,
+            body_piece: 64 << 10,
             body_patience: Duration::from_secs(15),
-            park_after: Duration::from_secs(5),
+            slow_body: 16 << 10,
+            slow_body_window: Duration::from_secs(5),
             park_bytes: 1 << 20,
             session_ttl: 24 * HOUR,
             link_grace: 24 * HOUR,
@@ -187,7 +192,8 @@ impl Registry {
         let Stores { meta, blobs } = stores;
         settings.part_size = settings.part_size.max(blobs.min_part()).max(1);
         settings.parts_in_flight = settings.parts_in_flight.max(1);
-        let rooms = room::Rooms::new(settings.body_memory, settings.body_patience);
+        let piece = settings.body_piece.max(1);
+        let rooms = room::Rooms::new(settings.body_memory, piece, settings.body_patience);
         let recent = manifests::Recent::new(settings.recent_manifests);
         let seen = Arc::new(objects::Seen::new(settings.objects_seen, settings.seen_for));
         Self {
@@ -202,14 +208,6 @@ impl Registry {
             seen,
             abandoned: uploads::Waiting::default(),
         }
-    }
-
-    /// Room for `bytes` of a body that its caller will hold until it is stored.
-    ///
-    /// # Errors
-    /// [`RegistryError::NoRoom`] when others have it all for too long.
-    pub async fn room(&self, bytes: u64) -> Result<Room> {
-        self.rooms.get(bytes).await
     }
 
     /// Until when a transaction is tried that has no deadline of its own.

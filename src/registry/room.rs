@@ -1,120 +1,223 @@
 //! Room in memory for what is on its way into the stores: one bound for all bodies of this member together.
 //!
-//! A request gets room for all it must hold at once before it reads its body: the whole of a small one, one part of a
-//! large one. With that it always gets to its end. Further parts on their way at the same time only make it faster, so
-//! they take room when there is some and are never waited for: nobody waits for room while holding some, so nobody waits
-//! for ever.
+//! What counts are bytes that are held, not those that are announced. Every body first gets one *piece*, 64 KiB, out of a
+//! quarter of all room that is for nothing else: so a small one always has room, whoever else sends what. It takes more
+//! as it grows, and gives that back with the part it was for.
+//!
+//! Nobody waits for ever: a body that finds no more puts what it holds beyond its first piece into the store
+//! ([`park`](super::uploads)), and waits with that one alone. While somebody waits, slow bodies do so, too, at the end of
+//! their window. What holds more than a piece is so either fast, and soon a part of a blob, or gone from memory.
 
-use std::{sync::Arc, time::Duration};
-
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use super::{RegistryError, Result};
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
 
-/// Room is given out in pieces of so many bytes.
-const PIECE: u64 = 1024;
+use super::{Registry, RegistryError, Result};
+use crate::admission::{BodyError, Pace, Went};
 
 /// All the room there is.
 #[derive(Debug)]
 pub(super) struct Rooms {
-    pieces: Arc<Semaphore>,
-    total: u32,
+    piece: u64,
+    first: Arc<Semaphore>,
+    more: Arc<Semaphore>,
+    pieces: u32,
     patience: Duration,
+    waiting: AtomicUsize,
 }
 
 /// Room for some bytes, given back when dropped.
 #[derive(Debug)]
-pub struct Room(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(super) struct Room {
+    _first: OwnedSemaphorePermit,
+    more: Option<OwnedSemaphorePermit>,
+    piece: u64,
+}
+
+impl Room {
+    /// For so many bytes.
+    fn bytes(&self) -> u64 {
+        let more = self.more.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        (1 + more as u64).saturating_mul(self.piece)
+    }
+
+    /// All but the first piece goes with what it was for.
+    pub(super) fn split(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.more.take()
+    }
+}
 
 impl Rooms {
-    /// Room for `bytes`. A request waits for it for `patience` at most.
-    pub(super) fn new(bytes: u64, patience: Duration) -> Self {
-        let total = pieces(bytes);
+    /// Room for `bytes`, given out by `piece`. A body waits for it for `patience` at most.
+    pub(super) fn new(bytes: u64, piece: u64, patience: Duration) -> Self {
+        let first = pieces(bytes / 4, piece);
+        let more = pieces(bytes - bytes / 4, piece);
         Self {
-            pieces: Arc::new(Semaphore::new(total as usize)),
-            total,
+            piece,
+            first: Arc::new(Semaphore::new(first as usize)),
+            more: Arc::new(Semaphore::new(more as usize)),
+            pieces: more,
             patience,
+            waiting: AtomicUsize::new(0),
         }
     }
 
-    /// Room for a request that will hold `bytes` at once. One that wants more than there is gets all of it.
-    pub(super) async fn get(&self, bytes: u64) -> Result<Room> {
-        let wanted = pieces(bytes).min(self.total);
-        let waiting = self.pieces.clone().acquire_many_owned(wanted);
-        match timeout(self.patience, waiting).await {
-            Ok(Ok(permit)) => Ok(Room(permit)),
+    /// How much a body holds without asking for more.
+    pub(super) fn piece(&self) -> u64 {
+        self.piece
+    }
+
+    /// Room for a body's first piece.
+    pub(super) async fn get(&self) -> Result<Room> {
+        let first = self.wait(&self.first, 1, self.patience).await?;
+        Ok(Room {
+            _first: first,
+            more: None,
+            piece: self.piece,
+        })
+    }
+
+    /// Makes `room` one for `bytes`, if there is that much and nobody waits for it. One that wants more than there is gets
+    /// all of it.
+    pub(super) fn try_grow(&self, room: &mut Room, bytes: u64) -> bool {
+        let Some(wanted) = self.lacking(room, bytes) else {
+            return true;
+        };
+        match self.more.clone().try_acquire_many_owned(wanted) {
+            Ok(more) => {
+                add(room, more);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Waits for that, for `patience` at most.
+    pub(super) async fn grow(&self, room: &mut Room, bytes: u64, patience: Duration) -> Result<()> {
+        if let Some(wanted) = self.lacking(room, bytes) {
+            let more = self.wait(&self.more, wanted, patience).await?;
+            add(room, more);
+        }
+        Ok(())
+    }
+
+    /// How long a body may wait.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Whether somebody waits.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    fn lacking(&self, room: &Room, bytes: u64) -> Option<u32> {
+        let lacking = bytes.checked_sub(room.bytes()).filter(|lacking| *lacking > 0)?;
+        let held = room.more.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let most = self
+            .pieces
+            .saturating_sub(u32::try_from(held).unwrap_or(u32::MAX));
+        Some(pieces(lacking, self.piece).min(most)).filter(|wanted| *wanted > 0)
+    }
+
+    async fn wait(
+        &self,
+        pool: &Arc<Semaphore>,
+        wanted: u32,
+        patience: Duration,
+    ) -> Result<OwnedSemaphorePermit> {
+        let _waiter = Waiter::new(&self.waiting);
+        match timeout(patience, pool.clone().acquire_many_owned(wanted)).await {
+            Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(RegistryError::NoRoom),
         }
     }
+}
 
-    /// Room for `bytes` more, if there is some and nobody waits for it.
-    pub(super) fn more(&self, bytes: u64) -> Option<Room> {
-        let wanted = pieces(bytes);
-        self.pieces.clone().try_acquire_many_owned(wanted).ok().map(Room)
+/// A body that had to be received whole, and its room.
+#[derive(Debug)]
+pub struct Whole {
+    /// All of it.
+    pub bytes: Bytes,
+    _room: Room,
+}
+
+impl Registry {
+    /// Receives the whole of a body that has at most `most` bytes. It can't be parked; so a slow one is given up when others
+    /// need its room.
+    ///
+    /// # Errors
+    /// [`RegistryError::ManifestTooLarge`], [`RegistryError::NoRoom`], and what breaks the body off.
+    pub async fn receive_whole<B>(&self, mut body: B, most: usize) -> Result<Whole>
+    where
+        B: Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
+    {
+        let (rooms, settings) = (&self.rooms, &self.settings);
+        let mut room = rooms.get().await?;
+        let mut pace = Pace::new(settings.slow_body, settings.slow_body_window);
+        let mut all = BytesMut::new();
+        loop {
+            let began = Instant::now();
+            let next = timeout(pace.left(), body.next()).await;
+            pace.waited(began.elapsed());
+            let is_slow = pace.judge() == Some(Went::Slowly);
+            if is_slow && rooms.is_wanted() && all.len() as u64 > rooms.piece() {
+                return Err(RegistryError::Body(BodyError::Slow));
+            }
+            let Ok(next) = next else { continue };
+            let Some(piece) = next else { break };
+            let piece = piece.map_err(RegistryError::Body)?;
+            pace.came(piece.len());
+            let length = all.len() + piece.len();
+            if length > most {
+                return Err(RegistryError::ManifestTooLarge);
+            }
+            rooms.grow(&mut room, length as u64, rooms.patience()).await?;
+            all.extend_from_slice(&piece);
+        }
+        Ok(Whole {
+            bytes: all.freeze(),
+            _room: room,
+        })
     }
 }
 
-fn pieces(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(PIECE).max(1)).unwrap_or(u32::MAX)
+fn add(room: &mut Room, more: OwnedSemaphorePermit) {
+    match &mut room.more {
+        Some(held) => held.merge(more),
+        none => *none = Some(more),
+    }
+}
+
+fn pieces(bytes: u64, piece: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(piece).max(1)).unwrap_or(u32::MAX)
+}
+
+struct Waiter<'a>(&'a AtomicUsize);
+
+impl<'a> Waiter<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::{StreamExt as _, stream};
-
-    use super::super::testing::*;
-    use crate::{admission::BodyError, registry::RegistryError};
-
-    /// A body that begins and then says nothing more.
-    fn stalled(content: &[u8]) -> TestBody {
-        Box::pin(body(content, 64).chain(stream::pending::<Result<bytes::Bytes, BodyError>>()))
-    }
-
-    /// A world with room for `uploads` at once. Their parts are so small that each takes one piece.
-    fn world(uploads: u64) -> World {
-        let mut world = World::new();
-        world.settings.body_memory = uploads * super::PIECE;
-        world.settings.body_patience = std::time::Duration::from_millis(50);
-        world
-    }
-
-    #[tokio::test]
-    async fn who_finds_no_room_is_refused_until_somebody_is_done() {
-        let world = world(2);
-        let (registry, name) = (world.member(1), repo("a"));
-        let bytes = content(1, 5 * PART as usize);
-        let digest = sha256(&bytes);
-        {
-            let stuck = [1, 2].map(|_| registry.push_blob(&name, &digest, None, stalled(&bytes[..300])));
-            let stuck = futures_util::future::join_all(stuck);
-            let refused = async {
-                // The two get theirs first.
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                registry.push_blob(&name, &digest, None, body(&bytes, 64)).await
-            };
-            tokio::select! {
-                biased;
-                _ = stuck => panic!("they are stuck"),
-                refused = refused => assert!(matches!(refused, Err(RegistryError::NoRoom)), "{refused:?}"),
-            }
-        }
-        // A client that went away leaves its room.
-        assert_eq!(push(&registry, &name, &bytes).await, digest);
-    }
-
-    #[tokio::test]
-    async fn many_large_blobs_get_through_room_for_one_part() {
-        let mut world = world(1);
-        world.settings.body_patience = std::time::Duration::from_secs(20);
-        let (registry, name) = (world.member(1), repo("a"));
-        let pushes = (0..10).map(async |seed| {
-            let bytes = content(seed, 20 * PART as usize + 7);
-            let digest = push(&registry, &name, &bytes).await;
-            assert_eq!(pull(&registry, &name, &digest).await.unwrap(), bytes);
-        });
-        futures_util::future::join_all(pushes).await;
-    }
-}
+mod tests;

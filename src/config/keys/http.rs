@@ -56,6 +56,13 @@ pub(super) const HTTP: &[Key] = &[
         ),
     ),
     key(
+        "http.idleTimeout",
+        Duration,
+        Own(
+            "how long a connection may idle between two requests; 620s by default, longer than Google's balancers keep theirs (600s, not to be changed); make it longer than your balancer's. 0 means our default, never none",
+        ),
+    ),
+    key(
         "http.compat",
         Texts,
         Mapped("`docker2s2`: docker schema 2 is always accepted"),

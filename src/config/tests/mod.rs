@@ -323,13 +323,14 @@ fn keys_without_effect_are_warnings_one_for_each_reason() {
 
 #[test]
 fn values_are_read_as_leniently_as_zot_reads_them() {
-    let config = yaml("storage: {rootDirectory: /d, dedupe: \"true\"}\nHTTP: {Port: \"0\", readTimeout: 10s, writeTimeout: 120000000000, compat: docker2s2, address: '[::1]', tls: }\nlog: {level: WARN, output: /dev/stderr}").unwrap();
+    let config = yaml("storage: {rootDirectory: /d, dedupe: \"true\"}\nHTTP: {Port: \"0\", readTimeout: 10s, writeTimeout: 120000000000, idleTimeout: 1h, compat: docker2s2, address: '[::1]', tls: }\nlog: {level: WARN, output: /dev/stderr}").unwrap();
     assert_eq!(config.listen.to_string(), "[::1]:0");
     assert_eq!(
         config.timeouts,
         Timeouts {
             head: Duration::from_secs(10),
-            idle: Duration::from_secs(120)
+            idle: Duration::from_secs(120),
+            between_requests: Duration::from_secs(3600),
         }
     );
     assert_eq!(

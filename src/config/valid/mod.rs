@@ -124,6 +124,7 @@ fn timeouts(c: &mut Checked) -> Timeouts {
     for (key, timeout) in [
         ("http.readTimeout", &mut timeouts.head),
         ("http.writeTimeout", &mut timeouts.idle),
+        ("http.idleTimeout", &mut timeouts.between_requests),
     ] {
         match c.duration(key) {
             None => {}

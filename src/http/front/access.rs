@@ -58,19 +58,9 @@ impl Step for Access {
             outcome: Outcome::Aborted(None),
         };
         let bytes_in = line.bytes_in.clone();
-        exchange.request = exchange.request.map(|body| {
-            if body.is_end_stream() {
-                return body;
-            }
-            let count = move |frame: &Frame<Bytes>| {
-                let length = frame.data_ref().map_or(0, Bytes::len);
-                bytes_in.fetch_add(length as u64, Ordering::Relaxed);
-            };
-            body.map_frame(move |frame| {
-                count(&frame);
-                frame
-            })
-            .boxed_unsync()
+        exchange.request = exchange.request.map(|body| match body.is_end_stream() {
+            true => body,
+            false => Counted { body, bytes_in }.boxed_unsync(),
         });
         let may_leave = leaves_open(exchange.request.headers());
         // When the client goes away meanwhile this future is dropped, and the line with it: written as aborted.
@@ -101,6 +91,37 @@ impl Step for Access {
             }
             .boxed_unsync()
         })
+    }
+}
+
+/// The body of a request, whose bytes are counted. (`map_frame` would lose its length.)
+struct Counted {
+    body: Body,
+    bytes_in: Arc<AtomicU64>,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            self.bytes_in.fetch_add(length as u64, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -1,12 +1,9 @@
-//! From a request to an admitted one: what it asks for, who asks, whether there is room, until when.
+//! From a request to an admitted one: what it asks for, who asks, until when; whether there is room is in [`room`](super::room).
 
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, Response, header};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Change, Decided, Exchange, FrontLimits, Routed,
@@ -20,7 +17,6 @@ use crate::{
         error::{self, FrontError},
         probes,
     },
-    net,
     oci::{Effect, Route},
 };
 
@@ -129,35 +125,6 @@ impl Step for MetricsDoor {
 fn strip_credentials(headers: &mut HeaderMap) {
     for name in [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE] {
         headers.remove(name);
-    }
-}
-
-/// A permit, for as long as the response's body lasts.
-#[derive(Clone)]
-pub(super) struct Admit {
-    pub(super) permits: Arc<Semaphore>,
-    pub(super) bound: usize,
-}
-
-impl Step for Admit {
-    type In = Decided;
-    type Out = Decided;
-
-    async fn run<N: Next<Decided>>(self, decided: Decided, next: N) -> Response<Body> {
-        match self.permits.try_acquire_owned() {
-            Ok(permit) => {
-                let response = next.go(decided).await;
-                response.map(|body| http_body_util::BodyExt::boxed_unsync(net::hold(body, permit)))
-            }
-            Err(_) => {
-                let exchange = &decided.routed.exchange;
-                refuse(
-                    &FrontError::Overloaded(self.bound),
-                    exchange.request.method(),
-                    &exchange.id,
-                )
-            }
-        }
     }
 }
 

@@ -11,22 +11,25 @@ mod caching;
 mod identify;
 mod ratelimit;
 mod responses;
+mod room;
 pub(super) mod step;
+mod wellformed;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
-use tokio::sync::Semaphore;
 use tower::{Layer as _, util::BoxCloneSyncService};
 
 use self::step::step;
+pub(super) use self::wellformed::Malformed;
 use super::probes::Probes;
 use crate::{
     admission::{Body, RequestId, Service},
     auth::Gate,
     config::{Limits, RateLimits},
+    net::Shares,
     oci::{RepoName, Route},
     placement::MemberId,
     telemetry::Metrics,
@@ -45,6 +48,8 @@ pub struct FrontParts {
     pub probes: Probes,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// For requests that are taken on.
+    pub permits: Shares,
     /// Bounds.
     pub limits: FrontLimits,
     /// How many requests a client may make.
@@ -59,8 +64,14 @@ pub struct FrontParts {
 /// Bounds of the front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrontLimits {
-    /// Requests taken on at once.
-    pub requests: usize,
+    /// Requests that wait at once for their body or a permit.
+    pub waiting: usize,
+    /// How long a request waits for a permit.
+    pub patience: Duration,
+    /// Bytes a second below which a body gives its permit up when others wait.
+    pub slow_body: u64,
+    /// Over which time that is measured.
+    pub slow_body_window: Duration,
     /// Until the head of an answer, for a request whose body is small or absent.
     pub deadline: Duration,
     /// The same for a transfer. What lies in the trash is kept for longer.
@@ -74,7 +85,10 @@ pub struct FrontLimits {
 impl From<&Limits> for FrontLimits {
     fn from(limits: &Limits) -> Self {
         Self {
-            requests: limits.front_requests,
+            waiting: limits.front_waiting,
+            patience: limits.front_patience,
+            slow_body: limits.slow_body_bytes,
+            slow_body_window: limits.slow_body_window,
             deadline: limits.request_deadline,
             transfer_deadline: limits.trash_time / 2,
             rated_clients: limits.rated_clients,
@@ -100,15 +114,15 @@ pub fn front(parts: FrontParts) -> Front {
         gate,
         probes,
         metrics,
+        permits,
         limits,
         rate_limits,
         external_url,
         mesh,
     } = parts;
     let rates = Arc::new(ratelimit::Rates::new(&rate_limits, limits.rated_clients));
-    let permits = Arc::new(Semaphore::new(limits.requests));
-    // The way of a request, from top to bottom, and of its response, back up.
-    let steps = (
+    // The way of a request, from top to bottom, and of its response, back up: first whatever it is,
+    let any = (
         // A name for it, on every response.
         step(identify::Identify),
         // Counted, and a line in the log when its response's body has ended.
@@ -126,6 +140,8 @@ pub fn front(parts: FrontParts) -> Front {
         step(responses::Bodiless),
         // A panic is one request's failure.
         step(responses::Contain),
+        // It can be read in one way only.
+        step(wellformed::WellFormed),
         // Who guesses passwords doesn't get to guess on.
         step(ratelimit::Guesses { rates: rates.clone() }),
         // Metrics have a policy of their own; probes have none.
@@ -134,8 +150,13 @@ pub fn front(parts: FrontParts) -> Front {
         step(probes),
         // A user's API keys.
         step(api_keys::KeyDesk { gate: gate.clone() }),
+    );
+    // then as one of the registry's.
+    let routed = (
         // What it asks for.
         step(admit::Parse),
+        // Where there is no room, when to come again.
+        step(room::TryAgain),
         // Who asks, and what they may. Credentials end here.
         step(admit::Authorise { gate }),
         // Who may keep the answer.
@@ -145,14 +166,11 @@ pub fn front(parts: FrontParts) -> Front {
         // They haven't asked too often.
         step(ratelimit::RateLimit { rates }),
         // There is room for it until its response's body has ended.
-        step(admit::Admit {
-            permits,
-            bound: limits.requests,
-        }),
+        step(room::Admit::new(permits, &limits)),
         // Nobody waits for ever.
         step(admit::Deadline { limits }),
     );
-    Front::new(steps.layer(mesh))
+    Front::new(any.layer(routed.layer(mesh)))
 }
 
 /// A request with its name.

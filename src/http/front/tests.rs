@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     admission::{self, Admitted, Served},
     auth::{Gate, GateSpec},
-    net::Drain,
+    net::{Drain, Supply},
     registry::Stores,
     storage::{MemoryBlobs, MemoryMeta},
 };
@@ -23,8 +23,16 @@ struct Fixture {
     metrics: Arc<Metrics>,
 }
 
-/// A front whose mesh is `answer`.
+/// A front whose mesh is `answer`, and that has little patience when it has no room.
 fn fixture<F, R>(requests: usize, answer: F) -> Fixture
+where
+    F: Fn(Admitted) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Response<Body>> + Send + 'static,
+{
+    fixture_with(requests, Duration::from_millis(20), answer)
+}
+
+fn fixture_with<F, R>(requests: usize, patience: Duration, answer: F) -> Fixture
 where
     F: Fn(Admitted) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Response<Body>> + Send + 'static,
@@ -36,9 +44,10 @@ where
         blobs: Arc::new(MemoryBlobs::new()),
     };
     let limits = FrontLimits {
-        requests,
+        patience,
         ..FrontLimits::from(&Limits::default())
     };
+    let permits = Shares::new(Supply::of(requests));
     let mesh = Service::new(service_fn(move |admitted| {
         let answer = answer(admitted);
         async move { Ok(answer.await) }
@@ -47,8 +56,15 @@ where
     let parts = FrontParts {
         me: member(1),
         gate: Arc::new(Gate::new(GateSpec::default(), stores.meta.clone(), &Limits::default()).unwrap()),
-        probes: Probes::new(view, drain.clone(), stores.clone(), metrics.clone()),
+        probes: Probes::new(
+            view,
+            drain.clone(),
+            permits.clone(),
+            stores.clone(),
+            metrics.clone(),
+        ),
         metrics: metrics.clone(),
+        permits,
         limits,
         rate_limits: RateLimits::default(),
         external_url: None,
@@ -62,7 +78,10 @@ where
 }
 
 fn request(method: Method, target: &str) -> http::request::Builder {
-    Request::builder().method(method).uri(target)
+    Request::builder()
+        .method(method)
+        .uri(target)
+        .header(header::HOST, "registry")
 }
 
 impl Fixture {
@@ -298,4 +317,136 @@ async fn who_drains_is_alive_and_not_ready() {
         front.ask(request(Method::GET, "/livez")).await.status(),
         StatusCode::OK
     );
+}
+
+#[tokio::test]
+async fn a_request_waits_for_room_before_it_is_refused() {
+    let front = fixture_with(1, Duration::from_secs(20), ok);
+    let first = front.ask(request(Method::GET, "/v2/")).await;
+    let second = front.ask(request(Method::GET, "/v2/"));
+    tokio::pin!(second);
+    let waits = tokio::time::timeout(Duration::from_millis(100), second.as_mut()).await;
+    assert!(waits.is_err());
+    drop(first);
+    assert_eq!(second.await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn who_finds_no_room_is_told_what_has_it_try_again() {
+    let front = fixture(1, ok);
+    let held = front.ask(request(Method::GET, "/v2/")).await;
+    let session = format!("/v2/a/blobs/uploads/{}", crate::oci::UploadId::random());
+    let (docker, skopeo) = (
+        "docker/27.0.3 go/go1.21.11 git-commit/662f78c UpstreamClient(Docker-Client)",
+        "skopeo/1.9.3",
+    );
+    let (crane, other) = ("crane/0.22.1 go-containerregistry/0.22.1", "containerd/2.4.2");
+    for (method, target, asked) in [
+        (Method::GET, "/v2/", 429),
+        (Method::GET, "/v2/a/manifests/x", 429),
+        (Method::HEAD, "/v2/a/manifests/x", 429),
+        (Method::POST, "/v2/a/blobs/uploads/", 429),
+        (Method::PATCH, &session, 503),
+        (Method::PUT, "/v2/a/manifests/x", 503),
+        (Method::DELETE, "/v2/a/manifests/x", 503),
+    ] {
+        for (agent, expected) in [(skopeo, asked), (other, asked), (docker, 503), (crane, 503)] {
+            let refused = front
+                .ask(request(method.clone(), target).header("user-agent", agent))
+                .await;
+            assert_eq!(refused.status(), expected, "{method} {target} {agent}");
+            assert_eq!(refused.headers()["retry-after"], "1");
+            assert!(
+                !refused.headers().contains_key("portolan-outcome"),
+                "nothing was done"
+            );
+            let code = if expected == 429 {
+                "TOOMANYREQUESTS"
+            } else {
+                "UNAVAILABLE"
+            };
+            let text = text(refused).await;
+            assert!(method == Method::HEAD || text.contains(code), "{text}");
+        }
+    }
+    let response = front.ask(request(Method::GET, "/readyz")).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        text(response).await,
+        "not ready: full: 1 requests are under way\n"
+    );
+    drop(held);
+    assert_eq!(
+        front.ask(request(Method::GET, "/readyz")).await.status(),
+        StatusCode::OK
+    );
+}
+
+#[tokio::test]
+async fn another_members_refusal_for_want_of_room_is_told_in_the_clients_way() {
+    async fn full(_: Admitted) -> Response<Body> {
+        let mut response = Response::new(admission::empty());
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        response
+    }
+    let front = fixture(9, full);
+    for (agent, status) in [("skopeo/1.9.3", 429), ("docker/20.10.24 go/go1.19.8", 503)] {
+        let post = request(Method::POST, "/v2/a/blobs/uploads/").header("user-agent", agent);
+        assert_eq!(front.ask(post).await.status(), status);
+    }
+}
+
+/// A body of `length` bytes that begins with `begin` and then says nothing.
+fn stuck(begin: &'static [u8], length: u64) -> Request<Body> {
+    struct Stuck(Option<&'static [u8]>, u64);
+    impl http_body::Body for Stuck {
+        type Data = bytes::Bytes;
+        type Error = crate::admission::BodyError;
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+            match self.0.take().filter(|begin| !begin.is_empty()) {
+                Some(begin) => std::task::Poll::Ready(Some(Ok(http_body::Frame::data(begin.into())))),
+                None => std::task::Poll::Pending,
+            }
+        }
+        fn size_hint(&self) -> http_body::SizeHint {
+            http_body::SizeHint::with_exact(self.1)
+        }
+    }
+    request(Method::POST, "/v2/a/blobs/uploads/")
+        .body(Stuck(Some(begin), length).boxed_unsync())
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_sent_nothing_of_its_body_takes_no_permit_and_what_is_small_none_until_it_is_there() {
+    async fn take(admitted: Admitted) -> Response<Body> {
+        let _ = admitted.request.into_body().collect().await;
+        Response::new(admission::empty())
+    }
+    for (begin, length, taken) in [
+        (&b""[..], 1024, 0),
+        (b"", 10 << 30, 0),
+        (b"x", 1024, 0),
+        (b"x", 10 << 30, 6),
+    ] {
+        let front = fixture(16, take);
+        let stuck = (0..100).map(|_| front.send(stuck(begin, length)));
+        let mut stuck = Box::pin(futures_util::future::join_all(stuck));
+        let over = tokio::time::timeout(Duration::from_secs(1), stuck.as_mut()).await;
+        assert!(over.is_err());
+        let free = (0..16).map(|_| async {
+            let response = front.ask(request(Method::GET, "/v2/")).await;
+            (response.status() == StatusCode::OK).then_some(response)
+        });
+        // One client has at most what it leaves free: half.
+        let answered = futures_util::future::join_all(free).await;
+        assert_eq!(
+            answered.iter().flatten().count(),
+            8 - taken,
+            "{begin:?} of {length}"
+        );
+    }
 }

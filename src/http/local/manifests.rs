@@ -1,6 +1,5 @@
 //! Manifests: read, asked for, pushed.
 
-use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
@@ -68,15 +67,20 @@ impl Local {
         } = push;
         let media_type = media_type(headers)?;
         let only_if = preconditions(headers)?;
-        let announced = announced(headers, &body);
-        let _room = self.registry.room(memory_of(announced)?).await?;
-        let body = collect(body).await?;
+        if announced(headers, &body).is_some_and(|length| length > MAX_MANIFEST_BYTES as u64) {
+            return Err(error::manifest_too_large().into());
+        }
+        // The only body that is ever in memory at once, and bounded.
+        let whole = self
+            .registry
+            .receive_whole(body.into_data_stream(), MAX_MANIFEST_BYTES)
+            .await?;
         let put = PutManifest {
             repository: &repository,
             reference: &reference,
             tags: &tags,
             media_type,
-            body,
+            body: whole.bytes.clone(),
             pushed_by: identity.user.as_deref().unwrap_or_default(),
             may: MayPush {
                 create: grants.allows(&repository, Action::Create),
@@ -149,27 +153,4 @@ fn media_type(headers: &HeaderMap) -> Result<Option<MediaType>, Refusal> {
     Ok(Some(
         MediaType::parse(text).map_err(|error| error::bad_media_type(&error))?,
     ))
-}
-
-/// Bytes that a manifest's body will take.
-fn memory_of(announced: Option<u64>) -> Result<u64, Refusal> {
-    let length = announced.unwrap_or(MAX_MANIFEST_BYTES as u64);
-    if length > MAX_MANIFEST_BYTES as u64 {
-        return Err(error::manifest_too_large().into());
-    }
-    Ok(length)
-}
-
-/// The whole body: the only one that is ever in memory at once, and bounded.
-async fn collect(mut body: Body) -> Result<Bytes, Refusal> {
-    let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(RegistryError::Body)?;
-        let Ok(data) = frame.into_data() else { continue };
-        if all.len() + data.len() > MAX_MANIFEST_BYTES {
-            return Err(error::manifest_too_large().into());
-        }
-        all.extend_from_slice(&data);
-    }
-    Ok(all.freeze())
 }

@@ -20,6 +20,8 @@ use crate::{
     net::{IoSettings, Linger, ListenerSettings, Remaining},
 };
 
+const CONNECTIONS: usize = 16;
+
 struct Fixture {
     address: SocketAddr,
     drain: Drain,
@@ -30,14 +32,23 @@ where
     F: Fn(Arrival) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Response<Body>> + Send + 'static,
 {
-    let limits = ServerLimits {
+    fixture_with(answer, |_| ()).await
+}
+
+async fn fixture_with<F, R>(answer: F, change: impl FnOnce(&mut ServerLimits)) -> Fixture
+where
+    F: Fn(Arrival) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Response<Body>> + Send + 'static,
+{
+    let mut limits = ServerLimits {
         head_timeout: Duration::from_millis(300),
         idle_timeout: Duration::from_millis(600),
         ..ServerLimits::from(&Limits::default())
     };
+    change(&mut limits);
     let settings = ListenerSettings {
-        connections: 16,
-        connections_per_client: 16,
+        connections: CONNECTIONS,
+        connections_per_client: CONNECTIONS,
         handshake: Duration::from_secs(1),
         io: IoSettings {
             read_buffer: 64 * 1024,
@@ -304,4 +315,102 @@ async fn who_connected_just_before_the_drain_is_answered_once() {
         server.drain.finish(Duration::from_secs(5)).await,
         Vec::<Remaining>::new()
     );
+}
+
+/// An idle connection: it has had its answer.
+async fn idle(address: SocketAddr) -> TcpStream {
+    let mut stream = raw(address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut answer = vec![0; 1024];
+    assert!(stream.read(&mut answer).await.unwrap() > 0);
+    stream
+}
+
+/// Whether the other end has closed it, within a moment.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let read = tokio::time::timeout(Duration::from_millis(50), stream.read_u8()).await;
+    matches!(read, Ok(Err(_)))
+}
+
+#[tokio::test]
+async fn where_connections_run_out_the_one_that_was_idle_longest_goes() {
+    async fn slow(arrival: Arrival) -> Response<Body> {
+        if arrival.request.uri().path() == "/slow" {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+        ok(arrival).await
+    }
+    let server = fixture_with(slow, |limits| limits.idle_timeout = Duration::from_secs(60)).await;
+    let mut working = raw(server.address, "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut open = Vec::new();
+    for _ in 0..CONNECTIONS - 2 {
+        open.push(idle(server.address).await);
+    }
+    // It was the first, and is the youngest of those that idle.
+    open[0]
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(open[0].read(&mut [0; 1024]).await.unwrap() > 0);
+    for _ in 0..3 {
+        open.push(idle(server.address).await);
+    }
+    for goes in &mut open[1..3] {
+        assert_eq!(rest(goes).await, "");
+    }
+    assert!(!is_closed(&mut open[0]).await);
+    let mut answer = vec![0; 1024];
+    assert!(
+        working.read(&mut answer).await.unwrap() > 0,
+        "who is served isn't idle"
+    );
+}
+
+#[tokio::test]
+async fn a_head_that_has_begun_has_the_time_of_a_head_however_long_one_may_idle() {
+    let server = fixture_with(ok, |limits| limits.idle_timeout = Duration::from_secs(60)).await;
+    let mut stream = idle(server.address).await;
+    assert!(!is_closed(&mut stream).await);
+    stream.write_all(b"GET / HT").await.unwrap();
+    assert_eq!(rest(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn an_idle_connection_of_http_2_ends_too() {
+    let server = fixture(ok).await;
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    let asked = async {
+        let mut client = client.ready().await.unwrap();
+        let request = Request::get(format!("http://{}/", server.address))
+            .body(())
+            .unwrap();
+        let (answer, _) = client.send_request(request, true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
+        client
+    };
+    let (_client, ended) = tokio::join!(asked, tokio::time::timeout(Duration::from_secs(5), connection));
+    ended.expect("it is told to go").unwrap();
+}
+
+#[tokio::test]
+async fn a_client_of_http_2_that_takes_nothing_of_what_it_asked_for_is_given_up() {
+    let server = fixture_with(ok, |limits| limits.stall_timeout = Duration::from_millis(300)).await;
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    let (client, connection) = builder
+        .initial_window_size(0)
+        .handshake::<_, Bytes>(stream)
+        .await
+        .unwrap();
+    let asked = async {
+        let mut client = client.ready().await.unwrap();
+        let request = Request::get(format!("http://{}/", server.address))
+            .body(())
+            .unwrap();
+        let (answer, _) = client.send_request(request, true).unwrap();
+        (client, answer.await.unwrap())
+    };
+    let (asked, ended) = tokio::join!(asked, tokio::time::timeout(Duration::from_secs(5), connection));
+    assert!(ended.is_ok(), "it goes on for ever");
+    assert_eq!(asked.1.status(), StatusCode::OK);
 }

@@ -40,7 +40,7 @@ impl Registry {
             0 => Hasher::new(digest.algorithm()),
             _ => session.hasher()?,
         };
-        let mut intake = Intake::new(self, session, hasher, announced).await?;
+        let mut intake = Intake::new(self, session, hasher).await?;
         if let Err(error) = intake.receive(body, announced).await {
             intake.abandon().await;
             return Err(error);
@@ -64,7 +64,7 @@ impl Registry {
             (0, tail) => (tail, None),
             (_, tail) => (None, tail),
         };
-        let rest = intake.take_rest();
+        let (rest, _room) = intake.take_rest();
         let received = intake.finish().await?;
         let (mut session, hasher) = (received.session, received.hasher);
 

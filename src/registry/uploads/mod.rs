@@ -180,7 +180,7 @@ impl Registry {
         self.check_left(&mut session, None).await?;
         self.check_large(&session, repository, None, announced).await?;
         let hasher = session.hasher()?;
-        let mut intake = Intake::new(self, session, hasher, announced).await?;
+        let mut intake = Intake::new(self, session, hasher).await?;
         if let Err(error) = intake.receive(body, announced).await {
             intake.abandon().await;
             return Err(error);
@@ -193,7 +193,7 @@ impl Registry {
             });
         }
         // The parts' last milliseconds and the tail's go by at the same time.
-        let rest = intake.take_rest();
+        let (rest, _room) = intake.take_rest();
         let tail_key = if rest.is_empty() {
             None
         } else {

@@ -1,15 +1,15 @@
-//! Bytes of a body that stands still don't stay in memory: they wait in objects of their session until it moves on.
+//! Bytes of a body that comes slowly don't stay in memory: they wait in objects of their session until their part is full.
 //!
-//! A client that sends most of a part and stops would hold that much memory until it is given up, for nothing. Each byte
-//! goes out at most once, in pieces of [`park_bytes`](crate::registry::Settings::park_bytes) and more, and comes back once,
-//! when its part is sent or the body has ended: who stops again and again costs the store no more than that. No row names
-//! these objects: what a crash leaves of them lies under the session's prefix and is swept with it.
+//! A client that sends most of a part and then a byte now and then would hold that much memory for as long as it likes. Each
+//! byte goes out at most once, in pieces of [`park_bytes`](crate::registry::Settings::park_bytes) and more (less where others
+//! wait for the room), and comes back once, when its part is sent or the body has ended: who is slow again and again costs
+//! the store no more than that. No row names these objects: what a crash leaves of them lies under the session's prefix and is swept with it.
 
 #[cfg(test)]
 mod tests;
 
 use super::{super::Result, TailHash, receive::Intake, session::Tail};
-use crate::storage::Payload;
+use crate::{admission::Went, storage::Payload};
 
 /// What lies in objects, in the order of the body. In memory are the bytes after it.
 #[derive(Debug, Default)]
@@ -23,21 +23,21 @@ impl Parked {
 }
 
 impl Intake<'_> {
-    /// Comes when the body has stood still for so long that what is in memory is to go; never while that isn't worth it.
-    pub(super) fn stands_still(&self) -> impl Future<Output = ()> + Send + use<> {
-        let settings = &self.registry.settings;
-        let is_worth_it = self.buffered() - self.parked.len() >= settings.park_bytes;
-        let patience = settings.park_after;
-        async move {
-            match is_worth_it {
-                true => tokio::time::sleep(patience).await,
-                false => std::future::pending().await,
-            }
+    /// Judges the pace of the body: of a slow one, what is in memory goes, if that is worth it or others need its room.
+    pub(super) async fn window_is_over(&mut self) -> Result<()> {
+        if self.pace.judge() != Some(Went::Slowly) {
+            return Ok(());
         }
+        let (registry, held) = (self.registry, self.in_memory());
+        let is_needed = registry.rooms.is_wanted() && held > registry.rooms.piece();
+        if held >= registry.settings.park_bytes || is_needed {
+            self.park().await?;
+        }
+        Ok(())
     }
 
-    /// Puts what is in memory into an object. Where that fails it stays.
-    pub(super) async fn park(&mut self) -> Result<()> {
+    /// Puts what is in memory into an object, and gives its room back. Where that fails it stays; says whether it went.
+    pub(super) async fn park(&mut self) -> Result<bool> {
         self.gather().await?;
         self.hashing.hash_waiting().await?;
         let key = self.session.fresh_key()?;
@@ -49,10 +49,14 @@ impl Intake<'_> {
             Ok(piece) => {
                 self.buffer = Payload::default();
                 self.parked.0.extend(piece);
+                drop(self.room.split());
+                Ok(true)
             }
-            Err(error) => tracing::debug!(%key, ?error, "a body that stands still stays in memory"),
+            Err(error) => {
+                tracing::debug!(%key, ?error, "a slow body stays in memory");
+                Ok(false)
+            }
         }
-        Ok(())
     }
 
     /// Takes everything back into memory.
@@ -61,6 +65,7 @@ impl Intake<'_> {
             return Ok(());
         }
         self.gather().await?;
+        self.hold_all().await?;
         let mut whole = Payload::default();
         for piece in &self.parked.0 {
             let piece = self.registry.collect(piece).await?;
@@ -73,6 +78,19 @@ impl Intake<'_> {
         self.buffer = whole;
         self.forget_parked().await;
         Ok(())
+    }
+
+    /// Makes room for what is parked beside what is in memory. Where there isn't at once, all of it is parked meanwhile.
+    async fn hold_all(&mut self) -> Result<()> {
+        let (registry, whole) = (self.registry, self.buffered());
+        if registry.rooms.try_grow(&mut self.room, whole) {
+            return Ok(());
+        }
+        if self.in_memory() > registry.rooms.piece() {
+            self.park().await?;
+        }
+        let rooms = &registry.rooms;
+        rooms.grow(&mut self.room, whole, rooms.patience()).await
     }
 
     /// Deletes the objects: nobody else knows them.

@@ -3,16 +3,21 @@
 //! At most `parts_in_flight` parts are on their way while the next one fills; then the body has to wait. Nothing that
 //! happens here is visible, or changes what a later request finds, but for reserved part numbers.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep},
+};
 
 use super::{
     super::{
-        Registry, RegistryError, Result, Room,
+        Registry, RegistryError, Result,
         hash::{Hasher, Hashing},
         objects::READS,
+        room::Room,
         row,
     },
     digest_of,
@@ -20,7 +25,7 @@ use super::{
     session::{Session, Tail},
 };
 use crate::{
-    admission::BodyError,
+    admission::{BodyError, Pace},
     storage::{Part, PartNumber, Payload, StoreError, StoreErrorKind, Unnamed, rows},
 };
 
@@ -33,6 +38,8 @@ const BLOCK: u32 = 64;
 const SMALL: usize = 8 << 10;
 /// How much is copied together.
 const TOGETHER: usize = 64 << 10;
+/// How long a body that holds much waits for more room before it puts what it holds into the store.
+const BEFORE_PARKING: Duration = Duration::from_secs(1);
 
 /// A request's bytes on their way into a session.
 pub(super) struct Intake<'a> {
@@ -55,8 +62,9 @@ pub(super) struct Intake<'a> {
     left_to: u32,
     // A part failed and may still arrive.
     may_still_arrive: bool,
-    // For the part that is being filled.
-    _room: Room,
+    // For what is in memory of the part that is being filled.
+    pub(super) room: Room,
+    pub(super) pace: Pace,
 }
 
 /// Whether the buffer begins with the session's tail.
@@ -67,19 +75,11 @@ enum TailIs {
 }
 
 impl<'a> Intake<'a> {
-    /// Goes on where `session` stands, its digest with `hasher`, once there is room for the `announced` bytes or a part
-    /// of them.
-    pub(super) async fn new(
-        registry: &'a Registry,
-        session: Session,
-        hasher: Hasher,
-        announced: Option<u64>,
-    ) -> Result<Self> {
-        let part_size = registry.settings.part_size;
-        let held = announced
-            .unwrap_or(part_size)
-            .saturating_add(session.row.tail_length);
-        let room = registry.room(held.min(part_size)).await?;
+    /// Goes on where `session` stands, its digest with `hasher`, once there is room for a first piece.
+    pub(super) async fn new(registry: &'a Registry, session: Session, hasher: Hasher) -> Result<Self> {
+        let room = registry.rooms.get().await?;
+        let settings = &registry.settings;
+        let pace = Pace::new(settings.slow_body, settings.slow_body_window);
         let tail = if session.row.tail_length == 0 {
             TailIs::Buffered
         } else {
@@ -100,28 +100,34 @@ impl<'a> Intake<'a> {
             reserved: None,
             left_to: 0,
             may_still_arrive: false,
-            _room: room,
+            room,
+            pace,
         })
     }
 
     /// Takes the whole body, which has `announced` bytes if that is known.
     pub(super) async fn receive(&mut self, body: Body<'_>, announced: Option<u64>) -> Result<()> {
         loop {
-            let stands_still = self.stands_still();
+            let began = Instant::now();
+            let window = sleep(self.pace.left());
             let next = tokio::select! {
                 biased;
                 Some(sent) = self.sending.next() => {
+                    self.pace.waited(began.elapsed());
                     self.sent(sent).await?;
                     continue;
                 }
                 next = body.next() => next,
-                () = stands_still => {
-                    self.park().await?;
+                () = window => {
+                    self.pace.waited(began.elapsed());
+                    self.window_is_over().await?;
                     continue;
                 }
             };
+            self.pace.waited(began.elapsed());
             let Some(chunk) = next else { break };
             let chunk = chunk.map_err(RegistryError::Body)?;
+            self.pace.came(chunk.len());
             self.received += chunk.len() as u64;
             if let Some(announced) = announced.filter(|announced| self.received > *announced) {
                 return Err(RegistryError::SizeMismatch {
@@ -153,6 +159,7 @@ impl<'a> Intake<'a> {
         let Some(tail) = self.session.tail()? else {
             return Ok(());
         };
+        self.hold(self.session.row.tail_length).await?;
         match self.registry.collect(&tail).await {
             Ok(tail) => self.buffer = tail,
             // Who carries the upload on deletes the tail that was carried on from.
@@ -168,7 +175,39 @@ impl<'a> Intake<'a> {
 
     /// Bytes after the last full part.
     pub(super) fn buffered(&self) -> u64 {
-        self.parked.len() + self.buffer.len() + self.small.len() as u64
+        self.parked.len() + self.in_memory()
+    }
+
+    /// Those of them that aren't parked.
+    pub(super) fn in_memory(&self) -> u64 {
+        self.buffer.len() + self.small.len() as u64
+    }
+
+    /// Makes room for so many bytes more, if need be in place of those that are there.
+    async fn hold(&mut self, bytes: u64) -> Result<()> {
+        let registry = self.registry;
+        let rooms = &registry.rooms;
+        loop {
+            let wanted = self.in_memory() + bytes;
+            if rooms.try_grow(&mut self.room, wanted) {
+                return Ok(());
+            }
+            // What is on its way comes to an end by itself.
+            if let Some(sent) = self.sending.next().await {
+                self.sent(sent).await?;
+                continue;
+            }
+            let holds_more = self.in_memory() > rooms.piece();
+            let patience = if holds_more {
+                BEFORE_PARKING
+            } else {
+                rooms.patience()
+            };
+            match rooms.grow(&mut self.room, wanted, patience).await {
+                Err(RegistryError::NoRoom) if holds_more && self.park().await? => {}
+                grown => return grown,
+            }
+        }
     }
 
     async fn keep(&mut self, mut chunk: Bytes) -> Result<()> {
@@ -181,6 +220,7 @@ impl<'a> Intake<'a> {
             let room = part_size - self.buffered();
             let length = usize::try_from(room).map_or(chunk.len(), |room| room.min(chunk.len()));
             let piece = chunk.split_to(length);
+            self.hold(piece.len() as u64).await?;
             if piece.len() < SMALL {
                 self.small.extend_from_slice(&piece);
                 if self.small.len() >= TOGETHER {
@@ -226,17 +266,12 @@ impl<'a> Intake<'a> {
         let (blobs, upload) = (self.registry.blobs.clone(), self.session.row.multipart_id.clone());
         let payload = std::mem::take(&mut self.buffer);
         let length = payload.len();
-        let room = self.registry.rooms.more(length);
-        let has_room = room.is_some();
+        let room = self.room.split();
         self.sending.push(Box::pin(async move {
             let _room = room;
             let etag = blobs.part(&key, &upload, number, payload).await?;
             Ok(Part { number, etag, length })
         }));
-        // Without room of its own it has that of the next one.
-        while !has_room && let Some(sent) = self.sending.next().await {
-            self.sent(sent).await?;
-        }
         Ok(())
     }
 
@@ -330,9 +365,9 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
-    /// The bytes after the last part. Nothing can be added any more.
-    pub(super) fn take_rest(&mut self) -> Payload {
-        std::mem::take(&mut self.buffer)
+    /// The bytes after the last part, and their room. Nothing can be added any more.
+    pub(super) fn take_rest(&mut self) -> (Payload, Option<OwnedSemaphorePermit>) {
+        (std::mem::take(&mut self.buffer), self.room.split())
     }
 
     /// What came of it, once every part has arrived.

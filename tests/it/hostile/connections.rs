@@ -3,13 +3,19 @@
 use std::time::Duration;
 
 use super::{Reply, Target, reply, say};
-use crate::support::{PATIENCE, content::Blob, mesh::Plan, raw::Raw};
+use crate::support::{
+    PATIENCE,
+    client::{Ask as _, Request},
+    content::Blob,
+    mesh::Plan,
+    raw::Raw,
+};
 
 /// Little patience with the silent, so that the tests needn't wait.
 fn impatient(plan: Plan) -> Plan {
     plan.limits(|limits| {
         limits.request_head_timeout = Duration::from_millis(300);
-        limits.keep_alive_timeout = Duration::from_millis(300);
+        limits.idle_timeout = Duration::from_millis(300);
         limits.no_progress_timeout = Duration::from_millis(500);
     })
 }
@@ -121,7 +127,10 @@ async fn request_smuggling_shapes() {
         async move {
             for door in doors {
                 let (answer, mut raw) = say(door, bytes.as_bytes()).await;
-                assert_eq!(answer, Reply::Status(400), "{head:?}");
+                assert!(
+                    matches!(answer, Reply::Status(400) | Reply::Error(400, _)),
+                    "{head:?}: {answer:?}"
+                );
                 // The connection is no good any more.
                 assert_eq!(reply(&mut raw).await, Reply::Closed, "{head:?}");
             }
@@ -145,6 +154,11 @@ async fn request_smuggling_shapes() {
         "transfer-encoding: xchunked",
         "transfer-encoding: gzip",
         "transfer-encoding: chunked\r\ntransfer-encoding: identity",
+        // Encodings that come before the one that ends.
+        "transfer-encoding: gzip, chunked",
+        "transfer-encoding: identity, chunked",
+        "transfer-encoding: chunked, chunked",
+        "transfer-encoding: identity\r\ntransfer-encoding: chunked",
         // Bytes that some would cut a field at.
         "x: a\0b",
         "x: a\rtransfer-encoding: chunked",
@@ -236,6 +250,47 @@ async fn http_2_rapid_reset() {
         if let Err(error) = ended {
             assert!(error.is_io() || error.is_go_away() || error.is_reset(), "{error}");
         }
+    }
+    target.stays_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_with_no_host_two_or_an_impossible_one() {
+    let target = Target::start().await;
+    let tags = target.path("tags/list");
+    for door in target.doors() {
+        for host in [
+            "",
+            "host: a\r\nhost: b\r\n",
+            "host: a\r\nhost: a\r\n",
+            "host: a b/c\r\n",
+            "host: u:p@a\r\n",
+            "host: a:b\r\n",
+            "host: ::1\r\n",
+        ] {
+            // Probes and metrics are no exception.
+            for path in [&tags, "/v2/", "/livez", "/metrics"] {
+                let (answer, mut raw) =
+                    say(door, format!("GET {path} HTTP/1.1\r\n{host}\r\n").as_bytes()).await;
+                assert_eq!(answer, Reply::error(400, "UNSUPPORTED"), "{path} {host:?}");
+                assert_eq!(reply(&mut raw).await, Reply::Closed, "{path} {host:?}");
+            }
+        }
+        for host in [
+            "host: [::1]:5000\r\n",
+            "host: registry.example:443\r\n",
+            "host:\r\n",
+        ] {
+            let (answer, _) = say(door, format!("GET {tags} HTTP/1.1\r\n{host}\r\n").as_bytes()).await;
+            assert_eq!(answer, Reply::Status(200), "{host:?}");
+        }
+        let (answer, _) = say(door, format!("GET {tags} HTTP/1.0\r\n\r\n").as_bytes()).await;
+        assert_eq!(answer, Reply::Status(200), "HTTP/1.0 needs none");
+        // HTTP/2 has an authority instead, and only one.
+        let client = crate::support::client::Client::new(door, crate::support::client::Http::Two);
+        let ask = |host: &str| client.ask(Request::get(tags.clone()).header("host", host));
+        ask(&door.to_string()).await.unwrap().expect(200);
+        ask("elsewhere").await.unwrap().error(400, "UNSUPPORTED");
     }
     target.stays_unharmed().await;
 }
