@@ -2,7 +2,11 @@
 //! it is a fault. What comes out are settings that nothing has to check for their type again; whether they make sense
 //! together is `valid`'s question.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use super::{
     duration,
@@ -46,17 +50,19 @@ pub(crate) struct Checked {
     pub(crate) warnings: Vec<String>,
     /// Sections, and objects whose keys are the user's names, as they stand.
     nodes: BTreeMap<&'static str, Node>,
+    /// Rows that stand here and aren't served, which is a fault of theirs: nothing is said about what goes with them.
+    unserved: BTreeSet<&'static str>,
     /// Rows without effect that were used, by the reason: one warning a reason.
-    unused: BTreeMap<&'static str, Vec<&'static str>>,
+    unused: Vec<(&'static str, Vec<&'static str>)>,
 }
 
 impl Checked {
-    /// Walks a whole file.
+    /// Walks a whole file, in which zot's lenient forms are written out.
     pub(crate) fn walk(root: &Node) -> Self {
         let mut checked = Self::default();
         match &root.value {
             Value::Null => {}
-            Value::Object(members) => checked.object(members, Place::root(), Mode::Judge),
+            Value::Object(members) => checked.object(members, Place::root()),
             other => checked.faults.push(Fault::new(
                 FaultKind::Value,
                 "",
@@ -69,8 +75,7 @@ impl Checked {
         checked
     }
 
-    fn object(&mut self, members: &[(String, Node)], place: Place<'_>, mode: Mode) {
-        let (driver, mode) = self.driver(members, &place, mode);
+    fn object(&mut self, members: &[(String, Node)], place: Place<'_>) {
         for (i, (name, node)) in members.iter().enumerate() {
             let path = join(place.path, name);
             let same = |(other, _): &&(String, Node)| other.eq_ignore_ascii_case(name);
@@ -79,108 +84,69 @@ impl Checked {
                 self.fault(FaultKind::Contradiction, &path, Some(node.line), problem);
                 continue;
             }
-            match keys::find(place.pattern, name, driver) {
-                None => self.unknown(name, &path, &place, driver, node.line),
-                Some(key) => self.key(key, &path, node, mode),
+            match keys::find(place.pattern, name, place.driver) {
+                None => {
+                    let problem = keys::advice(place.pattern, name, node, place.driver);
+                    self.fault(FaultKind::UnknownKey, &path, Some(node.line), problem);
+                }
+                Some(key) => self.key(key, &path, node),
             }
         }
     }
 
-    /// The driver that an object names, where its rows depend on one; a driver that is refused is one fault here, not
-    /// one at each of its keys.
-    fn driver<'a>(
-        &mut self,
-        members: &'a [(String, Node)],
-        place: &Place<'_>,
-        mode: Mode,
-    ) -> (Option<&'a str>, Mode) {
-        let known = match place.pattern {
-            "storage.storageDriver" => ["s3", "gcs", "azure"],
-            "storage.cacheDriver" => ["dynamodb", "redis", "boltdb"],
-            _ => return (None, mode),
-        };
-        let path = join(place.path, "name");
-        let Some((_, node)) = members.iter().find(|(name, _)| name.eq_ignore_ascii_case("name")) else {
-            self.fault(
-                FaultKind::Missing,
-                &path,
-                None,
-                format!("is required: one of {}", known.join(", ")),
-            );
-            return (None, Mode::Quiet);
-        };
-        let Value::Str(name) = &node.value else {
-            return (None, Mode::Quiet);
-        };
-        if !known.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-            let problem = format!("expected one of {}, got {name:?}", known.join(", "));
-            self.fault(FaultKind::Value, &path, Some(node.line), problem);
-            return (None, Mode::Quiet);
-        }
-        let own = keys::children(place.pattern, Some(name)).find(|key| key.driver.is_some());
-        match own.map(|key| key.verdict) {
-            Some(Verdict::Refused(why)) => {
-                self.fault(FaultKind::Unsupported, &path, Some(node.line), why.to_owned());
-                (Some(name), Mode::Quiet)
-            }
-            _ => (Some(name), mode),
-        }
-    }
-
-    fn unknown(&mut self, name: &str, path: &str, place: &Place<'_>, driver: Option<&str>, line: u32) {
-        let problem = match keys::nearest(place.pattern, name, driver) {
-            Some(near) => format!("unknown key: did you mean {near}?"),
-            None => "unknown key: remove it (docs/configuration.md lists all)".to_owned(),
-        };
-        self.fault(FaultKind::UnknownKey, path, Some(line), problem);
-    }
-
-    fn key(&mut self, key: &'static Key, path: &str, node: &Node, mode: Mode) {
-        // zot takes null for "not said".
-        if node.value == Value::Null {
+    fn key(&mut self, key: &'static Key, path: &str, node: &Node) {
+        if is_unsaid(key, &node.value) {
             return;
         }
-        let mut mode = mode;
-        if mode == Mode::Judge {
-            match key.verdict {
-                Verdict::Same | Verdict::Mapped(_) | Verdict::Own(_) => {}
-                Verdict::NoEffect(why) => self.unused.entry(why).or_default().push(key.path),
-                Verdict::Later(_) | Verdict::Refused(_) if is_off(key, node) => mode = Mode::Quiet,
-                Verdict::Later(why) | Verdict::Refused(why) => {
-                    self.fault(FaultKind::Unsupported, path, Some(node.line), why.to_owned());
-                    mode = Mode::Quiet;
+        // What isn't served has one fault or remark, or none where it asks for nothing, and nothing below it has any.
+        match key.verdict {
+            Verdict::Same | Verdict::Mapped(_) | Verdict::Own(_) => {}
+            Verdict::NoEffect(_) | Verdict::Later(_) | Verdict::Refused(_) if is_off(key, node) => return,
+            Verdict::NoEffect(why) => {
+                match self.unused.iter_mut().find(|(other, _)| *other == why) {
+                    Some((_, keys)) => keys.push(key.path),
+                    None => self.unused.push((why, vec![key.path])),
+                }
+                if key.kind.has_rows_below() {
+                    return;
                 }
             }
+            Verdict::Later(why) | Verdict::Refused(why) => {
+                self.unserved.insert(key.path);
+                return self.fault(FaultKind::Unsupported, path, Some(node.line), why.to_owned());
+            }
         }
+        let place = |driver| Place {
+            pattern: key.path,
+            path,
+            driver,
+        };
         let setting = match (key.kind, &node.value) {
             (Kind::Any, _) => return,
+            (Kind::Driver(known), Value::Object(members)) => match self.driver(key, known, path, members) {
+                Some(driver) => {
+                    self.object(members, place(Some(driver)));
+                    Ok(Setting::Present)
+                }
+                None => {
+                    self.unserved.insert(key.path);
+                    return;
+                }
+            },
             (Kind::Object | Kind::Section | Kind::Map, Value::Object(members)) => {
-                if matches!(key.kind, Kind::Section | Kind::Map) && mode == Mode::Judge {
+                if matches!(key.kind, Kind::Section | Kind::Map) {
                     self.nodes.insert(key.path, node.clone());
                 }
-                self.object(
-                    members,
-                    Place {
-                        pattern: key.path,
-                        path,
-                    },
-                    mode,
-                );
+                self.object(members, place(None));
                 Ok(Setting::Present)
             }
             (Kind::List, Value::List(elements)) => {
-                if mode == Mode::Judge {
-                    self.nodes.insert(key.path, node.clone());
-                }
-                return self.list(key, path, elements, mode);
+                self.nodes.insert(key.path, node.clone());
+                return self.list(key, path, elements);
             }
-            (Kind::Secret, Value::Object(_)) if mode == Mode::Quiet => return,
             (Kind::Secret, Value::Object(members)) => secret::pointed_to(members).map(Setting::Text),
             (kind, value) => read(kind, value),
         };
-        if mode == Mode::Quiet {
-            return;
-        }
         let setting = setting
             .map_err(|problem| self.fault(FaultKind::Value, path, Some(node.line), problem))
             .ok();
@@ -193,7 +159,45 @@ impl Checked {
         );
     }
 
-    fn list(&mut self, key: &'static Key, path: &str, elements: &[Node], mode: Mode) {
+    /// The driver that an object names, on which its rows depend; `None` with one fault where there is no such driver.
+    fn driver<'a>(
+        &mut self,
+        key: &Key,
+        known: &[&str],
+        path: &str,
+        members: &'a [(String, Node)],
+    ) -> Option<&'a str> {
+        let path = join(path, "name");
+        let expected = known.join(", ");
+        let Some((_, node)) = members.iter().find(|(name, _)| name.eq_ignore_ascii_case("name")) else {
+            self.fault(
+                FaultKind::Missing,
+                &path,
+                None,
+                format!("is required: one of {expected}"),
+            );
+            return None;
+        };
+        let line = Some(node.line);
+        let Value::Str(name) = &node.value else {
+            let problem = format!("expected one of {expected}, got {}", node.value.kind());
+            self.fault(FaultKind::Value, &path, line, problem);
+            return None;
+        };
+        if !known.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            let problem = format!("expected one of {expected}, got {name:?}");
+            self.fault(FaultKind::Value, &path, line, problem);
+            return None;
+        }
+        let own = keys::children(key.path, Some(name)).find(|key| key.driver.is_some());
+        if let Some(Verdict::Refused(why)) = own.map(|key| key.verdict) {
+            self.fault(FaultKind::Unsupported, &path, line, why.to_owned());
+            return None;
+        }
+        Some(name)
+    }
+
+    fn list(&mut self, key: &'static Key, path: &str, elements: &[Node]) {
         let pattern = format!("{}[]", key.path);
         for (i, element) in elements.iter().enumerate() {
             let path = format!("{path}[{i}]");
@@ -203,10 +207,9 @@ impl Checked {
                     Place {
                         pattern: &pattern,
                         path: &path,
+                        driver: None,
                     },
-                    mode,
                 ),
-                _ if mode == Mode::Quiet => {}
                 other => {
                     let problem = format!("expected an object, got {}", other.kind());
                     self.fault(FaultKind::Value, &path, Some(element.line), problem);
@@ -224,6 +227,11 @@ impl Checked {
     /// Whether the key stands in the file, right or wrong.
     pub(crate) fn has(&self, path: &'static str) -> bool {
         self.found(path).is_some()
+    }
+
+    /// Whether the key has a fault for not being served, itself or by its driver.
+    pub(crate) fn is_unserved(&self, path: &'static str) -> bool {
+        self.unserved.contains(path)
     }
 
     fn found(&self, path: &'static str) -> Option<&Found> {
@@ -348,17 +356,11 @@ impl Checked {
     }
 }
 
-/// Whether verdicts and types are judged, or only names: inside what was already refused as a whole, or is off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Judge,
-    Quiet,
-}
-
-/// Where an object stands: the pattern of its row and its path in the file.
+/// Where an object stands: the pattern of its row, its path in the file and the driver that its rows depend on.
 struct Place<'a> {
     pattern: &'a str,
     path: &'a str,
+    driver: Option<&'a str>,
 }
 
 impl Place<'static> {
@@ -366,6 +368,7 @@ impl Place<'static> {
         Self {
             pattern: "",
             path: "",
+            driver: None,
         }
     }
 }
@@ -383,12 +386,38 @@ fn join(path: &str, name: &str) -> String {
     }
 }
 
+/// Whether a value is one of zot's ways not to say anything: `null`, an empty string, an object that says nothing.
+fn is_unsaid(key: &Key, value: &Value) -> bool {
+    match (key.kind, value) {
+        (_, Value::Null) => true,
+        // Of these an empty one is a value, or has a meaning of its own: whoever reads the key knows.
+        (Kind::Text | Kind::Secret | Kind::Texts | Kind::Any | Kind::Section, _) => false,
+        (_, Value::Str(text)) => text.is_empty(),
+        (Kind::Driver(_), Value::Object(members)) => members.is_empty(),
+        (Kind::Object, Value::Object(members)) => members.iter().all(|(name, node)| {
+            let is_empty_text = matches!(&node.value, Value::Str(text) if text.is_empty());
+            keys::find(key.path, name, None).is_some_and(|key| is_empty_text || is_unsaid(key, &node.value))
+        }),
+        (_, Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::List(_) | Value::Object(_)) => false,
+    }
+}
+
 /// Whether a key asks for nothing: then it may stand here, even where what it belongs to isn't served.
 fn is_off(key: &Key, node: &Node) -> bool {
     match (key.kind, &node.value) {
-        (Kind::Section, Value::Object(members)) => members.iter().any(|(name, node)| {
-            name.eq_ignore_ascii_case("enable") && read(Kind::Bool, &node.value) == Ok(Setting::Bool(false))
-        }),
+        (_, Value::Object(members)) if key.idle_without.is_some() || key.kind == Kind::Section => {
+            let member = |wanted: &str| {
+                let named = members.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+                named.map(|(_, node)| &node.value)
+            };
+            let enable = member("enable").map(|enable| read(Kind::Bool, enable));
+            let is_idle = key.idle_without.is_some_and(|list| match member(list) {
+                None | Some(Value::Null) => true,
+                Some(Value::List(elements)) => elements.is_empty(),
+                Some(_) => false,
+            });
+            is_idle || enable == Some(Ok(Setting::Bool(false)))
+        }
         (Kind::Object | Kind::Map, Value::Object(members)) => members
             .iter()
             .all(|(name, node)| keys::find(key.path, name, None).is_some_and(|key| is_off(key, node))),
@@ -429,9 +458,8 @@ fn read(kind: Kind, value: &Value) -> Result<Setting, String> {
     };
     setting.ok_or_else(|| {
         let quotes = match (kind, value) {
-            (Kind::Text | Kind::Secret, Value::Bool(_) | Value::Int(_) | Value::Float(_)) => {
-                "; put it in quotes"
-            }
+            (Kind::Secret, Value::Bool(_) | Value::Int(_) | Value::Float(_))
+            | (Kind::Text, Value::Bool(_)) => "; put it in quotes",
             _ => "",
         };
         format!("expected {}, got {}{quotes}", Expected(kind), Got(kind, value))
@@ -451,7 +479,7 @@ struct Expected(Kind);
 impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Kind::Object | Kind::Section | Kind::Map => "an object",
+            Kind::Object | Kind::Section | Kind::Driver(_) | Kind::Map => "an object",
             Kind::List => "a list of objects",
             Kind::Any => "anything",
             Kind::Text => "a string",

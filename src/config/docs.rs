@@ -25,7 +25,7 @@ pub fn keys_as_markdown() -> String {
 
 fn value(kind: Kind) -> String {
     match kind {
-        Kind::Object | Kind::Section => "object".to_owned(),
+        Kind::Object | Kind::Section | Kind::Driver(_) => "object".to_owned(),
         Kind::Map => "object by name".to_owned(),
         Kind::List => "list of objects".to_owned(),
         Kind::Any => "anything".to_owned(),
@@ -58,9 +58,12 @@ fn here(key: &Key) -> String {
     }
 }
 
-/// The object that was refused as a whole and this key with it.
+/// The object that isn't served as a whole and this key with it.
 fn whole(key: &Key) -> Option<&'static Key> {
-    let refused = matches!(key.verdict, Verdict::Later(_) | Verdict::Refused(_));
+    let refused = matches!(
+        key.verdict,
+        Verdict::NoEffect(_) | Verdict::Later(_) | Verdict::Refused(_)
+    );
     let above = |row: &&Key| {
         let below = key.path.strip_prefix(row.path);
         below.is_some_and(|rest| rest.starts_with(['.', '['])) && row.verdict == key.verdict

@@ -1,7 +1,7 @@
 //! Configuration: a file with zot's key names becomes a [`Config`] that is valid, or a list of all its faults.
 //!
-//! `tree` reads JSON and YAML with line numbers, `keys` is the table of every key there is, `check` walks the one by
-//! the other, `valid` builds the types of `model` and finds contradictions. [`identity`] answers which member this
+//! `tree` reads JSON and YAML with line numbers, `keys` is the table of every key there is, `lenient` writes zot's lenient
+//! forms out by it, `check` walks the one by the other, `valid` builds the types of `model` and finds contradictions. [`identity`] answers which member this
 //! process is; [`limits`] holds every bound of the program. Deliberately absent: opening certificates, resolving peers,
 //! asking stores (`verify` and the start do), the environment (but for secrets that a file points there for), and defaults that depend on the machine.
 
@@ -12,6 +12,7 @@ mod duration;
 mod fault;
 pub mod identity;
 mod keys;
+mod lenient;
 pub mod limits;
 mod model;
 mod secret;
@@ -55,7 +56,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigErrors> {
     let extension = path.extension().and_then(|extension| extension.to_str());
     let notation = tree::Notation::of(extension, text);
     match tree::parse(text, notation) {
-        Ok(root) => valid::config(path, &root),
+        Ok(root) => valid::config(path, &lenient::written_out(root)),
         Err(fault) => Err(ConfigErrors::new(path.to_owned(), vec![fault])),
     }
 }

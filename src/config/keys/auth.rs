@@ -55,13 +55,15 @@ pub(super) const AUTH: &[Key] = &[
         "http.auth.mtls.identityAttributes",
         Texts,
         Mapped(
-            "`CommonName`, `DNSName`, `URI`, `Email`: the first that the certificate has; CommonName by default",
+            "`CommonName` (`CN`), `DNSName` (`DNS`), `URI` (`URL`), `Email` (`rfc822name`): the first that the certificate has; CommonName by default",
         ),
     ),
     key(
         "http.auth.mtls.uriSanPattern",
         Text,
-        Mapped("a regular expression over the whole URI (zot: any part of it); its first group is the name"),
+        Mapped(
+            "a regular expression over the whole URI (zot: any part of it, so one without ^ and $ has a note); its first group is the name",
+        ),
     ),
     key("http.auth.mtls.uriSanIndex", Int, Same),
     key("http.auth.mtls.dnsSanIndex", Int, Same),
@@ -202,7 +204,7 @@ pub(super) const ACCESS_CONTROL: &[Key] = &[
         Texts,
         ACTIONS,
     ),
-    key("http.accessControl.adminPolicy", Object, Same),
+    key("http.accessControl.adminPolicy", Section, Same),
     key("http.accessControl.adminPolicy.users", Texts, Same),
     key("http.accessControl.adminPolicy.groups", Texts, Same),
     key("http.accessControl.adminPolicy.actions", Texts, ACTIONS),
@@ -222,7 +224,7 @@ pub(super) const ACCESS_CONTROL: &[Key] = &[
     key("http.accessControl.groups.*.users", Texts, Same),
     key(
         "http.accessControl.metrics",
-        Object,
+        Section,
         Mapped("who may read /metrics; without it nobody may where accessControl is given"),
     ),
     key("http.accessControl.metrics.users", Texts, Same),

@@ -7,9 +7,11 @@ use super::{
     key,
 };
 
-const SEARCH_LATER: Verdict = Later("search comes with a later release: leave it out or say enable: false");
-const UI_LATER: Verdict = Later("there is no user interface yet: leave it out or say enable: false");
-const SCRUB_LATER: Verdict = Later("scrubbing comes with a later release: leave it out or say enable: false");
+// What protects nothing is a remark until it is there; what does, as policies of tags do, is refused.
+const SEARCH: Verdict = NoEffect("search comes with a later release; until then there is none");
+const UI: Verdict = NoEffect("a user interface comes with a later release; until then there is none");
+const SCRUB: Verdict =
+    NoEffect("scrubbing comes with a later release; until then content is only looked at when it is read");
 const LINT_LATER: Verdict = Later(
     "linting comes with a later release: leave it out or say enable: false, and check annotations before the push",
 );
@@ -39,30 +41,26 @@ pub(super) const EXTENSIONS: &[Key] = &[
         OneOf(&["/metrics"]),
         Mapped("/metrics only"),
     ),
-    key("extensions.search", Section, SEARCH_LATER),
-    key("extensions.search.enable", Bool, SEARCH_LATER),
-    key("extensions.search.cve", Object, SEARCH_LATER),
-    key("extensions.search.cve.updateInterval", Duration, SEARCH_LATER),
-    key("extensions.search.cve.trivy", Object, SEARCH_LATER),
-    key("extensions.search.cve.trivy.dbRepository", Text, SEARCH_LATER),
-    key("extensions.search.cve.trivy.javaDBRepository", Text, SEARCH_LATER),
-    key(
-        "extensions.search.cve.trivy.vulnSeveritySources",
-        Texts,
-        SEARCH_LATER,
-    ),
-    key("extensions.search.cve.trivy.sbom", Section, SEARCH_LATER),
-    key("extensions.search.cve.trivy.sbom.enable", Bool, SEARCH_LATER),
+    key("extensions.search", Section, SEARCH),
+    key("extensions.search.enable", Bool, SEARCH),
+    key("extensions.search.cve", Object, SEARCH),
+    key("extensions.search.cve.updateInterval", Duration, SEARCH),
+    key("extensions.search.cve.trivy", Object, SEARCH),
+    key("extensions.search.cve.trivy.dbRepository", Text, SEARCH),
+    key("extensions.search.cve.trivy.javaDBRepository", Text, SEARCH),
+    key("extensions.search.cve.trivy.vulnSeveritySources", Texts, SEARCH),
+    key("extensions.search.cve.trivy.sbom", Section, SEARCH),
+    key("extensions.search.cve.trivy.sbom.enable", Bool, SEARCH),
     key(
         "extensions.search.cve.trivy.sbom.format",
         OneOf(&["spdx-json", "cyclonedx"]),
-        SEARCH_LATER,
+        SEARCH,
     ),
-    key("extensions.ui", Section, UI_LATER),
-    key("extensions.ui.enable", Bool, UI_LATER),
-    key("extensions.scrub", Section, SCRUB_LATER),
-    key("extensions.scrub.enable", Bool, SCRUB_LATER),
-    key("extensions.scrub.interval", Duration, SCRUB_LATER),
+    key("extensions.ui", Section, UI),
+    key("extensions.ui.enable", Bool, UI),
+    key("extensions.scrub", Section, SCRUB),
+    key("extensions.scrub.enable", Bool, SCRUB),
+    key("extensions.scrub.interval", Duration, SCRUB),
     key("extensions.lint", Section, LINT_LATER),
     key("extensions.lint.enable", Bool, LINT_LATER),
     key("extensions.lint.mandatoryAnnotations", Texts, LINT_LATER),
@@ -75,7 +73,7 @@ pub(super) const EXTENSIONS: &[Key] = &[
 ];
 
 pub(super) const SYNC: &[Key] = &[
-    key("extensions.sync", Section, SYNC_LATER),
+    key("extensions.sync", Section, SYNC_LATER).idle_without("registries"),
     key("extensions.sync.enable", Bool, SYNC_LATER),
     key("extensions.sync.credentialsFile", Text, SYNC_LATER),
     key("extensions.sync.downloadDir", Text, SYNC_LATER),
@@ -201,7 +199,7 @@ pub(super) const SYNC: &[Key] = &[
 ];
 
 pub(super) const EVENTS: &[Key] = &[
-    key("extensions.events", Section, EVENTS_LATER),
+    key("extensions.events", Section, EVENTS_LATER).idle_without("sinks"),
     key("extensions.events.enable", Bool, EVENTS_LATER),
     key("extensions.events.source", Text, EVENTS_LATER),
     key("extensions.events.typePrefix", Text, EVENTS_LATER),

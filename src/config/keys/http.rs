@@ -3,12 +3,12 @@
 use super::{
     Key,
     Kind::{Duration, Int, List, Object, OneOf, Port, Text, Texts},
-    Verdict::{Later, Mapped, Own, Same},
+    Verdict::{Mapped, NoEffect, Own, Same},
     key,
 };
 
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
-const CORS: &str = "CORS comes with a later release: leave it out, or answer preflights in a proxy in front";
+const CORS: &str = "CORS comes with a later release; until then pages of other origins can't ask, unless a proxy in front answers them";
 
 pub(super) const HTTP: &[Key] = &[
     key(
@@ -40,7 +40,7 @@ pub(super) const HTTP: &[Key] = &[
         Text,
         Mapped("what the challenge for a password says; `portolan` by default"),
     ),
-    key("http.allowOrigin", Text, Later(CORS)),
+    key("http.allowOrigin", Text, NoEffect(CORS)),
     key(
         "http.readTimeout",
         Duration,

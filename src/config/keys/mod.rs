@@ -10,13 +10,18 @@ mod extensions;
 mod http;
 mod storage;
 
+use super::tree::{Node, Value};
+
 /// What a value must look like. The loader checks it; nothing after it meets a value of another type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// An object with keys of its own rows.
     Object,
-    /// An object with an `enable` key; present means on, unless that is `false`.
+    /// An object whose presence says something, however empty it is. With an `enable` key, that it is on, unless that
+    /// is `false`.
     Section,
+    /// An object whose `name`, one of these, decides which other keys it has.
+    Driver(&'static [&'static str]),
     /// An object whose keys are the user's names; rows below say `*`.
     Map,
     /// A list of objects; rows below say `[]`.
@@ -41,6 +46,16 @@ pub(crate) enum Kind {
     Number,
     /// One of these strings, in any case.
     OneOf(&'static [&'static str]),
+}
+
+impl Kind {
+    /// Whether there are keys below it.
+    pub(crate) fn has_rows_below(self) -> bool {
+        matches!(
+            self,
+            Self::Object | Self::Section | Self::Driver(_) | Self::Map | Self::List | Self::Any
+        )
+    }
 }
 
 /// What becomes of a key.
@@ -71,6 +86,8 @@ pub(crate) struct Key {
     pub(crate) verdict: Verdict,
     /// Applies only where the object holding it says `name: <driver>`.
     pub(crate) driver: Option<&'static str>,
+    /// A list below it without which it asks for nothing.
+    pub(crate) idle_without: Option<&'static str>,
 }
 
 const fn key(path: &'static str, kind: Kind, verdict: Verdict) -> Key {
@@ -79,6 +96,7 @@ const fn key(path: &'static str, kind: Kind, verdict: Verdict) -> Key {
         kind,
         verdict,
         driver: None,
+        idle_without: None,
     }
 }
 
@@ -88,6 +106,18 @@ impl Key {
             driver: Some(driver),
             ..self
         }
+    }
+
+    const fn idle_without(self, list: &'static str) -> Self {
+        Self {
+            idle_without: Some(list),
+            ..self
+        }
+    }
+
+    /// The pattern of the object that it stands in.
+    pub(crate) fn parent(&self) -> &'static str {
+        self.path.rsplit_once('.').map_or("", |(parent, _)| parent)
     }
 
     /// The last segment, as it is written in a file.
@@ -190,40 +220,103 @@ pub(crate) fn children<'a>(
     driver: Option<&'a str>,
 ) -> impl Iterator<Item = &'static Key> + 'a {
     all().filter(move |key| {
-        let (above, _) = key.path.rsplit_once('.').unwrap_or(("", key.path));
         let same_driver = match (key.driver, driver) {
             (Some(key), Some(driver)) => key.eq_ignore_ascii_case(driver),
             (Some(_) | None, _) => true,
         };
-        above == parent && same_driver
+        key.parent() == parent && same_driver
     })
 }
 
-/// The name that someone who wrote `name` below `parent` most likely meant.
-pub(crate) fn nearest(parent: &str, name: &str, driver: Option<&str>) -> Option<String> {
+/// The driver that an object names.
+pub(crate) fn driver(members: &[(String, Node)]) -> Option<String> {
+    let named = members.iter().find(|(name, _)| name.eq_ignore_ascii_case("name"));
+    match named.map(|(_, node)| &node.value) {
+        Some(Value::Str(driver)) => Some(driver.clone()),
+        Some(_) | None => None,
+    }
+}
+
+/// What to do about a key that isn't known below `parent`.
+pub(crate) fn advice(parent: &str, name: &str, node: &Node, driver: Option<&str>) -> String {
+    if let Some(near) = nearest(parent, name, driver) {
+        return format!("unknown key: did you mean {near}?");
+    }
+    let homes: Vec<&str> = homes(parent, name, node)
+        .into_iter()
+        .map(|home| match home.strip_prefix(parent) {
+            _ if home.is_empty() => "the top level",
+            Some(below) => below.trim_start_matches('.'),
+            None => home,
+        })
+        .collect();
+    match homes.as_slice() {
+        [] => "unknown key: remove it (docs/configuration.md lists all)".to_owned(),
+        ["the top level"] => "unknown key: it belongs to the top level".to_owned(),
+        homes => format!("unknown key: it belongs below {}", homes.join(" or ")),
+    }
+}
+
+/// The name below `parent` that someone who wrote `name` there most likely meant.
+fn nearest(parent: &str, name: &str, driver: Option<&str>) -> Option<&'static str> {
     let wrong = name.to_ascii_lowercase();
     let allowed = (wrong.chars().count() / 3).clamp(1, 3);
     let here = children(parent, driver)
-        .filter(|key| key.name() != "*")
-        .map(|key| {
-            (
-                distance(&wrong, &key.name().to_ascii_lowercase()),
-                key.name().to_owned(),
-            )
-        });
-    let near = here
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance);
-    if let Some((_, name)) = near {
-        return Some(name);
+        .map(Key::name)
+        .filter(|name| *name != "*");
+    let near = here.map(|name| (distance(&wrong, &name.to_ascii_lowercase()), name));
+    let near = near.filter(|(distance, _)| *distance <= allowed);
+    near.min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
+}
+
+/// Where a key belongs that stands below `parent`: so many levels higher or lower, the nearest first; none where there
+/// are many. Never in another section: `address` stands in several, and in none of them for the other's.
+fn homes(parent: &str, name: &str, node: &Node) -> Vec<&'static str> {
+    const MANY: usize = 3;
+    if let Some(map) = children(parent, None).find(|key| key.kind == Kind::Map && is_entry(key, node)) {
+        return vec![map.path];
     }
-    // Right name, wrong place: as `port` on the top level.
-    let mut elsewhere =
-        all().filter(|key| key.name().eq_ignore_ascii_case(name) && !key.path.contains(['*', '[']));
-    match (elsewhere.next(), elsewhere.next()) {
-        (Some(only), None) => Some(only.path.to_owned()),
-        _ => None,
+    let mut homes: Vec<&'static str> = all()
+        .filter(|key| key.name().eq_ignore_ascii_case(name))
+        .map(Key::parent)
+        .filter(|home| *home != parent && (is_within(home, parent) || is_within(parent, home)))
+        .filter(|home| is_served(home))
+        .collect();
+    let levels = |pattern: &str| pattern.split_terminator('.').count();
+    homes.sort_by_key(|home| (levels(home).abs_diff(levels(parent)), *home));
+    homes.dedup();
+    if homes.len() > MANY {
+        homes.clear();
     }
+    homes
+}
+
+/// Whether a value could be an entry of an object by name: an object, all of whose keys are known there.
+fn is_entry(map: &Key, node: &Node) -> bool {
+    let Value::Object(members) = &node.value else {
+        return false;
+    };
+    let pattern = format!("{}.*", map.path);
+    !members.is_empty()
+        && members
+            .iter()
+            .all(|(name, _)| find(&pattern, name, None).is_some())
+}
+
+/// Whether keys below a pattern mean anything here.
+fn is_served(pattern: &str) -> bool {
+    let object = pattern.strip_suffix("[]").unwrap_or(pattern);
+    let verdict = all().find(|key| key.path == object).map(|key| key.verdict);
+    pattern.is_empty()
+        || matches!(
+            verdict,
+            Some(Verdict::Same | Verdict::Mapped(_) | Verdict::Own(_))
+        )
+}
+
+fn is_within(pattern: &str, other: &str) -> bool {
+    let rest = pattern.strip_prefix(other);
+    rest.is_some_and(|rest| other.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// The edits (insert, delete, replace, swap neighbours) between two short names.
@@ -271,7 +364,10 @@ mod tests {
                 let expected = match key.name() {
                     _ if key.path.starts_with(&format!("{parent}[].")) => row.kind == Kind::List,
                     "*" => row.kind == Kind::Map,
-                    _ => matches!(row.kind, Kind::Object | Kind::Section | Kind::Map),
+                    _ => matches!(
+                        row.kind,
+                        Kind::Object | Kind::Section | Kind::Driver(_) | Kind::Map
+                    ),
                 };
                 assert!(expected, "{} under {:?}", key.path, row.kind);
             }
@@ -310,23 +406,71 @@ mod tests {
         );
     }
 
+    fn advised(parent: &str, name: &str, value: Value) -> String {
+        let node = Node { value, line: 1 };
+        advice(parent, name, &node, None).replace("unknown key: ", "")
+    }
+
     #[test]
     fn a_misspelt_key_gets_its_nearest_neighbour() {
-        assert_eq!(nearest("storage", "dedup", None).as_deref(), Some("dedupe"));
-        assert_eq!(nearest("http", "adress", None).as_deref(), Some("address"));
-        assert_eq!(nearest("http", "prot", None).as_deref(), Some("port"));
-        assert_eq!(
-            nearest("", "rootDirectory", None),
-            None,
-            "several drivers have one"
-        );
-        assert_eq!(nearest("", "hashKey", None).as_deref(), Some("cluster.hashKey"));
-        assert_eq!(
-            nearest("", "externalUrl", None).as_deref(),
-            Some("http.externalUrl")
-        );
-        assert_eq!(nearest("http", "bananas", None), None);
+        let meant = |parent, name| advised(parent, name, Value::Null);
+        assert_eq!(meant("storage", "dedup"), "did you mean dedupe?");
+        assert_eq!(meant("http", "adress"), "did you mean address?");
+        assert_eq!(meant("http", "prot"), "did you mean port?");
+        assert!(meant("http", "bananas").starts_with("remove it"));
         assert_eq!(distance("prot", "port"), 1);
         assert_eq!(distance("", "abc"), 3);
+    }
+
+    #[test]
+    fn a_key_on_the_wrong_level_is_told_the_right_one_and_never_another_section() {
+        let told = |parent, name| advised(parent, name, Value::Null);
+        assert_eq!(told("", "hashKey"), "it belongs below cluster");
+        assert_eq!(
+            told("", "rootDirectory"),
+            "it belongs below storage or storage.storageDriver"
+        );
+        assert_eq!(told("", "externalUrl"), "it belongs below http");
+        assert_eq!(told("http", "htpasswd"), "it belongs below auth");
+        assert_eq!(told("http.auth", "accessControl"), "it belongs below http");
+        assert_eq!(told("http", "storage"), "it belongs to the top level");
+        assert_eq!(
+            told("http.accessControl", "anonymousPolicy"),
+            "it belongs below metrics or repositories.*"
+        );
+        for (parent, name) in [
+            ("storage", "address"),
+            ("extensions", "port"),
+            ("extensions", "address"),
+            ("log", "path"),
+            ("cluster.tls", "realm"),
+            ("", "enable"),
+        ] {
+            assert!(
+                told(parent, name).starts_with("remove it"),
+                "{parent}.{name}: {}",
+                told(parent, name)
+            );
+        }
+    }
+
+    #[test]
+    fn a_policy_beside_the_patterns_belongs_below_them() {
+        let object = |name: &str| {
+            let node = Node {
+                value: Value::List(Vec::new()),
+                line: 2,
+            };
+            Value::Object(vec![(name.to_owned(), node)])
+        };
+        let told = |name, value| advised("http.accessControl", name, value);
+        for pattern in ["**", "team/**", "library/nginx"] {
+            assert_eq!(
+                told(pattern, object("anonymousPolicy")),
+                "it belongs below repositories"
+            );
+        }
+        assert_eq!(told("admins", object("users")), "it belongs below groups");
+        assert!(told("admins", object("members")).starts_with("remove it"));
     }
 }

@@ -2,14 +2,16 @@
 
 use super::{
     Key,
-    Kind::{Any, Bool, Duration, Int, List, Map, Object, OneOf, Secret, Text, Texts},
+    Kind::{Any, Bool, Driver, Duration, Int, List, Map, Object, OneOf, Secret, Section, Text, Texts},
     Verdict::{Later, Mapped, NoEffect, Own, Refused, Same},
     key,
 };
 
 const RETENTION: &str =
     "comes with the retention release: leave it out; until then no tag is deleted by itself";
-const GC: &str = "collection comes with a later release; until then nothing is collected";
+const GC: &str = "**no effect** yet, with a note unless gc is false (zot: true where it isn't said): nothing is collected until a later release";
+const REDIRECTS: &str =
+    "presigned redirects come with a later release; until then blobs are streamed through the mesh";
 const NO_COPY: &str = "nothing is ever copied inside the bucket";
 
 pub(super) const TOP: &[Key] = &[
@@ -21,7 +23,7 @@ pub(super) const TOP: &[Key] = &[
     key("storage", Object, Same),
     key("http", Object, Same),
     key("log", Object, Same),
-    key("cluster", Object, Same),
+    key("cluster", Section, Same),
     key("extensions", Object, Same),
     key("scheduler", Object, Same),
     key(
@@ -51,22 +53,16 @@ pub(super) const STORAGE: &[Key] = &[
             "follows storageDriver: with one, metadata is always in cacheDriver, so `false` is a contradiction",
         ),
     ),
-    key(
-        "storage.redirectBlobURL",
-        Bool,
-        Later(
-            "presigned redirects come with a later release: leave it out or say false; blobs are streamed through the mesh",
-        ),
-    ),
+    key("storage.redirectBlobURL", Bool, NoEffect(REDIRECTS)),
     key(
         "storage.commit",
         Bool,
         Mapped("always on: what was acknowledged survives power loss"),
     ),
-    key("storage.gc", Bool, NoEffect(GC)),
-    key("storage.gcDelay", Duration, NoEffect(GC)),
-    key("storage.gcInterval", Duration, NoEffect(GC)),
-    key("storage.gcTimeWindow", Text, NoEffect(GC)),
+    key("storage.gc", Bool, Mapped(GC)),
+    key("storage.gcDelay", Duration, Mapped(GC)),
+    key("storage.gcInterval", Duration, Mapped(GC)),
+    key("storage.gcTimeWindow", Text, Mapped(GC)),
     key(
         "storage.fastRestart",
         Bool,
@@ -103,7 +99,7 @@ pub(super) const STORAGE: &[Key] = &[
             "a cluster has one store for all repositories: leave it out, or run a second cluster for the other store",
         ),
     ),
-    key("storage.retention", Object, Later(RETENTION)),
+    key("storage.retention", Object, Later(RETENTION)).idle_without("policies"),
     key("storage.retention.dryRun", Bool, Later(RETENTION)),
     key("storage.retention.delay", Duration, Later(RETENTION)),
     key("storage.retention.policies", List, Later(RETENTION)),
@@ -173,13 +169,17 @@ pub(super) const STORAGE: &[Key] = &[
         Duration,
         Later(RETENTION),
     ),
-    key("storage.storageDriver", Object, Same),
+    key("storage.storageDriver", Driver(&["s3", "gcs", "azure"]), Same),
     key(
         "storage.storageDriver.name",
         Text,
         Mapped("`s3`; `gcs` and `azure` are refused"),
     ),
-    key("storage.cacheDriver", Object, Same),
+    key(
+        "storage.cacheDriver",
+        Driver(&["dynamodb", "redis", "boltdb"]),
+        Same,
+    ),
     key(
         "storage.cacheDriver.name",
         Text,
@@ -236,7 +236,7 @@ pub(super) const S3: &[Key] = &[
     key(
         "storage.storageDriver.redirectendpoint",
         Text,
-        Later("presigned redirects come with a later release: leave it out"),
+        NoEffect(REDIRECTS),
     )
     .of("s3"),
 ];
@@ -278,6 +278,8 @@ pub(super) const AZURE: &[Key] = &[
     .of("azure"),
 ];
 
+const FORMER_TABLES: &str = "zot's tables of former releases, which today's ignores, too";
+
 pub(super) const DYNAMODB: &[Key] = &[
     key("storage.cacheDriver.region", Text, Same).of("dynamodb"),
     key("storage.cacheDriver.endpoint", Text, Same).of("dynamodb"),
@@ -297,6 +299,24 @@ pub(super) const DYNAMODB: &[Key] = &[
         "storage.cacheDriver.imageMetaTablename",
         Text,
         Mapped("manifests and referrers; our own schema"),
+    )
+    .of("dynamodb"),
+    key(
+        "storage.cacheDriver.manifestDataTablename",
+        Text,
+        NoEffect(FORMER_TABLES),
+    )
+    .of("dynamodb"),
+    key(
+        "storage.cacheDriver.indexDataTablename",
+        Text,
+        NoEffect(FORMER_TABLES),
+    )
+    .of("dynamodb"),
+    key(
+        "storage.cacheDriver.artifactDataTablename",
+        Text,
+        NoEffect(FORMER_TABLES),
     )
     .of("dynamodb"),
     key(

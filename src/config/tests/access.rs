@@ -115,8 +115,9 @@ fn what_means_something_else_than_in_zot_or_nothing_is_noted() {
         let config = yaml(&format!("storage: {{rootDirectory: /d{storage}}}")).unwrap();
         config.warnings.join("\n")
     };
-    assert!(gc("").contains("storage.gc: isn't said, and zot would collect"));
-    assert_eq!(gc(", gc: false").matches("storage.gc").count(), 1);
+    assert!(gc("").contains("storage.gc: not said, which zot takes for true"));
+    assert!(gc(", gc: true").contains("storage.gc: collection comes"));
+    assert!(!gc(", gc: false").contains("storage.gc"));
 }
 
 #[test]

@@ -24,25 +24,15 @@ fn drivers_that_are_not_ours_are_refused_by_name_once() {
     );
     refused(
         "storage:\n  storageDriver: {name: azure, accountname: b, bucket: k}\n",
-        &[
-            "2 storage.storageDriver.name: Azure",
-            "2 storage.storageDriver.bucket: unknown key",
-            "- storage.cacheDriver: is required",
-        ],
+        &["2 storage.storageDriver.name: Azure"],
     );
     refused(
         "storage:\n  rootDirectory: /d\n  storageDriver: {name: s4, bucket: b}\n",
-        &[
-            "3 storage.storageDriver.name: expected one of s3, gcs, azure, got \"s4\"",
-            "- storage.cacheDriver: is required",
-        ],
+        &["3 storage.storageDriver.name: expected one of s3, gcs, azure, got \"s4\""],
     );
     refused(
         "storage:\n  storageDriver: {bucket: b}\n",
-        &[
-            "- storage.storageDriver.name: is required",
-            "- storage.cacheDriver: is required",
-        ],
+        &["- storage.storageDriver.name: is required"],
     );
 }
 
@@ -134,10 +124,6 @@ fn s3_is_validated_in_full() {
         (
             "useragent: 'café'",
             "1 storage.storageDriver.useragent: expected visible",
-        ),
-        (
-            "redirectendpoint: x",
-            "1 storage.storageDriver.redirectendpoint: presigned",
         ),
         (
             "secretkey: 5, accesskey: A",
@@ -257,7 +243,7 @@ fn members_that_share_no_store_are_refused() {
         &["3 cluster: members that come and go"],
     );
     let alone = yaml(&format!("storage: {{{SHARED}}}")).unwrap();
-    assert!(alone.warnings[0].starts_with("cluster: "), "{:?}", alone.warnings);
+    noted(&alone, "cluster: without it");
 }
 
 #[test]
@@ -299,9 +285,5 @@ fn the_rest_of_a_cluster_is_checked() {
         &["4 cluster.hashKey: expected exactly 16 bytes, got 5"],
     );
     let warned = yaml(&with("", ", memberSan: m.x")).unwrap();
-    assert!(
-        warned.warnings[0].starts_with("cluster.tls.memberSan: has no effect"),
-        "{:?}",
-        warned.warnings
-    );
+    noted(&warned, "cluster.tls.memberSan: has no effect");
 }

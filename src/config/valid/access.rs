@@ -50,7 +50,10 @@ pub(super) fn logins(c: &mut Checked, tls: Option<&TlsFiles>) -> Logins {
         let problem = "expected visible ASCII characters and spaces, without quotes and backslashes";
         c.refuse(FaultKind::Value, "http.realm", problem);
     }
-    let can_make_keys = c.has("http.auth.htpasswd") || logins.certificates.is_some();
+    let can_make_keys = c.has("http.auth.htpasswd")
+        || logins.certificates.is_some()
+        || c.is_unserved("http.auth.ldap")
+        || c.is_unserved("http.auth.openid");
     if logins.api_keys == ApiKeys::On && !can_make_keys {
         let problem = "users make keys after they have logged in by password or certificate: configure htpasswd or http.tls.cacert, too";
         c.refuse(FaultKind::Contradiction, "http.auth.apikey", problem);
@@ -75,7 +78,9 @@ fn bearer(c: &mut Checked) -> Option<Bearer> {
     const REALM: &str = "http.auth.bearer.realm";
     const CERT: &str = "http.auth.bearer.cert";
     const JWKS: &str = "http.auth.bearer.jwks";
-    if !c.has("http.auth.bearer") {
+    // With another way to know tokens, which has its fault, the rest isn't needed.
+    let other = ["http.auth.bearer.oidc", "http.auth.bearer.awsSecretsManager"];
+    if !c.has("http.auth.bearer") || other.into_iter().any(|path| c.is_unserved(path)) {
         return None;
     }
     let realm = c.required(REALM, "the URL at which clients get tokens");
@@ -149,11 +154,11 @@ fn certificates(c: &mut Checked, tls: Option<&TlsFiles>) -> Option<CertificateNa
     let email = index(c, "http.auth.mtls.emailSanIndex");
     let mut sources = Vec::new();
     for (i, (name, line)) in c.texts(ATTRIBUTES).unwrap_or_default().into_iter().enumerate() {
-        match name.to_ascii_lowercase().as_str() {
-            "commonname" => sources.push(CertificateName::CommonName),
-            "dnsname" => sources.push(CertificateName::Dns(dns)),
-            "uri" => sources.push(CertificateName::Uri(uri)),
-            "email" => sources.push(CertificateName::Email(email)),
+        match name.trim().to_ascii_lowercase().as_str() {
+            "commonname" | "cn" => sources.push(CertificateName::CommonName),
+            "dnsname" | "dns" => sources.push(CertificateName::Dns(dns)),
+            "uri" | "url" => sources.push(CertificateName::Uri(uri)),
+            "email" | "rfc822name" => sources.push(CertificateName::Email(email)),
             _ => {
                 let problem = format!("expected CommonName, DNSName, URI or Email, got {name:?}");
                 c.refuse_element(FaultKind::Value, ATTRIBUTES, i, line, problem);

@@ -42,7 +42,6 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     let quotas = quota::quotas(&mut c);
     let verify_reads = c.bool("storage.verifyReads").unwrap_or_default();
     let cluster = cluster::cluster(&mut c, listen.as_ref(), public_tls.as_ref(), storage.as_ref());
-    collection(&mut c);
     match (listen, storage) {
         (Some(listen), Some(storage)) if c.faults.is_empty() => Ok(Config {
             source: Some(source.to_owned()),
@@ -177,13 +176,6 @@ fn compat(c: &mut Checked) {
             let problem = format!("expected docker2s2, the only one there is, got {name:?}");
             c.refuse_element(FaultKind::Value, "http.compat", i, line, problem);
         }
-    }
-}
-
-/// A remark where zot does something without being told to.
-fn collection(c: &mut Checked) {
-    if !c.has("storage.gc") {
-        c.warn("storage.gc: isn't said, and zot would collect what nothing refers to: here collection comes with a later release");
     }
 }
 

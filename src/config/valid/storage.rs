@@ -19,6 +19,12 @@ const LARGE_PART_BYTES: u64 = 64 * MIB;
 pub(super) fn storage(c: &mut Checked) -> Option<Storage> {
     remarks(c);
     let root = c.text("storage.rootDirectory").map(PathBuf::from);
+    if c.is_unserved("storage.storageDriver") || c.is_unserved("storage.cacheDriver") {
+        // What the other one needs depends on a driver that nobody knows.
+        s3(c);
+        dynamo(c);
+        return None;
+    }
     let embedded_meta = c
         .text("storage.cacheDriver.name")
         .is_some_and(|name| name.eq_ignore_ascii_case("boltdb"));
@@ -66,7 +72,27 @@ pub(super) fn storage(c: &mut Checked) -> Option<Storage> {
     }
 }
 
+/// zot collects unless it is told not to.
+fn collection(c: &mut Checked) {
+    const ALL: [&str; 4] = [
+        "storage.gc",
+        "storage.gcDelay",
+        "storage.gcInterval",
+        "storage.gcTimeWindow",
+    ];
+    let said: Vec<&str> = ALL.into_iter().filter(|path| c.has(path)).collect();
+    let said = match c.bool("storage.gc") {
+        Some(false) => return,
+        None if said.is_empty() => "storage.gc: not said, which zot takes for true".to_owned(),
+        Some(true) | None => said.join(", "),
+    };
+    c.warn(format!(
+        "{said}: collection comes with a later release; until then nothing is collected"
+    ));
+}
+
 fn remarks(c: &mut Checked) {
+    collection(c);
     if c.bool("storage.dedupe") == Some(false) {
         c.warn("storage.dedupe: content is stored once per cluster all the same, without a cost in copying");
     }
