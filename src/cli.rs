@@ -1,16 +1,13 @@
 //! The command line.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    app::{self, StartError, dev::DevOptions},
+    app::{self, Reach, StartError, Verdict, dev::DevOptions},
     auth::GateSpec,
-    config::{self, Config, ConfigErrors, Limits, LogOutput, Storage, identity::Machine},
+    config::{self, Config, ConfigErrors, Limits, LogOutput, Storage},
     telemetry::logs::{self, LogError},
 };
 
@@ -61,8 +58,9 @@ enum Command {
     Serve(ServeArgs),
     /// Check a configuration and say all that is wrong with it
     ///
-    /// Nothing is started and no other machine is asked, unless --online says so. Exits with 0 if nothing has to be
-    /// changed, else with 1.
+    /// Also looks at what it needs of this machine: addresses, certificates, files, directories. Nothing is started and no
+    /// other machine is asked, unless --online says so. Exits with 0 if nothing has to be changed, else with 1. What isn't
+    /// on this machine, or not for this user, may be where the member will run: it is named, and a fault only with --online.
     #[command(after_help = "Examples:
   portolan verify /etc/portolan/config.yaml
   portolan verify --online /etc/portolan/config.yaml")]
@@ -101,7 +99,7 @@ struct ServeArgs {
 struct VerifyArgs {
     /// Configuration file, JSON or YAML
     config: PathBuf,
-    /// Also look at certificates, addresses, the other members, the bucket and the tables
+    /// Also look at the other members, the bucket and the tables
     ///
     /// To be run where and as whom the member will run. A small object is written to the bucket and deleted; nothing
     /// else is changed.
@@ -191,22 +189,33 @@ async fn verify(args: &VerifyArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let member = args.member.as_deref();
-    println!("{}", summary(&args.config, &config, member));
-    if !args.online {
-        return ExitCode::SUCCESS;
+    let reach = match args.online {
+        true => Reach::Online,
+        false => Reach::Here,
+    };
+    let findings = app::verify(&config, args.member.as_deref(), reach, &Limits::default()).await;
+    let (file, summary) = (args.config.display(), summary(&config));
+    let (said, code) = match findings.worst() {
+        Verdict::Ok | Verdict::Warn => (format!("ok: {file} is valid"), ExitCode::SUCCESS),
+        Verdict::Lacking => {
+            let said = format!("{file} is valid, but a start here would be refused");
+            (said, ExitCode::SUCCESS)
+        }
+        Verdict::Fail => {
+            let said = format!("{file} has no fault in itself, but a start would be refused or harm others");
+            (said, ExitCode::FAILURE)
+        }
+    };
+    println!("{said}\n{summary}");
+    if findings.iter().next().is_some() {
+        print!("\n{findings}");
     }
-    let findings = app::verify(&config, member, &Limits::default()).await;
-    print!("\n{findings}");
-    match findings.are_good() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    }
+    code
 }
 
 /// A valid configuration in a few lines, so that one sees what was understood.
-fn summary(path: &Path, config: &Config, explicit: Option<&str>) -> String {
-    let mut lines = vec![format!("ok: {} is valid", path.display())];
+fn summary(config: &Config) -> String {
+    let mut lines = Vec::new();
     let tls = if config.public_tls.is_some() {
         "https"
     } else {
@@ -234,17 +243,6 @@ fn summary(path: &Path, config: &Config, explicit: Option<&str>) -> String {
         };
         lines.push(format!("  members      {members}"));
         lines.push(format!("  mesh         {}", cluster.mesh_listen(&config.listen)));
-        let me = Machine::ask()
-            .map_err(|error| error.to_string())
-            .and_then(|machine| {
-                machine
-                    .member(cluster, &config.listen, explicit)
-                    .map_err(|error| error.to_string())
-            });
-        lines.push(match me {
-            Ok(me) => format!("  this machine {me}"),
-            Err(error) => format!("  this machine couldn't run it: {error}"),
-        });
     }
     lines.extend(config.warnings.iter().map(|warning| format!("  note: {warning}")));
     lines.join("\n")

@@ -3,7 +3,9 @@
 //! ARCHITECTURE.md is the map. Modules are listed in the order in which they may know each other: each may use the
 //! ones above it, none below (`tests/it/imports.rs` enforces it).
 
+pub mod causes;
 pub mod entropy;
+pub mod files;
 pub mod oci;
 pub mod placement;
 pub mod config;

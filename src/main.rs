@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     // What still runs was reported and is not waited for.
     runtime.shutdown_background();
     ended.unwrap_or_else(|error| {
-        eprintln!("portolan: {:#}", anyhow::Error::from(error));
+        eprintln!("portolan: {}", portolan::causes::in_a_line(&error));
         ExitCode::FAILURE
     })
 }

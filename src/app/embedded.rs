@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::{StartError, Stores};
-use crate::storage::{FsBlobs, RedbMeta, StoreError};
+use crate::{
+    files,
+    storage::{FsBlobs, RedbMeta, StoreError},
+};
 
 /// An embedded store that is open. The directory is ours until this is dropped.
 pub struct Embedded {
@@ -26,9 +29,19 @@ impl Embedded {
     pub async fn open(root: &Path) -> Result<Self, StartError> {
         let lock = lock(root)?;
         let at = |path: PathBuf| move |source: StoreError| StartError::Store { path, source };
-        let rows = root.join("meta.redb");
+        let (rows, objects) = (root.join("meta.redb"), root.join("blobs"));
+        let is_new = !rows.exists();
         let meta = Arc::new(RedbMeta::open(&rows).await.map_err(at(rows))?);
-        let objects = root.join("blobs");
+        if is_new
+            && objects
+                .read_dir()
+                .is_ok_and(|mut entries| entries.next().is_some())
+        {
+            tracing::error!(
+                blobs = %objects.display(),
+                "there was no meta.redb beside what is stored here, so it is of no repository: is this the right directory?"
+            );
+        }
         let blobs = Arc::new(FsBlobs::open(&objects).await.map_err(at(objects))?);
         Ok(Self {
             stores: Stores {
@@ -38,6 +51,28 @@ impl Embedded {
             meta,
             _lock: lock,
         })
+    }
+
+    /// Whether [`open`](Self::open) could open what is in `root`. What isn't there isn't made.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub async fn examine(root: &Path) -> Result<(), StartError> {
+        let at = |path: PathBuf| move |source: io::Error| StartError::Directory { path, source };
+        files::may_make(root).map_err(at(root.to_owned()))?;
+        let _lock = match root.join("lock").exists() {
+            true => Some(lock(root)?),
+            false => None,
+        };
+        let (rows, objects) = (root.join("meta.redb"), root.join("blobs"));
+        if rows.exists() {
+            let fault = |source| StartError::Store {
+                path: rows.clone(),
+                source,
+            };
+            RedbMeta::open(&rows).await.map_err(fault)?.close().await;
+        }
+        files::may_make(&objects).map_err(at(objects))
     }
 
     /// The stores, for any number of members of this process.

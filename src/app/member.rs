@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Host, MemberSpec, StartError, Stores,
+    expiry::{self, CertificateFile},
     mesh_door::{self, MeshDoor, MeshParts},
 };
 use crate::{
@@ -34,6 +35,7 @@ pub struct App {
     registry: Arc<Registry>,
     mesh: Option<MeshDoor>,
     upkeep: Upkeep,
+    certificates: Vec<CertificateFile>,
     limits: Limits,
 }
 
@@ -75,6 +77,7 @@ impl App {
         } = spec;
         let drain = host.drain.clone();
         let metrics = Arc::new(Metrics::new());
+        let certificates = expiry::files(public_tls.as_ref(), mesh.as_ref().map(|mesh| &mesh.tls));
         let tls = public_tls.map(ServerTls::load).transpose()?;
         let doorway = public_settings(&limits);
         let public = Listener::bind_on(&*host.network, "public", public, tls, doorway).await?;
@@ -150,6 +153,7 @@ impl App {
             registry,
             mesh,
             upkeep,
+            certificates,
             limits,
         })
     }
@@ -174,6 +178,7 @@ impl App {
             registry,
             mesh,
             upkeep,
+            certificates,
             limits,
         } = self;
         let begun = drain.clone();
@@ -186,6 +191,9 @@ impl App {
             door.serve(&drain).await;
         }
         drain.spawn("files with passwords and policies", gate.watch(drain.clone()));
+        let pace = expiry::Pace::from(&limits);
+        let ends = expiry::watch(certificates, metrics.clone(), pace, drain.token());
+        drain.spawn("ends of certificates", ends);
         let address = public.address();
         let serving = drain.clone();
         let leave_notice = limits.leave_notice;

@@ -52,22 +52,15 @@ pub(super) async fn join(
     metrics: Arc<Metrics>,
     limits: &Limits,
 ) -> Result<Joined, StartError> {
-    let MeshSpec {
-        listen,
-        address,
-        membership,
-        shared,
-        hash_key,
-        tls,
-    } = spec;
+    let tls = &spec.tls;
     let files = CertificateFiles {
-        certificate: tls.cert,
-        key: tls.key,
+        certificate: tls.cert.clone(),
+        key: tls.key.clone(),
     };
     let dial = ClientTls::load(ClientSpec {
         files: files.clone(),
         authority: tls.ca.clone(),
-        names: match &membership {
+        names: match &spec.membership {
             Membership::Listed(_) => ServerNames::Dialled,
             // Its lease tells.
             Membership::Dynamic { .. } => ServerNames::Any,
@@ -76,34 +69,46 @@ pub(super) async fn join(
     })?;
     let answer = ServerTls::load(ServerSpec {
         files,
-        clients: ClientCertificates::Required(tls.ca),
+        clients: ClientCertificates::Required(tls.ca.clone()),
         versions: TlsVersions::Only13,
         alpn: &[b"h2"],
     })?;
     let settings = MeshSettings::listener(limits);
-    let listener = Listener::bind_on(&*host.network, "mesh", listen, Some(answer), settings).await?;
+    let listener = Listener::bind_on(&*host.network, "mesh", spec.listen, Some(answer), settings).await?;
     let shown = dial.clone();
     let own_key: OwnKey = Arc::new(move || mesh::key_hash(&shown.certificate()));
-    let joining = Joining {
-        me,
-        meta,
-        said: Announcement {
-            mesh_address: address,
-            protocol: mesh::PROTOCOL,
-            settings: shared,
-        },
-        own_key,
-        membership,
-        settings: lease_settings(limits),
-        metrics,
-    };
+    let joining = joining(me, &spec, meta, own_key, metrics, limits);
     Ok(Joined {
         listener,
         dial,
-        hash_key,
-        operators: tls.operators,
+        hash_key: spec.hash_key,
+        operators: spec.tls.operators,
         leases: Arc::new(Leases::join(joining).await?),
     })
+}
+
+/// What a member of the mesh that `spec` describes joins with.
+pub(super) fn joining(
+    me: MemberId,
+    spec: &MeshSpec,
+    meta: Arc<dyn MetaStore>,
+    own_key: OwnKey,
+    metrics: Arc<Metrics>,
+    limits: &Limits,
+) -> Joining {
+    Joining {
+        me,
+        meta,
+        said: Announcement {
+            mesh_address: spec.address.clone(),
+            protocol: mesh::PROTOCOL,
+            settings: spec.shared.clone(),
+        },
+        own_key,
+        membership: spec.membership.clone(),
+        settings: lease_settings(limits),
+        metrics,
+    }
 }
 
 impl Joined {

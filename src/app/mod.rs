@@ -8,6 +8,7 @@
 mod certificates;
 pub mod dev;
 mod embedded;
+mod expiry;
 mod member;
 mod mesh_door;
 mod members;
@@ -23,9 +24,9 @@ pub use self::{
     certificates::{CertificateError, DevCertificates, Pair},
     embedded::Embedded,
     member::{App, Running},
-    serve::serve,
+    serve::{Bound, bind, serve},
     spec::{Host, MemberSpec, MeshSpec},
-    verify::{Finding, Findings, Verdict, verify},
+    verify::{Finding, Findings, Reach, Verdict, verify},
 };
 pub use crate::registry::Stores;
 use crate::{

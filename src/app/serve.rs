@@ -23,14 +23,31 @@ pub async fn serve(config: &Config, explicit: Option<&str>) -> Result<(), StartE
     for warning in &config.warnings {
         tracing::warn!(warning, "configuration");
     }
-    let spec = member_spec(config, explicit)?;
-    let opened = Opened::open(&config.storage, &spec.limits).await?;
-    let (drain_time, look_every) = (spec.limits.drain_time, spec.limits.members_look_interval);
-    let running = App::bind(spec, opened.stores()).await?.serve().await;
-    members::watch(config, &running, look_every);
-    until_told(vec![running], signals, drain_time).await;
+    let Bound { app, opened } = bind(config, explicit).await?;
+    let limits = Limits::default();
+    let running = app.serve().await;
+    members::watch(config, &running, limits.members_look_interval);
+    until_told(vec![running], signals, limits.drain_time).await;
     opened.close().await;
     Ok(())
+}
+
+/// A member whose stores and sockets are open.
+pub struct Bound {
+    /// The member.
+    pub app: App,
+    opened: Opened,
+}
+
+/// The part of a start that can be refused. Nothing is served yet.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn bind(config: &Config, explicit: Option<&str>) -> Result<Bound, StartError> {
+    let spec = member_spec(config, explicit)?;
+    let opened = Opened::open(&config.storage, &spec.limits).await?;
+    let app = App::bind(spec, opened.stores()).await?;
+    Ok(Bound { app, opened })
 }
 
 /// The stores of this process.
@@ -112,7 +129,7 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
     Ok(spec.with_timeouts(config.timeouts).with_parts(&config.storage))
 }
 
-fn mesh_spec(cluster: &Cluster, config: &Config, me: &MemberId) -> Result<MeshSpec, StartError> {
+pub(super) fn mesh_spec(cluster: &Cluster, config: &Config, me: &MemberId) -> Result<MeshSpec, StartError> {
     let listen = resolve(&cluster.mesh_listen(&config.listen))?;
     let membership = match (&cluster.members, &cluster.tls.member_san) {
         (Some(members), _) => Membership::Listed(members::addressed(cluster, members)),

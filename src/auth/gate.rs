@@ -371,14 +371,8 @@ fn authenticators(
     if let Some(bearer) = &logins.bearer {
         authenticators.push(Box::new(Tokens::load(bearer)?));
     }
-    let hashing = HashingLimits {
-        waiting: limits.password_checks_waiting,
-        patience: limits.password_check_wait,
-        remembered: limits.password_remembered,
-        entries: limits.passwords_remembered,
-    };
     let passwords = match &logins.htpasswd {
-        Some(file) => Some(Arc::new(Htpasswd::load(file, hashing)?)),
+        Some(file) => Some(Arc::new(Htpasswd::load(file, HashingLimits::from(limits))?)),
         None => None,
     };
     if let Some(keys) = api_keys {

@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{AuthError, password_hash::PasswordHash};
+use crate::config::Limits;
 
 /// Bounds on comparing passwords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,17 @@ pub(super) struct HashingLimits {
     pub(super) remembered: Duration,
     /// Successes that are remembered at once.
     pub(super) entries: usize,
+}
+
+impl From<&Limits> for HashingLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            waiting: limits.password_checks_waiting,
+            patience: limits.password_check_wait,
+            remembered: limits.password_remembered,
+            entries: limits.passwords_remembered,
+        }
+    }
 }
 
 /// A keyed hash of what was compared.

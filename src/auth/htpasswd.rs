@@ -71,6 +71,14 @@ impl Htpasswd {
         })
     }
 
+    /// The lines that are left out of a file.
+    ///
+    /// # Errors
+    /// [`FileFault`]: the file can't be used at all.
+    pub(super) fn left_out(file: &Path) -> Result<Vec<String>, FileFault> {
+        Watched::load(file, |content| Ok(read(content).1)).map(|lines| lines.current().to_vec())
+    }
+
     /// Whether somebody could log in by this name: it stands in the file as it was last read, with a hash.
     pub(super) fn knows(&self, user: &str) -> bool {
         self.users.current().hashes.contains_key(user)

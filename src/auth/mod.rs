@@ -13,6 +13,7 @@ mod bearer;
 mod certificate;
 mod challenge;
 mod credentials;
+mod examine;
 mod gate;
 mod hashing;
 mod htpasswd;
@@ -30,6 +31,7 @@ pub use self::{
     api_keys::{ApiKey, ApiKeyError, ApiKeys, KeyMaker, MadeBy, NewApiKey},
     authenticator::{Authenticator, Evidence, Login, Verdict, Via},
     credentials::Credentials,
+    examine::{ExaminedFile, examine},
     gate::{Gate, GateSpec, KeysOf},
     scope::{Scope, ScopeError},
     watched::FileFault,

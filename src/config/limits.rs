@@ -245,11 +245,17 @@ pub struct Limits {
     /// Time to finish what is in flight after SIGTERM; the unit's TimeoutStopSec is longer.
     pub drain_time: Duration,
 
-    // --- `portolan verify --online` ---
+    // --- Certificates ---
+    /// What is left of a certificate's life when that is worth a warning.
+    pub certificate_warning: Duration,
+    /// From look to look at how long certificates will live.
+    pub certificate_look_interval: Duration,
+    /// After which the same warning is given again.
+    pub certificate_warning_interval: Duration,
+
+    // --- `portolan verify` ---
     /// Time for each thing that is looked at; all are looked at at once.
     pub verify_timeout: Duration,
-    /// What is left of a certificate's life when that is worth a warning.
-    pub verify_expiry_warning: Duration,
     /// By how much this machine's clock may differ from a store's without a remark.
     pub verify_skew_warning: Duration,
     /// And before the store refuses requests: AWS does from 5 minutes (DynamoDB) and 15 minutes (S3) on.
@@ -363,8 +369,11 @@ impl Default for Limits {
             leave_notice: Duration::from_secs(5),
             drain_time: Duration::from_secs(30),
 
+            certificate_warning: DAY * 14,
+            certificate_look_interval: HOUR,
+            certificate_warning_interval: DAY,
+
             verify_timeout: Duration::from_secs(10),
-            verify_expiry_warning: DAY * 14,
             verify_skew_warning: Duration::from_secs(30),
             verify_skew_failure: Duration::from_secs(5 * 60),
         }

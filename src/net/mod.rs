@@ -9,6 +9,7 @@ mod clients;
 mod drain;
 mod idle;
 mod io;
+mod life;
 mod listener;
 mod network;
 mod paced;
@@ -27,6 +28,7 @@ pub use self::{
     drain::{Drain, Remaining, TrackedExecutor},
     idle::Rest,
     io::{Buffered, Io, IoSettings, Linger, Received},
+    life::{Life, Phase},
     listener::{BindError, BindFault, Connection, Listener, ListenerSettings, PeerInfo, Slot},
     network::{Accepting, Network, Stream, Tcp, contract},
     paced::give_way_when_slow,

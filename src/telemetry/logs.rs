@@ -24,7 +24,10 @@ use tracing_subscriber::{
 };
 
 use super::output::Output;
-use crate::config::{Log, LogLevel, LogOutput};
+use crate::{
+    config::{Log, LogLevel, LogOutput},
+    files,
+};
 
 /// The log can't be written as configured.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +76,20 @@ pub fn start(log: &Log) -> Result<(), LogError> {
     // Nobody else gets here.
     let _ = LOGS.set(logs);
     Ok(())
+}
+
+/// Whether [`start`] could write there; nothing is made.
+///
+/// # Errors
+/// [`LogError::File`].
+pub fn examine(output: &LogOutput) -> Result<(), LogError> {
+    match output {
+        LogOutput::Stdout | LogOutput::Stderr => Ok(()),
+        LogOutput::File(path) => files::may_append(path).map_err(|source| LogError::File {
+            path: path.clone(),
+            source,
+        }),
+    }
 }
 
 /// The logs of this process, as soon as there are some.

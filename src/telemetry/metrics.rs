@@ -40,6 +40,7 @@ pub struct Metrics {
     store_read: Counter,
     upkeep_rows: Family<UpkeepLabels, Counter>,
     upkeep_overdue: Gauge,
+    certificate_ends: Family<CertificateLabels, Gauge>,
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +98,11 @@ struct StoreLabels {
 struct UpkeepLabels {
     kind: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CertificateLabels {
+    certificate: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -204,6 +210,7 @@ impl Metrics {
             store_read: Counter::default(),
             upkeep_rows: Family::default(),
             upkeep_overdue: Gauge::default(),
+            certificate_ends: Family::default(),
             registry: Registry::default(),
         };
         let m = &metrics;
@@ -313,6 +320,12 @@ impl Metrics {
             "log_lines_lost",
             "Lines of this process's log and audit that couldn't be written, and of which too many waited",
             LINES.lost.clone(),
+        );
+        registry.register_with_unit(
+            "certificate_end_timestamp",
+            "When the certificates of a file end, since the Unix epoch, by the key of the configuration that names it",
+            Unit::Seconds,
+            m.certificate_ends.clone(),
         );
         Self { registry, ..metrics }
     }
@@ -436,6 +449,13 @@ impl Metrics {
     pub fn upkeep_overdue(&self, overdue: Duration) {
         self.upkeep_overdue
             .set(i64::try_from(overdue.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// The certificates of the file that `certificate`, a key of the configuration, names end at `until_s`, in seconds
+    /// since the Unix epoch.
+    pub fn certificate_ends(&self, certificate: &'static str, until_s: i64) {
+        let labels = CertificateLabels { certificate };
+        self.certificate_ends.get_or_create(&labels).set(until_s);
     }
 
     /// All of them in the OpenMetrics text format.

@@ -10,35 +10,52 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
     server::WebPkiClientVerifier,
 };
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use time::OffsetDateTime;
 
-use super::{Finding, chain};
+use super::{Finding, Reach, Verdict};
 use crate::{
-    app::spec::public_tls,
-    config::{Config, Limits, MeshTls, PairSource},
+    app::{
+        expiry::{self, CertificateFile, stamp},
+        spec::public_tls,
+    },
+    causes::in_a_line,
+    config::{Cluster, Config, Limits, MeshTls, PairSource},
     mesh::member_name,
-    net::{CertificateFiles, ClientSpec, ClientTls, ServerNames, ServerTls},
+    net::{CertificateFiles, ClientSpec, ClientTls, Phase, ServerNames, ServerTls},
     placement::MemberId,
 };
 
-const PUBLIC: &str = "certificate of http.tls";
 const MESH: &str = "certificate of the mesh";
 
-pub(super) fn look(config: &Config, me: Option<&MemberId>, limits: &Limits) -> Vec<Finding> {
+pub(super) fn look(config: &Config, me: Option<&MemberId>, reach: Reach, limits: &Limits) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Some(files) = &config.public_tls {
-        findings.push(match ServerTls::load(public_tls(files)) {
-            Ok(_) => life(PUBLIC, &files.cert, limits),
-            Err(error) => Finding::fail(PUBLIC, chain(&error)),
-        });
+    let public = config.public_tls.as_ref().map(public_tls);
+    if let Some(public) = &public {
+        match ServerTls::load(public.clone()) {
+            Ok(_) => findings.extend(lives(&expiry::files(Some(public), None), limits)),
+            Err(error) => findings.push(Finding::refused(reach, "certificate of http.tls", &error)),
+        }
     }
-    if let Some(cluster) = &config.cluster {
-        let owner = match (&cluster.members, &cluster.tls.member_san) {
+    if let Some(Cluster { members, tls, .. }) = &config.cluster {
+        let owner = match (members, &tls.member_san) {
             (None, Some(san)) => Some(Owner::Of(san)),
             (Some(_) | None, _) => me.map(|me| Owner::Host(me.host())),
         };
-        findings.extend(mesh(&cluster.tls, owner, limits));
+        match dialler(tls) {
+            Ok(_) => {
+                findings.extend(lives(&expiry::files(None, Some(tls)), limits));
+                // An expired one is refused for that, whatever else is wrong with it.
+                findings.extend(match Judge::new(tls) {
+                    Ok(judge) => judge.findings(tls, owner),
+                    Err(problem) => vec![Finding::fail(MESH, problem)],
+                });
+            }
+            // That of http.tls has its fault already.
+            Err(_)
+                if tls.pair == PairSource::Public
+                    && findings.iter().any(|found| found.verdict >= Verdict::Lacking) => {}
+            Err(error) => findings.push(Finding::refused(reach, MESH, &error)),
+        }
     }
     findings
 }
@@ -65,51 +82,32 @@ enum Owner<'a> {
     Of(&'a str),
 }
 
-fn mesh(tls: &MeshTls, owner: Option<Owner<'_>>, limits: &Limits) -> Vec<Finding> {
-    if let Err(error) = dialler(tls) {
-        return vec![Finding::fail(MESH, chain(&error))];
-    }
-    let life = life(MESH, &tls.cert, limits);
-    // An expired one is refused for that, whatever else is wrong with it.
-    let mut findings = match Judge::new(tls) {
-        Ok(judge) => judge.findings(tls, owner),
-        Err(problem) => vec![Finding::fail(MESH, problem)],
-    };
-    findings.insert(0, life);
-    findings
+/// How long certificates will live.
+fn lives(files: &[CertificateFile], limits: &Limits) -> Vec<Finding> {
+    files.iter().map(|file| life(file, limits)).collect()
 }
 
-/// How long a certificate will live.
-fn life(subject: &str, file: &Path, limits: &Limits) -> Finding {
-    let read = certificates(file);
-    let first = read.as_ref().ok().and_then(|read| read.first());
-    let Some(certificate) = first.and_then(|der| X509Certificate::from_der(der).ok()) else {
-        return Finding::fail(subject, format!("{} holds no certificate", file.display()));
+fn life(file: &CertificateFile, limits: &Limits) -> Finding {
+    let subject = match file.key {
+        "http.tls.cert" => "certificate of http.tls",
+        "http.tls.cacert" => "authority of clients",
+        "cluster.tls.cert" => MESH,
+        _ => "authority of the mesh",
     };
-    let validity = certificate.1.validity();
-    let (from, until) = (
-        validity.not_before.to_datetime(),
-        validity.not_after.to_datetime(),
-    );
-    let now = OffsetDateTime::now_utc();
-    let (file, from_text, until_text) = (file.display(), stamp(from), stamp(until));
-    if until <= now {
-        return Finding::fail(subject, format!("{file} expired on {until_text}: renew it"));
-    }
-    if from > now {
-        return Finding::fail(
+    let life = match file.life() {
+        Ok(life) => life,
+        Err(error) => return Finding::fail(subject, in_a_line(&error)),
+    };
+    let (path, from, until) = (file.file.display(), stamp(life.from), stamp(life.until));
+    match life.phase(OffsetDateTime::now_utc(), limits.certificate_warning) {
+        Phase::Valid => Finding::ok(subject, format!("{path}, until {until}")),
+        Phase::EndsSoon => Finding::warn(subject, format!("{path} expires on {until}: renew it soon")),
+        Phase::Ended => Finding::fail(subject, format!("{path} expired on {until}: renew it")),
+        Phase::NotYet => Finding::fail(
             subject,
-            format!("{file} is valid from {from_text} on: set this machine's clock, or issue it anew"),
-        );
+            format!("{path} is valid from {from} on: set this machine's clock, or issue it anew"),
+        ),
     }
-    if until - now < limits.verify_expiry_warning {
-        return Finding::warn(subject, format!("{file} expires on {until_text}: renew it soon"));
-    }
-    Finding::ok(subject, format!("{file}, until {until_text}"))
-}
-
-fn stamp(time: OffsetDateTime) -> String {
-    time.format(&Rfc3339).unwrap_or_else(|_| time.to_string())
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -1,29 +1,20 @@
-//! The addresses this member listens on, the other members' names, and who answers at their mesh ports.
+//! The other members' names, and who answers at their mesh ports.
 
-use std::{collections::BTreeMap, io, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use futures_util::future::join_all;
-use tokio::net::{TcpListener, lookup_host};
+use tokio::net::lookup_host;
 
 use super::{Finding, pairs, within};
 use crate::{
-    app::StartError,
-    config::{Cluster, Config, Limits, Listen},
+    config::{Cluster, Limits},
     mesh::{ProbeError, probe},
     net::ClientTls,
     placement::MemberId,
 };
 
-pub(super) async fn look(
-    cluster: &Cluster,
-    config: &Config,
-    me: Option<&MemberId>,
-    limits: &Limits,
-) -> Vec<Finding> {
-    let mut findings = vec![
-        listener("http.address", &config.listen).await,
-        listener("mesh address", &cluster.mesh_listen(&config.listen)).await,
-    ];
+pub(super) async fn look(cluster: &Cluster, me: Option<&MemberId>, limits: &Limits) -> Vec<Finding> {
+    let mut findings = Vec::new();
     let members = cluster.members.as_deref().unwrap_or_default();
     let known = join_all(
         members
@@ -47,33 +38,6 @@ pub(super) async fn look(
 
 fn subject(member: &MemberId) -> String {
     format!("member {member}")
-}
-
-/// Whether it can be listened on.
-async fn listener(subject: &str, listen: &Listen) -> Finding {
-    let bound = match crate::app::serve::resolve(listen) {
-        Ok(address) => TcpListener::bind(address).await,
-        Err(StartError::Resolve { source, .. }) => Err(source),
-        Err(other) => return Finding::fail(subject, other.to_string()),
-    };
-    let Err(error) = bound else {
-        return Finding::ok(subject, format!("{listen} is free"));
-    };
-    match error.kind() {
-        io::ErrorKind::AddrInUse => Finding::warn(
-            subject,
-            format!("{listen} is in use: by this member, if it runs; else stop what listens there"),
-        ),
-        io::ErrorKind::AddrNotAvailable => Finding::fail(
-            subject,
-            format!("{listen} is no address of this machine: correct http.address or cluster.meshAddress"),
-        ),
-        io::ErrorKind::PermissionDenied => Finding::fail(
-            subject,
-            format!("{listen} may not be listened on: take a port from 1024 on, or allow it to this process"),
-        ),
-        _ => Finding::fail(subject, format!("{listen} can't be listened on: {error}")),
-    }
 }
 
 /// A member and where its mesh port is, or why nobody knows.

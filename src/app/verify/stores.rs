@@ -1,51 +1,100 @@
 //! The bucket, the tables, and how far this machine's clock is from theirs.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
-use super::{Finding, chain, within};
+use super::{Finding, join, within};
 use crate::{
-    config::{DynamoConfig, Limits, S3Config},
-    storage::{DynamoMeta, ExaminedTable, S3Blobs, S3OpenError, TableState, TablesError},
+    app::shared,
+    causes::in_a_line,
+    config::{Config, DynamoConfig, Limits, S3Config},
+    placement::MemberId,
+    storage::{DynamoMeta, ExaminedTable, MetaStore, S3Blobs, S3OpenError, TableState, TablesError},
 };
 
-pub(super) async fn look(blobs: &S3Config, meta: &DynamoConfig, limits: &Limits) -> Vec<Finding> {
+pub(super) async fn look(
+    config: &Config,
+    me: Option<&MemberId>,
+    blobs: &S3Config,
+    meta: &DynamoConfig,
+    limits: &Limits,
+) -> Vec<Finding> {
     let bucket = format!("bucket {}", blobs.bucket);
     let bound = limits.verify_timeout;
-    let ((mut findings, tables), s3_time, dynamo_time) = tokio::join!(
-        async {
-            tokio::join!(
-                within(bound, &bucket, look_at_bucket(&bucket, blobs, limits)),
-                within(bound, "tables", look_at_tables(meta, limits)),
-            )
-        },
+    let mut opened = (None, None);
+    let (in_bucket, in_tables, s3_time, dynamo_time) = tokio::join!(
+        within(
+            bound,
+            &bucket,
+            look_at_bucket(&bucket, blobs, limits, &mut opened.0)
+        ),
+        within(bound, "tables", look_at_tables(meta, limits, &mut opened.1)),
         tokio::time::timeout(bound, S3Blobs::server_time(blobs, limits)),
         tokio::time::timeout(bound, DynamoMeta::server_time(meta, limits)),
     );
-    findings.extend(tables);
+    let mut findings = in_bucket;
+    findings.extend(in_tables);
     // A store that doesn't answer was named already.
     findings.extend(clock("clock, by the bucket", s3_time.ok().flatten(), limits));
     findings.extend(clock("clock, by the tables", dynamo_time.ok().flatten(), limits));
+    let (store, tables) = opened;
+    if let (Some(store), Some(tables)) = (store, &tables) {
+        let together = look_at_both(&store, &**tables, shared::lost(blobs, meta));
+        findings.extend(within(bound, "bucket and tables", together).await);
+    }
+    if let (Some(tables), Some(cluster), Some(me)) = (tables, &config.cluster, me) {
+        // As long as a start waits for a lease to be renewed or not.
+        let bound = bound + limits.lease_expiry;
+        let joined = async {
+            join::look(cluster, config, me, tables, limits)
+                .await
+                .into_iter()
+                .collect()
+        };
+        findings.extend(within(bound, "settings of all members", joined).await);
+    }
     findings
 }
 
+/// Whether they belong together.
+async fn look_at_both(store: &S3Blobs, tables: &dyn MetaStore, lost: String) -> Vec<Finding> {
+    const SUBJECT: &str = "bucket and tables";
+    match shared::are_tables_lost(store, tables).await {
+        Ok(true) => vec![Finding::warn(SUBJECT, lost)],
+        Ok(false) => Vec::new(),
+        Err(error) => vec![Finding::fail(SUBJECT, in_a_line(&error))],
+    }
+}
+
 /// Everything that is ever asked of the bucket, asked once. It isn't made, whatever `createbucket` says.
-async fn look_at_bucket(subject: &str, config: &S3Config, limits: &Limits) -> Vec<Finding> {
+async fn look_at_bucket(
+    subject: &str,
+    config: &S3Config,
+    limits: &Limits,
+    opened: &mut Option<S3Blobs>,
+) -> Vec<Finding> {
     let as_it_is = S3Config {
         create_bucket: false,
         ..config.clone()
     };
     vec![match S3Blobs::open(&as_it_is, limits).await {
-        Ok(_) => Finding::ok(subject, "is there, and every right that is needed"),
+        Ok(store) => {
+            *opened = Some(store);
+            Finding::ok(subject, "is there, and every right that is needed")
+        }
         Err(S3OpenError::NoBucket { .. }) if config.create_bucket => Finding::warn(
             subject,
             "isn't there yet: the first member that starts makes it (createbucket)",
         ),
-        Err(error) => Finding::fail(subject, chain(&error)),
+        Err(error) => Finding::fail(subject, in_a_line(&error)),
     }]
 }
 
 /// Each table by itself, and then what may be done with them.
-async fn look_at_tables(config: &DynamoConfig, limits: &Limits) -> Vec<Finding> {
+async fn look_at_tables(
+    config: &DynamoConfig,
+    limits: &Limits,
+    opened: &mut Option<Arc<DynamoMeta>>,
+) -> Vec<Finding> {
     let tables = DynamoMeta::examine(config, limits).await;
     // What keeps us from all of them is said once.
     if let Some(first) = tables.first()
@@ -56,7 +105,7 @@ async fn look_at_tables(config: &DynamoConfig, limits: &Limits) -> Vec<Finding> 
     {
         return vec![Finding::fail(
             "tables",
-            format!("none can be looked at: {}", chain(error)),
+            format!("none can be looked at: {}", in_a_line(error)),
         )];
     }
     let mut findings = Vec::new();
@@ -74,7 +123,7 @@ async fn look_at_tables(config: &DynamoConfig, limits: &Limits) -> Vec<Finding> 
                     status.as_str()
                 ),
             )),
-            Err(error) => findings.push(Finding::fail(subject, format!("{key}: {}", chain(&error)))),
+            Err(error) => findings.push(Finding::fail(subject, format!("{key}: {}", in_a_line(&error)))),
         }
     }
     if !missing.is_empty() {
@@ -85,23 +134,38 @@ async fn look_at_tables(config: &DynamoConfig, limits: &Limits) -> Vec<Finding> 
         findings.push(Finding::warn("tables", said));
         // No table makes a server know transactions.
         if let Err(error) = DynamoMeta::try_transactions(config, limits).await {
-            findings.push(Finding::fail("tables", chain(&error)));
+            findings.push(Finding::fail("tables", in_a_line(&error)));
         }
     }
     // With some of them missing or foreign, the others' rights would be guesswork.
     if findings.is_empty() {
-        findings.push(match DynamoMeta::try_rights(config, limits).await {
-            Ok(()) => Finding::ok(
-                "tables",
-                format!("all {} are there, and every right that is needed", usable.len()),
-            ),
-            Err(error) => Finding::fail(
-                "tables",
-                format!("{}: allow what docs/stores.md lists", chain(&error)),
-            ),
-        });
+        let (finding, tables) = look_into_tables(config, limits, usable.len()).await;
+        findings.push(finding);
+        *opened = tables;
     }
     findings
+}
+
+/// What is in them and may be done with them.
+async fn look_into_tables(
+    config: &DynamoConfig,
+    limits: &Limits,
+    count: usize,
+) -> (Finding, Option<Arc<DynamoMeta>>) {
+    let tables = match DynamoMeta::look_into(config, limits).await {
+        Ok(tables) => tables,
+        Err(error) => return (Finding::fail("tables", in_a_line(&error)), None),
+    };
+    match tables.try_rights().await {
+        Ok(()) => {
+            let said = format!("all {count} are there, and every right that is needed");
+            (Finding::ok("tables", said), Some(Arc::new(tables)))
+        }
+        Err(error) => {
+            let said = format!("{}: allow what docs/stores.md lists", in_a_line(&error));
+            (Finding::fail("tables", said), None)
+        }
+    }
 }
 
 /// How far this machine's clock is from a store's.

@@ -277,7 +277,8 @@ fn homes(parent: &str, name: &str, node: &Node) -> Vec<&'static str> {
         return vec![map.path];
     }
     let mut homes: Vec<&'static str> = all()
-        .filter(|key| key.name().eq_ignore_ascii_case(name))
+        // Any section may have it.
+        .filter(|key| key.name().eq_ignore_ascii_case(name) && key.name() != "enable")
         .map(Key::parent)
         .filter(|home| *home != parent && (is_within(home, parent) || is_within(parent, home)))
         .filter(|home| is_served(home))

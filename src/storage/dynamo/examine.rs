@@ -6,6 +6,7 @@ use super::{
     DynamoMeta, TablesError,
     client::Dynamo,
     tables::{self, TableState},
+    version,
     write::{self, NOWHERE},
 };
 use crate::{
@@ -31,18 +32,26 @@ impl DynamoMeta {
         tables::examine(&dynamo, &config.tables).await
     }
 
-    /// Asks once for everything that is ever asked of the tables, which must be there. Writes depend on what can't be,
-    /// so none has an effect.
+    /// Opens the tables of `config`, which must be there, without making or writing anything.
+    ///
+    /// # Errors
+    /// [`TablesError`]: this release may not use them.
+    pub async fn look_into(config: &DynamoConfig, limits: &Limits) -> Result<Self, TablesError> {
+        let dynamo = Dynamo::new(config, limits).await;
+        version::examine(&dynamo, &config.tables.version).await?;
+        Ok(Self {
+            dynamo,
+            tables: config.tables.clone(),
+        })
+    }
+
+    /// Asks once for everything that is ever asked of the tables. Writes depend on what can't be, so none has an effect.
     ///
     /// # Errors
     /// The first request that failed, in DynamoDB's words.
-    pub async fn try_rights(config: &DynamoConfig, limits: &Limits) -> Result<(), StoreError> {
-        let store = Self {
-            dynamo: Dynamo::new(config, limits).await,
-            tables: config.tables.clone(),
-        };
+    pub async fn try_rights(&self) -> Result<(), StoreError> {
         for space in Space::ALL {
-            store.try_rights_in(space).await?;
+            self.try_rights_in(space).await?;
         }
         Ok(())
     }

@@ -29,12 +29,29 @@ pub(super) async fn agree(dynamo: &Dynamo, table: &str) -> Result<(), TablesErro
     }
 }
 
-async fn read_or_write(dynamo: &Dynamo, table: &str) -> Result<Schema, StoreError> {
-    let place = Place {
+/// Checks that this release may use the tables, and writes nothing.
+pub(super) async fn examine(dynamo: &Dynamo, table: &str) -> Result<(), TablesError> {
+    let found = read::get(dynamo, place(table)).await;
+    match found.and_then(|row| row.as_ref().map(decode).transpose()) {
+        Ok(Some(found)) => allows(&found, table),
+        Ok(None) => Ok(()),
+        Err(source) => Err(TablesError::Version {
+            table: table.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn place(table: &str) -> Place<'_> {
+    Place {
         table,
         partition: "schema",
         sort: ".",
-    };
+    }
+}
+
+async fn read_or_write(dynamo: &Dynamo, table: &str) -> Result<Schema, StoreError> {
+    let place = place(table);
     let ours = Schema {
         number: SCHEMA,
         oldest_reader: SCHEMA,

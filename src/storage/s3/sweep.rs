@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Bucket, error::failed};
+use super::{Bucket, S3Blobs, error::failed};
 use crate::storage::{ObjectKey, StoreError};
 
 /// Deletes on their way at once. One by one, for `DeleteObjects` wants a checksum that not every server agrees about,
@@ -18,6 +18,26 @@ pub(super) async fn sweep(bucket: &Bucket, prefix: &str, keep: &[ObjectKey]) -> 
     let prefix = bucket.full(prefix);
     objects(bucket, &prefix, &keep).await?;
     uploads(bucket, &prefix, &keep).await
+}
+
+impl S3Blobs {
+    /// Whether there is an object whose key begins with `prefix`.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it can't be listed.
+    pub async fn has_any(&self, prefix: &str) -> Result<bool, StoreError> {
+        let page = self
+            .bucket
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket.name)
+            .prefix(self.bucket.full(prefix))
+            .max_keys(1)
+            .send()
+            .await
+            .map_err(|error| failed("list", error))?;
+        Ok(!page.contents().is_empty())
+    }
 }
 
 async fn objects(bucket: &Bucket, prefix: &str, keep: &HashSet<String>) -> Result<(), StoreError> {

@@ -17,24 +17,28 @@ use crate::{
 use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 
 /// What is special about a certificate.
-struct Made {
-    sans: &'static [&'static str],
-    usages: &'static [ExtendedKeyUsagePurpose],
-    from: Duration,
-    until: Duration,
-    is_foreign: bool,
+pub(super) struct Made {
+    pub(super) sans: &'static [&'static str],
+    pub(super) usages: &'static [ExtendedKeyUsagePurpose],
+    pub(super) from: Duration,
+    pub(super) until: Duration,
+    pub(super) is_foreign: bool,
+    pub(super) authority_until: Duration,
 }
 
-const GOOD: Made = Made {
+pub(super) const GOOD: Made = Made {
     sans: &["127.0.0.1"],
     usages: &[ServerAuth, ClientAuth],
     from: Duration::days(-10),
     until: Duration::days(90),
     is_foreign: false,
+    authority_until: Duration::days(900),
 };
 
-fn authority() -> (CertificateParams, KeyPair) {
+fn authority(made: &Made) -> (CertificateParams, KeyPair) {
     let mut params = CertificateParams::new(vec![]).unwrap();
+    params.not_before = OffsetDateTime::now_utc() - Duration::days(100);
+    params.not_after = OffsetDateTime::now_utc() + made.authority_until;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params
         .distinguished_name
@@ -44,9 +48,9 @@ fn authority() -> (CertificateParams, KeyPair) {
 }
 
 /// A member with this certificate, for http.tls and the mesh.
-fn trial(made: &Made) -> Trial {
+pub(super) fn trial(made: &Made) -> Trial {
     let mut trial = Trial::alone(loopback(1), free_port(1), free_port(1));
-    let (params, key) = authority();
+    let (params, key) = authority(made);
     fs::write(trial.path("ca.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
     let issuer = match made.is_foreign {
         true => Issuer::new(params, KeyPair::generate().unwrap()),
@@ -143,6 +147,22 @@ async fn a_certificate_that_expires_soon_is_a_warning() {
         "warn",
         &["certificate of the mesh", "expires on", "renew it soon"],
     );
+}
+
+#[tokio::test]
+async fn an_authority_that_ends_is_told_too() {
+    for (days, verdict, words) in [
+        (5, "warn", "expires on"),
+        (-5, "FAIL", "expired on"),
+        (50, "ok  ", "until 2"),
+    ] {
+        let made = Made {
+            authority_until: Duration::days(days),
+            ..GOOD
+        };
+        let said = trial(&made).verify().await;
+        said.has(&format!("{verdict}  authority of the mesh"), &["ca.crt", words]);
+    }
 }
 
 #[tokio::test]

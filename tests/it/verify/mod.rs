@@ -1,12 +1,14 @@
-//! `portolan verify --online`: every fault is found, with what to change, and several at once; asked of the real program,
+//! `portolan verify`: every fault is found, with what to change, and several at once; asked of the real program,
 //! of real members and stores.
 
 mod certificates;
 mod peers;
+mod starts;
 mod stores;
 
 use std::{fs, net::IpAddr, path::PathBuf, process::Stdio};
 
+use portolan::config::{self, Config, ConfigErrors};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -50,12 +52,31 @@ impl Trial {
         self.config["cluster"]["tls"] = json!({ "cacert": ca, "cert": cert, "key": key });
     }
 
-    async fn verify(&self) -> Said {
+    /// The configuration as the program reads it.
+    fn parsed(&self) -> Result<Config, ConfigErrors> {
+        config::load(&self.written())
+    }
+
+    fn written(&self) -> PathBuf {
         let file = self.path("config.json");
         fs::write(&file, self.config.to_string()).unwrap();
+        file
+    }
+
+    async fn verify(&self) -> Said {
+        self.ask(&["--online"]).await
+    }
+
+    /// Without `--online`.
+    async fn verify_here(&self) -> Said {
+        self.ask(&[]).await
+    }
+
+    async fn ask(&self, options: &[&str]) -> Said {
         let ran = Command::new(env!("CARGO_BIN_EXE_portolan"))
-            .args(["verify", "--online"])
-            .arg(file)
+            .arg("verify")
+            .args(options)
+            .arg(self.written())
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();

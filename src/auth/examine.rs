@@ -1,0 +1,50 @@
+//! Looking at the files of logins without letting anybody in, for `portolan verify`.
+
+use std::path::PathBuf;
+
+use super::{FileFault, bearer::Tokens, htpasswd::Htpasswd};
+use crate::config::{Logins, access::TokenKeys};
+
+/// A file, and whether a start could use it.
+#[derive(Debug)]
+pub struct ExaminedFile {
+    /// The key of the configuration that names it.
+    pub key: &'static str,
+    /// Where it is.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub fault: Option<FileFault>,
+    /// What of it isn't used, though the rest is.
+    pub left_out: Vec<String>,
+}
+
+/// Reads each file that `logins` names as a start does.
+#[must_use]
+pub fn examine(logins: &Logins) -> Vec<ExaminedFile> {
+    let mut files = Vec::new();
+    if let Some(file) = &logins.htpasswd {
+        let (fault, left_out) = match Htpasswd::left_out(file) {
+            Ok(left_out) => (None, left_out),
+            Err(fault) => (Some(fault), Vec::new()),
+        };
+        files.push(ExaminedFile {
+            key: "http.auth.htpasswd.path",
+            file: file.clone(),
+            fault,
+            left_out,
+        });
+    }
+    if let Some(bearer) = &logins.bearer {
+        let (key, file) = match &bearer.keys {
+            TokenKeys::Pem(file) => ("http.auth.bearer.cert", file),
+            TokenKeys::Jwks(file) => ("http.auth.bearer.jwks", file),
+        };
+        files.push(ExaminedFile {
+            key,
+            file: file.clone(),
+            fault: Tokens::load(bearer).err(),
+            left_out: Vec::new(),
+        });
+    }
+    files
+}
