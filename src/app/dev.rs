@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     auth::GateSpec,
-    config::{Limits, MeshTls, PairSource, RateLimits, TlsFiles},
+    config::{Collecting, Limits, MeshTls, PairSource, RateLimits, TlsFiles},
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
     registry::Quotas,
@@ -146,6 +146,7 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
             )),
             quotas: Quotas::default(),
             verify_reads: false,
+            collecting: Collecting::On,
             limits: Limits::default(),
         });
     Ok(Specs {

@@ -12,14 +12,14 @@ use super::{
 use crate::{
     auth::Gate,
     clock,
-    config::Limits,
+    config::{Collecting, Limits},
     http::{self, FrontLimits, FrontParts, Probes, ServerLimits},
-    maintenance::{Share, Upkeep},
+    maintenance::{Pace, Share, Upkeep},
     net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls, Shares, Supply},
     ownership::{Leases, Liveness, StaticView, View},
     placement::MemberId,
     registry::{Holder, Registry, Settings},
-    storage::{Coalesced, MeteredBlobs, MeteredMeta},
+    storage::{Coalesced, MeteredBlobs, MeteredMeta, keys::Queue},
     telemetry::Metrics,
 };
 
@@ -36,6 +36,7 @@ pub struct App {
     mesh: Option<MeshDoor>,
     upkeep: Upkeep,
     certificates: Vec<CertificateFile>,
+    collection: Option<Upkeep>,
     limits: Limits,
 }
 
@@ -73,6 +74,7 @@ impl App {
             external_url,
             quotas,
             verify_reads,
+            collecting,
             limits,
         } = spec;
         let drain = host.drain.clone();
@@ -115,8 +117,16 @@ impl App {
             ..settings(&limits)
         };
         let registry = Arc::new(Registry::new(stores.clone(), holder, settings));
-        let share = Share::new(view.clone(), hash_key);
-        let upkeep = Upkeep::new(registry.clone(), share, metrics.clone(), (&limits).into());
+        let worker = |queue| {
+            let share = Share::new(view.clone(), hash_key);
+            let pace = Pace::of(queue, &limits);
+            Upkeep::new(queue, registry.clone(), share, metrics.clone(), pace)
+        };
+        let upkeep = worker(Queue::Upkeep);
+        let collection = match collecting {
+            Collecting::On => Some(worker(Queue::Collection)),
+            Collecting::Off => None,
+        };
         let local = http::local(registry.clone());
         let (router, mesh) = match joined {
             None => (local, None),
@@ -154,6 +164,7 @@ impl App {
             mesh,
             upkeep,
             certificates,
+            collection,
             limits,
         })
     }
@@ -179,6 +190,7 @@ impl App {
             mesh,
             upkeep,
             certificates,
+            collection,
             limits,
         } = self;
         let begun = drain.clone();
@@ -201,6 +213,9 @@ impl App {
             http::serve(public, &serving, front, ServerLimits::from(&limits)).await;
         });
         drain.spawn("upkeep", upkeep.run(drain.token(), clock::now_ms));
+        if let Some(collection) = collection {
+            drain.spawn("collection", collection.run(drain.token(), clock::now_ms));
+        }
         let mesh = mesh_address.map(tracing::field::display);
         tracing::info!(member = %id, public = %address, mesh, "serving");
         Running {
@@ -312,6 +327,7 @@ fn settings(limits: &Limits) -> Settings {
         slow_body: limits.slow_body_bytes,
         session_ttl: limits.session_expiry,
         link_grace: limits.unreferenced_grace,
+        object_delay: limits.object_delay,
         trash_delay: limits.trash_time,
         trash_again: limits.trash_again,
         clock_margin: limits.clock_margin,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     auth::GateSpec,
-    config::{Cluster, Config, Limits, Listen, ListenAddress, Storage, identity::Machine},
+    config::{Cluster, Collecting, Config, Limits, Listen, ListenAddress, Storage, identity::Machine},
     ownership::Membership,
     placement::MemberId,
     registry::Quotas,
@@ -121,12 +121,16 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         external_url: config.external_url.clone(),
         quotas: Quotas::new(config.quotas.clone()),
         verify_reads: config.verify_reads,
+        collecting: Collecting::On,
         limits: Limits {
             public_max_age: config.public_max_age,
             ..Limits::default()
         },
     };
-    Ok(spec.with_timeouts(config.timeouts).with_parts(&config.storage))
+    Ok(spec
+        .with_timeouts(config.timeouts)
+        .with_collection(config.collection)
+        .with_parts(&config.storage))
 }
 
 pub(super) fn mesh_spec(cluster: &Cluster, config: &Config, me: &MemberId) -> Result<MeshSpec, StartError> {

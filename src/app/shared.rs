@@ -9,7 +9,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::{StartError, Stores};
 use crate::{
     config::{DynamoConfig, Limits, S3Config},
-    storage::{DynamoMeta, MetaStore, S3Blobs, Space, StoreError, keys},
+    storage::{
+        DynamoMeta, MetaStore, S3Blobs, Space, StoreError,
+        keys::{self, Queue},
+    },
 };
 
 /// Where content lies in a bucket.
@@ -51,7 +54,7 @@ pub(super) fn lost(blobs: &S3Config, meta: &DynamoConfig) -> String {
 }
 
 /// Whether the bucket holds content and the tables know of nothing at all: no repository, and nothing that is due, as
-/// there is for every blob and upload.
+/// there is for every upload and for every blob that no manifest uses.
 ///
 /// # Errors
 /// [`StoreError`]: one of them can't be read.
@@ -67,8 +70,8 @@ pub(super) async fn are_tables_lost(blobs: &S3Blobs, meta: &dyn MetaStore) -> Re
     if !holds_content {
         return Ok(false);
     }
-    let partitions =
-        (0..keys::DUE_PARTITIONS).flat_map(|n| [keys::due_partition(n), keys::collect_partition(n)]);
+    let partitions = (0..keys::DUE_PARTITIONS)
+        .flat_map(|n| [Queue::Upkeep, Queue::Collection].map(|queue| queue.partition(n)));
     let looks = partitions.map(|partition| has_rows(meta, Space::Blobs, partition));
     let looks = stream::iter(looks).buffer_unordered(AT_ONCE);
     let known = looks.try_any(|has_rows| async move { has_rows }).await?;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use crate::{
     auth::GateSpec,
-    config::{Limits, MeshTls, RateLimits, Storage, Timeouts},
+    config::{Collecting, Collection, Limits, MeshTls, RateLimits, Storage, Timeouts},
     net::{CertificateFiles, ClientCertificates, Drain, Network, ServerSpec, Tcp, TlsVersions},
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
@@ -32,6 +32,8 @@ pub struct MemberSpec {
     pub quotas: Quotas,
     /// Whether blobs of any length are hashed when they are read whole.
     pub verify_reads: bool,
+    /// Whether it collects what no manifest references.
+    pub collecting: Collecting,
     /// Every bound.
     pub limits: Limits,
 }
@@ -84,6 +86,7 @@ impl MemberSpec {
             external_url: None,
             quotas: Quotas::default(),
             verify_reads: false,
+            collecting: Collecting::On,
             limits: Limits::default(),
         }
     }
@@ -93,6 +96,24 @@ impl MemberSpec {
         self.limits.request_head_timeout = timeouts.head;
         self.limits.no_progress_timeout = timeouts.idle;
         self.limits.idle_timeout = timeouts.between_requests;
+        self
+    }
+
+    /// Takes over when a configuration wants blobs to be collected.
+    pub(super) fn with_collection(mut self, collection: Collection) -> Self {
+        let Collection {
+            by_this_member,
+            delay,
+            interval,
+            window,
+            trash_delay,
+        } = collection;
+        let limits = &mut self.limits;
+        self.collecting = by_this_member;
+        limits.unreferenced_grace = delay.unwrap_or(limits.unreferenced_grace);
+        limits.collection_interval = interval.unwrap_or(limits.collection_interval);
+        limits.collection_window = window;
+        limits.object_delay = trash_delay.unwrap_or(limits.object_delay);
         self
     }
 

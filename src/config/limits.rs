@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use super::TimeWindow;
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -219,8 +221,10 @@ pub struct Limits {
     // --- Retention of our own traces ---
     /// Life of a deleted repository's row.
     pub tombstone_time: Duration,
-    /// Age before an unreferenced link is looked at (`storage.gcDelay` will set it).
+    /// Age before a link that no manifest references goes (`storage.gcDelay`).
     pub unreferenced_grace: Duration,
+    /// Age of the object of a collected blob before it is deleted (`storage.trashDelay`).
+    pub object_delay: Duration,
     /// Age of trash before it is deleted: more than the longest request.
     pub trash_time: Duration,
 
@@ -235,6 +239,14 @@ pub struct Limits {
     pub upkeep_rows: usize,
     /// Partitions that a member works on at the same time.
     pub upkeep_partitions_at_once: usize,
+    /// Rows that one member looks at in a second.
+    pub upkeep_rows_per_second: u32,
+    /// From round to round of the worker that collects links, blobs and their objects (`storage.gcInterval`).
+    pub collection_interval: Duration,
+    /// Rows that one member looks at in a second: each costs up to five requests to the metadata store.
+    pub collection_rows_per_second: u32,
+    /// When its rounds may begin (`storage.gcTimeWindow`); `None` is always.
+    pub collection_window: Option<TimeWindow>,
     /// By how much members' clocks may differ without a session, trash or tombstone going early.
     pub clock_margin: Duration,
 
@@ -357,13 +369,18 @@ impl Default for Limits {
             dynamo_create_timeout: Duration::from_secs(90),
 
             tombstone_time: 7 * DAY,
-            unreferenced_grace: DAY,
+            unreferenced_grace: HOUR,
+            object_delay: 6 * HOUR,
             trash_time: 6 * HOUR,
             trash_again: DAY,
 
             upkeep_interval: Duration::from_secs(5 * 60),
             upkeep_rows: 100,
             upkeep_partitions_at_once: 4,
+            upkeep_rows_per_second: 1_000,
+            collection_interval: HOUR,
+            collection_rows_per_second: 250,
+            collection_window: None,
             clock_margin: Duration::from_secs(5 * 60),
 
             leave_notice: Duration::from_secs(5),

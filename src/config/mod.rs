@@ -16,6 +16,7 @@ mod lenient;
 pub mod limits;
 mod model;
 mod secret;
+mod time_window;
 mod tree;
 mod valid;
 
@@ -29,10 +30,12 @@ pub use docs::keys_as_markdown;
 pub use fault::{ConfigErrors, Fault, FaultKind};
 pub use limits::Limits;
 pub use model::{
-    Cluster, Config, DynamoConfig, DynamoTables, Listen, ListenAddress, Log, LogLevel, LogOutput, MeshTls,
-    PairSource, RateLimits, S3Config, S3Credentials, S3Encryption, Storage, Timeouts, TlsFiles,
+    Cluster, Collecting, Collection, Config, DynamoConfig, DynamoTables, Listen, ListenAddress, Log,
+    LogLevel, LogOutput, MeshTls, PairSource, RateLimits, S3Config, S3Credentials, S3Encryption, Storage,
+    Timeouts, TlsFiles,
 };
 pub use secret::Secret;
+pub use time_window::TimeWindow;
 
 /// The largest configuration file that is read.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;

@@ -16,6 +16,7 @@ use super::{
     access::{AccessControl, Logins},
     limits::Limits,
     secret::Secret,
+    time_window::TimeWindow,
 };
 use crate::{
     oci::RepoName,
@@ -41,6 +42,8 @@ pub struct Config {
     pub quotas: BTreeMap<RepoName, NonZeroU64>,
     /// Whether blobs of any length are hashed when they are read whole.
     pub verify_reads: bool,
+    /// When what nobody needs any more goes.
+    pub collection: Collection,
     /// Time-outs of the public listener.
     pub timeouts: Timeouts,
     /// How many requests a client may make.
@@ -55,6 +58,31 @@ pub struct Config {
     pub cluster: Option<Cluster>,
     /// Remarks on what was accepted; the start logs them, `verify` prints them.
     pub warnings: Vec<String>,
+}
+
+/// When blobs that no manifest references are collected. What isn't said has its default in [`Limits`](super::Limits).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Collection {
+    /// Whether this member collects at all.
+    pub by_this_member: Collecting,
+    /// Age of what goes (`storage.gcDelay`).
+    pub delay: Option<Duration>,
+    /// From round to round (`storage.gcInterval`).
+    pub interval: Option<Duration>,
+    /// When rounds may begin (`storage.gcTimeWindow`).
+    pub window: Option<TimeWindow>,
+    /// How long an object is kept that nothing names (`storage.trashDelay`).
+    pub trash_delay: Option<Duration>,
+}
+
+/// `storage.gc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Collecting {
+    /// As long as it isn't said otherwise.
+    #[default]
+    On,
+    /// What is garbage stays until a member collects.
+    Off,
 }
 
 impl Config {
@@ -73,6 +101,7 @@ impl Config {
             storage: Storage::Embedded { root },
             quotas: BTreeMap::new(),
             verify_reads: false,
+            collection: Collection::default(),
             timeouts: Timeouts::default(),
             rate_limits: RateLimits::default(),
             external_url: None,

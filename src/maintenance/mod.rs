@@ -1,12 +1,13 @@
 //! Work that no request asks for: named workers, each a loop that `app` runs until the member drains.
 //!
-//! - [`Upkeep`] looks at due-rows, so that disk space of what is gone comes back.
+//! - [`Upkeep`] looks at the due-rows of a queue, so that space of what is gone comes back: one for what requests left
+//!   unfinished or deleted, one for blobs that nothing references any more.
 //!
 //! A worker says when something is looked at and by which member; what is then done, and why that is safe, is the
 //! registry's (`registry::upkeep`). So members divide the work only for efficiency: two at one row cost a refused
 //! transaction.
 //!
-//! Absent on purpose: the collection of links and blobs, and tasks: a worker is one future that may be dropped anywhere.
+//! Absent on purpose: tasks: a worker is one future that may be dropped anywhere.
 
 mod share;
 mod upkeep;

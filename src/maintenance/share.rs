@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     ownership::{Liveness, View},
     placement::{self, HashKey},
-    storage::keys,
+    storage::keys::{self, Queue},
 };
 
 /// The partitions of due-rows, divided among the live members as repositories are: a member's go to all others when it
@@ -22,7 +22,7 @@ impl Share {
     }
 
     /// The numbers of the partitions for which this member is ranked first among those that live.
-    pub(super) fn partitions(&self) -> Vec<u16> {
+    pub(super) fn partitions(&self, queue: Queue) -> Vec<u16> {
         let all = 0..keys::DUE_PARTITIONS;
         let Some(hash_key) = &self.hash_key else {
             return all.collect();
@@ -35,7 +35,7 @@ impl Share {
             .filter(|other| other.liveness == Liveness::Live && other.id != *me);
         let mut members = vec![me.clone()];
         members.extend(others.map(|other| other.id.clone()));
-        all.filter(|n| placement::first(hash_key, &members, &keys::due_partition(*n)) == Some(me))
+        all.filter(|n| placement::first(hash_key, &members, &queue.partition(*n)) == Some(me))
             .collect()
     }
 }

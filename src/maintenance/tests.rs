@@ -16,7 +16,8 @@ use crate::{
     storage::{
         BlobStore as _, Expect, MemoryBlobs, MemoryMeta, MetaStore as _, ObjectKey, Op, Payload, Version,
         faulty::{FaultPlan, FaultRates, FaultyBlobs},
-        keys, rows,
+        keys::{self, Queue},
+        rows,
         rows::DueKind,
     },
     telemetry::Metrics,
@@ -86,7 +87,10 @@ fn every_partition_is_one_live_members() {
     });
     let all: Vec<u16> = (0..keys::DUE_PARTITIONS).collect();
     let of = |members: &[usize]| {
-        let mut partitions: Vec<u16> = members.iter().flat_map(|n| shares[*n].partitions()).collect();
+        let mut partitions: Vec<u16> = members
+            .iter()
+            .flat_map(|n| shares[*n].partitions(Queue::Upkeep))
+            .collect();
         partitions.sort_unstable();
         partitions
     };
@@ -132,7 +136,7 @@ impl Alone {
         Self {
             meta,
             blobs,
-            upkeep: Upkeep::new(registry, share, metrics.clone(), pace),
+            upkeep: Upkeep::new(Queue::Upkeep, registry, share, metrics.clone(), pace),
             metrics,
         }
     }
@@ -172,6 +176,8 @@ fn pace(rows: usize) -> Pace {
         interval: Duration::from_secs(300),
         rows,
         partitions_at_once: 4,
+        rows_per_second: 1_000_000,
+        window: None,
     }
 }
 
@@ -222,7 +228,7 @@ async fn rows_that_fail_are_in_nobodys_way_and_counted() {
     assert_eq!(alone.meta.len(), 7);
     assert!(alone.says("portolan_upkeep_rows_total{kind=\"session\",outcome=\"failed\"} 7"));
     assert!(
-        alone.says("portolan_upkeep_oldest_overdue_seconds 600"),
+        alone.says("portolan_upkeep_oldest_overdue_seconds{queue=\"upkeep\"} 600"),
         "{}",
         alone.metrics.render()
     );

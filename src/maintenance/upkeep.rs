@@ -1,4 +1,4 @@
-//! The worker that looks at due-rows.
+//! The worker that looks at the due-rows of one queue.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::Share;
 use crate::{
     clock,
-    config::Limits,
+    config::{Limits, TimeWindow},
     registry::{DueWork, Registry, RegistryError, Tended},
+    storage::keys::Queue,
     telemetry::Metrics,
 };
 
@@ -21,6 +22,8 @@ use crate::{
 const PAGE: usize = 25;
 /// Rows whose failure is remembered, so that it is told once.
 const REMEMBERED: usize = 1_000;
+/// How often it is looked whether the time has come for rounds to begin.
+const WINDOW_CHECK: Duration = Duration::from_secs(60);
 /// The longest pause when there is more to do.
 const BREATH: Duration = Duration::from_secs(1);
 
@@ -33,21 +36,43 @@ pub struct Pace {
     pub rows: usize,
     /// Partitions at work at the same time.
     pub partitions_at_once: usize,
+    /// Rows a second in all, at most.
+    pub rows_per_second: u32,
+    /// When rounds may begin; `None` is always.
+    pub window: Option<TimeWindow>,
 }
 
-impl From<&Limits> for Pace {
-    fn from(limits: &Limits) -> Self {
+impl Pace {
+    /// Of the queue's worker.
+    pub fn of(queue: Queue, limits: &Limits) -> Self {
+        let (interval, rows_per_second, window) = match queue {
+            Queue::Upkeep => (limits.upkeep_interval, limits.upkeep_rows_per_second, None),
+            Queue::Collection => (
+                limits.collection_interval,
+                limits.collection_rows_per_second,
+                limits.collection_window,
+            ),
+        };
         Self {
-            interval: limits.upkeep_interval,
+            interval,
             rows: limits.upkeep_rows,
             partitions_at_once: limits.upkeep_partitions_at_once,
+            rows_per_second,
+            window,
         }
+    }
+
+    /// After one row of a partition, so that all partitions at work together keep to the pace.
+    fn pause(&self) -> Duration {
+        let at_once = u32::try_from(self.partitions_at_once.max(1)).unwrap_or(u32::MAX);
+        Duration::from_secs(1) * at_once / self.rows_per_second.max(1)
     }
 }
 
 /// Looks at the due-rows of this member's share, round after round. A round reads each partition once, so its cost is that
 /// of the partitions and of what is due, however many repositories there are.
 pub struct Upkeep {
+    queue: Queue,
     registry: Arc<Registry>,
     share: Share,
     metrics: Arc<Metrics>,
@@ -79,8 +104,15 @@ struct Visit {
 
 impl Upkeep {
     /// Not at work yet.
-    pub fn new(registry: Arc<Registry>, share: Share, metrics: Arc<Metrics>, pace: Pace) -> Self {
+    pub fn new(
+        queue: Queue,
+        registry: Arc<Registry>,
+        share: Share,
+        metrics: Arc<Metrics>,
+        pace: Pace,
+    ) -> Self {
         Self {
+            queue,
             registry,
             share,
             metrics,
@@ -97,6 +129,10 @@ impl Upkeep {
             let mut pause = clock::part_of(self.pace.interval);
             loop {
                 tokio::time::sleep(pause).await;
+                if self.pace.window.is_some_and(|window| !window.contains(now_ms())) {
+                    pause = clock::part_of(WINDOW_CHECK);
+                    continue;
+                }
                 self.round(&now_ms).await;
                 pause = match self.reached.is_empty() {
                     true => self.pace.interval / 2 + clock::part_of(self.pace.interval),
@@ -109,7 +145,7 @@ impl Upkeep {
 
     /// Visits every partition of the share once.
     pub(super) async fn round(&mut self, now_ms: impl Fn() -> u64 + Send + Sync) {
-        let mine = self.share.partitions();
+        let mine = self.share.partitions(self.queue);
         let visits: Vec<Visit> = {
             let (this, now_ms) = (&*self, &now_ms);
             let visits = mine.into_iter().map(|n| this.visit(n, now_ms));
@@ -120,7 +156,8 @@ impl Upkeep {
         };
         let oldest_ms = visits.iter().filter_map(|visit| visit.oldest_ms).min();
         let overdue = oldest_ms.map_or(0, |oldest_ms| now_ms().saturating_sub(oldest_ms));
-        self.metrics.upkeep_overdue(Duration::from_millis(overdue));
+        self.metrics
+            .upkeep_overdue(self.queue.name(), Duration::from_millis(overdue));
         // Those of partitions that are another member's now are forgotten.
         self.reached.clear();
         let mut unread = None;
@@ -146,7 +183,11 @@ impl Upkeep {
         let mut left = self.pace.rows.max(1);
         loop {
             let (after, limit) = (visit.reached.as_deref(), PAGE.min(left));
-            let page = match self.registry.due_work(n, after, limit, now_ms()).await {
+            let page = match self
+                .registry
+                .due_work(self.queue, n, after, limit, now_ms())
+                .await
+            {
                 Ok(page) => page,
                 Err(error) => {
                     visit.unread = Some(error);
@@ -159,16 +200,44 @@ impl Upkeep {
                 .last()
                 .filter(|_| page.more)
                 .map(|last| last.name().to_owned());
-            for work in page.work {
-                visit.oldest_ms = visit.oldest_ms.into_iter().chain([work.due_ms()]).min();
+            let oldest_ms = page.work.iter().map(DueWork::due_ms).min();
+            visit.oldest_ms = visit.oldest_ms.into_iter().chain(oldest_ms).min();
+            let (objects, others): (Vec<_>, Vec<_>) = page.work.into_iter().partition(DueWork::is_object);
+            self.delete(objects, now_ms, &mut visit).await;
+            for work in others {
                 let tended = self.registry.tend(&work, now_ms()).await;
                 self.metrics.upkeep_row(work.kind(), outcome(&tended));
                 if let Err(error) = tended {
                     visit.failed.push((work, error));
                 }
+                tokio::time::sleep(self.pace.pause()).await;
             }
             if visit.reached.is_none() || left == 0 {
                 return visit;
+            }
+        }
+    }
+
+    /// Deletes objects, all at once.
+    async fn delete(
+        &self,
+        objects: Vec<DueWork>,
+        now_ms: &(impl Fn() -> u64 + Send + Sync),
+        visit: &mut Visit,
+    ) {
+        let Some(first) = objects.first() else {
+            return;
+        };
+        match self.registry.delete_objects(&objects, now_ms()).await {
+            Ok(tended) => {
+                for tended in tended {
+                    self.metrics.upkeep_row(first.kind(), outcome(&Ok(tended)));
+                }
+            }
+            Err(error) => {
+                let first = first.clone();
+                self.metrics.upkeep_row(first.kind(), "failed");
+                visit.failed.push((first, error));
             }
         }
     }

@@ -13,13 +13,14 @@ use super::{
     links::Recorded,
     objects::{Damage, Written},
     pause::Pause,
-    quota, row,
+    quota,
+    references::{User, user_of},
+    row,
 };
 use crate::{
     oci::{Digest, RepoName, ResolvedRange},
     storage::{
-        ByteStream, Expect, MAX_OPS, MetaStore, ObjectKey, Outcome, Space, StoreError, StoreErrorKind,
-        Version, keys, rows,
+        ByteStream, Expect, MetaStore, ObjectKey, Outcome, StoreError, StoreErrorKind, Version, keys, rows,
     },
 };
 
@@ -42,6 +43,16 @@ pub struct Blob {
 }
 
 impl Blob {
+    /// The blob of a repository's link.
+    pub(super) fn linked(digest: &Digest, link: &rows::Link) -> Result<Self> {
+        Ok(Self {
+            digest: digest.clone(),
+            size: link.size,
+            object_key: row::object_key(&link.object_key)?,
+            etag: link.etag.clone(),
+        })
+    }
+
     fn written(&self) -> Written {
         Written {
             key: self.object_key.clone(),
@@ -76,20 +87,13 @@ impl Registry {
     /// The blob, if the repository holds it.
     pub async fn blob(&self, repository: &RepoName, digest: &Digest) -> Result<Blob> {
         let found = self.meta.get(&keys::link(digest, repository)).await?;
-        let link: rows::Link = row::read(&found.ok_or(RegistryError::BlobUnknown)?)?;
-        let object_key = row::object_key(&link.object_key)?;
-        Ok(Blob {
-            digest: digest.clone(),
-            size: link.size,
-            object_key,
-            etag: link.etag,
-        })
+        Blob::linked(digest, &row::read(&found.ok_or(RegistryError::BlobUnknown)?)?)
     }
 
     /// The blob, if the repository holds it and its content isn't known to be lost or damaged: what a client that pushes
     /// has to know.
     pub async fn whole_blob(&self, repository: &RepoName, digest: &Digest) -> Result<Blob> {
-        let blob = self.blob(repository, digest).await?;
+        let blob = self.blob_to_rely_on(repository, digest).await?;
         let mut object = blob.written();
         while let Some(damage) = self.look(&object).await {
             object = match self.successor(digest, &object, damage).await {
@@ -334,7 +338,7 @@ impl Change for Unlink<'_> {
     async fn plan(&mut self, current: &Current) -> Result<Plan<()>> {
         let key = keys::link(self.digest, self.repository);
         let link = self.meta.get(&key).await?.ok_or(RegistryError::BlobUnknown)?;
-        if let Some(manifest) = self.user().await? {
+        if let User::Live(manifest) = user_of(self.meta, self.repository, self.digest).await? {
             return Err(RegistryError::Referenced { manifest });
         }
         let mut ops = vec![
@@ -349,41 +353,5 @@ impl Change for Unlink<'_> {
             manifests: current.manifests(),
             outcome: (),
         })
-    }
-}
-
-impl Unlink<'_> {
-    /// A manifest of the repository that refers to the blob. References may outlive their manifests.
-    async fn user(&self) -> Result<Option<Digest>> {
-        let prefix = keys::references_to(self.digest);
-        let mut after: Option<String> = None;
-        loop {
-            let (space, partition) = (Space::Manifests, self.repository.as_str());
-            let page = self
-                .meta
-                .range(space, partition, &prefix, after.as_deref(), MAX_OPS)
-                .await?;
-            let parents = page
-                .entries
-                .iter()
-                .map(|entry| row::digest(&entry.sort[prefix.len()..]));
-            let parents = parents.collect::<Result<Vec<_>>>()?;
-            let wanted: Vec<_> = parents
-                .iter()
-                .map(|parent| keys::manifest(self.repository, parent))
-                .collect();
-            if !wanted.is_empty() {
-                let found = self.meta.get_many(&wanted).await?;
-                for (parent, found) in parents.into_iter().zip(found) {
-                    if super::manifests::live(found.as_ref())?.is_some() {
-                        return Ok(Some(parent));
-                    }
-                }
-            }
-            after = match page.entries.into_iter().next_back() {
-                Some(last) if page.more => Some(last.sort),
-                _ => return Ok(None),
-            };
-        }
     }
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock,
     oci::RepoName,
-    storage::{Expect, Op, StoreErrorKind, Version, keys, rows},
+    storage::{Expect, Op, Row, StoreErrorKind, Version, keys, rows},
 };
 
 /// The repository as a change finds it.
@@ -33,6 +33,15 @@ pub(super) struct Current {
 }
 
 impl Current {
+    /// As it was read.
+    pub(super) fn of(found: Option<&Row>) -> Result<Self> {
+        Ok(Self {
+            expect: Expect::unchanged(found),
+            row: found.map(row::read_to_rewrite).transpose()?.unwrap_or_default(),
+            continues: false,
+        })
+    }
+
     /// How many manifests it has.
     pub(super) fn manifests(&self) -> u64 {
         self.row.manifests
@@ -124,12 +133,35 @@ impl Registry {
         &self,
         repository: &RepoName,
         deadline: Instant,
-        mut change: C,
+        change: C,
     ) -> Result<C::Outcome> {
+        let (outcome, _) = self.attempt(repository, deadline, change, None).await?;
+        Ok(outcome)
+    }
+
+    /// The same, for a caller that read the repository's row before anything that the change relies on and doesn't expect in
+    /// its transaction. Gives the version of the transaction, too, if there was one.
+    pub(super) async fn commit_read<C: Change>(
+        &self,
+        repository: &RepoName,
+        deadline: Instant,
+        change: C,
+        current: Current,
+    ) -> Result<(C::Outcome, Option<Version>)> {
+        self.attempt(repository, deadline, change, Some(current)).await
+    }
+
+    async fn attempt<C: Change>(
+        &self,
+        repository: &RepoName,
+        deadline: Instant,
+        mut change: C,
+        mut left: Option<Current>,
+    ) -> Result<(C::Outcome, Option<Version>)> {
         let turn = timeout_at(deadline, self.turns.take(repository)).await;
         let _turn = turn.map_err(|_| RegistryError::Deadline)?;
         let mut pause = Pause::new();
-        let (mut attempt, mut steps, mut left) = (0, 0, None);
+        let (mut attempt, mut steps) = (0, 0);
         while attempt < self.settings.attempts {
             if attempt > 0 {
                 pause.wait(deadline).await;
@@ -141,14 +173,14 @@ impl Registry {
                 goes_on,
             } = planned.map_err(|_| RegistryError::Deadline)??;
             if ops.is_empty() {
-                return Ok(outcome);
+                return Ok((outcome, None));
             }
             let version = Version::random();
             match fence::transact(&*self.meta, version, &ops, deadline).await {
                 Ok(Fenced::Committed) => {
                     steps += 1;
                     let Some(row) = goes_on.filter(|_| steps < STEPS_A_TURN) else {
-                        return Ok(outcome);
+                        return Ok((outcome, Some(version)));
                     };
                     let expect = Expect::Version(version);
                     left = Some(Current {
@@ -183,7 +215,7 @@ impl Registry {
     ) -> Result<Planned<C::Outcome>> {
         let current = match left {
             Some(current) => current,
-            None => self.current(repository).await?,
+            None => Current::of(self.meta.get(&keys::repository(repository)).await?.as_ref())?,
         };
         let (ops, manifests, outcome, is_step) = match change.plan(&current).await? {
             Plan::Done(outcome) => {
@@ -207,21 +239,6 @@ impl Registry {
             ops: all,
             outcome,
             goes_on: is_step.then_some(row),
-        })
-    }
-
-    async fn current(&self, repository: &RepoName) -> Result<Current> {
-        let found = self.meta.get(&keys::repository(repository)).await?;
-        let expect = Expect::unchanged(found.as_ref());
-        let row = found
-            .as_ref()
-            .map(row::read_to_rewrite)
-            .transpose()?
-            .unwrap_or_default();
-        Ok(Current {
-            expect,
-            row,
-            continues: false,
         })
     }
 

@@ -40,6 +40,18 @@ pub(super) fn digest(at_ms: u64, digest: &Digest) -> Op {
     )
 }
 
+/// No record names the object of a blob any more.
+pub(super) fn object(at_ms: u64, object: &str, passes: u32) -> Op {
+    put(
+        at_ms,
+        object,
+        rows::Due {
+            passes,
+            ..row_of(DueKind::Object, object, None)
+        },
+    )
+}
+
 /// Everything under `prefix` is to be deleted, but for `keep`.
 pub(super) fn trash(at_ms: u64, prefix: &str, keep: Option<&ObjectKey>) -> Op {
     let keep = keep.iter().map(|key| key.as_str().to_owned()).collect();

@@ -118,8 +118,13 @@ impl Registry {
     ) -> Result<Op> {
         let (key, expect) = (keys::link(digest, repository), Expect::unchanged(held));
         let former: Option<rows::Link> = held.map(row::read_to_rewrite).transpose()?;
-        if former.is_some_and(|former| former.object_key != to.object.key.as_str()) {
-            return Ok(key.check(expect));
+        if let Some(former) = former.filter(|former| former.object_key != to.object.key.as_str()) {
+            let armed = rows::Link {
+                in_use: false,
+                armed_ms: clock::now_ms(),
+                ..former
+            };
+            return Ok(key.put(expect, row::bytes(&armed)));
         }
         let (counted_under, counted_shard) = counted
             .map(|place| (place.prefix.as_str().to_owned(), place.shard))
@@ -131,6 +136,8 @@ impl Registry {
             counted_under,
             counted_shard,
             etag: to.object.etag.clone(),
+            in_use: false,
+            armed_ms: clock::now_ms(),
         };
         Ok(key.put(expect, row::bytes(&link)))
     }
@@ -141,7 +148,6 @@ impl Registry {
             min_reader: rows::SCHEMA,
             linked_ms: clock::now_ms(),
             size: to.object.size,
-            rearmed_ms: 0,
         };
         [
             keys::linked_blob(repository, digest).put(Expect::Any, row::bytes(&reverse)),

@@ -15,15 +15,15 @@
 //! - Nothing here relies on being run to its end: a future may be dropped at any await.
 //!
 //! - What nobody needs any more is named by a due-row, written in the transaction that made it so. [`upkeep`] looks at those
-//!   rows; it removes references in transactions of [`commit`]'s kind, or they could vanish under a push.
+//!   rows; it removes links and references in transactions of [`commit`]'s kind,
+//!   or they could vanish under a push. [`collect`] is what it does about blobs.
 //!
 //! Absent on purpose: HTTP and gRPC, who may do what (but for creating against overwriting, which only the transaction
-//! knows), which member should serve a repository, when due-rows are looked at and by whom, and the collection
-//! of links and blobs. Their due-rows are written for a collector that will, like [`upkeep`], remove links in
-//! transactions of [`commit`]'s kind.
+//! knows), which member should serve a repository, when due-rows are looked at and by whom.
 
 mod blobs;
 mod catalog;
+mod collect;
 mod commit;
 mod due;
 mod error;
@@ -34,6 +34,7 @@ mod listing;
 mod manifests;
 mod objects;
 mod quota;
+mod references;
 mod referrers;
 mod room;
 mod row;
@@ -109,6 +110,8 @@ pub struct Settings {
     pub session_ttl: Duration,
     /// How long a link needs no manifest.
     pub link_grace: Duration,
+    /// How long the object of a collected blob is kept.
+    pub object_delay: Duration,
     /// How long trash lies: longer than any request or presigned URL.
     pub trash_delay: Duration,
     /// After which further time it is deleted once more, for a write that was still on its way.
@@ -153,6 +156,7 @@ impl Default for Settings {
             park_bytes: 1 << 20,
             session_ttl: 24 * HOUR,
             link_grace: 24 * HOUR,
+            object_delay: 6 * HOUR,
             trash_delay: 2 * HOUR,
             trash_again: 24 * HOUR,
             clock_margin: Duration::from_secs(5 * 60),

@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -398,4 +399,57 @@ pub(super) fn delete<'a>(repository: &'a RepoName, reference: &'a Reference) -> 
         while_listed: WhileListed::Refuse,
         deadline: soon(),
     }
+}
+
+/// A future that is polled so often at most: `None` is a request that hangs there.
+pub(super) struct Polled<'a, F> {
+    pub(super) future: Pin<&'a mut F>,
+    pub(super) left: usize,
+}
+
+impl<F: Future> Future for Polled<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        self.left -= 1;
+        self.future.as_mut().poll(context).map(Some)
+    }
+}
+
+/// Calls `round` with 0, 1, 2 and so on, until it says that what was to be interrupted ended before.
+pub(super) async fn at_every_await(mut round: impl AsyncFnMut(usize) -> bool) {
+    for polls in 0..2000 {
+        if round(polls).await {
+            assert!(polls > 3, "nothing was interrupted");
+            return;
+        }
+    }
+    panic!("it never ends");
+}
+
+/// Lets `request` come as far as `polls`, then does `meanwhile`, then lets it end. Says whether it had ended before.
+pub(super) async fn interrupted<T>(
+    polls: usize,
+    request: impl Future<Output = T>,
+    meanwhile: impl Future,
+) -> (T, bool) {
+    let mut request = std::pin::pin!(request);
+    let first = Polled {
+        future: request.as_mut(),
+        left: polls,
+    };
+    let ended = first.await;
+    meanwhile.await;
+    match ended {
+        Some(result) => (result, true),
+        None => (request.await, false),
+    }
+}
+
+/// Lets `future` come as far as `left` polls.
+pub(super) async fn polled<F: Future>(future: Pin<&mut F>, left: usize) -> Option<F::Output> {
+    Polled { future, left }.await
 }

@@ -8,7 +8,8 @@
 //!   about when that has; a member whose clock is further ahead than that ends sessions and makes others write again,
 //!   and can't take away what a row names.
 //!
-//! Absent on purpose: links and digests, which a collector will look at; and who looks when (`maintenance`).
+//! What is done about links, digests and their objects is in [`collect`](super::collect). Absent on purpose: who looks when
+//! (`maintenance`).
 //!
 //! [`Settings::clock_margin`]: super::Settings::clock_margin
 
@@ -17,10 +18,15 @@ mod tests;
 
 use std::time::Duration;
 
-use super::{Registry, RegistryError, Result, due, row};
+use super::{Registry, RegistryError, Result, collect::Expected, due, row};
 use crate::{
     oci::{RepoName, UploadId},
-    storage::{Expect, Key, Op, Outcome, Row, Space, Version, keys, rows, rows::DueKind},
+    storage::{
+        Expect, Key, Op, Row, Space,
+        keys::{self, Queue},
+        rows,
+        rows::DueKind,
+    },
 };
 
 /// A due-row that was read: something to look at.
@@ -40,6 +46,25 @@ impl DueWork {
     /// When it was to be looked at, in milliseconds since the Unix epoch.
     pub fn due_ms(&self) -> u64 {
         self.due_ms
+    }
+
+    /// Whether it is about an object that is to be deleted: many of them take one request
+    /// ([`Registry::delete_objects`]).
+    pub fn is_object(&self) -> bool {
+        self.kind() == keys::due_kind(DueKind::Object)
+    }
+
+    /// The row, to be expected in a transaction.
+    pub(super) fn as_read(&self) -> Expected {
+        Expected {
+            key: self.key.clone(),
+            version: self.row.version,
+        }
+    }
+
+    /// What it says, to be written anew.
+    pub(super) fn due_to_rewrite(&self) -> Result<rows::Due> {
+        row::read_to_rewrite(&self.row)
     }
 
     /// What it is about, in one word.
@@ -77,13 +102,22 @@ pub(super) enum Next {
     Over(Vec<Op>),
     /// It is replaced by this one, at that time.
     Again { at_ms: u64, due: rows::Due },
+    /// It went in a transaction of its own.
+    Settled(Tended),
 }
 
 impl Registry {
-    /// Rows of a partition (the `n`-th of [`keys::DUE_PARTITIONS`]) whose time has come at `now_ms`, at most `limit` (1 to
-    /// 1,000) of them, after the one of that name: one read.
-    pub async fn due_work(&self, n: u16, after: Option<&str>, limit: usize, now_ms: u64) -> Result<DuePage> {
-        let (partition, ripe_ms) = (keys::due_partition(n), self.ripe(now_ms));
+    /// Rows of a queue's partition (the `n`-th of [`keys::DUE_PARTITIONS`]) whose time has come at `now_ms`, at most `limit`
+    /// (1 to 1,000) of them, after the one of that name: one read.
+    pub async fn due_work(
+        &self,
+        queue: Queue,
+        n: u16,
+        after: Option<&str>,
+        limit: usize,
+        now_ms: u64,
+    ) -> Result<DuePage> {
+        let (partition, ripe_ms) = (queue.partition(n), self.ripe(now_ms));
         let page = self
             .meta
             .range(Space::Blobs, &partition, "", after, limit)
@@ -100,7 +134,7 @@ impl Registry {
                 break;
             }
             found.work.push(DueWork {
-                key: keys::due_listed(n, entry.sort),
+                key: keys::due_listed(queue, n, entry.sort),
                 row: entry.row,
                 due_ms,
             });
@@ -111,20 +145,21 @@ impl Registry {
     /// Looks at what a due-row is about, does what there is to do, and takes the row away or moves it. An error leaves the
     /// row, for another time.
     pub async fn tend(&self, work: &DueWork, now_ms: u64) -> Result<Tended> {
-        let due: rows::Due = match row::read_to_rewrite(&work.row) {
+        let due = match work.due_to_rewrite() {
             Ok(due) => due,
             Err(RegistryError::NewerSchema { .. }) => return Ok(Tended::NotOurs),
             Err(error) => return Err(error),
         };
-        match self.next(due, now_ms).await {
+        match self.next(work, due, now_ms).await {
+            Ok(Some(Next::Settled(tended))) => Ok(tended),
             Ok(Some(next)) => self.settle(work, next).await,
             Ok(None) | Err(RegistryError::NewerSchema { .. }) => Ok(Tended::NotOurs),
             Err(error) => Err(error),
         }
     }
 
-    /// Does what there is to do before the due-row can go. Nothing comes of what other workers are to look at.
-    async fn next(&self, due: rows::Due, now_ms: u64) -> Result<Option<Next>> {
+    /// Does what there is to do before the due-row can go. Nothing comes of what this release doesn't know.
+    async fn next(&self, work: &DueWork, due: rows::Due, now_ms: u64) -> Result<Option<Next>> {
         let ripe_ms = self.ripe(now_ms);
         let next = match due.kind() {
             DueKind::Session => self.end_session(due, ripe_ms).await?,
@@ -134,7 +169,13 @@ impl Registry {
             DueKind::ManifestBody => Next::Over(vec![due::trash(now_ms, &due.key, None)]),
             DueKind::Manifest => self.collect_manifest(due, ripe_ms).await?,
             DueKind::Relink => self.follow_record(&due, now_ms).await?,
-            DueKind::Link | DueKind::Digest | DueKind::Unspecified => return Ok(None),
+            DueKind::Link => self.collect_link(work, due, ripe_ms).await?,
+            DueKind::Digest => self.collect_digest(work, due).await?,
+            DueKind::Object => {
+                let tended = self.delete_objects(std::slice::from_ref(work), now_ms).await?;
+                Next::Settled(tended.into_iter().next().unwrap_or(Tended::Outrun))
+            }
+            DueKind::Unspecified => return Ok(None),
         };
         Ok(Some(next))
     }
@@ -143,8 +184,9 @@ impl Registry {
     async fn settle(&self, work: &DueWork, next: Next) -> Result<Tended> {
         let corrupt = || row::corrupt("read a due-row's key", "malformed");
         let (_, subject) = keys::due_parts(&work.key.sort).ok_or_else(corrupt)?;
-        let mut ops = vec![work.key.clone().delete(Expect::Version(work.row.version))];
+        let mut ops = vec![work.as_read().delete()];
         let tended = match next {
+            Next::Settled(tended) => return Ok(tended),
             Next::Over(others) => {
                 ops.extend(others);
                 Tended::Done
@@ -154,11 +196,10 @@ impl Registry {
                 Tended::Later
             }
         };
-        match self.meta.transact(Version::random(), &ops).await? {
-            Outcome::Committed => Ok(tended),
-            Outcome::Refused { .. } => Ok(Tended::Outrun),
-            Outcome::Unknown => Err(RegistryError::OutcomeUnknown),
-        }
+        Ok(match self.settled(ops).await? {
+            Tended::Done => tended,
+            outrun => outrun,
+        })
     }
 
     /// What was due before this time is due by everybody's clock.
@@ -220,11 +261,11 @@ impl Registry {
     }
 }
 
-fn repository_of(due: &rows::Due) -> Result<RepoName> {
+pub(super) fn repository_of(due: &rows::Due) -> Result<RepoName> {
     RepoName::parse(&due.repository)
         .map_err(|error| row::corrupt("read a repository's name in a due-row", error))
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

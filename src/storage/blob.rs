@@ -63,6 +63,15 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Deletes the object.
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError>;
 
+    /// Deletes these objects, whether they exist or not, in as few requests as the store allows (S3: 1,000 keys in one
+    /// `DeleteObjects`). After an error some of them may be deleted.
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<(), StoreError> {
+        for key in keys {
+            self.delete(key).await?;
+        }
+        Ok(())
+    }
+
     /// Deletes every object whose key begins with `prefix` but those in `keep`, and aborts every multipart upload under
     /// it but those towards `keep`. For what a crash may have left behind: never called while a request is served.
     async fn sweep(&self, prefix: &str, keep: &[ObjectKey]) -> Result<(), StoreError>;

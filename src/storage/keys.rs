@@ -13,7 +13,7 @@
 //! | manifests | repository | `s#<subject>#<digest>` | [`Referrer`](super::rows::Referrer) |
 //! | blobs | digest | `.` | [`Blob`](super::rows::Blob) |
 //! | blobs | `_due#<00..ff>` | `<time>#<kind>#<key>` | [`Due`](super::rows::Due): sessions, trash, manifests, tombstones |
-//! | blobs | `_collect#<00..ff>` | `<time>#<kind>#<key>` | [`Due`](super::rows::Due): links and digests |
+//! | blobs | `_collect#<00..ff>` | `<time>#<kind>#<key>` | [`Due`](super::rows::Due): links, digests, objects |
 //! | links | digest | repository | [`Link`](super::rows::Link) |
 //! | uploads | upload id | `.` | [`Session`](super::rows::Session) |
 //! | uploads | upload id | `p#<first>#<attempt>` | [`Parts`](super::rows::Parts) |
@@ -39,7 +39,7 @@ pub const MEMBERS: &str = "_members";
 const SELF: &str = ".";
 /// Prefix of tags among a repository's rows.
 pub const TAGS: &str = "t#";
-/// How many partitions the due-rows are spread over, and as many those of links and digests.
+/// How many partitions the due-rows of one [`Queue`] are spread over.
 pub const DUE_PARTITIONS: u16 = 256;
 
 fn key(space: Space, partition: impl Into<String>, sort: impl Into<String>) -> Key {
@@ -197,18 +197,16 @@ pub fn lease(member: &MemberId) -> Key {
 /// Work to look at when `due_ms` (since the Unix epoch) has come. The partition is derived from `subject`, so the same
 /// due-row has the same key whoever writes it.
 ///
-/// Links and digests have partitions of their own: there is one for every blob that was ever pushed, and who looks for
-/// anything else shouldn't have to read past them.
 pub fn due(due_ms: u64, kind: DueKind, subject: &str) -> Key {
-    let partition = match kind {
-        DueKind::Link | DueKind::Digest => collect_partition,
+    let queue = match kind {
+        DueKind::Link | DueKind::Digest | DueKind::Object => Queue::Collection,
         DueKind::Unspecified
         | DueKind::Session
         | DueKind::Trash
         | DueKind::Tombstone
         | DueKind::ManifestBody
         | DueKind::Manifest
-        | DueKind::Relink => due_partition,
+        | DueKind::Relink => Queue::Upkeep,
     };
     // FNV-1a: any spread will do, it only has to stay the same.
     let spread = subject.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
@@ -216,7 +214,7 @@ pub fn due(due_ms: u64, kind: DueKind, subject: &str) -> Key {
     });
     key(
         Space::Blobs,
-        partition((spread % u32::from(DUE_PARTITIONS)) as u16),
+        queue.partition((spread % u32::from(DUE_PARTITIONS)) as u16),
         format!("{due_ms:016x}#{}#{subject}", due_kind(kind)),
     )
 }
@@ -233,12 +231,13 @@ pub fn due_kind(kind: DueKind) -> &'static str {
         DueKind::ManifestBody => "manifest-body",
         DueKind::Manifest => "manifest",
         DueKind::Relink => "relink",
+        DueKind::Object => "object",
     }
 }
 
-/// A row of the `n`-th partition of due-rows, by the sort key that it was listed with.
-pub fn due_listed(n: u16, sort: String) -> Key {
-    key(Space::Blobs, due_partition(n), sort)
+/// A row of a queue's `n`-th partition, by the sort key that it was listed with.
+pub fn due_listed(queue: Queue, n: u16, sort: String) -> Key {
+    key(Space::Blobs, queue.partition(n), sort)
 }
 
 /// The time and the subject in the sort key of a due-row.
@@ -248,12 +247,31 @@ pub fn due_parts(sort: &str) -> Option<(u64, &str)> {
     Some((u64::from_str_radix(time, 16).ok()?, subject))
 }
 
-/// Name of the `n`-th partition of due-rows.
-pub fn due_partition(n: u16) -> String {
-    format!("_due#{n:02x}")
+/// The due-rows that one worker looks at. What is collected has partitions of its own: there is a row of a link for every
+/// blob that was pushed, and who looks for anything else shouldn't have to read past them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Queue {
+    /// Sessions, trash, manifests, tombstones.
+    Upkeep,
+    /// Links, digests, objects.
+    Collection,
 }
 
-/// Name of the `n`-th partition of due-rows of links and digests.
-pub fn collect_partition(n: u16) -> String {
-    format!("_collect#{n:02x}")
+impl Queue {
+    /// What it is called in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Upkeep => "upkeep",
+            Self::Collection => "collection",
+        }
+    }
+
+    /// Name of the `n`-th partition, of [`DUE_PARTITIONS`].
+    pub fn partition(self, n: u16) -> String {
+        let queue = match self {
+            Self::Upkeep => "_due",
+            Self::Collection => "_collect",
+        };
+        format!("{queue}#{n:02x}")
+    }
 }

@@ -195,6 +195,12 @@ impl BlobStore for MeteredBlobs {
         self.meter.count("delete", self.inner.delete(key)).await
     }
 
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<(), StoreError> {
+        self.meter
+            .count("delete many", self.inner.delete_many(keys))
+            .await
+    }
+
     async fn sweep(&self, prefix: &str, keep: &[ObjectKey]) -> Result<(), StoreError> {
         self.meter.count("sweep", self.inner.sweep(prefix, keep)).await
     }

@@ -39,7 +39,7 @@ pub struct Metrics {
     store_duration: Family<StoreLabels, Histogram, Latency>,
     store_read: Counter,
     upkeep_rows: Family<UpkeepLabels, Counter>,
-    upkeep_overdue: Gauge,
+    upkeep_overdue: Family<QueueLabels, Gauge>,
     certificate_ends: Family<CertificateLabels, Gauge>,
 }
 
@@ -92,6 +92,11 @@ struct StoreLabels {
     store: &'static str,
     operation: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct QueueLabels {
+    queue: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -209,7 +214,7 @@ impl Metrics {
             store_duration: Family::new_with_constructor(Latency),
             store_read: Counter::default(),
             upkeep_rows: Family::default(),
-            upkeep_overdue: Gauge::default(),
+            upkeep_overdue: Family::default(),
             certificate_ends: Family::default(),
             registry: Registry::default(),
         };
@@ -307,7 +312,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "upkeep_oldest_overdue",
-            "For how long the oldest row that the last round found had been due",
+            "For how long the oldest row that the last round of a queue found had been due",
             Unit::Seconds,
             m.upkeep_overdue.clone(),
         );
@@ -446,8 +451,9 @@ impl Metrics {
     }
 
     /// The oldest row that a round found had been due for this long; zero if none was.
-    pub fn upkeep_overdue(&self, overdue: Duration) {
+    pub fn upkeep_overdue(&self, queue: &'static str, overdue: Duration) {
         self.upkeep_overdue
+            .get_or_create(&QueueLabels { queue })
             .set(i64::try_from(overdue.as_secs()).unwrap_or(i64::MAX));
     }
 

@@ -9,7 +9,6 @@ use super::{
 
 const RETENTION: &str =
     "comes with the retention release: leave it out; until then no tag is deleted by itself";
-const GC: &str = "**no effect** yet, with a note unless gc is false (zot: true where it isn't said): nothing is collected until a later release";
 const REDIRECTS: &str =
     "presigned redirects come with a later release; until then blobs are streamed through the mesh";
 const NO_COPY: &str = "nothing is ever copied inside the bucket";
@@ -59,10 +58,17 @@ pub(super) const STORAGE: &[Key] = &[
         Bool,
         Mapped("always on: what was acknowledged survives power loss"),
     ),
-    key("storage.gc", Bool, Mapped(GC)),
-    key("storage.gcDelay", Duration, Mapped(GC)),
-    key("storage.gcInterval", Duration, Mapped(GC)),
-    key("storage.gcTimeWindow", Text, Mapped(GC)),
+    key("storage.gc", Bool, Same),
+    key("storage.gcDelay", Duration, Same),
+    key("storage.gcInterval", Duration, Same),
+    key("storage.gcTimeWindow", Text, Same),
+    key(
+        "storage.trashDelay",
+        Duration,
+        Own(
+            "how long the object of a blob that was collected is kept, for those who are still reading it; 6h without it",
+        ),
+    ),
     key(
         "storage.fastRestart",
         Bool,

@@ -8,11 +8,9 @@ fn with(access: &str) -> String {
     )
 }
 
-/// The remarks on a configuration, but for that on collection.
+/// The remarks on a configuration.
 fn notes(config: &Config) -> String {
-    let notes = config.warnings.iter();
-    let others = notes.filter(|note| !note.starts_with("storage.gc"));
-    others.cloned().collect::<Vec<_>>().join("\n")
+    config.warnings.join("\n")
 }
 
 #[test]
@@ -110,14 +108,6 @@ fn what_means_something_else_than_in_zot_or_nothing_is_noted() {
     };
     assert!(pattern("spiffe://x/(.*)").contains("http.auth.mtls.uriSanPattern: covers the whole URI"));
     assert_eq!(pattern("^spiffe://x/(.*)$"), "");
-
-    let gc = |storage: &str| {
-        let config = yaml(&format!("storage: {{rootDirectory: /d{storage}}}")).unwrap();
-        config.warnings.join("\n")
-    };
-    assert!(gc("").contains("storage.gc: not said, which zot takes for true"));
-    assert!(gc(", gc: true").contains("storage.gc: collection comes"));
-    assert!(!gc(", gc: false").contains("storage.gc"));
 }
 
 #[test]

@@ -190,12 +190,7 @@ fn a_file_with_nothing_but_a_root_has_zots_defaults() {
     assert_eq!(config.timeouts, Timeouts::default());
     assert_eq!(config.log, Log::default());
     assert!(config.cluster.is_none() && config.public_tls.is_none());
-    assert_eq!(
-        config.warnings,
-        [
-            "storage.gc: not said, which zot takes for true: collection comes with a later release; until then nothing is collected"
-        ]
-    );
+    assert_eq!(config.warnings, Vec::<String>::new());
     assert_eq!(
         Config::single(PathBuf::from("d")).listen.to_string(),
         "127.0.0.1:5000"
@@ -328,14 +323,13 @@ fn keys_without_effect_are_warnings_one_for_each_reason() {
     for part in [
         "1.0.1",
         "storage.dedupe",
-        "storage.gc, storage.gcDelay, storage.gcInterval: collection",
         "http.auth.secureSession",
         "scheduler.numWorkers",
         "http.writeTimeout",
     ] {
         assert!(all.contains(part), "{part} is missing in\n{all}");
     }
-    assert_eq!(config.warnings.len(), 6, "{all}");
+    assert_eq!(config.warnings.len(), 5, "{all}");
 }
 
 #[test]
@@ -421,4 +415,29 @@ proptest! {
         let _ = parse(Path::new("x.json"), &text);
         let _ = parse(Path::new("x.yaml"), &text);
     }
+}
+
+#[test]
+fn when_blobs_are_collected_is_read_as_in_zot() {
+    let config = yaml("storage: {rootDirectory: /d, gcDelay: 2h, gcInterval: 30m, gcTimeWindow: '22:00-06:00', trashDelay: 12h}").unwrap();
+    let collection = config.collection;
+    assert_eq!(collection.by_this_member, Collecting::On);
+    assert_eq!(collection.delay, Some(Duration::from_secs(7200)));
+    assert_eq!(collection.interval, Some(Duration::from_secs(1800)));
+    assert_eq!(collection.window, TimeWindow::parse("22:00-06:00"));
+    assert_eq!(collection.trash_delay, Some(Duration::from_secs(43_200)));
+    assert_eq!(config.warnings, Vec::<String>::new());
+
+    let off = yaml("storage: {rootDirectory: /d, gc: false, trashDelay: 1m}").unwrap();
+    assert_eq!(off.collection.by_this_member, Collecting::Off);
+    assert_eq!(off.warnings.len(), 1, "{:?}", off.warnings);
+
+    refused(
+        "storage: {rootDirectory: /d, gcInterval: 0, trashDelay: 0, gcTimeWindow: at night}",
+        &[
+            "1 storage.gcInterval: expected a duration above 0, like 1h",
+            "1 storage.trashDelay: expected a duration above 0, like 1h",
+            "1 storage.gcTimeWindow: expected two different times of the day in UTC, like 02:00-05:00, got \"at night\"",
+        ],
+    );
 }

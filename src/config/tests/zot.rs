@@ -30,16 +30,11 @@ const MET: &[Met] = &[
             "extensions.ui: a user interface comes",
             "extensions.scrub: scrubbing comes",
             "extensions.mgmt: zot ignores it",
-            "storage.gc, storage.gcDelay, storage.gcInterval: collection comes",
         ]),
     },
     Met {
         file: "nightly-cache.json",
-        said: Notes(&[
-            "http.allowOrigin: CORS comes",
-            "http.auth: not given",
-            "storage.gc: collection comes",
-        ]),
+        said: Notes(&["http.allowOrigin: CORS comes", "http.auth: not given"]),
     },
     Met {
         file: "templated.yaml",

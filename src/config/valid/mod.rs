@@ -41,6 +41,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     let storage = storage::storage(&mut c);
     let quotas = quota::quotas(&mut c);
     let verify_reads = c.bool("storage.verifyReads").unwrap_or_default();
+    let collection = storage::collection(&mut c);
     let cluster = cluster::cluster(&mut c, listen.as_ref(), public_tls.as_ref(), storage.as_ref());
     match (listen, storage) {
         (Some(listen), Some(storage)) if c.faults.is_empty() => Ok(Config {
@@ -52,6 +53,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
             storage,
             quotas,
             verify_reads,
+            collection,
             timeouts,
             rate_limits,
             external_url,

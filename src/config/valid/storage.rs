@@ -1,13 +1,16 @@
 //! `storage`: embedded, or shared on S3 and DynamoDB.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::values;
 use crate::config::{
     check::Checked,
     fault::FaultKind,
-    model::{DynamoConfig, DynamoTables, S3Config, S3Credentials, S3Encryption, Storage},
+    model::{
+        Collecting, Collection, DynamoConfig, DynamoTables, S3Config, S3Credentials, S3Encryption, Storage,
+    },
     secret::Secret,
+    time_window::TimeWindow,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -15,6 +18,9 @@ const MIB: u64 = 1024 * 1024;
 const PART_BYTES: std::ops::RangeInclusive<u64> = 5 * MIB..=5 * 1024 * MIB;
 /// Above this, a transfer's few parts in flight are worth a remark.
 const LARGE_PART_BYTES: u64 = 64 * MIB;
+
+/// Pulls of large blobs by slow clients last so long.
+const LONG_PULL: Duration = Duration::from_secs(3 * 60 * 60);
 
 pub(super) fn storage(c: &mut Checked) -> Option<Storage> {
     remarks(c);
@@ -72,27 +78,45 @@ pub(super) fn storage(c: &mut Checked) -> Option<Storage> {
     }
 }
 
-/// zot collects unless it is told not to.
-fn collection(c: &mut Checked) {
-    const ALL: [&str; 4] = [
-        "storage.gc",
-        "storage.gcDelay",
-        "storage.gcInterval",
-        "storage.gcTimeWindow",
-    ];
-    let said: Vec<&str> = ALL.into_iter().filter(|path| c.has(path)).collect();
-    let said = match c.bool("storage.gc") {
-        Some(false) => return,
-        None if said.is_empty() => "storage.gc: not said, which zot takes for true".to_owned(),
-        Some(true) | None => said.join(", "),
+/// `storage.gc` and what goes with it.
+pub(super) fn collection(c: &mut Checked) -> Collection {
+    const WINDOW: &str = "storage.gcTimeWindow";
+    let mut positive = |key| match c.duration(key)? {
+        Some(duration) => Some(duration),
+        None => {
+            let problem = "expected a duration above 0, like 1h";
+            c.refuse(FaultKind::Value, key, problem);
+            None
+        }
     };
-    c.warn(format!(
-        "{said}: collection comes with a later release; until then nothing is collected"
-    ));
+    let interval = positive("storage.gcInterval");
+    let trash_delay = positive("storage.trashDelay");
+    let window = c.text(WINDOW).and_then(|text| {
+        let window = TimeWindow::parse(&text);
+        if window.is_none() {
+            let problem =
+                format!("expected two different times of the day in UTC, like 02:00-05:00, got {text:?}");
+            c.refuse(FaultKind::Value, WINDOW, problem);
+        }
+        window
+    });
+    if trash_delay.is_some_and(|delay| delay < LONG_PULL) {
+        c.warn("storage.trashDelay: a pull of a blob that takes longer than this breaks off if the blob is collected meanwhile");
+    }
+    let by_this_member = match c.bool("storage.gc") {
+        Some(false) => Collecting::Off,
+        Some(true) | None => Collecting::On,
+    };
+    Collection {
+        by_this_member,
+        delay: c.duration("storage.gcDelay").map(Option::unwrap_or_default),
+        interval,
+        window,
+        trash_delay,
+    }
 }
 
 fn remarks(c: &mut Checked) {
-    collection(c);
     if c.bool("storage.dedupe") == Some(false) {
         c.warn("storage.dedupe: content is stored once per cluster all the same, without a cost in copying");
     }

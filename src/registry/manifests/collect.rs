@@ -10,11 +10,11 @@ use super::super::{
 use crate::{
     clock,
     oci::{Digest, Manifest, RepoName},
-    storage::{Expect, Key, Op, keys, rows, rows::manifest::Body},
+    storage::{Expect, Op, keys, rows, rows::manifest::Body},
 };
 
-/// How many references go in one transaction.
-const REFERENCES_AT_ONCE: usize = 90;
+/// How many references go in one transaction, each with its blob's link and the link's due-row.
+const REFERENCES_AT_ONCE: usize = 30;
 
 /// A deleted manifest on its way out. One that references much takes several changes, the last of which removes its row.
 struct CollectManifest<'a> {
@@ -75,8 +75,7 @@ impl Change for CollectManifest<'_> {
         if manifest.deleted_ms == 0 {
             return Ok(Plan::Done(Collected::Whole));
         }
-        let grace = u64::try_from(self.registry.settings.link_grace.as_millis()).unwrap_or(u64::MAX);
-        let at_ms = manifest.deleted_ms.saturating_add(grace);
+        let at_ms = manifest.deleted_ms.saturating_add(self.registry.grace_ms());
         if at_ms > self.ripe_ms {
             // It was pushed and deleted again since.
             return Ok(Plan::Done(Collected::TooEarly(at_ms)));
@@ -87,7 +86,7 @@ impl Change for CollectManifest<'_> {
         };
         let mut left = self.references(manifest).await?;
         let more = left.split_off(left.len().min(REFERENCES_AT_ONCE));
-        let mut ops: Vec<Op> = left.into_iter().map(|key| key.delete(Expect::Any)).collect();
+        let mut ops = self.let_go(left).await?;
         let outcome = if more.is_empty() {
             ops.push(key.delete(Expect::Version(found.version)));
             ops.extend(object.map(|object| due::trash(clock::now_ms(), &object, None)));
@@ -104,8 +103,32 @@ impl Change for CollectManifest<'_> {
 }
 
 impl CollectManifest<'_> {
-    /// The rows that say what it references, those that are left.
-    async fn references(&self, manifest: rows::Manifest) -> Result<Vec<Key>> {
+    /// Removes references. Links to what they referenced may have no other user: they are armed, and looked at a grace later.
+    async fn let_go(&self, digests: Vec<Digest>) -> Result<Vec<Op>> {
+        let links: Vec<_> = digests
+            .iter()
+            .map(|digest| keys::link(digest, self.repository))
+            .collect();
+        let found = self.registry.get_all(&links).await?;
+        let mut ops = Vec::new();
+        for ((digest, key), link) in digests.iter().zip(links).zip(found) {
+            ops.push(keys::reference(self.repository, digest, self.digest).delete(Expect::Any));
+            if let Some(found) = link {
+                let armed = rows::Link {
+                    in_use: false,
+                    armed_ms: clock::now_ms(),
+                    ..row::read_to_rewrite(&found)?
+                };
+                ops.push(key.put(Expect::Version(found.version), row::bytes(&armed)));
+                let due_ms = due::after(self.registry.settings.link_grace);
+                ops.push(due::link(due_ms, self.repository, digest));
+            }
+        }
+        Ok(ops)
+    }
+
+    /// What it references, as far as the rows that say so are left.
+    async fn references(&self, manifest: rows::Manifest) -> Result<Vec<Digest>> {
         let media_type = row::media_type(&manifest.media_type)?;
         let document = self
             .registry
@@ -125,11 +148,13 @@ impl CollectManifest<'_> {
             }
         };
         let referenced = blobs.into_iter().chain(optional_blobs).chain(children);
-        let keys: Vec<_> = referenced
-            .map(|to| keys::reference(self.repository, &to.digest, self.digest))
+        let digests: Vec<_> = referenced.map(|to| to.digest).collect();
+        let keys: Vec<_> = digests
+            .iter()
+            .map(|digest| keys::reference(self.repository, digest, self.digest))
             .collect();
         let found = self.registry.get_all(&keys).await?;
-        let left = keys.into_iter().zip(found).filter(|(_, row)| row.is_some());
-        Ok(left.map(|(key, _)| key).collect())
+        let left = digests.into_iter().zip(found).filter(|(_, row)| row.is_some());
+        Ok(left.map(|(digest, _)| digest).collect())
     }
 }

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 pub(super) use self::recent::Recent;
 use self::{
     delete::{Delete, DeleteTag, Deleted},
-    push::Push,
+    push::{ForgetReferences, Push},
 };
 use super::{Registry, RegistryError, Result, row};
 use crate::{
@@ -154,7 +154,7 @@ impl Registry {
             subject: manifest.subject.as_ref().map(|subject| subject.digest.clone()),
             tags: further,
         };
-        let push = Push {
+        let mut push = Push {
             registry: self,
             repository,
             reference,
@@ -166,9 +166,30 @@ impl Registry {
             may,
             only_if,
             stored: None,
+            has_referenced: false,
         };
-        self.commit(repository, deadline, push).await?;
-        Ok(pushed)
+        match self.commit(repository, deadline, &mut push).await {
+            Ok(()) => Ok(pushed),
+            Err(RegistryError::OutcomeUnknown) => Err(RegistryError::OutcomeUnknown),
+            Err(error) => {
+                if let Some(references) = push.orphaned() {
+                    self.forget_references(references).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What fails here keeps nothing but its own rows: references whose blob is collected go with it.
+    async fn forget_references(&self, mut references: ForgetReferences<'_>) {
+        let (repository, deadline) = (references.repository(), self.commit_deadline());
+        while references.goes_on() {
+            if let Err(error) = self.commit(repository, deadline, &mut references).await {
+                tracing::debug!(%repository, ?error, "references of a failed push stay");
+                return;
+            }
+            references.forget();
+        }
     }
 
     /// Deletes the tag, or the manifest with all its tags.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{
     super::{
         Registry, RegistryError, Result, Settings,
-        commit::{Change, Current, Plan},
+        commit::{Change, Current, HeldBy, MAX_PLANNED, Plan},
         due, fence,
         objects::Damage,
         row,
@@ -41,6 +41,8 @@ pub(super) struct Push<'a> {
     pub(super) only_if: &'a Preconditions,
     /// The object with the body, once it was written.
     pub(super) stored: Option<Stored>,
+    /// Whether references were written.
+    pub(super) has_referenced: bool,
 }
 
 /// A body that is an object already, of no manifest yet.
@@ -179,8 +181,25 @@ impl Push<'_> {
         }
     }
 
+    /// What is to be removed when the push failed for good, if anything is.
+    pub(super) fn orphaned(&self) -> Option<ForgetReferences<'_>> {
+        let Manifest {
+            blobs,
+            optional_blobs,
+            children,
+            ..
+        } = &self.manifest;
+        let referenced = blobs.iter().chain(optional_blobs).chain(children);
+        self.has_referenced.then(|| ForgetReferences {
+            registry: self.registry,
+            repository: self.repository,
+            digest: &self.digest,
+            left: referenced.map(|to| &to.digest).collect(),
+        })
+    }
+
     /// The rows that keep from collection what the manifest refers to, also what needn't be here.
-    async fn write_references(&self) -> Result<()> {
+    async fn write_references(&mut self) -> Result<()> {
         let Manifest {
             blobs,
             optional_blobs,
@@ -191,6 +210,7 @@ impl Push<'_> {
             min_reader: rows::SCHEMA,
         });
         let referenced = blobs.iter().chain(optional_blobs).chain(children);
+        self.has_referenced = true;
         let ops: Vec<_> = referenced
             .map(|to| {
                 keys::reference(self.repository, &to.digest, &self.digest).put(Expect::Any, mark.clone())
@@ -355,5 +375,56 @@ impl Push<'_> {
             }
         }
         ops
+    }
+}
+
+/// The end of the references that a push wrote which failed: nobody would find them again. It is a change like any other, so that
+/// another push of the same manifest, under way, writes them anew.
+pub(super) struct ForgetReferences<'a> {
+    registry: &'a Registry,
+    repository: &'a RepoName,
+    digest: &'a Digest,
+    left: Vec<&'a Digest>,
+}
+
+impl<'a> ForgetReferences<'a> {
+    pub(super) fn repository(&self) -> &'a RepoName {
+        self.repository
+    }
+
+    /// Whether some are left.
+    pub(super) fn goes_on(&self) -> bool {
+        !self.left.is_empty()
+    }
+
+    /// One change's worth of them is gone.
+    pub(super) fn forget(&mut self) {
+        self.left.drain(..self.left.len().min(MAX_PLANNED));
+    }
+}
+
+impl Change for ForgetReferences<'_> {
+    type Outcome = ();
+
+    const HELD_BY: HeldBy = HeldBy::Holder;
+
+    async fn plan(&mut self, current: &Current) -> Result<Plan<()>> {
+        let found = self
+            .registry
+            .meta
+            .get(&keys::manifest(self.repository, self.digest))
+            .await?;
+        // There, or deleted: then they go with it.
+        if found.is_some() {
+            self.left.clear();
+            return Ok(Plan::Done(()));
+        }
+        let ops = self.left.iter().take(MAX_PLANNED);
+        let ops = ops.map(|to| keys::reference(self.repository, to, self.digest).delete(Expect::Any));
+        Ok(Plan::Apply {
+            ops: ops.collect(),
+            manifests: current.manifests(),
+            outcome: (),
+        })
     }
 }

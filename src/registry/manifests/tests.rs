@@ -90,7 +90,7 @@ async fn a_manifest_is_there_by_tag_and_digest_from_any_member() {
     let page = async |n| {
         world
             .meta
-            .range(Space::Blobs, &keys::due_partition(n), "", None, 1000)
+            .range(Space::Blobs, &keys::Queue::Upkeep.partition(n), "", None, 1000)
             .await
             .unwrap()
     };

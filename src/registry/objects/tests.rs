@@ -71,7 +71,12 @@ async fn tend(registry: &Registry) -> Vec<(&'static str, Tended)> {
     let now_ms = clock::now_ms() + 60 * 60 * 1000;
     let mut done = Vec::new();
     for n in 0..keys::DUE_PARTITIONS {
-        for work in registry.due_work(n, None, 1000, now_ms).await.unwrap().work {
+        for work in registry
+            .due_work(keys::Queue::Upkeep, n, None, 1000, now_ms)
+            .await
+            .unwrap()
+            .work
+        {
             done.push((work.kind(), registry.tend(&work, now_ms).await.unwrap()));
         }
     }

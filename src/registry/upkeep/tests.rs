@@ -1,10 +1,5 @@
 //! Each kind of due-row: what is gone comes back, what is used stays, whoever crashes, races or has a wrong clock.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
-
 use bytes::Bytes;
 use futures_util::future::join_all;
 
@@ -12,7 +7,9 @@ use super::{super::testing::*, *};
 use crate::{
     clock,
     oci::Reference,
-    storage::{BlobStore as _, MetaStore as _, ObjectKey, Payload, faulty::FaultRates, rows::SessionState},
+    storage::{
+        BlobStore as _, MetaStore as _, ObjectKey, Payload, Version, faulty::FaultRates, rows::SessionState,
+    },
 };
 
 const MINUTE: u64 = 60_000;
@@ -27,15 +24,15 @@ fn later(by_ms: u64) -> u64 {
 
 /// Every row of the partitions of due-rows.
 async fn due_rows(world: &World) -> Vec<String> {
-    rows_in(world, keys::due_partition).await
+    rows_in(world, Queue::Upkeep).await
 }
 
-async fn rows_in(world: &World, partition: fn(u16) -> String) -> Vec<String> {
+async fn rows_in(world: &World, queue: Queue) -> Vec<String> {
     let mut found = Vec::new();
     for n in 0..keys::DUE_PARTITIONS {
         let page = world
             .meta
-            .range(Space::Blobs, &partition(n), "", None, 1000)
+            .range(Space::Blobs, &queue.partition(n), "", None, 1000)
             .await
             .unwrap();
         found.extend(page.entries.into_iter().map(|entry| entry.sort));
@@ -50,9 +47,12 @@ async fn due_at(world: &World, registry: &Registry, now_ms: u64) -> Vec<DueWork>
         let (_, subject) = keys::due_parts(&row).unwrap();
         // By its subject a row is found in one partition.
         let n = (0..keys::DUE_PARTITIONS)
-            .find(|n| keys::due(0, DueKind::Trash, subject).partition == keys::due_partition(*n))
+            .find(|n| keys::due(0, DueKind::Trash, subject).partition == Queue::Upkeep.partition(*n))
             .unwrap();
-        let page = registry.due_work(n, None, 1000, now_ms).await.unwrap();
+        let page = registry
+            .due_work(Queue::Upkeep, n, None, 1000, now_ms)
+            .await
+            .unwrap();
         found.extend(page.work.into_iter().filter(|work| work.name() == row));
     }
     found
@@ -74,50 +74,6 @@ async fn tend_for_weeks(world: &World, registry: &Registry) {
         for _ in 0..2 {
             tend_all(world, registry, later(hours * HOUR)).await;
         }
-    }
-}
-
-/// A future that is polled so often at most: `None` is a request that hangs there.
-struct Polled<'a, F> {
-    future: Pin<&'a mut F>,
-    left: usize,
-}
-
-impl<F: Future> Future for Polled<'_, F> {
-    type Output = Option<F::Output>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        self.left -= 1;
-        self.future.as_mut().poll(context).map(Some)
-    }
-}
-
-/// Calls `round` with 0, 1, 2 and so on, until it says that what was to be interrupted ended before.
-async fn at_every_await(mut round: impl AsyncFnMut(usize) -> bool) {
-    for polls in 0..2000 {
-        if round(polls).await {
-            assert!(polls > 3, "nothing was interrupted");
-            return;
-        }
-    }
-    panic!("it never ends");
-}
-
-/// Lets `request` come as far as `polls`, then does `meanwhile`, then lets it end. Says whether it had ended before.
-async fn interrupted<T>(polls: usize, request: impl Future<Output = T>, meanwhile: impl Future) -> (T, bool) {
-    let mut request = std::pin::pin!(request);
-    let first = Polled {
-        future: request.as_mut(),
-        left: polls,
-    };
-    let ended = first.await;
-    meanwhile.await;
-    match ended {
-        Some(result) => (result, true),
-        None => (request.await, false),
     }
 }
 
@@ -544,7 +500,7 @@ async fn only_blobs_are_left(world: &World) {
     }
     assert_eq!((world.blobs.objects().len(), world.blobs.uploads()), (2, vec![]));
     assert_eq!(due_rows(world).await, Vec::<String>::new());
-    let of_links = rows_in(world, keys::collect_partition).await.len();
+    let of_links = rows_in(world, Queue::Collection).await.len();
     // A link, its reverse and a record each.
     assert_eq!(world.meta.len(), of_links + 6);
 }
@@ -638,7 +594,7 @@ async fn rows_of_links_and_of_newer_releases_cost_nothing_and_stay() {
     one.delete_blob(&name, &sha256(b"1"), soon()).await.unwrap();
     tend_for_weeks(&world, &one).await;
     assert_eq!(due_rows(&world).await, Vec::<String>::new());
-    assert_eq!(rows_in(&world, keys::collect_partition).await.len(), 301);
+    assert_eq!(rows_in(&world, Queue::Collection).await.len(), 301);
 
     let newer = rows::Due {
         min_reader: rows::SCHEMA + 1,

@@ -388,9 +388,9 @@ async fn equal_content_is_one_object_and_the_other_is_trash() {
 /// The subjects of the due-rows of one kind.
 async fn due_keys(world: &World, kind: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let partitions = [keys::due_partition, keys::collect_partition]
+    let partitions = [keys::Queue::Upkeep, keys::Queue::Collection]
         .into_iter()
-        .flat_map(|name| (0..keys::DUE_PARTITIONS).map(name));
+        .flat_map(|queue| (0..keys::DUE_PARTITIONS).map(move |n| queue.partition(n)));
     for partition in partitions {
         let page = world
             .meta

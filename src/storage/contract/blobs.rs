@@ -199,6 +199,23 @@ pub async fn delete_is_idempotent(store: &Store) {
     store.delete(&key).await.unwrap();
 }
 
+pub async fn many_are_deleted_and_no_others(store: &Store) {
+    let keys: Vec<_> = (0..150).map(|n| object(&format!("many-{n}"))).collect();
+    let stays = object("many-stays");
+    store.put(&stays, payload(b"stays")).await.unwrap();
+    // Every other one is there.
+    for key in keys.iter().step_by(2) {
+        store.put(key, payload(b"x")).await.unwrap();
+    }
+    store.delete_many(&keys).await.unwrap();
+    for key in &keys {
+        assert_eq!(store.head(key).await.unwrap(), None, "{key}");
+    }
+    check(store, &stays, b"stays").await;
+    store.delete_many(&keys).await.unwrap();
+    store.delete_many(&[]).await.unwrap();
+}
+
 pub async fn an_object_is_made_of_the_named_parts_in_their_order(store: &Store) {
     let key = object("parts");
     let upload = store.begin(&key).await.unwrap();

@@ -60,6 +60,7 @@ pub async fn run_blobs(store: Arc<dyn BlobStore>) {
     blobs::a_put_may_be_repeated(store).await;
     blobs::a_range_beyond_the_end_is_an_error(store).await;
     blobs::delete_is_idempotent(store).await;
+    blobs::many_are_deleted_and_no_others(store).await;
     blobs::an_object_is_made_of_the_named_parts_in_their_order(store).await;
     blobs::ranges_cross_the_borders_of_parts(store).await;
     blobs::nothing_is_visible_before_complete(store).await;

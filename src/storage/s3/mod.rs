@@ -306,6 +306,11 @@ impl BlobStore for S3Blobs {
         self.bucket.delete("delete", self.bucket.key(key)).await
     }
 
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<(), StoreError> {
+        let keys: Vec<_> = keys.iter().map(|key| self.bucket.key(key)).collect();
+        self.bucket.delete_many(keys).await
+    }
+
     async fn sweep(&self, prefix: &str, keep: &[ObjectKey]) -> Result<(), StoreError> {
         bounds::check_prefix(prefix)?;
         sweep::sweep(&self.bucket, prefix, keep).await

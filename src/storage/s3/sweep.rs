@@ -2,14 +2,65 @@
 
 use std::collections::HashSet;
 
+use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{Bucket, S3Blobs, error::failed};
-use crate::storage::{ObjectKey, StoreError};
+use crate::storage::{ObjectKey, StoreError, StoreErrorKind};
 
-/// Deletes on their way at once. One by one, for `DeleteObjects` wants a checksum that not every server agrees about,
-/// and there are a few only.
+/// Deletes on their way at once.
 const AT_ONCE: usize = 8;
+
+/// Keys of one `DeleteObjects`, as S3 bounds them.
+const KEYS: usize = 1_000;
+
+impl Bucket {
+    /// Deletes these objects. `DeleteObjects` wants a checksum that not every server agrees about: where it is refused they are
+    /// deleted one by one.
+    pub(super) async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {
+        const OPERATION: &str = "delete many";
+        for keys in keys.chunks(KEYS) {
+            let objects: Vec<_> = keys
+                .iter()
+                .map(|key| ObjectIdentifier::builder().key(key).build())
+                .collect::<Result<_, _>>()
+                .map_err(|error| StoreError::with_source(StoreErrorKind::Misuse, OPERATION, error))?;
+            let wanted = Delete::builder().set_objects(Some(objects)).quiet(true).build();
+            let wanted =
+                wanted.map_err(|error| StoreError::with_source(StoreErrorKind::Misuse, OPERATION, error))?;
+            let deleted = self
+                .client
+                .delete_objects()
+                .bucket(&self.name)
+                .delete(wanted)
+                .send()
+                .await;
+            let failures = match deleted {
+                Ok(deleted) => deleted.errors.unwrap_or_default(),
+                Err(error) => {
+                    let error: StoreError = failed(OPERATION, error).into();
+                    tracing::debug!(?error, "S3 doesn't delete many at once: one by one");
+                    stream::iter(keys.iter().cloned().map(Ok))
+                        .try_for_each_concurrent(AT_ONCE, |key| self.delete(OPERATION, key))
+                        .await?;
+                    continue;
+                }
+            };
+            if let Some(failure) = failures
+                .into_iter()
+                .find(|failure| failure.code() != Some("NoSuchKey"))
+            {
+                let reason = format!("{}: {failure:?}", failure.key().unwrap_or_default());
+                return Err(StoreError::with_source(
+                    StoreErrorKind::Unavailable,
+                    OPERATION,
+                    reason,
+                ));
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Deletes the objects whose keys begin with `prefix`, and aborts the multipart uploads towards such keys, but for those
 /// of `keep`.

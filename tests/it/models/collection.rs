@@ -1,9 +1,8 @@
-//! Collection of one blob's content (rules G1 to G5): uploads and a mount that link it, an unlink, collectors, the trash,
-//! readers, a write that arrives late, and objects that somebody takes away, or that a look doesn't find, and pushes that
-//! heal them.
+//! Collection of one blob's content (rules G1 to G5): uploads and a mount that link it, a manifest that comes and goes, the
+//! collector's unlinking and its looking for links, the trash, readers, a write that arrives late, and objects that somebody takes
+//! away, or that a look doesn't find, and pushes that heal them.
 //!
-//! `registry::links`, `uploads::finish`, `objects` and `blobs` write the rows that this is about; the collector of digests is as the
-//! rules say it (ARCHITECTURE.md, Ownership), before there is one. The times are steps that may happen whenever the
+//! The steps are those of `registry::links`, `blobs`, `collect`, `objects` and `manifests::collect`. The times are steps that may happen whenever the
 //! rules' assumptions allow: a day is longer than a write that is late, the trash waits longer than any reader, and a
 //! client that was told that a blob is there uses it within the grace.
 
@@ -23,6 +22,10 @@ enum Weakened {
     UnlinkIsUnfenced,
     /// G2: what HEAD finds isn't kept for its client.
     NotRearmed,
+    /// G2: a link is marked as in use whatever it has become since its manifests were looked for.
+    MarkedRegardless,
+    /// G2: a manifest whose references are collected lets its links be in use.
+    StaysInUse,
     /// G3: a record is condemned for a due-row that another collector has done with. (If this one dies then, nobody looks
     /// at the record again until its last link goes.)
     CondemnedUnasked,
@@ -65,6 +68,8 @@ struct Cast {
     /// A manifest is pushed, whose client asked for the blob before, or didn't.
     pushes: bool,
     heads: bool,
+    /// In the beginning a manifest uses the blob; it is deleted.
+    used: bool,
     reads: bool,
     collectors: usize,
     crashes: u8,
@@ -87,7 +92,9 @@ struct State {
     links: [Option<Link>; REPOSITORIES],
     /// The version of the first repository's row, and whether a manifest there refers to the blob.
     row: u8,
-    has_manifest: bool,
+    manifest: Manifest,
+    /// How often it may be deleted yet.
+    deletes: u8,
     /// Objects that are there, and that are yet to arrive, by the upload that writes them.
     objects: [bool; UPLOADS],
     late: [bool; UPLOADS],
@@ -106,6 +113,8 @@ struct State {
     uploads: [Upload; UPLOADS],
     mount: Mount,
     unlink: Unlink,
+    /// Due-rows of the first repository's link.
+    link_dues: u8,
     push: Push,
     read: Read,
     collectors: [Collector; COLLECTORS],
@@ -125,6 +134,17 @@ struct Link {
     version: u8,
     // Its grace is over.
     is_old: bool,
+    // A live manifest was seen to use it.
+    in_use: bool,
+}
+
+/// The one manifest that refers to the blob, in the first repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Manifest {
+    None,
+    Live,
+    /// Its references are there.
+    Deleted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -158,9 +178,22 @@ enum Mount {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Unlink {
     Row,
-    Link { row: u8 },
-    Manifests { row: u8, link: Link },
-    Commit { row: u8, link: Link },
+    Link {
+        row: u8,
+    },
+    Manifests {
+        row: u8,
+        link: Link,
+        record: Option<Record>,
+    },
+    Mark {
+        link: Link,
+    },
+    Commit {
+        row: u8,
+        link: Link,
+        record: Option<Record>,
+    },
     Over,
 }
 
@@ -224,7 +257,14 @@ impl State {
             object,
             version,
             is_old: false,
+            in_use: false,
         });
+    }
+
+    /// A due-row of the link goes.
+    fn unlinked(&mut self) {
+        self.unlink = Unlink::Over;
+        self.link_dues -= 1;
     }
 
     fn throw_away(&mut self, object: usize) {
@@ -319,7 +359,11 @@ impl Collection {
             object,
             version,
         });
-        next.link(if self.cast.together { 0 } else { at }, object);
+        let repository = if self.cast.together { 0 } else { at };
+        next.link(repository, object);
+        if repository == 0 {
+            next.link_dues += 1;
+        }
         if object != at && self.weakened != Weakened::LoserLeavesObject {
             next.throw_away(at);
         }
@@ -431,35 +475,110 @@ impl Collection {
                 next.unlink = Unlink::Link { row: state.row };
                 steps.push(("an unlink reads the row", next));
             }
-            Unlink::Link { row } => {
-                if let Some(link) = state.links[0].filter(|link| link.is_old) {
-                    next.unlink = Unlink::Manifests { row, link };
+            Unlink::Link { row } => match state.links[0] {
+                Some(link) if link.is_old && !link.in_use => {
+                    let record = state.record;
+                    next.unlink = Unlink::Manifests { row, link, record };
                     steps.push(("an unlink finds the grace over", next));
                 }
-            }
-            Unlink::Manifests { row, link } => {
-                next.unlink = match state.has_manifest {
-                    true => Unlink::Over,
-                    false => Unlink::Commit { row, link },
+                // Its due-row moves.
+                Some(link) if !link.in_use => {}
+                Some(_) | None => {
+                    next.unlinked();
+                    steps.push(("an unlink finds nothing to do", next));
+                }
+            },
+            Unlink::Manifests { row, link, record } => {
+                next.unlink = match state.manifest {
+                    Manifest::Live => Unlink::Mark { link },
+                    // Whoever collects it writes a due-row.
+                    Manifest::Deleted => {
+                        next.unlinked();
+                        Unlink::Over
+                    }
+                    Manifest::None => Unlink::Commit { row, link, record },
                 };
                 steps.push(("an unlink looks for manifests", next));
             }
-            Unlink::Commit { row, link } => {
+            Unlink::Mark { link } => {
+                let is_that = state.links[0] == Some(link) || self.weakened == Weakened::MarkedRegardless;
+                match state.links[0] {
+                    Some(now) if is_that => {
+                        let version = next.version();
+                        next.links[0] = Some(Link {
+                            in_use: true,
+                            version,
+                            ..now
+                        });
+                        next.unlinked();
+                    }
+                    // The due-row stays for another round.
+                    Some(_) | None => next.unlink = Unlink::Row,
+                }
+                steps.push(("a link is marked as in use", next));
+            }
+            Unlink::Commit { row, link, record } => {
                 let is_fenced = self.weakened != Weakened::UnlinkIsUnfenced;
-                if state.links[0] == Some(link) && (state.row == row || !is_fenced) {
+                let is_same = state.links[0] == Some(link) && state.record == record;
+                if is_same && (state.row == row || !is_fenced) {
+                    let version = next.version();
                     if is_fenced {
-                        next.row = next.version();
+                        next.row = version;
                     }
                     next.links[0] = None;
-                    next.due = next.version();
-                    next.unlink = Unlink::Over;
-                    steps.push(("a link goes", next));
+                    next.due = version;
+                    // A client's DELETE leaves the record to the due-row.
+                    let mut deleted = next.clone();
+                    deleted.unlinked();
+                    steps.push(("a client deletes the link", deleted));
+                    next.record = record.map(|record| match record.is_live {
+                        true => Record {
+                            is_live: false,
+                            version,
+                            ..record
+                        },
+                        false => record,
+                    });
+                    next.unlinked();
+                    steps.push(("a link goes, and the record is condemned", next));
                 } else {
                     next.unlink = Unlink::Row;
                     steps.push(("an unlink is refused", next));
                 }
             }
+            Unlink::Over if state.link_dues > 0 && self.cast.unlinks => {
+                next.unlink = Unlink::Row;
+                steps.push(("an unlink finds work", next));
+            }
             Unlink::Over => {}
+        }
+    }
+
+    /// The end of the manifest: deleted, and after a grace its references are collected.
+    fn remove(&self, state: &State, steps: &mut Steps<State>) {
+        if !self.cast.used {
+            return;
+        }
+        let mut next = state.clone();
+        match state.manifest {
+            Manifest::Live if state.deletes > 0 => {
+                next.deletes -= 1;
+                next.row = next.version();
+                next.manifest = Manifest::Deleted;
+                steps.push(("the manifest is deleted", next));
+            }
+            Manifest::Deleted => {
+                next.row = next.version();
+                next.manifest = Manifest::None;
+                if let Some(link) = state.links[0] {
+                    if self.weakened != Weakened::StaysInUse {
+                        next.link(0, link.object);
+                    }
+                    next.link_dues += 1;
+                }
+                steps.push(("the manifest's references are collected", next));
+            }
+            Manifest::Live | Manifest::None => {}
         }
     }
 
@@ -468,7 +587,7 @@ impl Collection {
         match state.push {
             Push::Head => {
                 if let Some(link) = state.links[0] {
-                    if self.weakened != Weakened::NotRearmed && link.is_old {
+                    if self.weakened != Weakened::NotRearmed && link.is_old && !link.in_use {
                         next.link(0, link.object);
                     }
                     next.push = Push::Row;
@@ -491,7 +610,7 @@ impl Collection {
             }
             Push::Commit { row } if row == state.row => {
                 next.row = next.version();
-                next.has_manifest = true;
+                next.manifest = Manifest::Live;
                 next.push = Push::Over;
                 steps.push(("a manifest is there", next));
             }
@@ -628,7 +747,7 @@ impl Collection {
         let pushes = matches!(state.push, Push::Row | Push::Link { .. } | Push::Commit { .. });
         if self.cast.unlinks && !(pushes && self.cast.heads) {
             let links = state.links[0];
-            if let Some(link) = links.filter(|link| !link.is_old && !state.has_manifest) {
+            if let Some(link) = links.filter(|link| !link.is_old) {
                 let mut next = state.clone();
                 next.links[0] = Some(Link { is_old: true, ..link });
                 steps.push(("the grace passes", next));
@@ -674,7 +793,6 @@ impl Model for Collection {
     fn start(&self) -> State {
         let Cast {
             mounts,
-            unlinks,
             pushes,
             heads,
             reads,
@@ -687,7 +805,8 @@ impl Model for Collection {
             record: None,
             links: [None; REPOSITORIES],
             row: 0,
-            has_manifest: false,
+            manifest: Manifest::None,
+            deletes: 0,
             objects: [false; UPLOADS],
             late: [false; UPLOADS],
             taken: [false; UPLOADS],
@@ -700,7 +819,8 @@ impl Model for Collection {
             crashes,
             uploads: [Upload::Over; UPLOADS],
             mount: if mounts { Mount::Look } else { Mount::Over },
-            unlink: if unlinks { Unlink::Row } else { Unlink::Over },
+            unlink: Unlink::Over,
+            link_dues: 0,
             push: match (pushes, heads) {
                 (true, true) => Push::Head,
                 (true, false) => Push::Row,
@@ -711,6 +831,19 @@ impl Model for Collection {
             broken: None,
         };
         state.uploads[..uploads].fill(Upload::Put);
+        if self.cast.used {
+            state.objects[0] = true;
+            state.link(0, 0);
+            let version = state.version();
+            state.record = Some(Record {
+                is_live: true,
+                object: 0,
+                version,
+            });
+            state.links[0] = state.links[0].map(|link| Link { in_use: true, ..link });
+            state.manifest = Manifest::Live;
+            state.deletes = 2;
+        }
         state
     }
 
@@ -720,6 +853,7 @@ impl Model for Collection {
         }
         self.mount(state, steps);
         self.unlink(state, steps);
+        self.remove(state, steps);
         self.push(state, steps);
         self.read(state, steps);
         for at in 0..self.cast.followers.max(1) {
@@ -750,7 +884,7 @@ impl Model for Collection {
         {
             return Some("a record's object is in the trash");
         }
-        if state.has_manifest && state.links[0].is_none() {
+        if state.manifest == Manifest::Live && state.links[0].is_none() {
             return Some("a manifest's blob is gone");
         }
         state.broken
@@ -769,6 +903,9 @@ impl Model for Collection {
                 return Some("a link stays at an object that was lost");
             }
         }
+        if self.cast.unlinks && state.manifest == Manifest::None && state.links[0].is_some() {
+            return Some("a link that no manifest uses stays");
+        }
         match state.record {
             Some(record) if !record.is_live => Some("a record stays condemned"),
 
@@ -778,7 +915,7 @@ impl Model for Collection {
     }
 }
 
-fn casts() -> [Cast; 10] {
+fn casts() -> [Cast; 12] {
     let one = Cast {
         uploads: 1,
         unlinks: true,
@@ -797,6 +934,18 @@ fn casts() -> [Cast; 10] {
             pushes: true,
             heads: true,
             crashes: 1,
+            ..one
+        },
+        Cast {
+            uploads: 0,
+            used: true,
+            ..one
+        },
+        Cast {
+            uploads: 0,
+            used: true,
+            pushes: true,
+            heads: true,
             ..one
         },
         Cast {
@@ -857,6 +1006,8 @@ fn each_rule_of_collection_is_needed() {
         MountIgnoresRecord,
         UnlinkIsUnfenced,
         NotRearmed,
+        MarkedRegardless,
+        StaysInUse,
         CondemnedUnasked,
         LinksFirst,
         StateIsEnough,

@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 use portolan::{
     app::{MemberSpec, MeshSpec},
     auth::GateSpec,
-    config::{Limits, RateLimits},
+    config::{Collecting, Limits, RateLimits},
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
     registry::Quotas,
@@ -202,6 +202,7 @@ fn specs() -> Vec<MemberSpec> {
         external_url: None,
         quotas: Quotas::default(),
         verify_reads: false,
+        collecting: Collecting::On,
         mesh: Some(MeshSpec {
             listen: address(n, 9443),
             address: address(n, 9443).to_string(),

@@ -1,6 +1,7 @@
 //! The drivers for services, over real ones: `tests/run` starts them and says where they are. Without, these tests fail.
 
 mod broken;
+mod collect;
 mod counts;
 mod dynamo;
 mod proxied;

@@ -29,7 +29,11 @@ pub(super) fn by_operation(seen: &[Seen]) -> BTreeMap<String, usize> {
 
 /// Members that ask nothing of the stores but for a request.
 pub(super) fn quiet(plan: Plan) -> Plan {
-    plan.limits(|limits| limits.upkeep_interval = Duration::from_secs(365 * 86_400))
+    const NEVER: Duration = Duration::from_secs(365 * 86_400);
+    plan.limits(|limits| {
+        limits.upkeep_interval = NEVER;
+        limits.collection_interval = NEVER;
+    })
 }
 
 /// A mesh, and what lies between it and its stores.

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use portolan::{
     app::{App, DevCertificates, MemberSpec, MeshSpec, Running, StartError, Stores},
     auth::GateSpec,
-    config::{Limits, MeshTls, PairSource, RateLimits},
+    config::{Collecting, Limits, MeshTls, PairSource, RateLimits},
     net::Remaining,
     ownership::{Liveness, Membership, SharedSettings, View as _},
     placement::{HashKey, MemberId},
@@ -225,6 +225,7 @@ impl Plan {
                 external_url: self.external_url.clone(),
                 quotas: self.quotas.clone(),
                 verify_reads: self.verify_reads,
+                collecting: Collecting::On,
                 limits: self.limits.clone(),
             };
             apps.push(App::bind(spec, self.stores.clone()).await?);
