@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status};
 
-use super::{forward::Mesh, pb};
+use super::{parts::Mesh, pb};
 use crate::{
     oci::RepoName,
     ownership::{LeaseView, Liveness, MemberView, Standing},

@@ -14,40 +14,20 @@ use tokio::time::{Instant, sleep};
 use tower::{ServiceExt as _, service_fn, util::BoxCloneSyncService};
 
 use super::{
-    MeshSettings, Peers,
     frames::Asked,
-    in_flight::InFlight,
     offer::{Offer, offer},
+    parts::Mesh,
     peers::jittered,
 };
 use crate::{
     admission::{Admitted, Body, Service},
     oci::{Effect, RepoName, Route},
-    ownership::{Claim, Liveness, Owners, Reachability},
+    ownership::{Claim, Liveness, Reachability},
     placement::MemberId,
-    telemetry::Metrics,
 };
 
 /// First pause before busy members are asked again; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-
-/// What both sides of the mesh share. Made once, in the composition root.
-pub struct Mesh {
-    pub(super) owners: Arc<Owners>,
-    pub(super) peers: Arc<Peers>,
-    pub(super) local: Service,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) settings: MeshSettings,
-    pub(super) in_flight: InFlight,
-}
-
-impl std::fmt::Debug for Mesh {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mesh")
-            .field("me", self.me())
-            .finish_non_exhaustive()
-    }
-}
 
 /// Where a request runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,25 +49,6 @@ enum Found {
 }
 
 impl Mesh {
-    /// `local` is the local service, without any forwarding in it.
-    #[must_use]
-    pub fn new(
-        owners: Arc<Owners>,
-        peers: Arc<Peers>,
-        local: Service,
-        metrics: Arc<Metrics>,
-        settings: MeshSettings,
-    ) -> Self {
-        Self {
-            owners,
-            peers,
-            local,
-            metrics,
-            settings,
-            in_flight: InFlight::default(),
-        }
-    }
-
     /// The service for the front: each request is served by the member it belongs to.
     #[must_use]
     pub fn router(self: &Arc<Self>) -> Service {
@@ -113,10 +74,6 @@ impl Mesh {
         } else {
             Forwarding::Owners(candidates)
         }
-    }
-
-    pub(super) fn me(&self) -> &MemberId {
-        self.owners.view().me()
     }
 
     async fn route(self: Arc<Self>, admitted: Admitted) -> http::Response<Body> {

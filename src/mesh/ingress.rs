@@ -7,27 +7,20 @@
 //!
 //! Deliberately absent: forwarding. A request that isn't for this member is answered with the one it is for.
 
-use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::Stream;
 use hyper::body::Incoming;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::time::timeout;
 use tonic::Status;
 
 use super::{
-    forward::Mesh,
+    answers::{Answers, Requests},
     frames::{Asked, Offered, ProtocolError, number, read_request},
     identity::{Names, vouches},
+    parts::Mesh,
     pb::{self, response::Kind},
     replay::replay,
-    wire::{Item, Reader, Writer},
+    wire::Writer,
 };
 use crate::{
     admission::is_small,
@@ -39,9 +32,6 @@ use crate::{
 
 /// How long a head may take to arrive.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
-
-/// The frames of a request.
-pub(super) type Frames = Reader<Incoming, pb::Request>;
 
 /// Serves requests that other members forward.
 #[derive(Debug)]
@@ -67,7 +57,7 @@ impl Ingress {
         let (answers, batches) = Answers::new(self.mesh.settings.stall);
         let ingress = self.clone();
         self.drain.spawn("replay", async move {
-            let gone = answers.sender.clone();
+            let gone = answers.sender();
             tokio::select! {
                 biased;
                 // The front gave the stream up: so does the local service.
@@ -82,7 +72,7 @@ impl Ingress {
     }
 
     async fn serve(&self, names: &Names, body: Incoming, mut answers: Answers) {
-        let mut frames = Frames::new(body, self.mesh.settings.head_bytes);
+        let mut frames = Requests::new(body, self.mesh.settings.head_bytes);
         let offered = match self.offered(names, &mut frames).await {
             Ok(offered) => offered,
             Err(status) => {
@@ -97,7 +87,7 @@ impl Ingress {
     }
 
     /// Reads and checks the head.
-    async fn offered(&self, names: &Names, frames: &mut Frames) -> Result<Offered, Status> {
+    async fn offered(&self, names: &Names, frames: &mut Requests) -> Result<Offered, Status> {
         let head = timeout(HEAD_WITHIN, frames.next());
         let head = head
             .await
@@ -128,7 +118,7 @@ impl Ingress {
     }
 
     /// Room, ownership, then the local service.
-    async fn admitted(&self, offered: Offered, frames: Frames, answers: &mut Answers) -> ForwardOutcome {
+    async fn admitted(&self, offered: Offered, frames: Requests, answers: &mut Answers) -> ForwardOutcome {
         let Some(_permit) = self.permit(&offered.asked) else {
             answers.push(Kind::Busy(pb::Busy {
                 reason: "replays".to_owned(),
@@ -176,91 +166,6 @@ impl Ingress {
         match owners.claim(route, offered.holder, |_| is_reached).await {
             Ok(Claim::Held(holder)) => Some(holder),
             Ok(Claim::Mine) | Err(_) => None,
-        }
-    }
-}
-
-/// The response's side of a stream: frames gather until they are flushed, and a front that doesn't take them is given
-/// up.
-#[derive(Debug)]
-pub(super) struct Answers {
-    sender: mpsc::Sender<Vec<Item<pb::Response>>>,
-    batch: Vec<Item<pb::Response>>,
-    stall: Duration,
-}
-
-/// The front is gone, or takes nothing any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gone;
-
-impl Answers {
-    fn new(stall: Duration) -> (Self, Batches) {
-        let (sender, receiver) = mpsc::channel(1);
-        (
-            Self {
-                sender,
-                batch: Vec::new(),
-                stall,
-            },
-            Batches {
-                receiver,
-                ready: VecDeque::new(),
-            },
-        )
-    }
-
-    /// Adds a frame.
-    pub(super) fn push(&mut self, kind: Kind) {
-        self.batch.push(Item::Message(pb::Response { kind: Some(kind) }));
-    }
-
-    /// Hands over what has gathered, once there is room for it.
-    pub(super) async fn flush(&mut self) -> Result<(), Gone> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        let batch = std::mem::take(&mut self.batch);
-        match timeout(self.stall, self.sender.send(batch)).await {
-            Ok(sent) => sent.map_err(|_| Gone),
-            Err(_) => Err(Gone),
-        }
-    }
-
-    /// Whether the front gave the stream up.
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.sender.is_closed()
-    }
-
-    /// Hands over the last frames; it no longer matters whether they arrive.
-    async fn last(&mut self) {
-        let _ = self.flush().await;
-    }
-
-    async fn refuse(mut self, status: Status) {
-        self.batch.push(Item::Status(status));
-        self.last().await;
-    }
-}
-
-/// The frames of [`Answers`], for the connection.
-#[derive(Debug)]
-struct Batches {
-    receiver: mpsc::Receiver<Vec<Item<pb::Response>>>,
-    ready: VecDeque<Item<pb::Response>>,
-}
-
-impl Stream for Batches {
-    type Item = Result<Item<pb::Response>, Infallible>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            if let Some(item) = self.ready.pop_front() {
-                return Poll::Ready(Some(Ok(item)));
-            }
-            match ready!(self.receiver.poll_recv(cx)) {
-                Some(batch) => self.ready = batch.into(),
-                None => return Poll::Ready(None),
-            }
         }
     }
 }

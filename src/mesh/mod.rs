@@ -22,6 +22,7 @@
 //! Deliberately absent: HTTP towards clients (this module and `http` don't know each other), a cache, and a retry of
 //! anything that may have had an effect.
 
+mod answers;
 mod diagnostics;
 mod forward;
 mod frames;
@@ -32,6 +33,7 @@ mod in_flight;
 mod ingress;
 mod offer;
 mod offering;
+mod parts;
 mod peers;
 mod probe;
 mod pull;
@@ -56,8 +58,9 @@ pub mod pb {
 pub const PROTOCOL: (u32, u32) = frames::PROTOCOL;
 
 pub use self::{
-    forward::{Forwarding, Mesh},
+    forward::Forwarding,
     identity::{key_hash, member_name},
+    parts::Mesh,
     peers::Peers,
     probe::{ProbeError, probe},
     server::{MeshServer, Readiness},

@@ -9,20 +9,19 @@
 use std::{sync::Arc, time::Duration};
 
 use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
-    forward::Mesh,
     frames::{Asked, Kind as _, ProtocolError, read_response, request_head, unexpected},
     offering::{Offering, Progress},
+    parts::Mesh,
     pb::{self, response::Kind},
     peers::{Lane, StreamSlot, Unsent, describe},
-    pull::{self, Pull},
-    wire::{Reader, WireError, Writer},
+    pull::{self, Pull, Responses},
+    wire::{WireError, Writer},
 };
 use crate::{
     admission::{Body, Failure, empty, is_small},
@@ -34,9 +33,6 @@ use crate::{
 
 /// How long the end of a stream that was refused may take: it comes with the refusal.
 const GOODBYE: Duration = Duration::from_millis(500);
-
-/// The frames of a response.
-pub(super) type Frames = Reader<Incoming, pb::Response>;
 
 /// What became of an offer.
 pub(super) enum Offer {
@@ -251,7 +247,7 @@ impl Stream {
         offering: Offering,
         head_bytes: usize,
         within: Duration,
-    ) -> Result<(Frames, First), Fault> {
+    ) -> Result<(Responses, First), Fault> {
         let deadline = Instant::now() + within;
         let request = http::Request::post("https://portolan/portolan.mesh.v1.Mesh/Forward")
             .header(http::header::CONTENT_TYPE, "application/grpc")
@@ -269,7 +265,7 @@ impl Stream {
         if response.status() != http::StatusCode::OK {
             return Err(Fault::Open(format!("HTTP status {}", response.status())));
         }
-        let mut frames = Frames::new(response.into_body(), head_bytes);
+        let mut frames = Responses::new(response.into_body(), head_bytes);
         let first = timeout_at(deadline, frames.next())
             .await
             .map_err(|_| Fault::Late)??;
@@ -295,7 +291,7 @@ impl Stream {
     /// Waits for the response's head: as long as the body moves, and then until nobody waits any more.
     async fn head(
         &self,
-        frames: &mut Frames,
+        frames: &mut Responses,
         asked: &Asked,
         progress: &Progress,
     ) -> Result<pb::ResponseHead, Fault> {
@@ -338,7 +334,7 @@ impl Stream {
 }
 
 /// Reads the end of a response without a body.
-async fn no_body(frames: &mut Frames) -> Result<(), Fault> {
+async fn no_body(frames: &mut Responses) -> Result<(), Fault> {
     match frames.next().await? {
         Some(pb::Response {
             kind: Some(Kind::End(pb::End { bytes: 0 })),
@@ -348,7 +344,7 @@ async fn no_body(frames: &mut Frames) -> Result<(), Fault> {
 }
 
 /// Reads a refused stream to its end, which is here already: a stream dropped before its end is reset.
-async fn goodbye(mut frames: Frames) {
+async fn goodbye(mut frames: Responses) {
     let _ = timeout(GOODBYE, frames.finish()).await;
 }
 

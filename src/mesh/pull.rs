@@ -19,17 +19,18 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use super::{
-    forward::Mesh,
     frames::{Asked, number, unexpected},
     in_flight::Entry,
-    offer::Frames,
     offering::Progress,
+    parts::Mesh,
     pb::{self, response::Kind},
     peers::StreamSlot,
+    wire::Reader,
 };
 use crate::{
     admission::{BlobSource, Body, BodyError, Service, empty},
@@ -38,6 +39,9 @@ use crate::{
     placement::MemberId,
     telemetry::{Direction, ForwardOutcome},
 };
+
+/// The frames of a response.
+pub(super) type Responses = Reader<Incoming, pb::Response>;
 
 /// How long the local service may take to answer for the rest of a pull.
 const RESUME_WITHIN: Duration = Duration::from_secs(30);
@@ -62,10 +66,10 @@ pub(super) struct Pull {
 }
 
 enum State {
-    /// Frames come from the owner.
-    Owner(Frames),
+    /// Responses come from the owner.
+    Owner(Responses),
     /// `end` came; only the end of the stream is missing.
-    Ended(Frames),
+    Ended(Responses),
     /// The local service is asked for the rest.
     Resuming(BoxFuture<'static, Result<Body, String>>),
     /// The rest comes from the local service.
@@ -215,7 +219,7 @@ impl Pull {
     pub(super) fn new(
         mesh: Arc<Mesh>,
         peer: MemberId,
-        frames: Frames,
+        frames: Responses,
         content_length: Option<u64>,
         resume: Option<Resume>,
         taken: Held,

@@ -22,9 +22,9 @@ use tokio::time::{Instant, timeout};
 use tower::ServiceExt as _;
 
 use super::{
-    forward::Mesh,
+    answers::{Answers, Gone, Requests},
     frames::{Offered, number, response_head, unexpected},
-    ingress::{Answers, Frames, Gone},
+    parts::Mesh,
     pb::{self, request, response::Kind},
     wire::MAX_PIECE,
 };
@@ -47,7 +47,7 @@ const TOGETHER: Duration = Duration::from_millis(50);
 pub(super) async fn replay(
     mesh: &Arc<Mesh>,
     offered: Offered,
-    frames: Frames,
+    frames: Requests,
     answers: &mut Answers,
 ) -> ForwardOutcome {
     let began = Instant::now();
@@ -110,7 +110,7 @@ pub(super) async fn replay(
 
 /// Waits for the front's `go`, and gives the body that begins with it.
 async fn go(
-    mut frames: Frames,
+    mut frames: Requests,
     announced: Option<u64>,
     peer: MemberId,
     within: Duration,
@@ -203,7 +203,7 @@ fn is_final(error: &BodyError) -> bool {
 
 /// The body of a replayed request.
 struct Replayed {
-    frames: Frames,
+    frames: Requests,
     state: State,
     // Given out next.
     piece: Option<Bytes>,
@@ -220,7 +220,7 @@ enum State {
 }
 
 impl Replayed {
-    fn new(frames: Frames, first: Bytes, announced: Option<u64>, peer: MemberId) -> Self {
+    fn new(frames: Requests, first: Bytes, announced: Option<u64>, peer: MemberId) -> Self {
         let received = first.len() as u64;
         Self {
             frames,

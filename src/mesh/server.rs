@@ -21,9 +21,9 @@ use tower::ServiceExt as _;
 use super::{
     MeshSettings,
     diagnostics::Diagnostics,
-    forward::Mesh,
     identity::{Names, Right, Rights},
     ingress::Ingress,
+    parts::Mesh,
     pb::{self, diagnostics_server::DiagnosticsServer},
     peers::describe,
     wire::MAX_PIECE,

@@ -24,7 +24,8 @@ use super::{
     Registry, RegistryError, Result,
     blobs::Blob,
     commit::{Change, Current, HeldBy, Plan},
-    due, quota,
+    due::{self, Expected},
+    quota,
     references::{User, user_of},
     row,
     upkeep::{DueWork, Next, Tended, millis, repository_of},
@@ -220,23 +221,6 @@ impl Unneeded {
             Tended::Done
         };
         Ok(Self { key, ops, then })
-    }
-}
-
-/// A row as it was read, or written: what a transaction expects of it.
-#[derive(Clone, Debug)]
-pub(super) struct Expected {
-    pub(super) key: Key,
-    pub(super) version: Version,
-}
-
-impl Expected {
-    pub(super) fn check(&self) -> Op {
-        self.key.clone().check(Expect::Version(self.version))
-    }
-
-    pub(super) fn delete(&self) -> Op {
-        self.key.clone().delete(Expect::Version(self.version))
     }
 }
 

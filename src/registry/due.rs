@@ -8,7 +8,7 @@ use super::row;
 use crate::{
     clock,
     oci::{Digest, RepoName, UploadId},
-    storage::{Expect, ObjectKey, Op, keys, rows, rows::DueKind},
+    storage::{Expect, Key, ObjectKey, Op, Version, keys, rows, rows::DueKind},
 };
 
 /// Milliseconds since the Unix epoch, `delay` from now.
@@ -128,4 +128,21 @@ fn row_of(kind: DueKind, key: &str, repository: Option<&RepoName>) -> rows::Due 
 /// A due-row as it stands, about `subject`.
 pub(super) fn put(at_ms: u64, subject: &str, due: rows::Due) -> Op {
     keys::due(at_ms, due.kind(), subject).put(Expect::Any, row::bytes(&due))
+}
+
+/// A row as it was read, or written: what a transaction expects of it.
+#[derive(Clone, Debug)]
+pub(super) struct Expected {
+    pub(super) key: Key,
+    pub(super) version: Version,
+}
+
+impl Expected {
+    pub(super) fn check(&self) -> Op {
+        self.key.clone().check(Expect::Version(self.version))
+    }
+
+    pub(super) fn delete(&self) -> Op {
+        self.key.clone().delete(Expect::Version(self.version))
+    }
 }

@@ -18,7 +18,11 @@ mod tests;
 
 use std::time::Duration;
 
-use super::{Registry, RegistryError, Result, collect::Expected, due, row};
+use super::{
+    Registry, RegistryError, Result,
+    due::{self, Expected},
+    row,
+};
 use crate::{
     oci::{RepoName, UploadId},
     storage::{

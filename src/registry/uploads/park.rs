@@ -8,19 +8,8 @@
 #[cfg(test)]
 mod tests;
 
-use super::{super::Result, TailHash, receive::Intake, session::Tail};
+use super::{super::Result, TailHash, receive::Intake};
 use crate::{admission::Went, storage::Payload};
-
-/// What lies in objects, in the order of the body. In memory are the bytes after it.
-#[derive(Debug, Default)]
-pub(super) struct Parked(Vec<Tail>);
-
-impl Parked {
-    /// Bytes in them.
-    pub(super) fn len(&self) -> u64 {
-        self.0.iter().map(|piece| piece.object.size).sum()
-    }
-}
 
 impl Intake<'_> {
     /// Judges the pace of the body: of a slow one, what is in memory goes, if that is worth it or others need its room.

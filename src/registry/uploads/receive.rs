@@ -21,8 +21,7 @@ use super::{
         row,
     },
     digest_of,
-    park::Parked,
-    session::{Session, Tail},
+    session::{Parked, Session, Tail},
 };
 use crate::{
     admission::{BodyError, Pace},

@@ -259,3 +259,14 @@ pub(super) fn lost(current: Option<&Row>) -> RegistryError {
         Err(error) => error,
     }
 }
+
+/// What lies in objects, in the order of the body. In memory are the bytes after it.
+#[derive(Debug, Default)]
+pub(super) struct Parked(pub(super) Vec<Tail>);
+
+impl Parked {
+    /// Bytes in them.
+    pub(super) fn len(&self) -> u64 {
+        self.0.iter().map(|piece| piece.object.size).sum()
+    }
+}

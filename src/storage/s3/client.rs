@@ -16,7 +16,7 @@ use super::{
     Bounds, Bucket, Written,
     error::Conflicts,
     http::{self as transport, Trust},
-    open::S3OpenError,
+    open_error::S3OpenError,
 };
 use crate::config::{Limits, S3Config, S3Encryption};
 

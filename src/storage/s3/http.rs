@@ -37,7 +37,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
 };
 
-use super::open::S3OpenError;
+use super::open_error::S3OpenError;
 use crate::config::Limits;
 
 /// The variable by which tools of AWS are told whose certificates to trust instead of the machine's.

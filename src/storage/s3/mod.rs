@@ -12,6 +12,7 @@ mod clock;
 mod error;
 mod http;
 mod open;
+mod open_error;
 mod parts;
 mod read;
 mod sweep;
@@ -29,7 +30,7 @@ use aws_sdk_s3::{
 };
 
 use self::error::failed;
-pub use self::open::S3OpenError;
+pub use self::open_error::S3OpenError;
 use super::{
     BlobStore, Object, ObjectKey, Opened, Part, PartNumber, Payload, StoreError, StoreErrorKind, Unnamed,
     bounds,

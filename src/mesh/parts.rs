@@ -1,0 +1,50 @@
+//! What both sides of the mesh are made of.
+
+use std::sync::Arc;
+
+use super::{MeshSettings, Peers, in_flight::InFlight};
+use crate::{admission::Service, ownership::Owners, placement::MemberId, telemetry::Metrics};
+
+/// What both sides of the mesh share. Made once, in the composition root.
+pub struct Mesh {
+    pub(super) owners: Arc<Owners>,
+    pub(super) peers: Arc<Peers>,
+    pub(super) local: Service,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) settings: MeshSettings,
+    pub(super) in_flight: InFlight,
+}
+
+impl std::fmt::Debug for Mesh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mesh")
+            .field("me", self.me())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Mesh {
+    /// `local` is the local service, without any forwarding in it.
+    #[must_use]
+    pub fn new(
+        owners: Arc<Owners>,
+        peers: Arc<Peers>,
+        local: Service,
+        metrics: Arc<Metrics>,
+        settings: MeshSettings,
+    ) -> Self {
+        Self {
+            owners,
+            peers,
+            local,
+            metrics,
+            settings,
+            in_flight: InFlight::default(),
+        }
+    }
+
+    /// This member.
+    pub(super) fn me(&self) -> &MemberId {
+        self.owners.view().me()
+    }
+}
