@@ -60,7 +60,7 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// When blobs that no manifest references are collected. What isn't said has its default in [`Limits`](super::Limits).
+/// When blobs that no manifest references are collected. What isn't said has its default in [`Limits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Collection {
     /// Whether this member collects at all.

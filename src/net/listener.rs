@@ -34,7 +34,7 @@ use super::{
 pub struct ListenerSettings {
     /// Most connections at a time.
     pub connections: usize,
-    /// Most of them from one client ([`client_network`](super::client_network)).
+    /// Most of them from one client ([`client_network`]).
     pub connections_per_client: usize,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
