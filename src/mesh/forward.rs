@@ -6,7 +6,7 @@
 //! client waits.
 //!
 //! Deliberately absent: a limit on concurrent forwards (the front's permits admit requests, the streams of
-//! [`Peers`] bound each peer), and credentials (they ended at the front).
+//! [`Peers`](super::Peers) bound each peer), and credentials (they ended at the front).
 
 use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
