@@ -10,7 +10,7 @@ use super::{
     mesh_door::{self, MeshDoor, MeshParts},
 };
 use crate::{
-    auth::Gate,
+    auth::{Gate, GateSpec, Origin},
     clock,
     config::{Collecting, Limits},
     http::{self, FrontLimits, FrontParts, Probes, ServerLimits},
@@ -80,6 +80,7 @@ impl App {
         let drain = host.drain.clone();
         let metrics = Arc::new(Metrics::new());
         let certificates = expiry::files(public_tls.as_ref(), mesh.as_ref().map(|mesh| &mesh.tls));
+        let has_tls = public_tls.is_some();
         let tls = public_tls.map(ServerTls::load).transpose()?;
         let doorway = public_settings(&limits);
         let public = Listener::bind_on(&*host.network, "public", public, tls, doorway).await?;
@@ -109,6 +110,10 @@ impl App {
         let holder = Holder {
             member: id.clone(),
             incarnation: view.incarnation(),
+        };
+        let gate = GateSpec {
+            origin: Origin::new(external_url.as_deref(), has_tls, public.address().ip()),
+            ..gate
         };
         let gate = Arc::new(Gate::new(gate, stores.meta.clone(), &limits)?);
         let settings = Settings {
@@ -202,6 +207,7 @@ impl App {
         if let Some(door) = mesh {
             door.serve(&drain).await;
         }
+        drain.spawn("revoked keys", gate.clone().follow(drain.clone()));
         drain.spawn("files with passwords and policies", gate.watch(drain.clone()));
         let pace = expiry::Pace::from(&limits);
         let ends = expiry::watch(certificates, metrics.clone(), pace, drain.token());

@@ -14,11 +14,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use prost::Message as _;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Duration, Instant};
 
 use super::{
-    AuthError, Authenticator, Credentials, Evidence, Login, Scope, ScopeError, Verdict, Via,
+    AuthError, Authenticator, Credentials, Evidence, KeyUse, Login, Scope, ScopeError, Verdict, Via,
     htpasswd::Htpasswd,
 };
 use crate::{
@@ -40,6 +41,9 @@ const MAX_LABEL_BYTES: usize = 256;
 /// For how long a change is tried again that others of the same user's keys get ahead of.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long members know that a key was revoked: longer than any token lives that it got.
+pub(super) const REVOKED_FOR: Duration = Duration::from_secs(60 * 60);
+
 /// Rows that are asked for at once.
 const PAGE: usize = 100;
 
@@ -53,7 +57,8 @@ pub struct KeyMaker {
 }
 
 /// How the maker of a key had logged in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MadeBy {
     /// By a password: the key is refused when the name has none any more.
     Password,
@@ -204,17 +209,20 @@ impl ApiKeys {
         Ok((users, page.more))
     }
 
-    /// Ends a key of `user`'s, on every member, from now on.
+    /// Ends a key of `user`'s, on every member, from now on; its tokens when they have seen it in the list of what was revoked.
     ///
     /// # Errors
     /// [`ApiKeyError`]; after [`ApiKeyError::OutcomeUnknown`] it can be done again.
     pub async fn revoke(&self, user: &str, id: &str) -> Result<(), ApiKeyError> {
+        let known_until = clock::now_ms() + u64::try_from(REVOKED_FOR.as_millis()).unwrap_or_default();
         self.change(user, |listed| {
             let found = listed.iter().find(|row| row.id == id);
             let hash = &found.ok_or(ApiKeyError::Unknown)?.hash;
             let ops = vec![
                 keys::api_key(hash).delete(Expect::Any),
                 keys::users_api_key(user, id).delete(Expect::Any),
+                keys::revocation(known_until, id)
+                    .put(Expect::Any, rows::Revocation { min_reader: 1 }.encode_to_vec()),
             ];
             Ok((ops, listed.len() - 1))
         })
@@ -278,8 +286,8 @@ impl ApiKeys {
         }
     }
 
-    /// Whose key `text` is, and who made it.
-    async fn login(&self, text: &str) -> Result<Option<(Login, MadeBy)>, StoreError> {
+    /// Whose key `text` is.
+    async fn login(&self, text: &str) -> Result<Option<(String, KeyUse)>, StoreError> {
         let Some(row) = self.meta.get(&keys::api_key(&hash(text))).await? else {
             return Ok(None);
         };
@@ -295,12 +303,17 @@ impl ApiKeys {
             false => MadeBy::Password,
         };
         let user = row.user.clone();
-        let login = Login {
-            user,
-            groups: Vec::new(),
-            via: Via::ApiKey(scopes),
+        let key = seen(row);
+        if key.is_expired() {
+            return Ok(None);
+        }
+        let key = KeyUse {
+            id: key.id,
+            scopes,
+            expires_ms: key.expires_ms,
+            by,
         };
-        Ok((!seen(row).is_expired()).then_some((login, by)))
+        Ok(Some((user, key)))
     }
 }
 
@@ -311,12 +324,11 @@ pub(super) struct KeyLogins {
     pub(super) passwords: Option<Arc<Htpasswd>>,
 }
 
-impl KeyLogins {
-    fn may_have_keys(&self, user: &str, by: MadeBy) -> bool {
-        match by {
-            MadeBy::Password => self.passwords.as_ref().is_some_and(|file| file.knows(user)),
-            MadeBy::Certificate => true,
-        }
+/// Whether keys are good that `user` made after logging in like this.
+pub(super) fn may_have_keys(passwords: Option<&Htpasswd>, user: &str, by: MadeBy) -> bool {
+    match by {
+        MadeBy::Password => passwords.is_some_and(|file| file.stamp(user).is_some()),
+        MadeBy::Certificate => true,
     }
 }
 
@@ -330,10 +342,17 @@ impl Authenticator for KeyLogins {
         if !password.starts_with(PREFIX) || !is_user_name(user) {
             return Ok(Verdict::NotMine);
         }
-        let login = self.keys.login(password).await.map_err(AuthError::Unavailable)?;
-        Ok(match login {
-            Some((login, by)) if login.user == *user && self.may_have_keys(user, by) => Verdict::Known(login),
-            Some(_) | None => Verdict::Refused,
+        let found = self.keys.login(password).await.map_err(AuthError::Unavailable)?;
+        let is_good = |(maker, key): &(String, KeyUse)| {
+            maker == user && may_have_keys(self.passwords.as_deref(), user, key.by)
+        };
+        Ok(match found.filter(is_good) {
+            Some((user, key)) => Verdict::Known(Login {
+                user,
+                groups: Vec::new(),
+                via: Via::ApiKey(key),
+            }),
+            None => Verdict::Refused,
         })
     }
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use rustls::pki_types::CertificateDer;
 
-use super::{AuthError, Credentials, Scope};
+use super::{Asked, AuthError, Credentials, MadeBy, Scope, Stamp};
 use crate::admission::Grants;
 
 /// A way to prove who one is.
@@ -50,7 +50,7 @@ pub enum Verdict {
 /// Somebody who has logged in.
 #[derive(Debug)]
 pub struct Login {
-    /// The name, for policies and logs; empty where a token has none.
+    /// The name, for policies and logs; empty where a token has none, or is nobody's.
     pub user: String,
     /// Groups that the way of logging in knows of; those of the configuration are added.
     pub groups: Vec<String>,
@@ -61,12 +61,22 @@ pub struct Login {
 /// How somebody has logged in.
 #[derive(Debug)]
 pub enum Via {
-    /// By a password: the policies say what they may do.
-    Password,
+    /// Not at all, and they say so by a token for nobody: the policies, as for who shows nothing.
+    Nobody,
+    /// By a password: the policies say what they may do. The stamp is that of its hash.
+    Password(Stamp),
     /// By a certificate: the same.
     Certificate,
-    /// By a key of their own: the policies, within these scopes where there are any.
-    ApiKey(Vec<Scope>),
+    /// By a key of their own: the policies, within its scopes where there are any.
+    ApiKey(KeyUse),
+    /// By a token that this registry gave them: the policies, within what was asked for and the scopes of the key, if any, that
+    /// it was got by.
+    Issued {
+        /// What the token was asked for.
+        asked: Asked,
+        /// Of the key; none is no bound.
+        scopes: Vec<Scope>,
+    },
     /// By a token: what it says, whatever the policies say.
     Token {
         /// On repositories.
@@ -74,4 +84,17 @@ pub enum Via {
         /// The catalogue too.
         catalog: bool,
     },
+}
+
+/// An API key that somebody has logged in by.
+#[derive(Clone, Debug)]
+pub struct KeyUse {
+    /// Names it.
+    pub id: String,
+    /// What it is for; none is everything its user may do.
+    pub scopes: Vec<Scope>,
+    /// When it ends, in milliseconds since the Unix epoch; `None` is never.
+    pub expires_ms: Option<u64>,
+    /// How its maker had logged in.
+    pub by: MadeBy,
 }

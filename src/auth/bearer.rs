@@ -161,7 +161,7 @@ fn via(access: Vec<Value>) -> Via {
     Via::Token { grants, catalog }
 }
 
-fn granted(action: &str) -> &'static [Action] {
+pub(super) fn granted(action: &str) -> &'static [Action] {
     match action {
         "pull" => &[Action::Read],
         "push" => &[Action::Create, Action::Update],

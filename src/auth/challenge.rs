@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use http::HeaderValue;
 
+use super::{Caller, Origin, TOKEN_PATH, origin};
 use crate::{
     config::{Logins, access::Bearer},
     oci::{Action, Need, Permission, Route},
@@ -18,7 +19,25 @@ pub(super) struct Challenges {
     realm: String,
     basic: bool,
     certificates: bool,
-    bearer: Option<Bearer>,
+    tokens: TokenService,
+}
+
+/// Who gives tokens.
+#[derive(Clone, Debug)]
+pub(super) enum TokenService {
+    /// Nobody.
+    None,
+    /// A service of somebody else's.
+    External(Bearer),
+    /// This registry, which clients reach like this.
+    Own(Origin),
+}
+
+/// What one client is told: where tokens are given may depend on the host it asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Told<'a> {
+    all: &'a Challenges,
+    host: Option<&'a str>,
 }
 
 /// Why a token isn't enough (RFC 6750, 3.1).
@@ -29,37 +48,59 @@ pub(super) enum TokenFault {
 }
 
 impl Challenges {
-    pub(super) fn new(logins: &Logins) -> Self {
+    pub(super) fn new(logins: &Logins, tokens: TokenService) -> Self {
         let realm = logins.realm.as_deref().unwrap_or("portolan");
         Self {
             realm: realm.to_owned(),
             basic: logins.htpasswd.is_some() || logins.api_keys == crate::config::access::ApiKeys::On,
             certificates: logins.certificates.is_some(),
-            bearer: logins.bearer.clone(),
+            tokens,
         }
     }
 
+    /// What to tell `caller`.
+    pub(super) fn told<'a>(&'a self, caller: &Caller<'a>) -> Told<'a> {
+        Told {
+            all: self,
+            host: origin::host(caller.uri, caller.headers),
+        }
+    }
+}
+
+impl Told<'_> {
     /// For somebody who hasn't logged in and needs `scope`.
-    pub(super) fn all(&self, scope: &str) -> Vec<HeaderValue> {
-        let mut values: Vec<HeaderValue> = self.bearer(scope, None).into_iter().collect();
-        if self.basic {
-            values.extend(HeaderValue::try_from(format!(
-                "Basic realm=\"{}\",charset=\"UTF-8\"",
-                self.realm
-            )));
+    ///
+    /// Beside tokens of the registry's own no password is asked for, though it is taken: docker, where it is asked for both and
+    /// has no password, asks nobody for a token and gives up.
+    pub(super) fn all(self, scope: &str) -> Vec<HeaderValue> {
+        match (self.bearer(scope, None), &self.all.tokens) {
+            (Some(bearer), TokenService::Own(_)) => vec![bearer],
+            (bearer, _) => bearer.into_iter().chain(self.passwords()).collect(),
         }
-        if values.is_empty() && self.certificates {
-            values.extend(HeaderValue::try_from(format!(
-                "ClientCertificate realm=\"{}\"",
-                self.realm
-            )));
-        }
-        values
+    }
+
+    /// For somebody who wants a token, or can't use one.
+    pub(super) fn passwords(self) -> Vec<HeaderValue> {
+        let Challenges { realm, basic, .. } = self.all;
+        let has_external = matches!(self.all.tokens, TokenService::External(_));
+        let challenge = match (basic, self.all.certificates) {
+            (true, _) => format!("Basic realm=\"{realm}\",charset=\"UTF-8\""),
+            (false, true) if !has_external => format!("ClientCertificate realm=\"{realm}\""),
+            (false, _) => return Vec::new(),
+        };
+        HeaderValue::try_from(challenge).into_iter().collect()
     }
 
     /// For somebody whose token isn't enough.
-    pub(super) fn bearer(&self, scope: &str, fault: Option<TokenFault>) -> Option<HeaderValue> {
-        let Bearer { realm, service, .. } = self.bearer.as_ref()?;
+    pub(super) fn bearer(self, scope: &str, fault: Option<TokenFault>) -> Option<HeaderValue> {
+        let (realm, service) = match &self.all.tokens {
+            TokenService::None => return None,
+            TokenService::External(bearer) => (bearer.realm.clone(), bearer.service.clone()),
+            TokenService::Own(origin) => {
+                let (base, host) = origin.base(self.host)?;
+                (format!("{base}{TOKEN_PATH}"), host)
+            }
+        };
         let mut text = format!("Bearer realm=\"{realm}\",service=\"{service}\"");
         // Writing to a String doesn't fail.
         if !scope.is_empty() {

@@ -1,6 +1,6 @@
 //! The decision: who asks, by the authenticators in their order, and what they may do.
 //!
-//! The order is: a token (`Authorization: Bearer`); an API key, then a password (`Authorization: Basic`); a client's
+//! The order is: a token, of the registry's own or else of the configured service (`Authorization: Bearer`); an API key, then a password (`Authorization: Basic`); a client's
 //! certificate (without `Authorization`); nobody. Whoever knows who it is ends the search. Evidence that proves nobody
 //! is refused, even where somebody without any would be let through.
 
@@ -20,22 +20,24 @@ use tokio::{
 };
 
 use super::{
-    ApiKeys, Audience, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, FileFault,
-    KeyMaker, Login, MadeBy, Refusal, Scope, StoreTimes, Verdict, Via, Wanted,
+    ApiKeys, Asked, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, FileFault, Issued,
+    KeyMaker, Login, MadeBy, Origin, Refusal, Verdict, Via, Wanted,
     api_keys::KeyLogins,
     bearer::Tokens,
     certificate::Certificates,
-    challenge::{self, Challenges, TokenFault},
+    challenge::{self, Challenges, TokenFault, TokenService, Told},
     hashing::HashingLimits,
     htpasswd::Htpasswd,
-    policy::{Policy, Subject},
+    issued::{Issuer, Ways},
+    policy::Policy,
     watched::Watched,
+    who::{Rights, Who},
 };
 use crate::{
-    admission::{Grants, Identity, Visible},
+    admission::{Grants, Visible},
     config::{self, AccessControl, Config, Limits, Logins, access},
     net::Drain,
-    oci::{Action, Effect, Permission, Route},
+    oci::{Action, Permission, Route},
     storage::MetaStore,
 };
 
@@ -48,6 +50,8 @@ pub struct GateSpec {
     pub access: Option<AccessControl>,
     /// The configuration's file, whose `accessControl` is read again when it changes.
     pub source: Option<std::path::PathBuf>,
+    /// How clients reach the registry; where that can't be told it gives no tokens.
+    pub origin: Origin,
 }
 
 impl From<&Config> for GateSpec {
@@ -56,6 +60,7 @@ impl From<&Config> for GateSpec {
             logins: config.logins.clone(),
             access: config.access.clone(),
             source: config.source.clone(),
+            origin: Origin::Unknown,
         }
     }
 }
@@ -73,6 +78,7 @@ pub enum KeysOf {
 pub struct Gate {
     authenticators: Vec<Box<dyn Authenticator>>,
     api_keys: Option<Arc<ApiKeys>>,
+    issuer: Option<Arc<Issuer>>,
     challenges: Challenges,
     policy: PolicySource,
     fail_delay: Duration,
@@ -95,26 +101,51 @@ impl Gate {
             logins,
             access,
             source,
+            origin,
         } = spec;
         let api_keys = match logins.api_keys {
-            access::ApiKeys::On => Some(Arc::new(ApiKeys::new(meta, limits.api_keys_per_user))),
+            access::ApiKeys::On => Some(Arc::new(ApiKeys::new(meta.clone(), limits.api_keys_per_user))),
             access::ApiKeys::Off => None,
         };
-        let challenges = Challenges::new(&logins);
         let policy = match source {
             Some(file) => PolicySource::File(policy_of(&file, access.is_some(), logins.exist())?),
             None => PolicySource::Fixed(Arc::new(policy(access, logins.exist()))),
         };
-        let fail_delay = logins.fail_delay;
+        let passwords = match &logins.htpasswd {
+            Some(file) => Some(Arc::new(Htpasswd::load(file, HashingLimits::from(limits))?)),
+            None => None,
+        };
+        let tokens = token_service(&logins, origin);
+        let issuer = matches!(tokens, TokenService::Own(_)).then(|| {
+            let ways = Ways {
+                passwords: passwords.clone(),
+                certificates: logins.certificates.is_some(),
+                api_keys: api_keys.is_some(),
+            };
+            Arc::new(Issuer::new(ways, &meta, limits))
+        });
         Ok(Self {
-            authenticators: authenticators(logins, api_keys.as_ref(), limits)?,
+            challenges: Challenges::new(&logins, tokens),
+            fail_delay: logins.fail_delay,
+            authenticators: authenticators(logins, issuer.as_ref(), api_keys.as_ref(), passwords)?,
             api_keys,
-            challenges,
+            issuer,
             policy,
-            fail_delay,
             delayed: Semaphore::new(limits.failed_logins_delayed),
             look_every: limits.file_check_interval,
         })
+    }
+
+    /// Whether the registry gives tokens of its own.
+    pub fn issues(&self) -> bool {
+        self.issuer.is_some()
+    }
+
+    /// Learns what was revoked at other members, until `drain` begins.
+    pub async fn follow(self: Arc<Self>, drain: Drain) {
+        if let Some(issuer) = &self.issuer {
+            issuer.follow(drain).await;
+        }
     }
 
     /// Where users' keys are; `None` when they make none.
@@ -172,7 +203,8 @@ impl Gate {
             Wanted::Route(route) => challenge::scope(route),
             Wanted::Metrics => String::new(),
         };
-        let login = self.login(caller, &scope).await;
+        let told = self.challenges.told(&caller);
+        let login = self.login(&evidence(&caller), told, &scope).await;
         let login = login.map_err(|error| Refusal { user: None, error })?;
         let policy = self.policy();
         let who = Who::new(login, &policy);
@@ -180,14 +212,14 @@ impl Gate {
         let decision = match wanted {
             Wanted::Route(route) => {
                 let (audience, times) = (policy.audience(route), who.times(&policy, route));
-                self.route(&policy, who, route).map(|decision| Decision {
+                self.route(&policy, told, who, route).map(|decision| Decision {
                     audience,
                     times,
                     ..decision
                 })
             }
-            Wanted::Metrics if policy.shows_metrics(&who.subject) => Ok(who.decision(Grants::none())),
-            Wanted::Metrics => Err(self.refused(&who, "")),
+            Wanted::Metrics if who.sees_metrics(&policy) => Ok(who.decision(Grants::none())),
+            Wanted::Metrics => Err(refused(told, &who, "")),
         };
         decision.map_err(|error| Refusal { user, error })
     }
@@ -197,10 +229,12 @@ impl Gate {
     /// # Errors
     /// [`Refusal`]: they may not, or nobody can tell.
     pub async fn decide_keys(&self, caller: Caller<'_>, of: KeysOf) -> Result<KeyMaker, Refusal> {
-        let login = self.login(caller, "").await;
+        let told = self.challenges.told(&caller);
+        let login = self.login(&evidence(&caller), told, "").await;
         let login = login.map_err(|error| Refusal { user: None, error })?;
+        let login = login.filter(|login| !matches!(login.via, Via::Nobody));
         let Some(Login { user, via, .. }) = &login else {
-            let error = self.unauthenticated("");
+            let error = unauthenticated(told, "");
             return Err(Refusal { user: None, error });
         };
         let maker = |by| KeyMaker {
@@ -208,10 +242,10 @@ impl Gate {
             by,
         };
         let maker = match via {
-            Via::Password => Some(maker(MadeBy::Password)),
+            Via::Password(_) => Some(maker(MadeBy::Password)),
             Via::Certificate => Some(maker(MadeBy::Certificate)),
             // A key that could make keys would outlive its own end and its scopes.
-            Via::ApiKey(_) | Via::Token { .. } => None,
+            Via::Nobody | Via::ApiKey(_) | Via::Issued { .. } | Via::Token { .. } => None,
         };
         let policy = self.policy();
         let who = Who::new(login, &policy);
@@ -225,19 +259,55 @@ impl Gate {
         })
     }
 
-    /// Who it is; `None` is somebody who hasn't logged in, and could get a token for `scope`.
-    async fn login(&self, caller: Caller<'_>, scope: &str) -> Result<Option<Login>, AuthError> {
+    /// A token for who shows these `credentials`, or else a certificate, or for nobody, good for at most what is `asked`.
+    ///
+    /// # Errors
+    /// [`Refusal`]: what they show is wrong, or no token can be made now.
+    pub async fn issue(
+        &self,
+        caller: Caller<'_>,
+        credentials: Credentials,
+        asked: &Asked,
+    ) -> Result<Issued, Refusal> {
+        let unknown = |error| Refusal { user: None, error };
+        let told = self.challenges.told(&caller);
+        let Some(issuer) = &self.issuer else {
+            return Err(unknown(AuthError::Denied));
+        };
+        // A token for a token would have no end.
+        if matches!(credentials, Credentials::Bearer(_)) {
+            return Err(unknown(AuthError::Unauthenticated(told.passwords())));
+        }
         let evidence = Evidence {
-            credentials: Credentials::of(caller.headers),
+            credentials,
             certificates: caller.certificates,
         };
+        let login = self
+            .login(&evidence, told, "")
+            .await
+            .map_err(|error| match error {
+                AuthError::Unauthenticated(_) => unknown(AuthError::Unauthenticated(told.passwords())),
+                error => unknown(error),
+            })?;
+        let user = login.as_ref().map(|login| login.user.clone());
+        let issued = issuer.issue(login, asked).await;
+        issued.map_err(|error| Refusal { user, error })
+    }
+
+    /// Who it is; `None` is somebody who has shown nothing, and could get a token for `scope`.
+    async fn login(
+        &self,
+        evidence: &Evidence<'_>,
+        told: Told<'_>,
+        scope: &str,
+    ) -> Result<Option<Login>, AuthError> {
         // Where nobody can log in, what somebody shows has no meaning.
         if self.authenticators.is_empty() {
             return Ok(None);
         }
         let mut is_refused = evidence.credentials != Credentials::None;
         for authenticator in &self.authenticators {
-            match authenticator.authenticate(&evidence).await? {
+            match authenticator.authenticate(evidence).await? {
                 Verdict::Known(login) => return Ok(Some(login)),
                 Verdict::Refused => is_refused = true,
                 Verdict::NotMine => {}
@@ -248,12 +318,12 @@ impl Gate {
         }
         self.delay().await?;
         let of_token = match evidence.credentials {
-            Credentials::Bearer(_) => self.challenges.bearer(scope, Some(TokenFault::Invalid)),
+            Credentials::Bearer(_) => told.bearer(scope, Some(TokenFault::Invalid)),
             Credentials::None | Credentials::Basic { .. } | Credentials::Malformed => None,
         };
         let challenges = match of_token {
             Some(challenge) => vec![challenge],
-            None => self.challenges.all(scope),
+            None => told.all(scope),
         };
         Err(AuthError::Unauthenticated(challenges))
     }
@@ -268,22 +338,31 @@ impl Gate {
     }
 
     /// The one place where each route gets its decision. One that has none doesn't compile.
-    fn route(&self, policy: &Arc<Policy>, who: Who, route: &Route) -> Result<Decision, AuthError> {
+    fn route(
+        &self,
+        policy: &Arc<Policy>,
+        told: Told<'_>,
+        who: Who,
+        route: &Route,
+    ) -> Result<Decision, AuthError> {
         match route {
             Route::ApiVersion => {
-                if !who.is_somebody() && !policy.knows_anonymous() {
-                    return Err(self.unauthenticated(""));
+                // This is where clients look how to log in. Where nobody gets a token, too, everybody is told to get one:
+                // what needs none stays open to who comes without.
+                let may_come_as_nobody =
+                    policy.knows_anonymous() && (self.issuer.is_none() || who.has_shown_something());
+                if !who.is_somebody() && !may_come_as_nobody {
+                    return Err(unauthenticated(told, ""));
                 }
                 // Also to who needs no login here, since some client might have one for elsewhere.
                 let mut decision = who.decision(Grants::none());
-                decision.challenges = self.challenges.all("");
+                decision.challenges = told.all("");
                 Ok(decision)
             }
             Route::Catalog { .. } => {
                 let scope = challenge::scope(route);
-                let lacks_scope = matches!(who.rights, Rights::Token { catalog: false, .. });
-                if lacks_scope || (!who.is_somebody() && !policy.knows_anonymous()) {
-                    return Err(self.refused(&who, &scope));
+                if who.lacks_catalog() || (!who.is_somebody() && !policy.knows_anonymous()) {
+                    return Err(refused(told, &who, &scope));
                 }
                 let mut grants = Grants::none();
                 grants.show(who.visible(policy));
@@ -305,76 +384,99 @@ impl Gate {
             | Route::CancelUpload { .. }
             | Route::Referrers { .. }
             | Route::MountBlob { from: Some(_), .. } => {
-                self.repositories(policy, who, route, Visible::Nothing)
+                repositories(policy, told, who, route, Visible::Nothing)
             }
             // It may come from any repository, so it is for who may read them all.
             Route::MountBlob { from: None, .. } => {
-                let visible = match who.rights {
-                    Rights::Policy(_) => who.visible(policy),
-                    // One that shows the catalogue's names gives none of their content.
-                    Rights::Token { .. } => Visible::Nothing,
-                };
-                self.repositories(policy, who, route, visible)
+                let readable = who.readable(policy);
+                repositories(policy, told, who, route, readable)
             }
         }
     }
+}
 
-    /// What may be done in the repositories that a route names.
-    fn repositories(
-        &self,
-        policy: &Arc<Policy>,
-        who: Who,
-        route: &Route,
-        visible: Visible,
-    ) -> Result<Decision, AuthError> {
-        let mut grants = Grants::none();
-        for Permission { repository, need } in route.permissions() {
-            let may = |action: &Action| who.may(policy, &repository, *action);
-            let allowed: Vec<Action> = need.actions().iter().copied().filter(may).collect();
-            if need.refuses(|action| allowed.contains(&action)) {
-                return Err(self.refused(&who, &challenge::scope(route)));
-            }
-            grants.grant(repository, allowed);
-        }
-        grants.show(visible);
-        Ok(who.decision(grants))
+fn evidence<'a>(caller: &Caller<'a>) -> Evidence<'a> {
+    Evidence {
+        credentials: Credentials::of(caller.headers),
+        certificates: caller.certificates,
     }
+}
 
-    /// Somebody may not: who hasn't logged in is asked to, who has a token to get a better one.
-    fn refused(&self, who: &Who, scope: &str) -> AuthError {
-        match &who.rights {
-            Rights::Token { .. } => {
-                let challenge = self.challenges.bearer(scope, Some(TokenFault::InsufficientScope));
-                AuthError::Unauthenticated(challenge.into_iter().collect())
-            }
-            Rights::Policy(_) if who.is_somebody() => AuthError::Denied,
-            Rights::Policy(_) => self.unauthenticated(scope),
+/// What may be done in the repositories that a route names.
+fn repositories(
+    policy: &Arc<Policy>,
+    told: Told<'_>,
+    who: Who,
+    route: &Route,
+    visible: Visible,
+) -> Result<Decision, AuthError> {
+    let mut grants = Grants::none();
+    for Permission { repository, need } in route.permissions() {
+        let may = |action: &Action| who.may(policy, &repository, *action);
+        let allowed: Vec<Action> = need.actions().iter().copied().filter(may).collect();
+        if need.refuses(|action| allowed.contains(&action)) {
+            // Who has a token of ours and wouldn't be let through by a better one needn't get that.
+            let is_lost = need.refuses(|action| who.could(policy, &repository, action));
+            return Err(match &who.rights {
+                Rights::Policy { .. } if is_lost && who.is_somebody() => AuthError::Denied,
+                Rights::Policy { .. } | Rights::Token { .. } => refused(told, &who, &challenge::scope(route)),
+            });
         }
+        grants.grant(repository, allowed);
     }
+    grants.show(visible);
+    Ok(who.decision(grants))
+}
 
-    fn unauthenticated(&self, scope: &str) -> AuthError {
-        let challenges: Vec<HeaderValue> = self.challenges.all(scope);
-        match challenges.is_empty() {
-            // There is no way to log in.
-            true => AuthError::Denied,
-            false => AuthError::Unauthenticated(challenges),
+/// Somebody may not: who hasn't logged in is asked to, who has a token to get a better one.
+fn refused(told: Told<'_>, who: &Who, scope: &str) -> AuthError {
+    let has_token = match &who.rights {
+        Rights::Token { .. } => true,
+        Rights::Policy { asked, .. } => asked.is_some() && !scope.is_empty(),
+    };
+    match (has_token, who.is_somebody()) {
+        (true, _) => {
+            let challenge = told.bearer(scope, Some(TokenFault::InsufficientScope));
+            AuthError::Unauthenticated(challenge.into_iter().collect())
         }
+        (false, true) => AuthError::Denied,
+        (false, false) => unauthenticated(told, scope),
+    }
+}
+
+fn unauthenticated(told: Told<'_>, scope: &str) -> AuthError {
+    let challenges: Vec<HeaderValue> = told.all(scope);
+    match challenges.is_empty() {
+        // There is no way to log in.
+        true => AuthError::Denied,
+        false => AuthError::Unauthenticated(challenges),
+    }
+}
+
+/// Who gives tokens: the service that is configured, else the registry itself, where there is anybody to log in and it can
+/// say where to.
+fn token_service(logins: &Logins, origin: Origin) -> TokenService {
+    match (&logins.bearer, logins.tokens, origin) {
+        (Some(bearer), _, _) => TokenService::External(bearer.clone()),
+        (None, _, Origin::Unknown) | (None, access::OwnTokens::Off, _) => TokenService::None,
+        (None, access::OwnTokens::On, origin) if logins.exist() => TokenService::Own(origin),
+        (None, access::OwnTokens::On, _) => TokenService::None,
     }
 }
 
 fn authenticators(
     logins: Logins,
+    issuer: Option<&Arc<Issuer>>,
     api_keys: Option<&Arc<ApiKeys>>,
-    limits: &Limits,
+    passwords: Option<Arc<Htpasswd>>,
 ) -> Result<Vec<Box<dyn Authenticator>>, FileFault> {
     let mut authenticators: Vec<Box<dyn Authenticator>> = Vec::new();
+    if let Some(issuer) = issuer {
+        authenticators.push(Box::new(issuer.clone()));
+    }
     if let Some(bearer) = &logins.bearer {
         authenticators.push(Box::new(Tokens::load(bearer)?));
     }
-    let passwords = match &logins.htpasswd {
-        Some(file) => Some(Arc::new(Htpasswd::load(file, HashingLimits::from(limits))?)),
-        None => None,
-    };
     if let Some(keys) = api_keys {
         authenticators.push(Box::new(KeyLogins {
             keys: keys.clone(),
@@ -414,113 +516,4 @@ fn policy_of(file: &Path, had_rules: bool, can_log_in: bool) -> Result<Watched<P
             access => Ok(policy(access, can_log_in)),
         }
     })
-}
-
-/// Somebody, with what bounds their rights.
-struct Who {
-    subject: Subject,
-    rights: Rights,
-}
-
-enum Rights {
-    /// What the policy says, within scopes where there are any.
-    Policy(Option<Vec<Scope>>),
-    /// What a token says.
-    Token { grants: Grants, catalog: bool },
-}
-
-impl Who {
-    fn new(login: Option<Login>, policy: &Policy) -> Self {
-        let Some(Login {
-            user,
-            mut groups,
-            via,
-        }) = login
-        else {
-            return Self {
-                subject: Subject {
-                    user: None,
-                    groups: Vec::new(),
-                },
-                rights: Rights::Policy(None),
-            };
-        };
-        groups.extend(policy.groups(&user));
-        Self {
-            subject: Subject {
-                user: Some(user).filter(|user| !user.is_empty()),
-                groups,
-            },
-            rights: match via {
-                Via::Password | Via::Certificate => Rights::Policy(None),
-                Via::ApiKey(scopes) => Rights::Policy(Some(scopes)),
-                Via::Token { grants, catalog } => Rights::Token { grants, catalog },
-            },
-        }
-    }
-
-    fn is_somebody(&self) -> bool {
-        match self.rights {
-            Rights::Token { .. } => true,
-            Rights::Policy(_) => self.subject.user.is_some(),
-        }
-    }
-
-    fn may(&self, policy: &Policy, repository: &crate::oci::RepoName, action: Action) -> bool {
-        match &self.rights {
-            Rights::Token { grants, .. } => grants.allows(repository, action),
-            Rights::Policy(scopes) => {
-                let in_scope = scopes.as_ref().is_none_or(|scopes| {
-                    scopes.is_empty() || scopes.iter().any(|scope| scope.covers(repository, action))
-                });
-                in_scope && policy.allows(&self.subject, repository, action)
-            }
-        }
-    }
-
-    fn visible(&self, policy: &Arc<Policy>) -> Visible {
-        match &self.rights {
-            Rights::Token { catalog: true, .. } => Visible::Everything,
-            Rights::Token { grants, .. } => {
-                let grants = grants.clone();
-                Visible::Those(Arc::new(move |repository| {
-                    grants.allows(repository, Action::Read)
-                }))
-            }
-            Rights::Policy(Some(scopes)) if !scopes.is_empty() => {
-                let (scopes, visible) = (scopes.clone(), policy.visible(&self.subject));
-                Visible::Those(Arc::new(move |repository| {
-                    let in_scope = scopes.iter().any(|scope| scope.covers(repository, Action::Read));
-                    in_scope && visible.includes(repository)
-                }))
-            }
-            Rights::Policy(_) => policy.visible(&self.subject),
-        }
-    }
-
-    /// An upload or a mount may meet a blob that is stored for another repository.
-    fn times(&self, policy: &Arc<Policy>, route: &Route) -> StoreTimes {
-        let reads_all = match &self.rights {
-            Rights::Policy(_) => self.visible(policy).is_everything(),
-            // One that shows the catalogue's names gives none of their content.
-            Rights::Token { .. } => false,
-        };
-        match route.effect() {
-            Effect::Unsafe if !reads_all => StoreTimes::Hidden,
-            Effect::Unsafe | Effect::Safe => StoreTimes::Shown,
-        }
-    }
-
-    fn decision(self, grants: Grants) -> Decision {
-        Decision {
-            identity: Identity {
-                user: self.subject.user,
-                groups: self.subject.groups,
-            },
-            grants,
-            audience: Audience::Some,
-            times: StoreTimes::Hidden,
-            challenges: Vec::new(),
-        }
-    }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -79,9 +80,24 @@ impl Htpasswd {
         Watched::load(file, |content| Ok(read(content).1)).map(|lines| lines.current().to_vec())
     }
 
-    /// Whether somebody could log in by this name: it stands in the file as it was last read, with a hash.
-    pub(super) fn knows(&self, user: &str) -> bool {
-        self.users.current().hashes.contains_key(user)
+    /// The stamp of this user's hash: `None` where nobody could log in by the name, for it stands with no hash in the file as
+    /// it was last read.
+    pub(super) fn stamp(&self, user: &str) -> Option<Stamp> {
+        self.users.current().hashes.get(user).map(Stamp::of)
+    }
+}
+
+/// Names the hash of a password, without telling it: what was got by a password ends when its user has another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp(String);
+
+impl Stamp {
+    fn of(hash: &PasswordHash) -> Self {
+        let digest = Sha256::new()
+            .chain_update("portolan token\0")
+            .chain_update(hash.as_str())
+            .finalize();
+        Self(hex::encode(digest.get(..16).unwrap_or_default()))
     }
 }
 
@@ -95,13 +111,13 @@ impl Authenticator for Arc<Htpasswd> {
         let known = users.hashes.get(user);
         let hash = known.unwrap_or_else(|| users.decoys.of(user));
         let is_equal = self.hashing.is_equal(user, password, hash).await?;
-        Ok(match is_equal && known.is_some() {
-            true => Verdict::Known(Login {
+        Ok(match known.filter(|_| is_equal) {
+            Some(hash) => Verdict::Known(Login {
                 user: user.clone(),
                 groups: Vec::new(),
-                via: Via::Password,
+                via: Via::Password(Stamp::of(hash)),
             }),
-            false => Verdict::Refused,
+            None => Verdict::Refused,
         })
     }
 

@@ -17,22 +17,28 @@ mod examine;
 mod gate;
 mod hashing;
 mod htpasswd;
+mod issued;
+mod origin;
 mod password_hash;
 mod policy;
 mod scope;
 #[cfg(test)]
 mod tests;
 mod watched;
+mod who;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Uri};
 use rustls::pki_types::CertificateDer;
 
 pub use self::{
     api_keys::{ApiKey, ApiKeyError, ApiKeys, KeyMaker, MadeBy, NewApiKey},
-    authenticator::{Authenticator, Evidence, Login, Verdict, Via},
+    authenticator::{Authenticator, Evidence, KeyUse, Login, Verdict, Via},
     credentials::Credentials,
     examine::{ExaminedFile, examine},
     gate::{Gate, GateSpec, KeysOf},
+    htpasswd::Stamp,
+    issued::{Asked, AskedError, Issued},
+    origin::Origin,
     scope::{Scope, ScopeError},
     watched::FileFault,
 };
@@ -41,9 +47,14 @@ use crate::{
     oci::Route,
 };
 
+/// Where the registry gives tokens of its own.
+pub const TOKEN_PATH: &str = "/zot/auth/token";
+
 /// What a request shows of who sends it.
 #[derive(Clone, Copy)]
 pub struct Caller<'a> {
+    /// What it asks for, and of which host.
+    pub uri: &'a Uri,
     /// Its headers.
     pub headers: &'a HeaderMap,
     /// The certificates of its connection, verified, the client's own first.

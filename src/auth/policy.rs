@@ -34,6 +34,15 @@ pub(super) struct Subject {
     pub(super) groups: Vec<String>,
 }
 
+impl Subject {
+    pub(super) fn nobody() -> Self {
+        Self {
+            user: None,
+            groups: Vec::new(),
+        }
+    }
+}
+
 impl Policy {
     /// The groups of a user.
     pub(super) fn groups(&self, user: &str) -> Vec<String> {
@@ -94,10 +103,7 @@ impl Policy {
 
     /// Who may ask for `route` and gets the same answer: what a listing of all repositories holds depends on who asks.
     pub(super) fn audience(self: &Arc<Self>, route: &Route) -> Audience {
-        let anybody = Subject {
-            user: None,
-            groups: Vec::new(),
-        };
+        let anybody = Subject::nobody();
         let is_open = match route.repository() {
             None => self.visible(&anybody).is_everything(),
             Some(_) => route.permissions().iter().all(|permission| {

@@ -5,6 +5,7 @@ use crate::oci::{Action, RepoName, RepoPattern};
 /// What a key may be used for: `repository:PATTERN:ACTIONS`, within what its user may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
+    text: String,
     pattern: RepoPattern,
     actions: Vec<Action>,
 }
@@ -34,7 +35,16 @@ impl Scope {
                 .map(|name| action(name).ok_or(ScopeError))
                 .collect::<Result<_, _>>()?,
         };
-        Ok(Self { pattern, actions })
+        Ok(Self {
+            text: text.to_owned(),
+            pattern,
+            actions,
+        })
+    }
+
+    /// As it was read.
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
     }
 
     /// Whether it covers `action` in `repository`.

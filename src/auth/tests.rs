@@ -203,7 +203,7 @@ fn spec(folder: &TempDir, access: Option<&str>) -> GateSpec {
             ..Logins::default()
         },
         access: config.access,
-        source: None,
+        ..GateSpec::default()
     }
 }
 
@@ -224,7 +224,9 @@ async fn ask(
     path: &str,
 ) -> Result<Decision, AuthError> {
     let route = Route::parse(&method, path, None).unwrap();
+    let uri = path.parse().unwrap();
     let caller = Caller {
+        uri: &uri,
         headers,
         certificates,
     };
@@ -347,6 +349,7 @@ async fn a_key_has_the_rights_of_its_user_within_its_scopes_and_makes_no_keys() 
     }
     let desk = async |headers: &HeaderMap| {
         let caller = Caller {
+            uri: &http::Uri::from_static("/"),
             headers,
             certificates: None,
         };
@@ -484,6 +487,7 @@ async fn others_keys_are_for_administrators_by_what_they_may_do() {
         let gate = gate(spec(&folder, access));
         let headers = headers(user, &format!("{user}-secret"));
         let caller = Caller {
+            uri: &http::Uri::from_static("/"),
             headers: &headers,
             certificates: None,
         };
@@ -528,4 +532,57 @@ async fn an_empty_access_control_lets_users_do_everything_until_there_was_anothe
     assert!(!may("ann").await && may("bob").await);
     write("{}");
     assert!(!may("ann").await && may("bob").await);
+}
+
+#[tokio::test]
+async fn who_gives_tokens_is_said_where_it_can_be_and_then_nobody_is_asked_for_a_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = HeaderMap::from_iter([(http::header::HOST, "r.example".parse().unwrap())]);
+    let fixed = Origin::Fixed("https://public.example".to_owned());
+    let (on, off) = (access::OwnTokens::On, access::OwnTokens::Off);
+    let own = |base: &str, host: &str| format!("Bearer realm=\"{base}/zot/auth/token\",service=\"{host}\"");
+    let password = "Basic realm=\"portolan\",charset=\"UTF-8\"".to_owned();
+    for (origin, tokens, expected) in [
+        (fixed.clone(), on, own("https://public.example", "public.example")),
+        (Origin::Asked("https"), on, own("https://r.example", "r.example")),
+        (fixed.clone(), off, password.clone()),
+        (Origin::Unknown, on, password.clone()),
+    ] {
+        let mut spec = spec(&folder, Some(ACCESS));
+        spec.logins.tokens = tokens;
+        let gate = gate(GateSpec { origin, ..spec });
+        let gives = expected.starts_with("Bearer");
+        assert_eq!(gate.issues(), gives);
+        let challenged = |answer: Result<Decision, AuthError>| match answer {
+            Ok(decision) => (true, decision.challenges),
+            Err(AuthError::Unauthenticated(challenges)) => (false, challenges),
+            Err(error) => panic!("{error}"),
+        };
+        // There is an anonymousPolicy, so nobody has to log in; but where nobody gets a token, too, docker has to be told.
+        let (is_let_in, challenges) = challenged(ask(&gate, &nobody, None, Method::GET, "/v2/").await);
+        assert_eq!(
+            (is_let_in, challenges.as_slice()),
+            (
+                !gives,
+                [expected.as_str()].map(|text| text.parse().unwrap()).as_slice()
+            )
+        );
+        let open = ask(&gate, &nobody, None, Method::GET, "/v2/public/a/tags/list").await;
+        assert!(open.is_ok(), "what is open is open without any token");
+        let (is_let_in, challenges) =
+            challenged(ask(&gate, &nobody, None, Method::GET, "/v2/a/tags/list").await);
+        let says = challenges[0].to_str().unwrap();
+        assert!(!is_let_in && challenges.len() == 1, "{challenges:?}");
+        assert_eq!(says.ends_with(",scope=\"repository:a:pull\""), gives, "{says}");
+        let ann = headers("ann", "ann-secret");
+        assert!(
+            ask(&gate, &ann, None, Method::GET, "/v2/").await.is_ok(),
+            "a password is taken"
+        );
+    }
+    let none = gate(GateSpec {
+        origin: fixed,
+        ..GateSpec::default()
+    });
+    assert!(!none.issues(), "nobody can log in");
 }

@@ -26,6 +26,8 @@ pub struct Logins {
     pub bearer: Option<Bearer>,
     /// Keys that users make for themselves.
     pub api_keys: ApiKeys,
+    /// Whether the registry gives tokens of its own.
+    pub tokens: OwnTokens,
     /// Certificates of clients, that chain to `http.tls.cacert`.
     pub certificates: Option<CertificateNames>,
     /// How long a failed login waits for its answer.
@@ -38,6 +40,16 @@ impl Logins {
     pub fn exist(&self) -> bool {
         self.htpasswd.is_some() || self.bearer.is_some() || self.certificates.is_some()
     }
+}
+
+/// Whether the registry gives tokens to those who log in, where no service of somebody else's does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OwnTokens {
+    /// It does.
+    #[default]
+    On,
+    /// It doesn't.
+    Off,
 }
 
 /// Whether users make keys.

@@ -83,6 +83,16 @@ pub struct Limits {
     pub failed_logins_delayed: usize,
     /// API keys of one user.
     pub api_keys_per_user: usize,
+    /// Life of a token that the registry itself gives.
+    pub token_life: Duration,
+    /// Time for which a member signs tokens with one key. Every member knows it for twice as long.
+    pub token_key_life: Duration,
+    /// Time between two looks at the list of revoked keys: so long do their tokens live on at most, while the store answers.
+    pub revocations_look_interval: Duration,
+    /// Age from which on what was read of the list isn't believed any more.
+    pub revocations_trusted: Duration,
+    /// Entries of the list that are read; where there are more, tokens that were got by keys aren't good.
+    pub revocations: usize,
     /// Time between two looks at files with passwords, keys of tokens and policies.
     pub file_check_interval: Duration,
 
@@ -304,6 +314,11 @@ impl Default for Limits {
             passwords_remembered: 4_096,
             failed_logins_delayed: 4_096,
             api_keys_per_user: 100,
+            token_life: Duration::from_secs(5 * 60),
+            token_key_life: HOUR,
+            revocations_look_interval: Duration::from_secs(15),
+            revocations_trusted: Duration::from_secs(50),
+            revocations: 65_536,
             file_check_interval: Duration::from_secs(2),
 
             manifest_inline_bytes: 32 * KIB,

@@ -36,6 +36,8 @@ pub(super) struct Answer {
     code: ErrorCode,
     message: Cow<'static, str>,
     detail: Option<Box<Value>>,
+    /// What clients of OAuth2 read beside it.
+    oauth: Option<OAuthError>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
     is_overload: bool,
 }
@@ -76,6 +78,7 @@ impl Answer {
             code,
             message: message.into(),
             detail: None,
+            oauth: None,
             headers: Vec::new(),
             is_overload: false,
         }
@@ -84,6 +87,14 @@ impl Answer {
     fn with(mut self, name: header::HeaderName, value: impl Into<HeaderValue>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// The same, for clients of OAuth2.
+    pub(super) fn with_oauth(self, error: OAuthError) -> Self {
+        Self {
+            oauth: Some(error),
+            ..self
+        }
     }
 
     /// The status.
@@ -100,7 +111,12 @@ impl Answer {
         if self.status.is_server_error() {
             error["detail"]["requestId"] = json!(id.as_str());
         }
-        let body = json!({ "errors": [error] }).to_string();
+        let mut body = json!({ "errors": [error] });
+        if let Some(oauth) = self.oauth.filter(|_| self.status.is_client_error()) {
+            body["error"] = json!(oauth.as_str());
+            body["error_description"] = json!(self.message);
+        }
+        let body = body.to_string();
         let mut response = Response::new(admission::full(body.into()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -398,6 +414,35 @@ pub(super) fn api_key(error: &ApiKeyError) -> Answer {
         ApiKeyError::OutcomeUnknown => unknown("the outcome is unknown: list the keys before trying again"),
         ApiKeyError::Store(error) => store(error.kind()),
     }
+}
+
+/// Why there is no token (RFC 6749, 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OAuthError {
+    /// The login is wrong.
+    InvalidGrant,
+    /// It isn't what it should be.
+    InvalidRequest,
+    /// Too much is asked for.
+    InvalidScope,
+    /// One gets no token in this way.
+    UnsupportedGrantType,
+}
+
+impl OAuthError {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidGrant => "invalid_grant",
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidScope => "invalid_scope",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+        }
+    }
+}
+
+/// A request for a token that isn't what it should be.
+pub(super) fn oauth(error: OAuthError, expected: impl Into<Cow<'static, str>>) -> Answer {
+    Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, expected).with_oauth(error)
 }
 
 /// A request about API keys that isn't what it should be.

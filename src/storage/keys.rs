@@ -20,6 +20,8 @@
 //! | users | user | `k#<id>` | [`ApiKey`](super::rows::ApiKey) |
 //! | api-keys | SHA-256 of the key | `.` | [`ApiKey`](super::rows::ApiKey) |
 //! | api-keys | `_users` | user | [`KeyRing`](super::rows::KeyRing) |
+//! | api-keys | `_token_keys` | key's id | [`TokenKey`](super::rows::TokenKey) |
+//! | api-keys | `_revoked` | `<end>#<id>` | [`Revocation`](super::rows::Revocation) |
 //! | members | `_members` | member | [`Lease`](super::rows::Lease) |
 //!
 //! `#` and `_catalog` can't occur in names, tags or digests, `_` not in hexadecimal, and a bare `.` can't be a repository, so keys never
@@ -174,6 +176,38 @@ pub const KEY_RINGS: &str = "_users";
 /// A user's ring of API keys.
 pub fn key_ring(user: &str) -> Key {
     key(Space::ApiKeys, KEY_RINGS, user)
+}
+
+/// Partition of the keys that tokens are signed by.
+pub const TOKEN_KEYS: &str = "_token_keys";
+
+/// A key that tokens are signed by, by its id.
+pub fn token_key(id: &str) -> Key {
+    of_tokens(TOKEN_KEYS, id)
+}
+
+/// Partition of what was revoked lately.
+pub const REVOCATIONS: &str = "_revoked";
+
+/// That what has this `id` was revoked, to be known until `ends_ms` (since the Unix epoch).
+pub fn revocation(ends_ms: u64, id: &str) -> Key {
+    of_tokens(REVOCATIONS, &format!("{}{id}", revoked_before(ends_ms)))
+}
+
+/// What the sort keys of revocations sort after that are known for longer than until `ends_ms`.
+pub fn revoked_before(ends_ms: u64) -> String {
+    format!("{ends_ms:016x}#")
+}
+
+/// The end and the id in the sort key of a revocation.
+pub fn revocation_parts(sort: &str) -> Option<(u64, &str)> {
+    let (end, id) = sort.split_once('#')?;
+    Some((u64::from_str_radix(end, 16).ok()?, id))
+}
+
+/// A row of [`TOKEN_KEYS`] or [`REVOCATIONS`], by the sort key that it was listed with.
+pub fn of_tokens(partition: &str, sort: &str) -> Key {
+    key(Space::ApiKeys, partition, sort)
 }
 
 /// Prefix of API keys among a user's rows.

@@ -26,8 +26,8 @@ async fn a_key_is_its_users_until_it_is_revoked() {
     assert!(text.len() == 36 && text.starts_with("zak_"));
     assert_eq!(keys.list("ann").await.unwrap(), std::slice::from_ref(&key));
     assert_eq!(keys.list("bob").await.unwrap(), []);
-    let (login, by) = keys.login(&text).await.unwrap().unwrap();
-    assert_eq!((login.user.as_str(), by), ("ann", MadeBy::Password));
+    let (user, used) = keys.login(&text).await.unwrap().unwrap();
+    assert_eq!((user.as_str(), used.by), ("ann", MadeBy::Password));
     assert_eq!(
         keys.holders(None, 10).await.unwrap(),
         (vec!["ann".to_owned()], false)

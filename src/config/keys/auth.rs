@@ -41,6 +41,20 @@ pub(super) const AUTH: &[Key] = &[
         Bool,
         Mapped("users who log in by password or certificate make keys of their own at `/zot/auth/apikey`"),
     ),
+    key(
+        "http.auth.token",
+        Object,
+        Own(
+            "tokens that the registry itself gives at `/zot/auth/token`, where there is a login and no `bearer`",
+        ),
+    ),
+    key(
+        "http.auth.token.enable",
+        Bool,
+        Own(
+            "true by default; false asks for passwords alone, and docker pulls nothing from an open repository without one",
+        ),
+    ),
     key("http.auth.secureSession", Bool, SESSIONS),
     key("http.auth.sessionKeysFile", Text, SESSIONS),
     key("http.auth.sessionDriver", Any, SESSIONS),

@@ -25,7 +25,7 @@ pub(super) const HTTP: &[Key] = &[
         "http.externalUrl",
         Text,
         Mapped(
-            "how clients see the registry, `https://host` or with a port: `Location` in answers begins with it. Without it `Location` is a path, which suits clients behind any proxy; nothing that a request says (`Host`, `X-Forwarded-*`) decides",
+            "how clients see the registry, `https://host` or with a port: `Location` in answers begins with it. Without it `Location` is a path, which suits clients behind any proxy; nothing that a request says (`Host`, `X-Forwarded-*`) decides. Also where clients are sent for tokens: without it to the `Host` they asked for, by `https` with http.tls or else by `http`, on loopback alone",
         ),
     ),
     key(

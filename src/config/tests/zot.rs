@@ -30,6 +30,7 @@ const MET: &[Met] = &[
             "extensions.ui: a user interface comes",
             "extensions.scrub: scrubbing comes",
             "extensions.mgmt: zot ignores it",
+            "http.externalUrl: not given",
         ]),
     },
     Met {
@@ -54,11 +55,11 @@ const MET: &[Met] = &[
     },
     Met {
         file: "anchors.yaml",
-        said: Notes(&[]),
+        said: Notes(&["http.externalUrl: not given"]),
     },
     Met {
         file: "generated.yaml",
-        said: Notes(&[]),
+        said: Notes(&["http.externalUrl: not given"]),
     },
     Met {
         file: "mirror.json",

@@ -7,8 +7,8 @@ use http::Uri;
 use crate::{
     config::{
         access::{
-            AccessControl, ApiKeys, Bearer, CertificateName, CertificateNames, Logins, MetricsAccess, Policy,
-            Rule, TokenKeys, is_user_name,
+            AccessControl, ApiKeys, Bearer, CertificateName, CertificateNames, Logins, MetricsAccess,
+            OwnTokens, Policy, Rule, TokenKeys, is_user_name,
         },
         check::Checked,
         fault::FaultKind,
@@ -42,6 +42,10 @@ pub(super) fn logins(c: &mut Checked, tls: Option<&TlsFiles>) -> Logins {
         api_keys: match c.bool("http.auth.apikey") {
             Some(true) => ApiKeys::On,
             Some(false) | None => ApiKeys::Off,
+        },
+        tokens: match c.bool("http.auth.token.enable") {
+            Some(false) => OwnTokens::Off,
+            Some(true) | None => OwnTokens::On,
         },
         certificates: certificates(c, tls),
         fail_delay: fail_delay(c),
@@ -385,15 +389,28 @@ pub(super) fn open_door(
     logins: &Logins,
     access: Option<&AccessControl>,
 ) {
-    let is_local = match listen.map(|listen| &listen.address) {
-        Some(ListenAddress::Ip(ip)) => ip.is_loopback(),
-        Some(ListenAddress::Name(name)) => name == "localhost",
-        None => true,
-    };
-    if !is_local && !logins.exist() && access.is_none() {
+    if !is_local(listen) && !logins.exist() && access.is_none() {
         c.warn(
             "http.auth: not given, so everybody who reaches http.address may do everything (docs/access.md)",
         );
+    }
+}
+
+/// Tokens are for who can be told where to get them: not by a port in plain HTTP that something else may stand before.
+pub(super) fn plain_door(c: &mut Checked, listen: Option<&Listen>, can_tell: bool, logins: &Logins) {
+    let wants_tokens = logins.exist() && logins.bearer.is_none() && logins.tokens == OwnTokens::On;
+    if wants_tokens && !can_tell && !is_local(listen) {
+        c.warn(
+            "http.externalUrl: not given, and http.address is in plain HTTP beyond this machine: clients are asked for passwords alone, not sent for tokens, since it can't be told by which URL they come (docs/access.md)",
+        );
+    }
+}
+
+fn is_local(listen: Option<&Listen>) -> bool {
+    match listen.map(|listen| &listen.address) {
+        Some(ListenAddress::Ip(ip)) => ip.is_loopback(),
+        Some(ListenAddress::Name(name)) => name == "localhost",
+        None => true,
     }
 }
 

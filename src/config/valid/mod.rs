@@ -34,6 +34,12 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     let timeouts = timeouts(&mut c);
     let rate_limits = http::rate_limits(&mut c);
     let external_url = http::external_url(&mut c);
+    access::plain_door(
+        &mut c,
+        listen.as_ref(),
+        public_tls.is_some() || external_url.is_some(),
+        &logins,
+    );
     let public_max_age = http::public_max_age(&mut c);
     let log = log(&mut c);
     compat(&mut c);

@@ -83,6 +83,7 @@ impl Step for Authorise {
 
 pub(super) fn caller(exchange: &Exchange) -> Caller<'_> {
     Caller {
+        uri: exchange.request.uri(),
         headers: exchange.request.headers(),
         certificates: exchange.certificates.as_deref(),
     }
@@ -90,9 +91,13 @@ pub(super) fn caller(exchange: &Exchange) -> Caller<'_> {
 
 /// The answer to who may not; the log still says who it was.
 pub(super) fn turn_away(refusal: Refusal, exchange: &Exchange) -> Response<Body> {
-    let Refusal { user, error } = refusal;
-    exchange.notes.lock().user = user;
-    refuse(&error.into(), exchange.request.method(), &exchange.id)
+    log_refusal(&refusal, exchange);
+    refuse(&refusal.error.into(), exchange.request.method(), &exchange.id)
+}
+
+/// What the log says of who may not.
+pub(super) fn log_refusal(refusal: &Refusal, exchange: &Exchange) {
+    exchange.notes.lock().user.clone_from(&refusal.user);
 }
 
 fn challenge(response: &mut Response<Body>, challenges: Vec<HeaderValue>) {

@@ -13,6 +13,7 @@ mod ratelimit;
 mod responses;
 mod room;
 pub(super) mod step;
+mod tokens;
 mod wellformed;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
@@ -150,6 +151,11 @@ pub fn front(parts: FrontParts) -> Front {
         step(probes),
         // A user's API keys.
         step(api_keys::KeyDesk { gate: gate.clone() }),
+        // Anybody's tokens.
+        step(tokens::TokenDesk {
+            gate: gate.clone(),
+            rates: rates.clone(),
+        }),
     );
     // then as one of the registry's.
     let routed = (

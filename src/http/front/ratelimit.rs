@@ -15,7 +15,9 @@ use super::{
     admit::refuse,
     step::{Next, Step},
 };
-use crate::{admission::Body, config::RateLimits, http::error::FrontError, net::client_network};
+use crate::{
+    admission::Body, auth::TOKEN_PATH, config::RateLimits, http::error::FrontError, net::client_network,
+};
 
 /// Before it is known who asks.
 #[derive(Clone)]
@@ -46,8 +48,10 @@ impl Step for Guesses {
     }
 }
 
+/// A form for a token has its password inside.
 fn has_credentials<B>(request: &Request<B>) -> bool {
-    request.headers().contains_key(header::AUTHORIZATION)
+    let is_form = request.method() == Method::POST && request.uri().path() == TOKEN_PATH;
+    is_form || request.headers().contains_key(header::AUTHORIZATION)
 }
 
 /// Now that it is.
@@ -62,12 +66,9 @@ impl Step for RateLimit {
 
     async fn run<N: Next<Decided>>(self, decided: Decided, next: N) -> Response<Body> {
         let exchange = &decided.routed.exchange;
-        let client = match &decided.decision.identity.user {
-            Some(user) => Client::User(user.as_str().into()),
-            None => Client::Address(client_network(exchange.client.ip())),
-        };
+        let user = decided.decision.identity.user.as_deref();
         let method = exchange.request.method();
-        match self.rates.take(client, method) {
+        match self.rates.count(user, exchange.client.ip(), method) {
             Ok(()) => next.go(decided).await,
             Err(wait) => refuse(&FrontError::TooFast(wait), method, &exchange.id),
         }
@@ -100,6 +101,15 @@ impl Rates {
                 .map(|(method, rate)| (method.clone(), buckets(*rate)))
                 .collect(),
         }
+    }
+
+    /// Counts a request against who made it, or says how long to wait.
+    pub(super) fn count(&self, user: Option<&str>, address: IpAddr, method: &Method) -> Result<(), Duration> {
+        let client = match user {
+            Some(user) => Client::User(user.into()),
+            None => Client::Address(client_network(address)),
+        };
+        self.take(client, method)
     }
 
     fn of<'a>(&'a self, method: &'a Method) -> impl Iterator<Item = &'a Mutex<Buckets<Client>>> {

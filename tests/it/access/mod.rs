@@ -3,6 +3,7 @@
 
 mod answers;
 mod keys;
+mod tokens;
 mod world;
 
 use std::{collections::BTreeSet, fs, sync::Arc};
@@ -203,8 +204,12 @@ impl Repository {
 
 /// A number for each route: a new one doesn't compile here until it has one, and then [`Repository::requests`] must ask
 /// for it.
-fn number(route: &Route) -> usize {
-    match route {
+fn number(request: &Request) -> usize {
+    let (path, query) = match request.target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (&*request.target, None),
+    };
+    match Route::parse(&request.method, path, query).unwrap() {
         Route::ApiVersion => 0,
         Route::Catalog { .. } => 1,
         Route::ListTags { .. } => 2,
@@ -242,11 +247,7 @@ async fn every_route_by_everybody_through_owner_and_another_is_what_the_policy_s
             let client = world.caller(caller, door, &repository.name);
             let may = rights(caller, "team");
             for (request, needs) in repository.requests() {
-                let (path, query) = match request.target.split_once('?') {
-                    Some((path, query)) => (path, Some(query)),
-                    None => (&*request.target, None),
-                };
-                asked.insert(number(&Route::parse(&request.method, path, query).unwrap()));
+                asked.insert(number(&request));
                 let what = format!("{caller} through {door}: {request}");
                 let is_head = request.method == http::Method::HEAD;
                 let answer = client.ask(request).await.unwrap();

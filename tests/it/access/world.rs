@@ -1,12 +1,15 @@
 //! A mesh that wants logins, and everybody who could log in.
 
-use std::{fs, path::Path};
+use std::{fs, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use portolan::{
     auth::GateSpec,
-    config::{self, access},
+    config::{self, RateLimits, access},
 };
 use rcgen::KeyPair;
 use serde_json::json;
@@ -24,7 +27,7 @@ storage: {rootDirectory: /unused}
 http:
   auth:
     htpasswd: {path: FOLDER/users}
-    bearer: {realm: 'http://127.0.0.1:1/token', service: registry, cert: FOLDER/key.pem}
+    BEARER
     apikey: true
   accessControl:
     repositories:
@@ -48,40 +51,87 @@ pub(super) struct World {
     pub(super) folder: TempDir,
     signer: EncodingKey,
     keys: [String; 3],
+    /// Of the second key; empty where there are no tokens of the registry's own.
+    pub(super) token_of_revoked_key: String,
+}
+
+/// Who gives tokens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tokens {
+    Somebody,
+    Registry,
 }
 
 impl World {
+    /// Tokens come from elsewhere.
     pub(super) async fn new() -> Self {
+        Self::start(Tokens::Somebody, RateLimits::default()).await
+    }
+
+    /// The registry gives them itself.
+    pub(super) async fn with_tokens() -> Self {
+        Self::start(Tokens::Registry, RateLimits::default()).await
+    }
+
+    /// The same, with limits on what clients ask, and metrics for everybody.
+    pub(super) async fn with_rates(rates: RateLimits) -> Self {
+        Self::start(Tokens::Registry, rates).await
+    }
+
+    async fn start(tokens: Tokens, rates: RateLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let users = ["reader", "writer", "mover", "deleter", "otto", "root"];
         let lines = users.map(|user| format!("{user}:{}\n", bcrypt::hash(password(user), 4).unwrap()));
         fs::write(folder.path().join("users"), lines.concat()).unwrap();
         let pair = KeyPair::generate().unwrap();
         fs::write(folder.path().join("key.pem"), pair.public_key_pem()).unwrap();
-        let text = CONFIG.replace("FOLDER", folder.path().to_str().unwrap());
-        let config = config::parse(Path::new("c.yaml"), &text).unwrap();
-        assert_eq!(config.logins.api_keys, access::ApiKeys::On);
-        let gate = GateSpec {
-            logins: config.logins,
-            access: config.access,
-            source: None,
+        let bearer = match tokens {
+            Tokens::Somebody => {
+                "bearer: {realm: 'http://127.0.0.1:1/token', service: registry, cert: FOLDER/key.pem}"
+            }
+            Tokens::Registry => "",
         };
+        let text = CONFIG
+            .replace("BEARER", bearer)
+            .replace("FOLDER", folder.path().to_str().unwrap());
+        let is_rated = rates.all.is_some();
+        let text = match is_rated {
+            true => text.replace("metrics: {users: [root]}", "metrics: {anonymousPolicy: [read]}"),
+            false => text,
+        };
+        let file = folder.path().join("c.yaml");
+        fs::write(&file, &text).unwrap();
+        let config = config::parse(&file, &text).unwrap();
+        assert_eq!(config.logins.api_keys, access::ApiKeys::On);
+        let plan = Plan::new().gate(GateSpec::from(&config)).rate_limits(rates);
+        let plan = plan.limits(|limits| {
+            limits.revocations_look_interval = Duration::from_millis(100);
+        });
         let mut world = Self {
-            mesh: Plan::new().gate(gate).start().await,
+            mesh: plan.start().await,
             folder,
             signer: EncodingKey::from_ec_der(&pair.serialize_der()),
             keys: Default::default(),
+            token_of_revoked_key: String::new(),
         };
+        if is_rated {
+            return world;
+        }
         world.keys = [
             world.make_key(&json!({ "expirationDate": soon() })).await,
             world.make_key(&json!({ "label": "gone" })).await,
             world
-                .make_key(&json!({ "scopes": ["repository:team/**:read"] }))
+                .make_key(&json!({ "label": "scoped", "scopes": ["repository:team/**:read"] }))
                 .await,
         ];
+        if tokens == Tokens::Registry {
+            let request = Request::get("/zot/auth/token").header("authorization", world.basic_of_key(1));
+            let answer = world.mesh.client(OWNER).ask(request).await.unwrap().expect(200);
+            world.token_of_revoked_key = answer.json()["token"].as_str().unwrap().to_owned();
+        }
         world.revoke("gone").await;
         // The first has ended when it is used.
-        tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+        tokio::time::sleep(Duration::from_millis(2100)).await;
         world
     }
 
@@ -94,6 +144,34 @@ impl World {
 
     pub(super) fn root(&self) -> Recorded {
         self.caller("root", OWNER, "")
+    }
+
+    /// A login of root's by one of the keys.
+    pub(super) fn basic_of_key(&self, n: usize) -> String {
+        basic("root", &self.keys[n])
+    }
+
+    /// Ends the third key.
+    pub(super) async fn revoke_scoped_key(&self) {
+        self.revoke("scoped").await;
+    }
+
+    /// What `token` says, signed by somebody else.
+    pub(super) fn forged_token(&self, token: &str) -> String {
+        let payload = token.split('.').nth(1).unwrap();
+        let said: serde_json::Value =
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+        let pair = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let header = jsonwebtoken::decode_header(token).unwrap();
+        jsonwebtoken::encode(&header, &said, &EncodingKey::from_ed_der(&pair.serialize_der())).unwrap()
+    }
+
+    /// Changes the configuration's file.
+    pub(super) fn rewrite(&self, from: &str, to: &str) {
+        let file = self.folder.path().join("c.yaml");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(file, text.replace(from, to)).unwrap();
     }
 
     async fn make_key(&self, wish: &serde_json::Value) -> String {

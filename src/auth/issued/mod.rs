@@ -1,0 +1,258 @@
+//! Tokens of the registry's own: what `docker login`, and whoever wants to pull without a login, gets for its
+//! credentials at `/zot/auth/token` (docker's token protocol).
+//!
+//! A token is a JSON Web Token signed with Ed25519 by the member that gave it, whose public key lies in the metadata store:
+//! so any member verifies any member's tokens, and who reads the store can't make one. It says who it is, how they had
+//! logged in, and what was asked for; it grants nothing. What its bearer may do is decided for every request by the
+//! policies as they are then, within what was asked for.
+//!
+//! A token ends with what it was got by, as far as that can end: the password's hash in the file is compared with the one it
+//! was then, and keys that were revoked are in a list which members follow ([`revoked`]). No request to a store is made
+//! for a token of a known key. Deliberately absent: refresh tokens, and tokens for tokens, which would have no end.
+
+mod asked;
+mod keys;
+mod revoked;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jsonwebtoken::{Algorithm, Header, Validation};
+use serde::{Deserialize, Serialize};
+
+pub use self::asked::{Asked, AskedError};
+use self::{keys::SigningKeys, revoked::Revocations};
+use super::{
+    AuthError, Authenticator, Credentials, Evidence, Login, MadeBy, Scope, Verdict, Via,
+    api_keys::may_have_keys,
+    htpasswd::{Htpasswd, Stamp},
+};
+use crate::{
+    clock,
+    config::{Limits, access::is_user_name},
+    net::Drain,
+    storage::MetaStore,
+};
+
+/// How far members' clocks may be apart, in seconds.
+const LEEWAY_SECONDS: u64 = 60;
+
+/// What a token calls itself (RFC 9068, 2.1), so that nothing else signed by the same key is one.
+const TYPE: &str = "at+jwt";
+
+/// What Homebrew sends where it has no token: it is nobody.
+const PLACEHOLDER: &str = "QQ==";
+
+/// A token, as its bearer gets it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The token itself.
+    pub token: String,
+    /// For whom; `None` is nobody in particular.
+    pub user: Option<String>,
+    /// When it was made, in seconds since the Unix epoch.
+    pub issued_at: u64,
+    /// For how many seconds it is good.
+    pub expires_in: u64,
+}
+
+/// The ways to log in that tokens are given for, and what is needed to see whether one still holds.
+pub(super) struct Ways {
+    pub(super) passwords: Option<Arc<Htpasswd>>,
+    pub(super) certificates: bool,
+    pub(super) api_keys: bool,
+}
+
+/// Gives tokens, and knows those that any member gave.
+pub(super) struct Issuer {
+    keys: SigningKeys,
+    revoked: Revocations,
+    ways: Ways,
+    life: Duration,
+}
+
+/// What a token says. One that says more was made by another release, which may have meant it as a bound.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Claims {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sub: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<String>,
+    /// What was asked for (RFC 8693, 4.2).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    scope: String,
+    by: By,
+    iat: u64,
+    exp: u64,
+}
+
+/// How its bearer had logged in.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum By {
+    Nobody,
+    Password {
+        stamp: Stamp,
+    },
+    Certificate,
+    Key {
+        id: String,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        scopes: Vec<String>,
+        made_by: MadeBy,
+    },
+}
+
+impl Issuer {
+    pub(super) fn new(ways: Ways, meta: &Arc<dyn MetaStore>, limits: &Limits) -> Self {
+        Self {
+            keys: SigningKeys::new(meta.clone(), limits),
+            revoked: Revocations::new(meta.clone(), limits),
+            ways,
+            life: limits.token_life,
+        }
+    }
+
+    /// Learns what was revoked, and takes away what has ended, until `drain` begins.
+    pub(super) async fn follow(&self, drain: Drain) {
+        tokio::select! {
+            () = drain.begun() => {}
+            () = self.revoked.follow() => {}
+            () = self.keys.sweep() => {}
+        }
+    }
+
+    /// A token for who has logged in like this, or for nobody.
+    ///
+    /// # Errors
+    /// [`AuthError::Unavailable`] when the store doesn't take the key it would be signed by.
+    pub(super) async fn issue(&self, login: Option<Login>, asked: &Asked) -> Result<Issued, AuthError> {
+        let now_ms = clock::now_ms();
+        let mut end_ms = now_ms + u64::try_from(self.life.as_millis()).unwrap_or(u64::MAX);
+        let (user, groups, by) = match login {
+            None => (None, Vec::new(), By::Nobody),
+            Some(Login { user, groups, via }) => {
+                let by = match via {
+                    Via::Nobody => By::Nobody,
+                    Via::Password(stamp) => By::Password { stamp },
+                    Via::Certificate => By::Certificate,
+                    Via::ApiKey(key) => {
+                        end_ms = key.expires_ms.map_or(end_ms, |end| end.min(end_ms));
+                        By::Key {
+                            id: key.id,
+                            scopes: key.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
+                            made_by: key.by,
+                        }
+                    }
+                    // One for another would have no end.
+                    Via::Token { .. } | Via::Issued { .. } => return Err(AuthError::Denied),
+                };
+                (Some(user), groups, by)
+            }
+        };
+        let (issued_at, end) = (now_ms / 1000, end_ms / 1000);
+        let claims = Claims {
+            sub: user.clone(),
+            groups,
+            scope: asked.to_string(),
+            by,
+            iat: issued_at,
+            exp: end,
+        };
+        let (id, key) = self.keys.own().await.map_err(AuthError::Unavailable)?;
+        let header = Header {
+            typ: Some(TYPE.to_owned()),
+            kid: Some(id),
+            ..Header::new(Algorithm::EdDSA)
+        };
+        // It signs what it can serialise with a key that was made for it.
+        let token = jsonwebtoken::encode(&header, &claims, &key).map_err(|_| AuthError::Denied)?;
+        Ok(Issued {
+            token,
+            user,
+            issued_at,
+            expires_in: end.saturating_sub(issued_at),
+        })
+    }
+
+    /// Whose token this is, and what bounds them; `None` where it is none, or has ended.
+    async fn read(&self, token: &str) -> Result<Option<Login>, AuthError> {
+        let Ok(header) = jsonwebtoken::decode_header(token) else {
+            return Ok(None);
+        };
+        let is_ours = header.alg == Algorithm::EdDSA && header.typ.as_deref() == Some(TYPE);
+        let (Some(id), true, None) = (&header.kid, is_ours, &header.crit) else {
+            return Ok(None);
+        };
+        let Some(key) = self.keys.find(id).await.map_err(AuthError::Unavailable)? else {
+            return Ok(None);
+        };
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_required_spec_claims(&["exp"]);
+        validation.leeway = LEEWAY_SECONDS;
+        let Ok(read) = jsonwebtoken::decode::<Claims>(token, &key, &validation) else {
+            return Ok(None);
+        };
+        self.holds(read.claims).await
+    }
+
+    /// Whether what the token was got by still holds.
+    async fn holds(&self, claims: Claims) -> Result<Option<Login>, AuthError> {
+        let user = claims.sub.unwrap_or_default();
+        let mut scopes = Vec::new();
+        let holds = match claims.by {
+            By::Nobody => {
+                return Ok(Some(Login {
+                    user: String::new(),
+                    groups: Vec::new(),
+                    via: Via::Nobody,
+                }));
+            }
+            By::Password { stamp } => {
+                let passwords = self.ways.passwords.as_ref();
+                passwords.and_then(|file| file.stamp(&user)) == Some(stamp)
+            }
+            By::Certificate => self.ways.certificates,
+            By::Key {
+                id,
+                scopes: texts,
+                made_by,
+            } => {
+                scopes = texts.iter().filter_map(|text| Scope::parse(text).ok()).collect();
+                scopes.len() == texts.len()
+                    && self.ways.api_keys
+                    && may_have_keys(self.ways.passwords.as_deref(), &user, made_by)
+                    && !self.revoked.has(&id).await.map_err(AuthError::Unavailable)?
+            }
+        };
+        if !holds || !is_user_name(&user) {
+            return Ok(None);
+        }
+        let asked = Asked::read(&claims.scope);
+        Ok(Some(Login {
+            user,
+            groups: claims.groups,
+            via: Via::Issued { asked, scopes },
+        }))
+    }
+}
+
+#[async_trait]
+impl Authenticator for Arc<Issuer> {
+    async fn authenticate(&self, evidence: &Evidence<'_>) -> Result<Verdict, AuthError> {
+        let Credentials::Bearer(token) = &evidence.credentials else {
+            return Ok(Verdict::NotMine);
+        };
+        if token == PLACEHOLDER {
+            return Ok(Verdict::Known(Login {
+                user: String::new(),
+                groups: Vec::new(),
+                via: Via::Nobody,
+            }));
+        }
+        Ok(self.read(token).await?.map_or(Verdict::Refused, Verdict::Known))
+    }
+}

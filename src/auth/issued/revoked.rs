@@ -1,0 +1,118 @@
+//! What was revoked and may have tokens that still live: a list in the metadata store, which every member follows.
+//!
+//! Whoever revokes writes the entry in the same transaction. An entry is there for longer than a token lives, so the list is
+//! short, and a member reads all of it every few seconds: so long does a revocation take to count everywhere. One that
+//! couldn't read it for too long asks at once, and where that fails knows of no token whether it holds.
+
+use std::{collections::HashSet, sync::Arc};
+
+use parking_lot::RwLock;
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
+
+use crate::{
+    clock,
+    config::Limits,
+    storage::{MAX_PAGE, MetaStore, Space, StoreError, StoreErrorKind, keys},
+};
+
+pub(super) struct Revocations {
+    meta: Arc<dyn MetaStore>,
+    list: RwLock<List>,
+    /// One look at a time.
+    looking: tokio::sync::Mutex<()>,
+    every: Duration,
+    trusted: Duration,
+    bound: usize,
+    margin: Duration,
+}
+
+#[derive(Default)]
+struct List {
+    ids: HashSet<String>,
+    /// Everything that was revoked before is in it.
+    as_of: Option<Instant>,
+}
+
+impl Revocations {
+    pub(super) fn new(meta: Arc<dyn MetaStore>, limits: &Limits) -> Self {
+        Self {
+            meta,
+            list: RwLock::default(),
+            looking: tokio::sync::Mutex::default(),
+            every: limits.revocations_look_interval,
+            trusted: limits.revocations_trusted,
+            bound: limits.revocations,
+            margin: limits.clock_margin,
+        }
+    }
+
+    /// Whether what has this id was revoked.
+    ///
+    /// # Errors
+    /// The list couldn't be read for too long.
+    pub(super) async fn has(&self, id: &str) -> Result<bool, StoreError> {
+        if let Some(known) = self.known(id) {
+            return Ok(known);
+        }
+        let _turn = self.looking.lock().await;
+        match self.known(id) {
+            Some(known) => Ok(known),
+            None => {
+                self.look().await?;
+                Ok(self.list.read().ids.contains(id))
+            }
+        }
+    }
+
+    /// What the list says, where it is young enough.
+    fn known(&self, id: &str) -> Option<bool> {
+        let list = self.list.read();
+        let is_young = list.as_of?.elapsed() < self.trusted;
+        is_young.then(|| list.ids.contains(id))
+    }
+
+    /// Reads the list every few seconds, for ever.
+    pub(super) async fn follow(&self) {
+        let mut ticks = interval(self.every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let _turn = self.looking.lock().await;
+            if let Err(error) = self.look().await {
+                tracing::warn!(%error, "the list of revoked keys can't be read");
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let mut ids = HashSet::new();
+        let margin = u64::try_from(self.margin.as_millis()).unwrap_or(u64::MAX);
+        // What has ended before needn't be known.
+        let mut after = keys::revoked_before(clock::now_ms().saturating_sub(margin));
+        loop {
+            let page = self
+                .meta
+                .range(Space::ApiKeys, keys::REVOCATIONS, "", Some(&after), MAX_PAGE)
+                .await?;
+            let found = page
+                .entries
+                .iter()
+                .filter_map(|entry| keys::revocation_parts(&entry.sort));
+            ids.extend(found.map(|(_, id)| id.to_owned()));
+            if ids.len() > self.bound {
+                let kind = StoreErrorKind::Unavailable;
+                return Err(StoreError::new(kind, "read so long a list of revoked keys"));
+            }
+            match page.entries.into_iter().last() {
+                Some(last) if page.more => after = last.sort,
+                Some(_) | None => break,
+            }
+        }
+        *self.list.write() = List {
+            ids,
+            as_of: Some(began),
+        };
+        Ok(())
+    }
+}

@@ -1,0 +1,167 @@
+//! Somebody, with what bounds what they may do.
+
+use std::sync::Arc;
+
+use super::{
+    Asked, Audience, Decision, Login, Scope, StoreTimes, Via,
+    policy::{Policy, Subject},
+};
+use crate::{
+    admission::{Grants, Identity, Visible},
+    oci::{Action, Effect, RepoName, Route},
+};
+
+/// Somebody, with what bounds their rights.
+pub(super) struct Who {
+    pub(super) subject: Subject,
+    pub(super) rights: Rights,
+    shown: Shown,
+}
+
+/// Whether somebody has shown anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Nothing,
+    /// A login, or a token for nobody.
+    Something,
+}
+
+pub(super) enum Rights {
+    /// What the policies say.
+    Policy {
+        /// Within these, of a key; none is no bound.
+        scopes: Vec<Scope>,
+        /// And within what their token of ours was asked for, where they have one.
+        asked: Option<Asked>,
+    },
+    /// What a token of somebody else's says.
+    Token { grants: Grants, catalog: bool },
+}
+
+impl Who {
+    pub(super) fn new(login: Option<Login>, policy: &Policy) -> Self {
+        let shown = match &login {
+            None => Shown::Nothing,
+            Some(_) => Shown::Something,
+        };
+        let (user, mut groups, via) = match login {
+            None => (String::new(), Vec::new(), Via::Nobody),
+            Some(Login { user, groups, via }) => (user, groups, via),
+        };
+        let within = |scopes, asked| Rights::Policy { scopes, asked };
+        let rights = match via {
+            Via::Nobody | Via::Password(_) | Via::Certificate => within(Vec::new(), None),
+            Via::ApiKey(key) => within(key.scopes, None),
+            Via::Issued { asked, scopes } => within(scopes, Some(asked)),
+            Via::Token { grants, catalog } => Rights::Token { grants, catalog },
+        };
+        let user = Some(user).filter(|user| !user.is_empty());
+        groups.extend(user.iter().flat_map(|user| policy.groups(user)));
+        Self {
+            subject: Subject { user, groups },
+            rights,
+            shown,
+        }
+    }
+
+    pub(super) fn is_somebody(&self) -> bool {
+        match self.rights {
+            Rights::Token { .. } => true,
+            Rights::Policy { .. } => self.subject.user.is_some(),
+        }
+    }
+
+    /// Whether they have shown that they know how to get a token, if only one for nobody.
+    pub(super) fn has_shown_something(&self) -> bool {
+        self.shown == Shown::Something
+    }
+
+    /// Whether they may, with what they have shown.
+    pub(super) fn may(&self, policy: &Policy, repository: &RepoName, action: Action) -> bool {
+        let is_asked_for = match &self.rights {
+            Rights::Policy {
+                asked: Some(asked), ..
+            } => asked.grants.allows(repository, action),
+            Rights::Policy { asked: None, .. } | Rights::Token { .. } => true,
+        };
+        is_asked_for && self.could(policy, repository, action)
+    }
+
+    /// Whether they might, with a token that was asked for more.
+    pub(super) fn could(&self, policy: &Policy, repository: &RepoName, action: Action) -> bool {
+        match &self.rights {
+            Rights::Token { grants, .. } => grants.allows(repository, action),
+            Rights::Policy { scopes, .. } => {
+                let in_scope =
+                    scopes.is_empty() || scopes.iter().any(|scope| scope.covers(repository, action));
+                in_scope && policy.allows(&self.subject, repository, action)
+            }
+        }
+    }
+
+    /// Whether their token wasn't asked for the catalogue.
+    pub(super) fn lacks_catalog(&self) -> bool {
+        match &self.rights {
+            Rights::Policy { asked, .. } => asked.as_ref().is_some_and(|asked| !asked.catalog),
+            Rights::Token { catalog, .. } => !catalog,
+        }
+    }
+
+    /// What of the catalogue they see.
+    pub(super) fn visible(&self, policy: &Arc<Policy>) -> Visible {
+        match &self.rights {
+            Rights::Token { catalog: true, .. } => Visible::Everything,
+            Rights::Token { grants, .. } => {
+                let grants = grants.clone();
+                Visible::Those(Arc::new(move |repository| {
+                    grants.allows(repository, Action::Read)
+                }))
+            }
+            Rights::Policy { scopes, .. } if scopes.is_empty() => policy.visible(&self.subject),
+            Rights::Policy { scopes, .. } => {
+                let (scopes, visible) = (scopes.clone(), policy.visible(&self.subject));
+                Visible::Those(Arc::new(move |repository| {
+                    let in_scope = scopes.iter().any(|scope| scope.covers(repository, Action::Read));
+                    in_scope && visible.includes(repository)
+                }))
+            }
+        }
+    }
+
+    /// Whose content they may read: a token that shows the catalogue's names gives none of it.
+    pub(super) fn readable(&self, policy: &Arc<Policy>) -> Visible {
+        match &self.rights {
+            Rights::Policy { asked: None, .. } => self.visible(policy),
+            Rights::Policy { asked: Some(_), .. } | Rights::Token { .. } => Visible::Nothing,
+        }
+    }
+
+    /// Whether they may read `/metrics`. No token of ours can be asked for that, so one says no more than nothing does.
+    pub(super) fn sees_metrics(&self, policy: &Policy) -> bool {
+        match &self.rights {
+            Rights::Policy { asked: Some(_), .. } => policy.shows_metrics(&Subject::nobody()),
+            Rights::Policy { asked: None, .. } | Rights::Token { .. } => policy.shows_metrics(&self.subject),
+        }
+    }
+
+    /// An upload or a mount may meet a blob that is stored for another repository.
+    pub(super) fn times(&self, policy: &Arc<Policy>, route: &Route) -> StoreTimes {
+        match route.effect() {
+            Effect::Unsafe if !self.readable(policy).is_everything() => StoreTimes::Hidden,
+            Effect::Unsafe | Effect::Safe => StoreTimes::Shown,
+        }
+    }
+
+    pub(super) fn decision(self, grants: Grants) -> Decision {
+        Decision {
+            identity: Identity {
+                user: self.subject.user,
+                groups: self.subject.groups,
+            },
+            grants,
+            audience: Audience::Some,
+            times: StoreTimes::Hidden,
+            challenges: Vec::new(),
+        }
+    }
+}
