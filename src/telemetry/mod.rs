@@ -1,5 +1,7 @@
 //! What the program says of itself.
 
+#[cfg(test)]
+mod docs;
 pub mod logs;
 mod metrics;
 mod output;

@@ -32,7 +32,7 @@ pub(super) struct Lines {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct LogLabels {
-    log: &'static str,
+    pub(super) log: &'static str,
 }
 
 /// Those of this process.
