@@ -74,6 +74,11 @@ impl Registry {
             };
             if let Err(error) = self.close_session(&mut session).await {
                 tracing::debug!(upload = %id, ?error, "a failed upload is left to expire");
+                continue;
+            }
+            // What of a slow body was put aside is named by no row, and the request that knew it is gone.
+            if let Err(error) = self.blobs.sweep(&session.prefix(), &[]).await {
+                tracing::debug!(upload = %id, ?error, "objects of a failed upload are left to the sweep");
             }
         }
     }
