@@ -157,7 +157,6 @@ async fn every_answer_of_the_api_says_that_it_is_a_registry(run: Run) -> Outcome
     for (method, target, status) in [
         (Method::GET, "/v2/".to_owned(), 200),
         (Method::HEAD, "/v2".to_owned(), 200),
-        (Method::GET, "/v2/_catalog".to_owned(), 200),
         (Method::GET, "/v2/nothing".to_owned(), 404),
         (Method::GET, "/v2/BAD/tags/list".to_owned(), 400),
         (Method::PUT, format!("/v2/{repository}/tags/list"), 405),
@@ -171,6 +170,11 @@ async fn every_answer_of_the_api_says_that_it_is_a_registry(run: Run) -> Outcome
             .expect(status)
             .with("docker-distribution-api-version", "registry/2.0");
     }
+    // What it lists depends on who else is at work.
+    let catalogue = run.quietly().get("/v2/_catalog".to_owned()).await?;
+    catalogue
+        .expect(200)
+        .with("docker-distribution-api-version", "registry/2.0");
     for target in ["/", "/nothing", "/livez", "/v20/"] {
         let answer = run.quietly().get(target.to_owned()).await?;
         answer.lacks("docker-distribution-api-version");
@@ -183,7 +187,7 @@ async fn every_answer_names_its_request_and_says_what_took_time(run: Run) -> Out
     let digest = run.blob("blob", 10).digest;
     for target in [
         "/v2/".to_owned(),
-        "/v2/_catalog".to_owned(),
+        "/v2/_catalog?n=0".to_owned(),
         "/nothing".to_owned(),
         format!("/v2/{repository}/tags/list"),
         format!("/v2/{repository}/blobs/{digest}"),
