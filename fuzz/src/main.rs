@@ -50,10 +50,23 @@ fn route(data: &[u8]) {
     };
     assert!(!route.name().is_empty());
     if let Some(name) = route.repository() {
-        assert!(name.as_str().len() <= 255 && path.contains(name.as_str()));
+        assert!(name.as_str().len() <= 255);
         assert_eq!(name.as_str().parse::<RepoName>().as_ref(), Ok(name));
+        // It stands in the path as it is, or some of the path is encoded.
+        assert!(path.contains(name.as_str()) || path.contains('%'), "{text:?}");
         // What names a repository needs a right on it.
         assert!(!route.permissions().is_empty(), "{text:?}");
+    }
+    // Whoever encodes what needs no encoding means the same.
+    let encode = |c: char| match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '.' | '_' | '~' | ':' => format!("%{:02X}", u32::from(c)),
+        _ => c.to_string(),
+    };
+    let after = path.strip_prefix("/v2").expect("without it there is no route");
+    if !after.contains('%') {
+        let encoded = format!("/v2{}", after.chars().map(encode).collect::<String>());
+        let again = Route::parse(&method, &encoded, query);
+        assert_eq!(format!("{again:?}"), format!("{:?}", Ok::<_, ()>(route)));
     }
 }
 
