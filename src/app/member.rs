@@ -90,7 +90,15 @@ impl App {
         let joined = match mesh {
             None => None,
             Some(spec) => {
-                let joined = mesh_door::join(&host, id.clone(), spec, leased, metrics.clone(), &limits);
+                let joined = mesh_door::join(
+                    &host,
+                    id.clone(),
+                    spec,
+                    collecting,
+                    leased,
+                    metrics.clone(),
+                    &limits,
+                );
                 Some(joined.await?)
             }
         };

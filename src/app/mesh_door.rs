@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Host, MeshSpec, StartError};
 use crate::{
     admission::Service,
-    config::Limits,
+    config::{Collecting, Limits},
     mesh::{self, Mesh, MeshServer, MeshSettings, Peers, Readiness},
     net::{
         CertificateFiles, ClientCertificates, ClientSpec, ClientTls, Drain, Listener, ServerNames,
@@ -48,6 +48,7 @@ pub(super) async fn join(
     host: &Host,
     me: MemberId,
     spec: MeshSpec,
+    collecting: Collecting,
     meta: Arc<dyn MetaStore>,
     metrics: Arc<Metrics>,
     limits: &Limits,
@@ -77,7 +78,7 @@ pub(super) async fn join(
     let listener = Listener::bind_on(&*host.network, "mesh", spec.listen, Some(answer), settings).await?;
     let shown = dial.clone();
     let own_key: OwnKey = Arc::new(move || mesh::key_hash(&shown.certificate()));
-    let joining = joining(me, &spec, meta, own_key, metrics, limits);
+    let joining = joining(me, &spec, collecting, meta, own_key, metrics, limits);
     Ok(Joined {
         listener,
         dial,
@@ -91,6 +92,7 @@ pub(super) async fn join(
 pub(super) fn joining(
     me: MemberId,
     spec: &MeshSpec,
+    collecting: Collecting,
     meta: Arc<dyn MetaStore>,
     own_key: OwnKey,
     metrics: Arc<Metrics>,
@@ -103,6 +105,7 @@ pub(super) fn joining(
             mesh_address: spec.address.clone(),
             protocol: mesh::PROTOCOL,
             settings: spec.shared.clone(),
+            collecting,
         },
         own_key,
         membership: spec.membership.clone(),

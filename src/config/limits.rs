@@ -242,9 +242,11 @@ pub struct Limits {
     pub trash_again: Duration,
 
     // --- Upkeep ---
-    /// From round to round of the worker that looks at due-rows. A round reads each of the 256 partitions once, all
-    /// members together.
+    /// From round to round of the worker that looks at due-rows. A round reads the partitions that the member writes to, four
+    /// of 256.
     pub upkeep_interval: Duration,
+    /// How long it takes until a partition is read that no member seems to write to, all members together.
+    pub upkeep_sweep: Duration,
     /// Due-rows of one partition in one round; where there are more, the next round comes at once.
     pub upkeep_rows: usize,
     /// Partitions that a member works on at the same time.
@@ -389,7 +391,8 @@ impl Default for Limits {
             trash_time: 6 * HOUR,
             trash_again: DAY,
 
-            upkeep_interval: Duration::from_secs(5 * 60),
+            upkeep_interval: Duration::from_secs(10 * 60),
+            upkeep_sweep: DAY,
             upkeep_rows: 100,
             upkeep_partitions_at_once: 4,
             upkeep_rows_per_second: 1_000,

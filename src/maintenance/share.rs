@@ -3,16 +3,26 @@
 use std::sync::Arc;
 
 use crate::{
-    ownership::{Liveness, View},
-    placement::{self, HashKey},
-    storage::keys::{self, Queue},
+    config::Collecting,
+    ownership::{Liveness, MemberView, View},
+    placement::{self, HashKey, MemberId},
+    storage::keys::{self, Homes, Queue},
 };
 
-/// The partitions of due-rows, divided among the live members as repositories are: a member's go to all others when it
-/// dies.
+/// The partitions of due-rows, divided among those who work on them. Each is the work of exactly one member that lives: of
+/// who writes to it; where that one doesn't live, or doesn't work on the queue, of the first in the ranking of those who do.
 pub struct Share {
     view: Arc<dyn View>,
     hash_key: Option<HashKey>,
+}
+
+/// What this member looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mine {
+    /// What it writes to itself, and what those write to who can't look any more, or don't.
+    pub(super) always: Vec<u16>,
+    /// What nobody is known to write to: there may be rows of members whose names are forgotten, or of an older release.
+    pub(super) at_times: Vec<u16>,
 }
 
 impl Share {
@@ -21,21 +31,57 @@ impl Share {
         Self { view, hash_key }
     }
 
-    /// The numbers of the partitions for which this member is ranked first among those that live.
-    pub(super) fn partitions(&self, queue: Queue) -> Vec<u16> {
-        let all = 0..keys::DUE_PARTITIONS;
-        let Some(hash_key) = &self.hash_key else {
-            return all.collect();
-        };
+    /// The numbers of the partitions that are this member's to look at now.
+    pub(super) fn partitions(&self, queue: Queue) -> Mine {
         let me = self.view.me();
-        // Whatever others think of it, it is alive to itself.
-        let seen = self.view.members();
-        let others = seen
+        let seen = match self.hash_key {
+            Some(_) => self.view.members(),
+            None => Arc::default(),
+        };
+        // Whatever others think of it, it is alive to itself, and it wouldn't ask if it didn't work.
+        let (working, others): (Vec<_>, Vec<_>) = seen
             .iter()
-            .filter(|other| other.liveness == Liveness::Live && other.id != *me);
-        let mut members = vec![me.clone()];
-        members.extend(others.map(|other| other.id.clone()));
-        all.filter(|n| placement::first(hash_key, &members, &queue.partition(*n)) == Some(me))
-            .collect()
+            .filter(|member| member.id != *me)
+            .partition(|member| works(member, queue));
+        let mut workers = vec![me.clone()];
+        workers.extend(working.into_iter().map(|member| member.id.clone()));
+        let others: Vec<_> = others.into_iter().map(|member| member.id.clone()).collect();
+        let mut mine = Mine::default();
+        for n in 0..keys::DUE_PARTITIONS {
+            let (writers, is_orphan) = (at_home(&workers, n), !at_home(&others, n).is_empty());
+            let candidates = if writers.is_empty() { &workers } else { &writers };
+            if !self.is_first(candidates, &queue.partition(n)) {
+                continue;
+            }
+            match !writers.is_empty() || is_orphan {
+                true => mine.always.push(n),
+                false => mine.at_times.push(n),
+            }
+        }
+        mine
     }
+
+    fn is_first(&self, candidates: &[MemberId], partition: &str) -> bool {
+        let me = self.view.me();
+        match &self.hash_key {
+            Some(hash_key) => placement::first(hash_key, candidates, partition) == Some(me),
+            None => true,
+        }
+    }
+}
+
+/// Those of `members` that write to the `n`-th partition.
+fn at_home(members: &[MemberId], n: u16) -> Vec<MemberId> {
+    let writes = |member: &&MemberId| Homes::of(member).partitions().any(|home| home == n);
+    members.iter().filter(writes).cloned().collect()
+}
+
+/// Whether a member looks at the rows of this queue that it writes.
+fn works(member: &MemberView, queue: Queue) -> bool {
+    let collecting = member.lease.as_ref().map(|lease| lease.collecting);
+    member.liveness == Liveness::Live
+        && match queue {
+            Queue::Upkeep => true,
+            Queue::Collection => collecting != Some(Collecting::Off),
+        }
 }

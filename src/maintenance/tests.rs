@@ -10,13 +10,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    ownership::{Incarnation, Liveness, MemberView, Proof, Standing, StaticView, View},
+    config::{Collecting, Limits},
+    ownership::{Incarnation, LeaseView, Liveness, MemberView, Proof, Standing, StaticView, View},
     placement::{HashKey, MemberId},
     registry::{Holder, Registry, Settings, Stores},
     storage::{
-        BlobStore as _, Expect, MemoryBlobs, MemoryMeta, MetaStore as _, ObjectKey, Op, Payload, Version,
+        BlobStore as _, Expect, MemoryBlobs, MemoryMeta, MetaStore, MeteredMeta, ObjectKey, Op, Payload,
+        Version,
         faulty::{FaultPlan, FaultRates, FaultyBlobs},
-        keys::{self, Queue},
+        keys::{self, Homes, Queue},
         rows,
         rows::DueKind,
     },
@@ -31,6 +33,18 @@ fn member(n: u8) -> MemberId {
 struct Three {
     me: MemberId,
     gone: Arc<Mutex<Vec<MemberId>>>,
+    /// Who collects nothing.
+    idle: Arc<Mutex<Vec<MemberId>>>,
+}
+
+impl Three {
+    fn of(n: u8) -> Self {
+        Self {
+            me: member(n),
+            gone: Arc::default(),
+            idle: Arc::default(),
+        }
+    }
 }
 
 #[async_trait::async_trait]
@@ -51,7 +65,18 @@ impl View for Three {
                 true => Liveness::Gone,
                 false => Liveness::Live,
             },
-            lease: None,
+            lease: Some(LeaseView {
+                incarnation: Incarnation::random(),
+                unchanged: Duration::ZERO,
+                left: false,
+                protocol: (1, 1),
+                keys: Vec::new(),
+                differs: Vec::new(),
+                collecting: match self.idle.lock().contains(&member(n)) {
+                    true => Collecting::Off,
+                    false => Collecting::On,
+                },
+            }),
         };
         (1..=3).map(view).collect()
     }
@@ -80,8 +105,8 @@ fn every_partition_is_one_live_members() {
     let gone = Arc::new(Mutex::new(Vec::new()));
     let shares = [1, 2, 3].map(|n| {
         let view = Three {
-            me: member(n),
             gone: gone.clone(),
+            ..Three::of(n)
         };
         Share::new(Arc::new(view), Some(HashKey::new(*b"loremipsumdolors")))
     });
@@ -89,10 +114,16 @@ fn every_partition_is_one_live_members() {
     let of = |members: &[usize]| {
         let mut partitions: Vec<u16> = members
             .iter()
-            .flat_map(|n| shares[*n].partitions(Queue::Upkeep))
+            .map(|n| shares[*n].partitions(Queue::Upkeep))
+            .flat_map(|mine| [mine.always, mine.at_times].concat())
             .collect();
         partitions.sort_unstable();
         partitions
+    };
+    let homes = |n| {
+        let mut homes: Vec<u16> = Homes::of(&member(n)).partitions().collect();
+        homes.sort_unstable();
+        homes
     };
     assert_eq!(of(&[0, 1, 2]), all);
     let before = of(&[0]);
@@ -101,9 +132,130 @@ fn every_partition_is_one_live_members() {
         "about a third: {}",
         before.len()
     );
+    // Nobody reads more than what they write to themselves, but at times.
+    for (n, share) in (1..).zip(&shares) {
+        assert_eq!(share.partitions(Queue::Upkeep).always, homes(n));
+    }
     gone.lock().push(member(2));
     assert_eq!(of(&[0, 2]), all);
     assert!(before.iter().all(|n| of(&[0]).contains(n)), "it only gains");
+    // What one wrote who is gone is looked at as often as before.
+    let mut always: Vec<u16> = [0, 2]
+        .into_iter()
+        .flat_map(|n| shares[n].partitions(Queue::Upkeep).always)
+        .collect();
+    let mut everybodys = [homes(1), homes(2), homes(3)].concat();
+    always.sort_unstable();
+    everybodys.sort_unstable();
+    assert_eq!(always, everybodys);
+}
+
+#[test]
+fn what_a_member_writes_that_collects_nothing_is_others_to_collect() {
+    let idle = Arc::new(Mutex::new(vec![member(1)]));
+    let shares = [1, 2, 3].map(|n| {
+        let view = Three {
+            idle: idle.clone(),
+            ..Three::of(n)
+        };
+        Share::new(Arc::new(view), Some(HashKey::new(*b"loremipsumdolors")))
+    });
+    let always = |n: usize, queue| shares[n].partitions(queue).always;
+    for home in Homes::of(&member(1)).partitions() {
+        let collect = [1, 2].map(|n| always(n, Queue::Collection).contains(&home));
+        assert_eq!(collect.iter().filter(|is| **is).count(), 1, "{home}");
+        assert!(always(0, Queue::Upkeep).contains(&home));
+    }
+}
+
+/// Members that have nothing to do for a day, each with both workers, and how many requests each made to the store by the hour.
+async fn requests_of_a_day(views: Vec<Three>, hash_key: Option<HashKey>) -> Vec<f64> {
+    let meta: Arc<dyn MetaStore> = Arc::new(MemoryMeta::new());
+    let (begun, end) = (Instant::now(), CancellationToken::new());
+    let now_ms = move || NOW_MS + u64::try_from(begun.elapsed().as_millis()).unwrap();
+    let (mut work, mut counted) = (Vec::new(), Vec::new());
+    for view in views {
+        let (metrics, view) = (Arc::new(Metrics::new()), Arc::new(view));
+        counted.push(metrics.clone());
+        for queue in [Queue::Upkeep, Queue::Collection] {
+            let stores = Stores {
+                meta: Arc::new(MeteredMeta::new(meta.clone(), metrics.clone())),
+                blobs: Arc::new(MemoryBlobs::new()),
+            };
+            let holder = Holder {
+                member: view.me.clone(),
+                incarnation: Incarnation::random(),
+            };
+            let registry = Arc::new(Registry::new(stores, holder, Settings::default()));
+            let (share, pace) = (
+                Share::new(view.clone(), hash_key),
+                Pace::of(queue, &Limits::default()),
+            );
+            work.push(Upkeep::new(queue, registry, share, metrics.clone(), pace).run(end.clone(), now_ms));
+        }
+    }
+    let a_day = async {
+        tokio::time::sleep(Duration::from_secs(24 * 60 * 60)).await;
+        end.cancel();
+    };
+    tokio::join!(futures_util::future::join_all(work), a_day);
+    let requests = |metrics: &Arc<Metrics>| -> f64 {
+        let said = metrics.render();
+        let counts = said
+            .lines()
+            .filter(|line| line.starts_with("portolan_store_requests_total{"));
+        counts
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
+    };
+    counted.iter().map(|metrics| requests(metrics) / 24.0).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_with_nothing_to_do_asks_at_most_sixty_times_an_hour() {
+    let hash_key = || Some(HashKey::new(*b"loremipsumdolors"));
+    let alone = requests_of_a_day(vec![Three::of(1)], None).await;
+    let three = requests_of_a_day([1, 2, 3].map(Three::of).into(), hash_key()).await;
+    let gone = Arc::new(Mutex::new(vec![member(2)]));
+    let left = [1, 3].map(|n| Three {
+        gone: gone.clone(),
+        ..Three::of(n)
+    });
+    let left = requests_of_a_day(left.into(), hash_key()).await;
+    for requests in [&alone, &three, &left].into_iter().flatten() {
+        assert!((1.0..=60.0).contains(requests), "{alone:?} {three:?} {left:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_writes_to_is_found_within_a_day_and_then_done_in_time() {
+    let alone = Alone::with(pace(100), FaultRates::default());
+    let mine: Vec<u16> = Homes::of(&member(1)).partitions().collect();
+    let of_another = (2..).map(member).find(|other| {
+        let mut homes = Homes::of(other).partitions();
+        homes.all(|home| !mine.contains(&home))
+    });
+    let homes = Homes::of(&of_another.unwrap());
+    // One is due, the other will be in two days.
+    const LATER_MS: u64 = 2 * 24 * 60 * 60 * 1000;
+    for (subject, due_ms) in [("manifests/now", DUE_MS), ("manifests/then", NOW_MS + LATER_MS)] {
+        let op = due(DueKind::Trash, subject, 1);
+        let key = keys::due(homes, due_ms, DueKind::Trash, subject);
+        alone.write(Op { key, ..op }).await;
+    }
+    let (meta, end, begun) = (alone.meta, CancellationToken::new(), Instant::now());
+    let now_ms = move || NOW_MS + u64::try_from(begun.elapsed().as_millis()).unwrap();
+    let watched = async {
+        const HOUR: Duration = Duration::from_secs(60 * 60);
+        tokio::time::sleep(25 * HOUR).await;
+        assert_eq!(meta.len(), 1);
+        tokio::time::sleep(22 * HOUR).await;
+        assert_eq!(meta.len(), 1, "not before its time");
+        tokio::time::sleep(2 * HOUR).await;
+        assert!(meta.is_empty());
+        end.cancel();
+    };
+    tokio::join!(alone.upkeep.run(end.clone(), now_ms), watched);
 }
 
 /// A member by itself over stores in memory, whose clock says `NOW_MS`.
@@ -168,12 +320,13 @@ fn due(kind: DueKind, subject: &str, passes: u32) -> Op {
         passes,
         ..rows::Due::default()
     };
-    keys::due(DUE_MS, kind, subject).put(Expect::Any, row.encode_to_vec())
+    keys::due(Homes::of(&member(1)), DUE_MS, kind, subject).put(Expect::Any, row.encode_to_vec())
 }
 
 fn pace(rows: usize) -> Pace {
     Pace {
         interval: Duration::from_secs(300),
+        sweep: Duration::from_secs(24 * 60 * 60),
         rows,
         partitions_at_once: 4,
         rows_per_second: 1_000_000,
@@ -207,10 +360,11 @@ async fn what_is_due_is_done_within_two_intervals_and_counted() {
 async fn rows_that_fail_are_in_nobodys_way_and_counted() {
     let mut alone = Alone::with(pace(2), FaultRates::default());
     // All in one partition, those that fail first.
-    let partition = |subject: &str| keys::due(0, DueKind::Session, subject).partition;
+    let home = Queue::Upkeep.partition(Homes::of(&member(1)).partitions().next().unwrap());
+    let partition = |subject: &str| due(DueKind::Session, subject, 0).key.partition;
     let mut broken = (0..)
         .map(|n| format!("a{n}"))
-        .filter(|subject| partition(subject) == "_due#07");
+        .filter(|subject| partition(subject) == home);
     for _ in 0..7 {
         alone
             .write(due(DueKind::Session, &broken.next().unwrap(), 0))
@@ -218,7 +372,7 @@ async fn rows_that_fail_are_in_nobodys_way_and_counted() {
     }
     let good = (0..)
         .map(|n| format!("b{n}"))
-        .find(|subject| partition(subject) == "_due#07")
+        .find(|subject| partition(subject) == home)
         .unwrap();
     alone.trash(&good).await;
     for _ in 0..4 {

@@ -9,7 +9,7 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::Share;
+use super::{Share, share::Mine};
 use crate::{
     clock,
     config::{Limits, TimeWindow},
@@ -32,6 +32,8 @@ const BREATH: Duration = Duration::from_secs(1);
 pub struct Pace {
     /// From round to round, more or less.
     pub interval: Duration,
+    /// From look to look at a partition that nobody is known to write to.
+    pub sweep: Duration,
     /// Rows of one partition in one round.
     pub rows: usize,
     /// Partitions at work at the same time.
@@ -55,6 +57,7 @@ impl Pace {
         };
         Self {
             interval,
+            sweep: limits.upkeep_sweep,
             rows: limits.upkeep_rows,
             partitions_at_once: limits.upkeep_partitions_at_once,
             rows_per_second,
@@ -69,8 +72,8 @@ impl Pace {
     }
 }
 
-/// Looks at the due-rows of this member's share, round after round. A round reads each partition once, so its cost is that
-/// of the partitions and of what is due, however many repositories there are.
+/// Looks at the due-rows of this member's share, round after round. A round reads the partitions once that the member writes
+/// to, and few others, so its cost is that of these and of what is due, however many repositories there are.
 pub struct Upkeep {
     queue: Queue,
     registry: Arc<Registry>,
@@ -79,6 +82,8 @@ pub struct Upkeep {
     pace: Pace,
     // Where a partition that had more than one round's rows is carried on: rows that fail are never in the way of others.
     reached: HashMap<u16, String>,
+    // When a partition that nobody is known to write to is looked at again, in milliseconds since the Unix epoch.
+    turns: HashMap<u16, u64>,
     // Rows whose failure was told.
     told: HashSet<String>,
     reads: Reads,
@@ -98,6 +103,10 @@ struct Visit {
     reached: Option<String>,
     /// The oldest due time of all rows that were looked at, in milliseconds since the Unix epoch.
     oldest_ms: Option<u64>,
+    /// When the first row will be due that wasn't, likewise.
+    next_ms: Option<u64>,
+    /// Rows that were due are still there.
+    is_left: bool,
     failed: Vec<(DueWork, RegistryError)>,
     unread: Option<RegistryError>,
 }
@@ -118,6 +127,7 @@ impl Upkeep {
             metrics,
             pace,
             reached: HashMap::new(),
+            turns: HashMap::new(),
             told: HashSet::new(),
             reads: Reads::Succeed,
         }
@@ -143,9 +153,9 @@ impl Upkeep {
         let _: Option<()> = end.run_until_cancelled(work).await;
     }
 
-    /// Visits every partition of the share once.
+    /// Visits every partition of the share once whose turn it is.
     pub(super) async fn round(&mut self, now_ms: impl Fn() -> u64 + Send + Sync) {
-        let mine = self.share.partitions(self.queue);
+        let mine = self.turns(now_ms());
         let visits: Vec<Visit> = {
             let (this, now_ms) = (&*self, &now_ms);
             let visits = mine.into_iter().map(|n| this.visit(n, now_ms));
@@ -162,6 +172,7 @@ impl Upkeep {
         self.reached.clear();
         let mut unread = None;
         for visit in visits {
+            self.turned(&visit, now_ms());
             self.reached
                 .extend(visit.reached.map(|reached| (visit.n, reached)));
             for (work, error) in visit.failed {
@@ -172,11 +183,45 @@ impl Upkeep {
         self.tell_of_reads(unread);
     }
 
+    /// The partitions whose turn it is. Of those that nobody is known to write to each has its turns, the first of them spread
+    /// over the sweep, for a start reads none of them at once.
+    fn turns(&mut self, now_ms: u64) -> Vec<u16> {
+        let Mine {
+            always: mut turn,
+            at_times,
+        } = self.share.partitions(self.queue);
+        self.turns.retain(|n, _| at_times.contains(n));
+        for n in at_times {
+            let sweep = self.pace.sweep;
+            let first = || now_ms.saturating_add(millis(clock::part_of(sweep)));
+            if *self.turns.entry(n).or_insert_with(first) <= now_ms {
+                turn.push(n);
+            }
+        }
+        turn
+    }
+
+    /// When a partition has its next turn that nobody is known to write to: once something in it is due.
+    fn turned(&mut self, visit: &Visit, now_ms: u64) {
+        let Some(turn) = self.turns.get_mut(&visit.n) else {
+            return;
+        };
+        let is_left = visit.is_left || visit.unread.is_some() || visit.reached.is_some();
+        let sweep_ms = now_ms.saturating_add(millis(self.pace.sweep));
+        *turn = match visit.next_ms {
+            _ if is_left => now_ms,
+            Some(next_ms) => next_ms.min(sweep_ms),
+            None => sweep_ms,
+        };
+    }
+
     async fn visit(&self, n: u16, now_ms: &(impl Fn() -> u64 + Send + Sync)) -> Visit {
         let mut visit = Visit {
             n,
             reached: self.reached.get(&n).cloned(),
             oldest_ms: None,
+            next_ms: None,
+            is_left: false,
             failed: Vec::new(),
             unread: None,
         };
@@ -195,6 +240,7 @@ impl Upkeep {
                 }
             };
             left -= page.work.len().min(left);
+            visit.next_ms = page.next_ms;
             visit.reached = page
                 .work
                 .last()
@@ -207,6 +253,7 @@ impl Upkeep {
             for work in others {
                 let tended = self.registry.tend(&work, now_ms()).await;
                 self.metrics.upkeep_row(work.kind(), outcome(&tended));
+                visit.is_left |= is_left(&tended);
                 if let Err(error) = tended {
                     visit.failed.push((work, error));
                 }
@@ -230,13 +277,15 @@ impl Upkeep {
         };
         match self.registry.delete_objects(&objects, now_ms()).await {
             Ok(tended) => {
-                for tended in tended {
-                    self.metrics.upkeep_row(first.kind(), outcome(&Ok(tended)));
+                for tended in tended.into_iter().map(Ok) {
+                    self.metrics.upkeep_row(first.kind(), outcome(&tended));
+                    visit.is_left |= is_left(&tended);
                 }
             }
             Err(error) => {
                 let first = first.clone();
                 self.metrics.upkeep_row(first.kind(), "failed");
+                visit.is_left = true;
                 visit.failed.push((first, error));
             }
         }
@@ -265,6 +314,18 @@ impl Upkeep {
         }
         self.reads = reads;
     }
+}
+
+/// Whether the row may still be there, and be done soon. One that is for a newer release waits for that.
+fn is_left(tended: &Result<Tended, RegistryError>) -> bool {
+    match tended {
+        Ok(Tended::Done | Tended::Later | Tended::NotOurs) => false,
+        Ok(Tended::Outrun) | Err(_) => true,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// As a metric's label.

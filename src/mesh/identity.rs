@@ -167,6 +167,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        config::Collecting,
         net::test_certificates::Authority,
         ownership::{Incarnation, LeaseView, Liveness, StaticView},
     };
@@ -225,6 +226,7 @@ mod tests {
                 protocol: (1, 1),
                 keys,
                 differs: vec![],
+                collecting: Collecting::On,
             }),
         };
         let its = names(&["a.member.internal"]);

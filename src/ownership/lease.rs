@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Incarnation, KeyHash};
 use crate::{
+    config::Collecting,
     placement::MemberId,
     storage::{Entry, StoreError, StoreErrorKind, Version, rows},
 };
@@ -54,6 +55,8 @@ pub struct Announcement {
     pub protocol: (u32, u32),
     /// What must be the same everywhere.
     pub settings: SharedSettings,
+    /// Whether it collects.
+    pub collecting: Collecting,
 }
 
 impl Announcement {
@@ -99,6 +102,7 @@ impl Lease {
                 })
                 .collect(),
             left: self.left,
+            collects_nothing: self.said.collecting == Collecting::Off,
         };
         row.encode_to_vec()
     }
@@ -126,6 +130,10 @@ impl Lease {
                 mesh_address: row.mesh_address,
                 protocol: (row.protocol_min, row.protocol_max),
                 settings: SharedSettings(settings.collect()),
+                collecting: match row.collects_nothing {
+                    true => Collecting::Off,
+                    false => Collecting::On,
+                },
             },
             keys: keys
                 .filter_map(|key| Some(KeyHash::from_bytes(<[u8; 32]>::try_from(&**key).ok()?)))
@@ -148,6 +156,7 @@ mod tests {
             settings: SharedSettings::new()
                 .with("cluster.hashKey", key)
                 .with("storage.storageDriver.bucket", b"registry"),
+            collecting: Collecting::Off,
         }
     }
 

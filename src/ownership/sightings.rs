@@ -91,7 +91,10 @@ impl Sightings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ownership::{Announcement, Incarnation, SharedSettings};
+    use crate::{
+        config::Collecting,
+        ownership::{Announcement, Incarnation, SharedSettings},
+    };
 
     const EXPIRY: Duration = Duration::from_secs(10);
 
@@ -103,6 +106,7 @@ mod tests {
                 mesh_address: String::new(),
                 protocol: (1, 1),
                 settings: SharedSettings::new(),
+                collecting: Collecting::On,
             },
             keys: vec![],
             left: false,

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{placement::MemberId, storage::Version};
+use crate::{config::Collecting, placement::MemberId, storage::Version};
 
 /// The mesh as one member sees it: by leases ([`Leases`](super::Leases)), or a fixed list.
 ///
@@ -74,6 +74,8 @@ pub struct LeaseView {
     pub keys: Vec<KeyHash>,
     /// What should be the same there and here, and isn't: keys of the configuration.
     pub differs: Vec<String>,
+    /// Whether it collects.
+    pub collecting: Collecting,
 }
 
 /// What is known of a member's life.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     Registry, RegistryError, Result,
     commit::{Change, Current, Plan},
-    due,
+    due::{self, Dues},
     links::Recorded,
     objects::{Damage, Written},
     pause::Pause,
@@ -280,6 +280,7 @@ impl Registry {
                 meta: &*self.meta,
                 repository,
                 digest,
+                dues: self.dues,
                 due_ms,
             },
         )
@@ -329,6 +330,7 @@ struct Unlink<'a> {
     meta: &'a dyn MetaStore,
     repository: &'a RepoName,
     digest: &'a Digest,
+    dues: Dues,
     due_ms: u64,
 }
 
@@ -345,7 +347,7 @@ impl Change for Unlink<'_> {
             // A link that was made anew meanwhile is another one.
             key.delete(Expect::Version(link.version)),
             keys::linked_blob(self.repository, self.digest).delete(Expect::Any),
-            due::digest(self.due_ms, self.digest),
+            self.dues.digest(self.due_ms, self.digest),
         ];
         ops.extend(quota::discount(self.meta, &link).await?);
         Ok(Plan::Apply {

@@ -24,7 +24,7 @@ use super::{
     Registry, RegistryError, Result,
     blobs::Blob,
     commit::{Change, Current, HeldBy, Plan},
-    due::{self, Expected},
+    due::{self, Dues, Expected},
     quota,
     references::{User, user_of},
     row,
@@ -148,7 +148,7 @@ impl Registry {
         if links.entries.is_empty() {
             let at_ms = due::after(self.settings.object_delay);
             ops.push(key.delete(Expect::Version(version)));
-            ops.push(due::object(at_ms, &record.object_key, 0));
+            ops.push(self.dues.object(at_ms, &record.object_key, 0));
         } else {
             let live = rows::Blob {
                 state: BlobState::Live.into(),
@@ -165,7 +165,7 @@ impl Registry {
         let again_ms = now_ms.saturating_add(millis(self.settings.trash_again));
         let objects: Vec<_> = work
             .iter()
-            .map(|work| Unneeded::read(work, again_ms))
+            .map(|work| Unneeded::read(work, self.dues, again_ms))
             .collect::<Result<_>>()?;
         let keys: Vec<_> = objects.iter().map(|object| object.key.clone()).collect();
         self.blobs.delete_many(&keys).await?;
@@ -210,12 +210,12 @@ struct Unneeded {
 }
 
 impl Unneeded {
-    fn read(work: &DueWork, again_ms: u64) -> Result<Self> {
+    fn read(work: &DueWork, dues: Dues, again_ms: u64) -> Result<Self> {
         let due: rows::Due = work.due_to_rewrite()?;
         let key = row::object_key(&due.key)?;
         let mut ops = vec![work.as_read().delete()];
         let then = if due.passes == 0 {
-            ops.push(due::object(again_ms, key.as_str(), 1));
+            ops.push(dues.object(again_ms, key.as_str(), 1));
             Tended::Later
         } else {
             Tended::Done
@@ -296,7 +296,7 @@ impl Change for UnlinkUnused<'_> {
             User::Deleted => return Ok(Plan::Done(Unlinked::Over)),
             User::Nobody { orphans } => orphans,
         };
-        let digest_due = due::digest(clock::now_ms(), self.digest);
+        let digest_due = self.registry.dues.digest(clock::now_ms(), self.digest);
         let due = digest_due.key.clone();
         let mut ops = vec![
             self.work.as_read().delete(),

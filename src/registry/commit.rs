@@ -285,7 +285,7 @@ impl Registry {
         }
         if !exists {
             // The due-row of an earlier end, if there is one, will find the row with a later one.
-            ops.push(due::tombstone(row.ends_ms, repository));
+            ops.push(self.dues.tombstone(row.ends_ms, repository));
         }
         (row, ops)
     }

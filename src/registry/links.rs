@@ -151,7 +151,8 @@ impl Registry {
         };
         [
             keys::linked_blob(repository, digest).put(Expect::Any, row::bytes(&reverse)),
-            due::link(due::after(self.settings.link_grace), repository, digest),
+            self.dues
+                .link(due::after(self.settings.link_grace), repository, digest),
         ]
     }
 
@@ -185,15 +186,14 @@ impl Registry {
             ops.extend(beside);
             if !is_kept {
                 // Others had the same content first.
-                ops.push(due::trash(
-                    due::after(self.settings.trash_delay),
-                    object.key.as_str(),
-                    None,
-                ));
+                ops.push(
+                    self.dues
+                        .trash(due::after(self.settings.trash_delay), object.key.as_str(), None),
+                );
             }
             ops.extend(
                 to.former
-                    .map(|former| due::relink(clock::now_ms(), digest, &former)),
+                    .map(|former| self.dues.relink(clock::now_ms(), digest, &former)),
             );
             ops.extend(counted.ops);
             match fence::transact(&*self.meta, Version::random(), &ops, deadline).await {

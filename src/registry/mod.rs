@@ -181,6 +181,7 @@ pub struct Registry {
     blobs: Arc<dyn BlobStore>,
     holder: Holder,
     settings: Settings,
+    dues: due::Dues,
     turns: turns::Turns,
     rooms: room::Rooms,
     recent: manifests::Recent,
@@ -203,6 +204,7 @@ impl Registry {
         Self {
             meta,
             blobs,
+            dues: due::Dues::of(&holder.member),
             holder,
             settings,
             turns: turns::Turns::default(),

@@ -18,11 +18,7 @@ mod tests;
 
 use std::time::Duration;
 
-use super::{
-    Registry, RegistryError, Result,
-    due::{self, Expected},
-    row,
-};
+use super::{Registry, RegistryError, Result, due::Expected, row};
 use crate::{
     oci::{RepoName, UploadId},
     storage::{
@@ -85,6 +81,8 @@ pub struct DuePage {
     pub work: Vec<DueWork>,
     /// There may be more that are due: ask again after the last.
     pub more: bool,
+    /// When the time of the one after these will have come, if there is one and it hasn't: milliseconds since the Unix epoch.
+    pub next_ms: Option<u64>,
 }
 
 /// What became of a due-row.
@@ -129,12 +127,14 @@ impl Registry {
         let mut found = DuePage {
             work: Vec::new(),
             more: page.more,
+            next_ms: None,
         };
         for entry in page.entries {
             // A name that isn't one sorts somewhere; it is reported when it is looked at.
             let due_ms = keys::due_parts(&entry.sort).map_or(0, |(due_ms, _)| due_ms);
             if due_ms > ripe_ms {
                 found.more = false;
+                found.next_ms = Some(due_ms.saturating_add(millis(self.settings.clock_margin)));
                 break;
             }
             found.work.push(DueWork {
@@ -170,7 +170,7 @@ impl Registry {
             DueKind::Trash => self.empty_trash(due, now_ms).await?,
             DueKind::Tombstone => self.forget_repository(due, ripe_ms).await?,
             // Without the row the manifest's transaction can't commit any more.
-            DueKind::ManifestBody => Next::Over(vec![due::trash(now_ms, &due.key, None)]),
+            DueKind::ManifestBody => Next::Over(vec![self.dues.trash(now_ms, &due.key, None)]),
             DueKind::Manifest => self.collect_manifest(due, ripe_ms).await?,
             DueKind::Relink => self.follow_record(&due, now_ms).await?,
             DueKind::Link => self.collect_link(work, due, ripe_ms).await?,
@@ -196,7 +196,7 @@ impl Registry {
                 Tended::Done
             }
             Next::Again { at_ms, due } => {
-                ops.push(due::put(at_ms, subject, due));
+                ops.push(self.dues.put(at_ms, subject, due));
                 Tended::Later
             }
         };
@@ -237,7 +237,7 @@ impl Registry {
         let (digest, former) = (row::digest(&due.key)?, row::object_key(&due.object_key)?);
         self.relink(&digest, &former).await?;
         let at_ms = now_ms.saturating_add(millis(self.settings.trash_delay));
-        Ok(Next::Over(vec![due::trash(at_ms, former.as_str(), None)]))
+        Ok(Next::Over(vec![self.dues.trash(at_ms, former.as_str(), None)]))
     }
 
     /// The row of a repository that has no manifest.

@@ -43,6 +43,8 @@ const SELF: &str = ".";
 pub const TAGS: &str = "t#";
 /// How many partitions the due-rows of one [`Queue`] are spread over.
 pub const DUE_PARTITIONS: u16 = 256;
+/// How many of them a member writes to.
+const HOMES: u16 = 4;
 
 fn key(space: Space, partition: impl Into<String>, sort: impl Into<String>) -> Key {
     Key {
@@ -228,10 +230,41 @@ pub fn lease(member: &MemberId) -> Key {
     key(Space::Members, MEMBERS, member.as_str())
 }
 
-/// Work to look at when `due_ms` (since the Unix epoch) has come. The partition is derived from `subject`, so the same
-/// due-row has the same key whoever writes it.
-///
-pub fn due(due_ms: u64, kind: DueKind, subject: &str) -> Key {
+/// The partitions of each [`Queue`] to which one member writes. It reads them itself as long as it lives, so that whoever has
+/// nothing to do needn't read the others' to find that out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Homes {
+    first: u16,
+}
+
+impl Homes {
+    /// Of this member, at each of its starts.
+    pub fn of(member: &MemberId) -> Self {
+        Self {
+            first: spread(member.as_str(), DUE_PARTITIONS),
+        }
+    }
+
+    /// Their numbers.
+    pub fn partitions(self) -> impl Iterator<Item = u16> {
+        (0..HOMES).map(move |n| self.nth(n))
+    }
+
+    fn nth(self, n: u16) -> u16 {
+        (self.first + n * (DUE_PARTITIONS / HOMES)) % DUE_PARTITIONS
+    }
+}
+
+/// A number below `among`. FNV-1a: any spread will do, it only has to stay the same.
+fn spread(text: &str, among: u16) -> u16 {
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    (hash % u32::from(among)) as u16
+}
+
+/// Work to look at when `due_ms` (since the Unix epoch) has come, in one of the writer's `homes`.
+pub fn due(homes: Homes, due_ms: u64, kind: DueKind, subject: &str) -> Key {
     let queue = match kind {
         DueKind::Link | DueKind::Digest | DueKind::Object => Queue::Collection,
         DueKind::Unspecified
@@ -242,13 +275,9 @@ pub fn due(due_ms: u64, kind: DueKind, subject: &str) -> Key {
         | DueKind::Manifest
         | DueKind::Relink => Queue::Upkeep,
     };
-    // FNV-1a: any spread will do, it only has to stay the same.
-    let spread = subject.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
     key(
         Space::Blobs,
-        queue.partition((spread % u32::from(DUE_PARTITIONS)) as u16),
+        queue.partition(homes.nth(spread(subject, HOMES))),
         format!("{due_ms:016x}#{}#{subject}", due_kind(kind)),
     )
 }

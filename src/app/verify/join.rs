@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Finding;
 use crate::{
     app::{mesh_door, serve},
-    config::{Cluster, Config, Limits},
+    config::{Cluster, Collecting, Config, Limits},
     ownership::Leases,
     placement::MemberId,
     storage::MetaStore,
@@ -24,7 +24,15 @@ pub(super) async fn look(
     let spec = serve::mesh_spec(cluster, config, me).ok()?;
     let metrics = Arc::new(Metrics::new());
     // It shows no certificate, since nothing is announced.
-    let joining = mesh_door::joining(me.clone(), &spec, meta, Arc::new(|| None), metrics, limits);
+    let joining = mesh_door::joining(
+        me.clone(),
+        &spec,
+        Collecting::On,
+        meta,
+        Arc::new(|| None),
+        metrics,
+        limits,
+    );
     Some(match Leases::join(joining).await {
         Ok(_) => Finding::ok(SUBJECT, "no live member has others"),
         Err(error) => Finding::fail(SUBJECT, crate::causes::in_a_line(&error)),

@@ -4,7 +4,13 @@
 //! short, and a member reads all of it every few seconds: so long does a revocation take to count everywhere. One that
 //! couldn't read it for too long asks at once, and where that fails knows of no token whether it holds.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use parking_lot::RwLock;
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
@@ -20,6 +26,8 @@ pub(super) struct Revocations {
     list: RwLock<List>,
     /// One look at a time.
     looking: tokio::sync::Mutex<()>,
+    /// Whether it was asked for since the last look.
+    is_asked_for: AtomicBool,
     every: Duration,
     trusted: Duration,
     bound: usize,
@@ -39,6 +47,7 @@ impl Revocations {
             meta,
             list: RwLock::default(),
             looking: tokio::sync::Mutex::default(),
+            is_asked_for: AtomicBool::default(),
             every: limits.revocations_look_interval,
             trusted: limits.revocations_trusted,
             bound: limits.revocations,
@@ -51,6 +60,7 @@ impl Revocations {
     /// # Errors
     /// The list couldn't be read for too long.
     pub(super) async fn has(&self, id: &str) -> Result<bool, StoreError> {
+        self.is_asked_for.store(true, Ordering::Relaxed);
         if let Some(known) = self.known(id) {
             return Ok(known);
         }
@@ -71,12 +81,15 @@ impl Revocations {
         is_young.then(|| list.ids.contains(id))
     }
 
-    /// Reads the list every few seconds, for ever.
+    /// Reads the list every few seconds as long as it is asked for, for ever. Whoever asks for it after a pause waits for a look.
     pub(super) async fn follow(&self) {
         let mut ticks = interval(self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            if !self.is_asked_for.swap(false, Ordering::Relaxed) {
+                continue;
+            }
             let _turn = self.looking.lock().await;
             if let Err(error) = self.look().await {
                 tracing::warn!(%error, "the list of revoked keys can't be read");

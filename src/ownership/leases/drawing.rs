@@ -75,6 +75,7 @@ impl Drawing<'_> {
             protocol: said.protocol,
             keys: keys.clone(),
             differs: self.said.differs(said),
+            collecting: said.collecting,
         }
     }
 }

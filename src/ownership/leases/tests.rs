@@ -2,6 +2,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::{
+    config::Collecting,
     ownership::SharedSettings,
     storage::{
         MemoryMeta,
@@ -41,6 +42,7 @@ fn joining(n: u8, meta: &Arc<dyn MetaStore>, membership: Membership) -> Joining 
             mesh_address: format!("10.0.0.{n}:9443"),
             protocol: (1, 1),
             settings: SharedSettings::new().with("cluster.hashKey", b"a"),
+            collecting: Collecting::On,
         },
         own_key: Arc::new(move || Some(KeyHash::from_bytes([n; 32]))),
         membership,

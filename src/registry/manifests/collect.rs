@@ -89,7 +89,7 @@ impl Change for CollectManifest<'_> {
         let mut ops = self.let_go(left).await?;
         let outcome = if more.is_empty() {
             ops.push(key.delete(Expect::Version(found.version)));
-            ops.extend(object.map(|object| due::trash(clock::now_ms(), &object, None)));
+            ops.extend(object.map(|object| self.registry.dues.trash(clock::now_ms(), &object, None)));
             Collected::Whole
         } else {
             Collected::SomeReferences
@@ -121,7 +121,7 @@ impl CollectManifest<'_> {
                 };
                 ops.push(key.put(Expect::Version(found.version), row::bytes(&armed)));
                 let due_ms = due::after(self.registry.settings.link_grace);
-                ops.push(due::link(due_ms, self.repository, digest));
+                ops.push(self.registry.dues.link(due_ms, self.repository, digest));
             }
         }
         Ok(ops)

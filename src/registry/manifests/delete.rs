@@ -108,11 +108,11 @@ impl Change for Delete<'_> {
         }
         manifest.deleted_ms = clock::now_ms();
         ops.push(keys::manifest(self.repository, self.digest).put(Expect::Any, row::bytes(&manifest)));
-        ops.push(due::manifest(
-            due::after(self.grace),
-            self.repository,
-            self.digest,
-        ));
+        ops.push(
+            self.registry
+                .dues
+                .manifest(due::after(self.grace), self.repository, self.digest),
+        );
         Ok(Plan::Apply {
             ops,
             manifests: current.manifests().saturating_sub(1),

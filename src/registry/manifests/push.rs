@@ -244,7 +244,7 @@ impl Push<'_> {
             tracing::warn!(%repository, %digest, %damage, "a manifest's document is replaced by the one that was pushed");
             if let Some(object) = written(former)? {
                 let at_ms = due::after(self.registry.settings.trash_delay);
-                ops.push(due::trash(at_ms, object.key.as_str(), None));
+                ops.push(self.registry.dues.trash(at_ms, object.key.as_str(), None));
             }
         }
         let former = former.filter(|_| damage.is_none());
@@ -312,7 +312,10 @@ impl Push<'_> {
         for _ in 0..attempts {
             let version = Version::random();
             let object = row::object_key(&format!("manifests/{}", hex::encode(version.to_bytes())))?;
-            let announced = due::manifest_body(due::after(trash_delay), self.repository, &object);
+            let announced =
+                self.registry
+                    .dues
+                    .manifest_body(due::after(trash_delay), self.repository, &object);
             let due = announced.key.clone();
             match self.registry.meta.transact(version, &[announced]).await? {
                 Outcome::Committed => {

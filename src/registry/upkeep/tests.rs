@@ -1,9 +1,14 @@
 //! Each kind of due-row: what is gone comes back, what is used stays, whoever crashes, races or has a wrong clock.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::{super::testing::*, *};
+use super::{
+    super::{due, testing::*},
+    *,
+};
 use crate::{
     clock,
     oci::Reference,
@@ -43,17 +48,13 @@ async fn rows_in(world: &World, queue: Queue) -> Vec<String> {
 /// What is due at that time.
 async fn due_at(world: &World, registry: &Registry, now_ms: u64) -> Vec<DueWork> {
     let mut found = Vec::new();
-    for row in due_rows(world).await {
-        let (_, subject) = keys::due_parts(&row).unwrap();
-        // By its subject a row is found in one partition.
-        let n = (0..keys::DUE_PARTITIONS)
-            .find(|n| keys::due(0, DueKind::Trash, subject).partition == Queue::Upkeep.partition(*n))
-            .unwrap();
+    let written: BTreeSet<String> = world.meta.keys().into_iter().map(|key| key.partition).collect();
+    for n in (0..keys::DUE_PARTITIONS).filter(|n| written.contains(&Queue::Upkeep.partition(*n))) {
         let page = registry
             .due_work(Queue::Upkeep, n, None, 1000, now_ms)
             .await
             .unwrap();
-        found.extend(page.work.into_iter().filter(|work| work.name() == row));
+        found.extend(page.work);
     }
     found
 }
@@ -483,7 +484,9 @@ async fn with_everything(world: &World) {
     one.put_manifest(put(&name, &by_tag(), &body)).await.unwrap();
     one.delete_manifest(delete(&name, &digest)).await.unwrap();
     let orphan = ObjectKey::parse("manifests/orphan").unwrap();
-    let op = due::manifest_body(due::after(Duration::from_secs(60)), &name, &orphan);
+    let op = one
+        .dues
+        .manifest_body(due::after(Duration::from_secs(60)), &name, &orphan);
     world.meta.transact(Version::random(), &[op]).await.unwrap();
     world
         .blobs
@@ -607,7 +610,10 @@ async fn rows_of_links_and_of_newer_releases_cost_nothing_and_stay() {
         kind: 99,
         ..rows::Due::default()
     };
-    let ops = [due::put(1, "newer", newer), due::put(1, "unknown", unknown)];
+    let ops = [
+        one.dues.put(1, "newer", newer),
+        one.dues.put(1, "unknown", unknown),
+    ];
     world.meta.transact(Version::random(), &ops).await.unwrap();
     let done = tend_all(&world, &one, later(DAY)).await;
     assert_eq!(done.len(), 2);

@@ -121,7 +121,7 @@ impl Registry {
         };
         let ops = [
             keys::session(&id).put(Expect::Absent, row::bytes(&row)),
-            due::session(expires_ms, &id),
+            self.dues.session(expires_ms, &id),
         ];
         match fence::transact(&*self.meta, version, &ops, self.commit_deadline()).await? {
             Fenced::Committed => Ok(Session { id, row, version }),
@@ -208,7 +208,7 @@ impl Registry {
         // Whoever still sends to it has ended then.
         let at_ms = due::after(self.settings.trash_delay);
         let row = session.closed(None, at_ms);
-        let trash = due::trash(at_ms, &session.prefix(), None);
+        let trash = self.dues.trash(at_ms, &session.prefix(), None);
         let former = session.clone();
         self.replace_session(session, row, vec![trash]).await?;
         self.discard_tail(former.tail()?.as_ref()).await;
