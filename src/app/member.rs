@@ -107,13 +107,7 @@ impl App {
             Some(joined) => joined.leases.clone(),
         };
         let permits = Shares::new(Supply::of(limits.front_requests));
-        let probes = Probes::new(
-            view.clone(),
-            drain.clone(),
-            permits.clone(),
-            stores.clone(),
-            metrics.clone(),
-        );
+        let probes = Probes::new(view.clone(), drain.clone(), permits.clone(), stores.clone());
         let stores = counted(stores, &metrics);
         let holder = Holder {
             member: id.clone(),

@@ -20,8 +20,8 @@ use tokio::{
 };
 
 use super::{
-    ApiKeys, Asked, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, FileFault, Issued,
-    KeyMaker, Login, MadeBy, Origin, Refusal, Verdict, Via, Wanted,
+    ApiKeys, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, FileFault, KeyMaker, KeysOf,
+    Login, MadeBy, Origin, Refusal, Right, Verdict, Via, Wanted,
     api_keys::KeyLogins,
     bearer::Tokens,
     certificate::Certificates,
@@ -34,7 +34,7 @@ use super::{
     who::{Rights, Who},
 };
 use crate::{
-    admission::{Grants, Visible},
+    admission::{Grants, Identity, Visible},
     config::{self, AccessControl, Config, Limits, Logins, access},
     net::Drain,
     oci::{Action, Permission, Route},
@@ -63,15 +63,6 @@ impl From<&Config> for GateSpec {
             origin: Origin::Unknown,
         }
     }
-}
-
-/// Whose API keys somebody wants to see or change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeysOf {
-    /// Their own.
-    Oneself,
-    /// Others', which takes an administrator who may do this everywhere: to list them takes `read`, to revoke one `delete`.
-    Others(Action),
 }
 
 /// Decides about requests. Shared by everything that asks.
@@ -136,9 +127,9 @@ impl Gate {
         })
     }
 
-    /// Whether the registry gives tokens of its own.
-    pub fn issues(&self) -> bool {
-        self.issuer.is_some()
+    /// Who gives tokens of the registry's own; `None` when it gives none.
+    pub fn issuer(&self) -> Option<&Arc<Issuer>> {
+        self.issuer.as_ref()
     }
 
     /// Learns what was revoked at other members, until `drain` begins.
@@ -194,48 +185,55 @@ impl Gate {
         }
     }
 
-    /// Who asks, and what they may do for what they want.
+    /// Who asks, and what they may do for what they want: the one place where everything that can be asked for gets its
+    /// decision. What has none doesn't compile.
     ///
     /// # Errors
     /// [`Refusal`]: they may not, or nobody can tell.
     pub async fn decide(&self, caller: Caller<'_>, wanted: Wanted<'_>) -> Result<Decision, Refusal> {
-        let scope = match wanted {
-            Wanted::Route(route) => challenge::scope(route),
-            Wanted::Metrics => String::new(),
-        };
         let told = self.challenges.told(&caller);
-        let login = self.login(&evidence(&caller), told, &scope).await;
-        let login = login.map_err(|error| Refusal { user: None, error })?;
-        let policy = self.policy();
-        let who = Who::new(login, &policy);
-        let user = who.subject.user.clone();
-        let decision = match wanted {
+        match wanted {
+            Wanted::Open => Ok(Decision::open()),
             Wanted::Route(route) => {
+                let login = self
+                    .login(&evidence(&caller), told, &challenge::scope(route))
+                    .await?;
+                let policy = self.policy();
+                let who = Who::new(login, &policy);
+                let user = who.subject.user.clone();
                 let (audience, times) = (policy.audience(route), who.times(&policy, route));
-                self.route(&policy, told, who, route).map(|decision| Decision {
-                    audience,
-                    times,
-                    ..decision
-                })
+                let decision = self.route(&policy, told, who, route);
+                decision
+                    .map(|decision| Decision {
+                        audience,
+                        times,
+                        ..decision
+                    })
+                    .map_err(|error| Refusal { user, error })
             }
-            Wanted::Metrics if who.sees_metrics(&policy) => Ok(who.decision(Grants::none())),
-            Wanted::Metrics => Err(refused(told, &who, "")),
-        };
-        decision.map_err(|error| Refusal { user, error })
+            Wanted::Metrics => {
+                let login = self.login(&evidence(&caller), told, "").await?;
+                let policy = self.policy();
+                let who = Who::new(login, &policy);
+                match who.sees_metrics(&policy) {
+                    true => Ok(who.decision(Grants::none())),
+                    false => Err(Refusal {
+                        error: refused(told, &who, ""),
+                        user: who.subject.user,
+                    }),
+                }
+            }
+            Wanted::Keys(of) => self.keys(&caller, told, of).await,
+            Wanted::Token(shown) => self.token(&caller, told, shown).await,
+        }
     }
 
     /// Who wants to see or change API keys.
-    ///
-    /// # Errors
-    /// [`Refusal`]: they may not, or nobody can tell.
-    pub async fn decide_keys(&self, caller: Caller<'_>, of: KeysOf) -> Result<KeyMaker, Refusal> {
-        let told = self.challenges.told(&caller);
-        let login = self.login(&evidence(&caller), told, "").await;
-        let login = login.map_err(|error| Refusal { user: None, error })?;
+    async fn keys(&self, caller: &Caller<'_>, told: Told<'_>, of: KeysOf) -> Result<Decision, Refusal> {
+        let login = self.login(&evidence(caller), told, "").await?;
         let login = login.filter(|login| !matches!(login.via, Via::Nobody));
         let Some(Login { user, via, .. }) = &login else {
-            let error = unauthenticated(told, "");
-            return Err(Refusal { user: None, error });
+            return Err(unauthenticated(told, "").into());
         };
         let maker = |by| KeyMaker {
             user: user.clone(),
@@ -253,45 +251,52 @@ impl Gate {
             KeysOf::Oneself => true,
             KeysOf::Others(action) => policy.is_administrators(&who.subject, action),
         };
-        maker.filter(|_| may).ok_or(Refusal {
-            user: who.subject.user,
-            error: AuthError::Denied,
-        })
+        match maker.filter(|_| may) {
+            Some(maker) => Ok(Decision {
+                right: Right::Keys(maker),
+                ..who.decision(Grants::none())
+            }),
+            None => Err(Refusal {
+                user: who.subject.user,
+                error: AuthError::Denied,
+            }),
+        }
     }
 
-    /// A token for who shows these `credentials`, or else a certificate, or for nobody, good for at most what is `asked`.
-    ///
-    /// # Errors
-    /// [`Refusal`]: what they show is wrong, or no token can be made now.
-    pub async fn issue(
+    /// Who shows these credentials, or else a certificate, or is nobody, and wants a token.
+    async fn token(
         &self,
-        caller: Caller<'_>,
-        credentials: Credentials,
-        asked: &Asked,
-    ) -> Result<Issued, Refusal> {
-        let unknown = |error| Refusal { user: None, error };
-        let told = self.challenges.told(&caller);
-        let Some(issuer) = &self.issuer else {
-            return Err(unknown(AuthError::Denied));
-        };
+        caller: &Caller<'_>,
+        told: Told<'_>,
+        shown: &Credentials,
+    ) -> Result<Decision, Refusal> {
+        if self.issuer.is_none() {
+            return Err(AuthError::Denied.into());
+        }
         // A token for a token would have no end.
-        if matches!(credentials, Credentials::Bearer(_)) {
-            return Err(unknown(AuthError::Unauthenticated(told.passwords())));
+        if matches!(shown, Credentials::Bearer(_)) {
+            return Err(AuthError::Unauthenticated(told.passwords()).into());
         }
         let evidence = Evidence {
-            credentials,
+            credentials: shown.clone(),
             certificates: caller.certificates,
         };
         let login = self
             .login(&evidence, told, "")
             .await
             .map_err(|error| match error {
-                AuthError::Unauthenticated(_) => unknown(AuthError::Unauthenticated(told.passwords())),
-                error => unknown(error),
+                AuthError::Unauthenticated(_) => AuthError::Unauthenticated(told.passwords()),
+                error => error,
             })?;
         let user = login.as_ref().map(|login| login.user.clone());
-        let issued = issuer.issue(login, asked).await;
-        issued.map_err(|error| Refusal { user, error })
+        Ok(Decision {
+            identity: Identity {
+                user: user.filter(|user| !user.is_empty()),
+                groups: Vec::new(),
+            },
+            right: Right::Token(login),
+            ..Decision::open()
+        })
     }
 
     /// Who it is; `None` is somebody who has shown nothing, and could get a token for `scope`.
@@ -337,7 +342,7 @@ impl Gate {
         Ok(())
     }
 
-    /// The one place where each route gets its decision. One that has none doesn't compile.
+    /// The decision about each route.
     fn route(
         &self,
         policy: &Arc<Policy>,

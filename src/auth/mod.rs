@@ -35,16 +35,16 @@ pub use self::{
     authenticator::{Authenticator, Evidence, KeyUse, Login, Verdict, Via},
     credentials::Credentials,
     examine::{ExaminedFile, examine},
-    gate::{Gate, GateSpec, KeysOf},
+    gate::{Gate, GateSpec},
     htpasswd::Stamp,
-    issued::{Asked, AskedError, Issued},
+    issued::{Asked, AskedError, Issued, Issuer},
     origin::Origin,
     scope::{Scope, ScopeError},
     watched::FileFault,
 };
 use crate::{
     admission::{Grants, Identity},
-    oci::Route,
+    oci::{Action, Route},
 };
 
 /// Where the registry gives tokens of its own.
@@ -62,12 +62,27 @@ pub struct Caller<'a> {
 }
 
 /// What somebody wants.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Wanted<'a> {
+    /// What is open to everybody. Nobody is asked who they are.
+    Open,
     /// A request of the distribution API.
     Route(&'a Route),
     /// To read `/metrics`.
     Metrics,
+    /// To see or change API keys.
+    Keys(KeysOf),
+    /// A token, for who shows these credentials, wherever in the request they stand, or else a certificate, or nothing.
+    Token(&'a Credentials),
+}
+
+/// Whose API keys somebody wants to see or change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysOf {
+    /// Their own.
+    Oneself,
+    /// Others', which takes an administrator who may do this everywhere: to list them takes `read`, to revoke one `delete`.
+    Others(Action),
 }
 
 /// Who gets the same answer to a request.
@@ -90,7 +105,7 @@ pub enum StoreTimes {
 }
 
 /// A decision about a request that may go on.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Decision {
     /// Who asks.
     pub identity: Identity,
@@ -102,6 +117,33 @@ pub struct Decision {
     pub times: StoreTimes,
     /// How one could log in, for an answer to who hasn't but might want to.
     pub challenges: Vec<HeaderValue>,
+    /// What they may do that has to do with no repository.
+    pub right: Right,
+}
+
+impl Decision {
+    /// About what is open to everybody.
+    fn open() -> Self {
+        Self {
+            identity: Identity::default(),
+            grants: Grants::none(),
+            audience: Audience::Everybody,
+            times: StoreTimes::Shown,
+            challenges: Vec::new(),
+            right: Right::None,
+        }
+    }
+}
+
+/// What a decision allows beside what is done in repositories.
+#[derive(Debug)]
+pub enum Right {
+    /// Nothing.
+    None,
+    /// To see or change the API keys that were asked for, as this user.
+    Keys(KeyMaker),
+    /// To get a token for this login, or for nobody.
+    Token(Option<Login>),
 }
 
 /// A request that may not go on.
@@ -111,6 +153,13 @@ pub struct Refusal {
     pub user: Option<String>,
     /// Why.
     pub error: AuthError,
+}
+
+impl From<AuthError> for Refusal {
+    /// Of somebody who isn't known.
+    fn from(error: AuthError) -> Self {
+        Self { user: None, error }
+    }
 }
 
 /// Why a request may not go on.

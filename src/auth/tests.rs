@@ -353,11 +353,13 @@ async fn a_key_has_the_rights_of_its_user_within_its_scopes_and_makes_no_keys() 
             headers,
             certificates: None,
         };
-        gate.decide_keys(caller, KeysOf::Oneself)
-            .await
+        let decision = gate.decide(caller, Wanted::Keys(KeysOf::Oneself)).await;
+        decision
+            .map(|decision| decision.right)
             .map_err(|refusal| refusal.error)
     };
-    assert_eq!(desk(&headers("ann", "ann-secret")).await.unwrap(), ann);
+    let right = desk(&headers("ann", "ann-secret")).await.unwrap();
+    assert!(matches!(right, Right::Keys(maker) if maker == ann));
     assert!(matches!(
         desk(&headers("ann", &text)).await,
         Err(AuthError::Denied)
@@ -491,7 +493,8 @@ async fn others_keys_are_for_administrators_by_what_they_may_do() {
             headers: &headers,
             certificates: None,
         };
-        gate.decide_keys(caller, KeysOf::Others(action)).await.is_ok()
+        let wanted = Wanted::Keys(KeysOf::Others(action));
+        gate.decide(caller, wanted).await.is_ok()
     };
     assert!(may(Some(access), "ann", Action::Read).await && may(Some(access), "bob", Action::Read).await);
     assert!(!may(Some(access), "ann", Action::Delete).await);
@@ -552,7 +555,7 @@ async fn who_gives_tokens_is_said_where_it_can_be_and_then_nobody_is_asked_for_a
         spec.logins.tokens = tokens;
         let gate = gate(GateSpec { origin, ..spec });
         let gives = expected.starts_with("Bearer");
-        assert_eq!(gate.issues(), gives);
+        assert_eq!(gate.issuer().is_some(), gives);
         let challenged = |answer: Result<Decision, AuthError>| match answer {
             Ok(decision) => (true, decision.challenges),
             Err(AuthError::Unauthenticated(challenges)) => (false, challenges),
@@ -584,5 +587,5 @@ async fn who_gives_tokens_is_said_where_it_can_be_and_then_nobody_is_asked_for_a
         origin: fixed,
         ..GateSpec::default()
     });
-    assert!(!none.issues(), "nobody can log in");
+    assert!(none.issuer().is_none(), "nobody can log in");
 }

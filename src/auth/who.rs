@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Asked, Audience, Decision, Login, Scope, StoreTimes, Via,
+    Asked, Audience, Decision, Login, Right, Scope, StoreTimes, Via,
     policy::{Policy, Subject},
 };
 use crate::{
@@ -162,6 +162,7 @@ impl Who {
             audience: Audience::Some,
             times: StoreTimes::Hidden,
             challenges: Vec::new(),
+            right: Right::None,
         }
     }
 }

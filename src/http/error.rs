@@ -13,13 +13,12 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::front::Malformed;
 use crate::{
     admission::{self, Body, BodyError, Failure, RequestId},
     auth::{ApiKeyError, AuthError},
     oci::{
         Digest, EntityTagError, ErrorCode, ManifestError, MediaTypeError, RangeError, RepoName, RouteError,
-        UploadId,
+        UploadId, paths,
     },
     registry::RegistryError,
     storage::StoreErrorKind,
@@ -47,7 +46,7 @@ pub(super) struct Answer {
 pub(super) enum FrontError {
     /// The head can be read in more ways than one, or names no host.
     #[error(transparent)]
-    Malformed(Malformed),
+    Malformed(#[from] Malformed),
     /// The request line is no route.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -69,6 +68,23 @@ pub(super) enum FrontError {
     /// No answer came in time to a request that may have changed something.
     #[error("no answer within {} s; the outcome is unknown", .0.as_secs())]
     LateUnknown(Duration),
+}
+
+/// What is wrong with a request's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Malformed {
+    /// It names no authority.
+    #[error("a request has one Host, this one has none")]
+    NoHost,
+    /// It names several.
+    #[error("a request has one Host, this one has several")]
+    SeveralHosts,
+    /// It names something else.
+    #[error("Host is not a name or an address with perhaps a port")]
+    Host,
+    /// Its body is framed by something else than a length or `chunked`, once.
+    #[error("the only Transfer-Encoding here is chunked, once")]
+    TransferEncoding,
 }
 
 impl Answer {
@@ -176,7 +192,7 @@ pub(super) fn registry(error: &RegistryError) -> Answer {
             ErrorCode::BlobUploadInvalid,
             message,
         )
-        .with(header::RANGE, super::local::session_range(*offset)),
+        .with(header::RANGE, super::reply::session_range(*offset)),
         RegistryError::SizeMismatch { .. } => {
             Answer::new(StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid, message)
         }
@@ -337,7 +353,8 @@ pub(super) fn front(error: &FrontError, method: &Method) -> Answer {
     }
 }
 
-fn auth(error: &AuthError) -> Answer {
+/// Who may not, or who asks when nobody can tell.
+pub(super) fn auth(error: &AuthError) -> Answer {
     match error {
         AuthError::Denied => Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, error.to_string()),
         AuthError::Unauthenticated(challenges) => {
@@ -473,7 +490,7 @@ pub(super) fn not_covered() -> Answer {
 /// A chunk that doesn't fit onto its session: where it stands, and where it goes on.
 pub(super) fn out_of_step(repository: &RepoName, id: &UploadId, offset: u64) -> Answer {
     let answer = registry(&RegistryError::RangeMismatch { offset });
-    match HeaderValue::try_from(super::local::session_path(repository, id)) {
+    match HeaderValue::try_from(paths::session(repository, id)) {
         Ok(path) => answer.with(header::LOCATION, path),
         Err(_) => answer,
     }
@@ -491,8 +508,8 @@ pub(super) fn precondition_failed(current: &Digest) -> Answer {
         ..answer
     };
     answer
-        .with(header::ETAG, super::local::etag(current))
-        .with(CONTENT_DIGEST, super::local::content_digest(current))
+        .with(header::ETAG, super::reply::etag(current))
+        .with(CONTENT_DIGEST, super::reply::content_digest(current))
 }
 
 /// A header that isn't the list of entity tags that it should be.

@@ -6,13 +6,12 @@
 mod error;
 mod front;
 mod local;
-mod probes;
+mod reply;
 mod server;
 mod unread;
 
 pub use self::{
-    front::{Arrival, Front, FrontLimits, FrontParts, front},
+    front::{Arrival, Front, FrontLimits, FrontParts, Probes, front},
     local::local,
-    probes::Probes,
     server::{ServerLimits, serve},
 };

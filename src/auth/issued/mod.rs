@@ -66,7 +66,7 @@ pub(super) struct Ways {
 }
 
 /// Gives tokens, and knows those that any member gave.
-pub(super) struct Issuer {
+pub struct Issuer {
     keys: SigningKeys,
     revoked: Revocations,
     ways: Ways,
@@ -129,7 +129,7 @@ impl Issuer {
     ///
     /// # Errors
     /// [`AuthError::Unavailable`] when the store doesn't take the key it would be signed by.
-    pub(super) async fn issue(&self, login: Option<Login>, asked: &Asked) -> Result<Issued, AuthError> {
+    pub async fn issue(&self, login: Option<Login>, asked: &Asked) -> Result<Issued, AuthError> {
         let now_ms = clock::now_ms();
         let mut end_ms = now_ms + u64::try_from(self.life.as_millis()).unwrap_or(u64::MAX);
         let (user, groups, by) = match login {

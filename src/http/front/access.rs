@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    Change, Exchange, Notes,
+    exchange::{Change, Exchange, Notes},
     step::{Next, Step},
 };
 use crate::{

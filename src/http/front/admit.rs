@@ -1,52 +1,53 @@
-//! From a request to an admitted one: what it asks for, who asks, until when; whether there is room is in [`room`](super::room).
+//! From a request to an answered one: what it asks for, who asks, who answers and until when. Whether there is room is in
+//! [`room`](super::room).
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Response, header};
+use http::{HeaderMap, Response, header};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Change, Decided, Exchange, FrontLimits, Routed,
+    FrontLimits,
     access::InMesh,
+    exchange::{Exchange, refuse},
     step::{Next, Step},
+    surface::{Asking, Decided, Surface, Surfaces, Unreadable},
 };
 use crate::{
     admission::{Admitted, Body, Failure, RequestId},
-    auth::{Caller, Gate, Refusal, Wanted},
-    http::{
-        error::{self, FrontError},
-        probes,
-    },
+    auth::{Decision, Gate},
+    http::error::{self, FrontError},
     oci::{Effect, Route},
 };
 
 /// How long after the deadline the front still waits for whoever serves the request to say so itself.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The request line becomes a route.
+/// What is asked for.
 #[derive(Clone)]
-pub(super) struct Parse;
+pub(super) struct Parse {
+    pub(super) surfaces: Surfaces,
+}
 
 impl Step for Parse {
     type In = Exchange;
-    type Out = Routed;
+    type Out = Asking;
 
-    async fn run<N: Next<Routed>>(self, exchange: Exchange, next: N) -> Response<Body> {
-        let (method, uri) = (exchange.request.method(), exchange.request.uri());
-        let route = match Route::parse(method, uri.path(), uri.query()) {
-            Ok(route) => route,
-            Err(error) => return refuse(&error.into(), method, &exchange.id),
+    async fn run<N: Next<Asking>>(self, mut exchange: Exchange, next: N) -> Response<Body> {
+        let surface = match self.surfaces.read(&mut exchange).await {
+            Ok(surface) => surface,
+            Err(Unreadable { name, answer }) => {
+                exchange.notes.lock().route = name;
+                return answer.into_response(&exchange.id);
+            }
         };
         {
             let mut notes = exchange.notes.lock();
-            notes.route = Some(route.name());
-            notes.repository = route.repository().cloned();
-            notes.change = (route.effect() == Effect::Unsafe).then(|| Change {
-                what: route.name(),
-                subject: route.subject(),
-            });
+            notes.route = Some(surface.facts().name);
+            notes.repository = surface.repository().cloned();
+            notes.change = surface.change();
         }
-        next.go(Routed { exchange, route }).await
+        next.go(Asking { exchange, surface }).await
     }
 }
 
@@ -57,73 +58,39 @@ pub(super) struct Authorise {
 }
 
 impl Step for Authorise {
-    type In = Routed;
+    type In = Asking;
     type Out = Decided;
 
-    async fn run<N: Next<Decided>>(self, mut routed: Routed, next: N) -> Response<Body> {
-        let Routed { exchange, route } = &mut routed;
-        let caller = caller(exchange);
-        let mut decision = match self.gate.decide(caller, Wanted::Route(route)).await {
+    async fn run<N: Next<Decided>>(self, asking: Asking, next: N) -> Response<Body> {
+        let Asking {
+            mut exchange,
+            surface,
+        } = asking;
+        let wanted = surface.facts().wanted;
+        let mut decision = match self.gate.decide(exchange.caller(), wanted).await {
             Ok(decision) => decision,
-            Err(refusal) => return turn_away(refusal, exchange),
+            Err(refusal) => {
+                // The log still says who it was.
+                exchange.notes.lock().user = refusal.user;
+                let error = FrontError::Auth(refusal.error);
+                let answer = surface.worded(error::front(&error, exchange.request.method()));
+                return refuse(&error, answer, &exchange.id);
+            }
         };
         strip_credentials(exchange.request.headers_mut());
         let challenges = std::mem::take(&mut decision.challenges);
-        routed
-            .exchange
-            .notes
-            .lock()
-            .user
-            .clone_from(&decision.identity.user);
-        let mut response = next.go(Decided { routed, decision }).await;
-        challenge(&mut response, challenges);
-        response
-    }
-}
-
-pub(super) fn caller(exchange: &Exchange) -> Caller<'_> {
-    Caller {
-        uri: exchange.request.uri(),
-        headers: exchange.request.headers(),
-        certificates: exchange.certificates.as_deref(),
-    }
-}
-
-/// The answer to who may not; the log still says who it was.
-pub(super) fn turn_away(refusal: Refusal, exchange: &Exchange) -> Response<Body> {
-    log_refusal(&refusal, exchange);
-    refuse(&refusal.error.into(), exchange.request.method(), &exchange.id)
-}
-
-/// What the log says of who may not.
-pub(super) fn log_refusal(refusal: &Refusal, exchange: &Exchange) {
-    exchange.notes.lock().user.clone_from(&refusal.user);
-}
-
-fn challenge(response: &mut Response<Body>, challenges: Vec<HeaderValue>) {
-    for value in challenges {
-        response.headers_mut().append(header::WWW_AUTHENTICATE, value);
-    }
-}
-
-/// `/metrics` tells who uses the registry for what, so it has a policy.
-#[derive(Clone)]
-pub(super) struct MetricsDoor {
-    pub(super) gate: Arc<Gate>,
-}
-
-impl Step for MetricsDoor {
-    type In = Exchange;
-    type Out = Exchange;
-
-    async fn run<N: Next<Exchange>>(self, exchange: Exchange, next: N) -> Response<Body> {
-        if exchange.request.uri().path() == probes::METRICS
-            && let Err(refusal) = self.gate.decide(caller(&exchange), Wanted::Metrics).await
-        {
-            exchange.notes.lock().route = Some("probe");
-            return turn_away(refusal, &exchange);
+        exchange.notes.lock().user.clone_from(&decision.identity.user);
+        let mut response = next
+            .go(Decided {
+                exchange,
+                surface,
+                decision,
+            })
+            .await;
+        for challenge in challenges {
+            response.headers_mut().append(header::WWW_AUTHENTICATE, challenge);
         }
-        next.go(exchange).await
+        response
     }
 }
 
@@ -133,59 +100,80 @@ fn strip_credentials(headers: &mut HeaderMap) {
     }
 }
 
-/// When nobody waits any more. Whoever serves the request keeps to it; the front only sees to it that it is kept.
+/// Whoever it is for answers, until nobody waits any more. Who serves a route keeps to the deadline; the front only sees to it that
+/// it is kept.
 #[derive(Clone)]
-pub(super) struct Deadline {
+pub(super) struct Dispatch {
     pub(super) limits: FrontLimits,
 }
 
-impl Step for Deadline {
+impl Step for Dispatch {
     type In = Decided;
     type Out = Admitted;
 
     async fn run<N: Next<Admitted>>(self, decided: Decided, next: N) -> Response<Body> {
         let Decided {
-            routed: Routed { exchange, route },
+            exchange,
+            surface,
             decision,
         } = decided;
-        let times = decision.times;
-        let patience = if carries_content(&route) {
-            self.limits.transfer_deadline
-        } else {
-            self.limits.deadline
+        let patience = match &surface {
+            Surface::Registry(route) if carries_content(route) => self.limits.transfer_deadline,
+            _ => self.limits.deadline,
         };
-        let started = Instant::now();
-        let deadline = started + patience;
+        let deadline = Instant::now() + patience;
         let (method, id, effect) = (
             exchange.request.method().clone(),
             exchange.id.clone(),
-            route.effect(),
+            surface.facts().effect,
         );
-        let admitted = Admitted {
-            route,
-            request: exchange.request,
-            identity: decision.identity,
-            grants: decision.grants,
-            client: exchange.client.to_string(),
-            request_id: exchange.id,
-            deadline,
+        let answer = async {
+            match surface {
+                Surface::Registry(route) => Ok(registry(route, exchange, decision, deadline, next).await),
+                Surface::Probe(request) => Ok(request.answer().await),
+                Surface::Metrics(request) => Ok(request.answer()),
+                Surface::Keys(request) => request.answer(exchange, decision).await,
+                Surface::Token(request) => request.answer(decision).await,
+            }
         };
-        let mut response = match timeout_at(deadline + GRACE, next.go(admitted)).await {
-            Ok(response) => rendered(response, &id),
+        match timeout_at(deadline + GRACE, answer).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(answer)) => answer.into_response(&id),
             Err(_) => {
                 let error = match effect {
                     Effect::Safe => FrontError::Late(patience),
                     Effect::Unsafe => FrontError::LateUnknown(patience),
                 };
-                refuse(&error, &method, &id)
+                refuse(&error, error::front(&error, &method), &id)
             }
-        };
-        response.extensions_mut().insert(InMesh {
-            took: started.elapsed(),
-            times,
-        });
-        response
+        }
     }
+}
+
+/// What the mesh makes of a route.
+async fn registry<N: Next<Admitted>>(
+    route: Route,
+    exchange: Exchange,
+    decision: Decision,
+    deadline: Instant,
+    next: N,
+) -> Response<Body> {
+    let (started, times, id) = (Instant::now(), decision.times, exchange.id.clone());
+    let admitted = Admitted {
+        route,
+        request: exchange.request,
+        identity: decision.identity,
+        grants: decision.grants,
+        client: exchange.client.to_string(),
+        request_id: exchange.id,
+        deadline,
+    };
+    let mut response = rendered(next.go(admitted).await, &id);
+    response.extensions_mut().insert(InMesh {
+        took: started.elapsed(),
+        times,
+    });
+    response
 }
 
 /// The mesh only says what became of a request; what the client reads is written here.
@@ -218,12 +206,4 @@ fn carries_content(route: &Route) -> bool {
         | Route::CancelUpload { .. }
         | Route::Referrers { .. } => false,
     }
-}
-
-pub(super) fn refuse(error: &FrontError, method: &Method, id: &RequestId) -> Response<Body> {
-    let answer = error::front(error, method);
-    if answer.status().is_server_error() {
-        tracing::warn!(request_id = %id, %error, "request given up");
-    }
-    answer.into_response(id)
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::{
-    Decided,
     step::{Next, Step},
+    surface::{Decided, Surface},
 };
 use crate::{
     admission::Body,
@@ -19,7 +19,7 @@ use crate::{
     oci::{Effect, Reference, Route},
 };
 
-/// Says it on answers to requests that were decided about.
+/// Says it on answers of the distribution API. Others say it themselves.
 #[derive(Clone)]
 pub(super) struct Caching {
     /// How long a shared cache may keep what everybody may read.
@@ -31,7 +31,9 @@ impl Step for Caching {
     type Out = Decided;
 
     async fn run<N: Next<Decided>>(self, decided: Decided, next: N) -> Response<Body> {
-        let route = &decided.routed.route;
+        let Surface::Registry(route) = &decided.surface else {
+            return next.go(decided).await;
+        };
         let (effect, is_content) = (route.effect(), is_content(route));
         let audience = decided.decision.audience;
         let mut response = next.go(decided).await;

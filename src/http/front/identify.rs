@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue, Response};
 
 use super::{
-    Arrival, Exchange,
+    exchange::{Arrival, Exchange},
     step::{Next, Step},
 };
 use crate::admission::{Body, RequestId};

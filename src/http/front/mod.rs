@@ -1,37 +1,36 @@
 //! The public service: everything that happens to a client's request before someone serves it.
 //!
-//! It is the list in [`front`], outermost first. Whatever comes out at its end is [`Admitted`](crate::admission::Admitted) and goes to the mesh,
-//! which finds the owner. Absent on purpose: any knowledge of owners, and any route: what a request means is the local
-//! service's.
+//! It is the list in [`front`], outermost first. What may be asked for at all is the list in [`surface`]. A route comes out at
+//! its end as [`Admitted`](crate::admission::Admitted) and goes to the mesh, which finds the owner; all else is answered here.
+//! Absent on purpose: any knowledge of owners, and what a route means: that is the local service's.
 
 mod access;
 mod admit;
-mod api_keys;
 mod caching;
+mod exchange;
 mod identify;
 mod ratelimit;
 mod responses;
 mod room;
-pub(super) mod step;
-mod tokens;
+mod step;
+mod surface;
 mod wellformed;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{Request, Response};
-use parking_lot::Mutex;
-use rustls::pki_types::CertificateDer;
+use http::Response;
 use tower::{Layer as _, util::BoxCloneSyncService};
 
-use self::step::step;
-pub(super) use self::wellformed::Malformed;
-use super::probes::Probes;
+pub use self::{exchange::Arrival, surface::probes::Probes};
+use self::{
+    step::step,
+    surface::{Surfaces, keys, metrics, tokens},
+};
 use crate::{
-    admission::{Body, RequestId, Service},
+    admission::{Body, Service},
     auth::Gate,
     config::{Limits, RateLimits},
     net::Shares,
-    oci::{RepoName, Route},
     placement::MemberId,
     telemetry::Metrics,
 };
@@ -98,16 +97,6 @@ impl From<&Limits> for FrontLimits {
     }
 }
 
-/// A request as it came in by a client's connection.
-pub struct Arrival {
-    /// The request. Its body fails when the connection does.
-    pub request: Request<Body>,
-    /// The client's address.
-    pub client: SocketAddr,
-    /// The certificates the client proved to hold, its own first.
-    pub certificates: Option<Arc<[CertificateDer<'static>]>>,
-}
-
 /// The public service over `parts`.
 pub fn front(parts: FrontParts) -> Front {
     let FrontParts {
@@ -122,15 +111,18 @@ pub fn front(parts: FrontParts) -> Front {
         mesh,
     } = parts;
     let rates = Arc::new(ratelimit::Rates::new(&rate_limits, limits.rated_clients));
+    let surfaces = Surfaces {
+        probes,
+        metrics: metrics::Desk(metrics.clone()),
+        keys: gate.api_keys().cloned().map(keys::Desk),
+        tokens: gate.issuer().cloned().map(tokens::Desk),
+    };
     // The way of a request, from top to bottom, and of its response, back up: first whatever it is,
     let any = (
         // A name for it, on every response.
         step(identify::Identify),
         // Counted, and a line in the log when its response's body has ended.
-        step(access::Access {
-            me,
-            metrics: metrics.clone(),
-        }),
+        step(access::Access { me, metrics }),
         // What took how long, on every response.
         step(access::Timing),
         // That this is a registry, and where the way goes on, as clients see it.
@@ -143,24 +135,13 @@ pub fn front(parts: FrontParts) -> Front {
         step(responses::Contain),
         // It can be read in one way only.
         step(wellformed::WellFormed),
+        // What it asks for.
+        step(admit::Parse { surfaces }),
+    );
+    // then as something that there is.
+    let known = (
         // Who guesses passwords doesn't get to guess on.
         step(ratelimit::Guesses { rates: rates.clone() }),
-        // Metrics have a policy of their own; probes have none.
-        step(admit::MetricsDoor { gate: gate.clone() }),
-        // Probes and metrics: no permit.
-        step(probes),
-        // A user's API keys.
-        step(api_keys::KeyDesk { gate: gate.clone() }),
-        // Anybody's tokens.
-        step(tokens::TokenDesk {
-            gate: gate.clone(),
-            rates: rates.clone(),
-        }),
-    );
-    // then as one of the registry's.
-    let routed = (
-        // What it asks for.
-        step(admit::Parse),
         // Where there is no room, when to come again.
         step(room::TryAgain),
         // Who asks, and what they may. Credentials end here.
@@ -173,50 +154,10 @@ pub fn front(parts: FrontParts) -> Front {
         step(ratelimit::RateLimit { rates }),
         // There is room for it until its response's body has ended.
         step(room::Admit::new(permits, &limits)),
-        // Nobody waits for ever.
-        step(admit::Deadline { limits }),
+        // Whoever it is for answers, and nobody waits for ever.
+        step(admit::Dispatch { limits }),
     );
-    Front::new(any.layer(routed.layer(mesh)))
-}
-
-/// A request with its name.
-pub(super) struct Exchange {
-    pub(super) request: Request<Body>,
-    pub(super) client: SocketAddr,
-    pub(super) certificates: Option<Arc<[CertificateDer<'static>]>>,
-    pub(super) id: RequestId,
-    /// What the log will say of it.
-    pub(super) notes: Arc<Mutex<Notes>>,
-}
-
-/// What later steps found out for the log.
-#[derive(Debug, Default)]
-pub(super) struct Notes {
-    pub(super) route: Option<&'static str>,
-    pub(super) repository: Option<RepoName>,
-    pub(super) user: Option<String>,
-    /// Of a request that may change something.
-    pub(super) change: Option<Change>,
-}
-
-/// What the audit says that somebody wanted to change.
-#[derive(Clone, Debug)]
-pub(super) struct Change {
-    pub(super) what: &'static str,
-    /// The reference, digest, upload or key.
-    pub(super) subject: Option<String>,
-}
-
-/// A request that is a route.
-struct Routed {
-    exchange: Exchange,
-    route: Route,
-}
-
-/// A request that was decided about.
-struct Decided {
-    routed: Routed,
-    decision: crate::auth::Decision,
+    Front::new(any.layer(known.layer(mesh)))
 }
 
 #[cfg(test)]

@@ -6,18 +6,15 @@
 
 use std::{collections::HashMap, hash::Hash, net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Response, StatusCode, header};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    Decided, Exchange,
-    admit::refuse,
     step::{Next, Step},
+    surface::{Asking, Cost, Decided, Surface},
 };
-use crate::{
-    admission::Body, auth::TOKEN_PATH, config::RateLimits, http::error::FrontError, net::client_network,
-};
+use crate::{admission::Body, config::RateLimits, http::error::FrontError, net::client_network};
 
 /// Before it is known who asks.
 #[derive(Clone)]
@@ -26,20 +23,20 @@ pub(super) struct Guesses {
 }
 
 impl Step for Guesses {
-    type In = Exchange;
-    type Out = Exchange;
+    type In = Asking;
+    type Out = Asking;
 
-    async fn run<N: Next<Exchange>>(self, exchange: Exchange, next: N) -> Response<Body> {
-        let request = &exchange.request;
-        if !has_credentials(request) {
-            return next.go(exchange).await;
+    async fn run<N: Next<Asking>>(self, asking: Asking, next: N) -> Response<Body> {
+        if !has_credentials(&asking) {
+            return next.go(asking).await;
         }
+        let exchange = &asking.exchange;
         let guesser = Client::Guesses(client_network(exchange.client.ip()));
-        let method = request.method().clone();
+        let method = exchange.request.method().clone();
         if let Err(wait) = self.rates.peek(&guesser, &method) {
-            return refuse(&FrontError::TooFast(wait), &method, &exchange.id);
+            return exchange.refuse(&FrontError::TooFast(wait));
         }
-        let response = next.go(exchange).await;
+        let response = next.go(asking).await;
         if response.status() == StatusCode::UNAUTHORIZED {
             // That it is one too many is for the next one to find.
             let _ = self.rates.take(guesser, &method);
@@ -49,9 +46,14 @@ impl Step for Guesses {
 }
 
 /// A form for a token has its password inside.
-fn has_credentials<B>(request: &Request<B>) -> bool {
-    let is_form = request.method() == Method::POST && request.uri().path() == TOKEN_PATH;
-    is_form || request.headers().contains_key(header::AUTHORIZATION)
+fn has_credentials(asking: &Asking) -> bool {
+    let is_form = matches!(&asking.surface, Surface::Token(request) if request.is_form());
+    is_form
+        || asking
+            .exchange
+            .request
+            .headers()
+            .contains_key(header::AUTHORIZATION)
 }
 
 /// Now that it is.
@@ -65,12 +67,15 @@ impl Step for RateLimit {
     type Out = Decided;
 
     async fn run<N: Next<Decided>>(self, decided: Decided, next: N) -> Response<Body> {
-        let exchange = &decided.routed.exchange;
+        let exchange = &decided.exchange;
+        if decided.surface.facts().cost < Cost::Count {
+            return next.go(decided).await;
+        }
         let user = decided.decision.identity.user.as_deref();
         let method = exchange.request.method();
         match self.rates.count(user, exchange.client.ip(), method) {
             Ok(()) => next.go(decided).await,
-            Err(wait) => refuse(&FrontError::TooFast(wait), method, &exchange.id),
+            Err(wait) => exchange.refuse(&FrontError::TooFast(wait)),
         }
     }
 }
@@ -104,7 +109,7 @@ impl Rates {
     }
 
     /// Counts a request against who made it, or says how long to wait.
-    pub(super) fn count(&self, user: Option<&str>, address: IpAddr, method: &Method) -> Result<(), Duration> {
+    fn count(&self, user: Option<&str>, address: IpAddr, method: &Method) -> Result<(), Duration> {
         let client = match user {
             Some(user) => Client::User(user.into()),
             None => Client::Address(client_network(address)),

@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
 use super::{
-    Exchange,
+    exchange::Exchange,
     step::{Next, Step},
 };
 use crate::{

@@ -21,9 +21,9 @@ use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
 use super::{
-    Decided, FrontLimits, Routed,
-    admit::refuse,
+    FrontLimits,
     step::{Next, Step},
+    surface::{Asking, Cost, Decided},
 };
 use crate::{
     admission::{self, Body, BodyError, Pace, is_small},
@@ -36,14 +36,14 @@ use crate::{
 pub(super) struct TryAgain;
 
 impl Step for TryAgain {
-    type In = Routed;
-    type Out = Routed;
+    type In = Asking;
+    type Out = Asking;
 
-    async fn run<N: Next<Routed>>(self, routed: Routed, next: N) -> Response<Body> {
-        let request = &routed.exchange.request;
-        let (method, id) = (request.method().clone(), routed.exchange.id.clone());
+    async fn run<N: Next<Asking>>(self, asking: Asking, next: N) -> Response<Body> {
+        let request = &asking.exchange.request;
+        let (method, id) = (request.method().clone(), asking.exchange.id.clone());
         let agent = request.headers().get(header::USER_AGENT).cloned();
-        let mut response = next.go(routed).await;
+        let mut response = next.go(asking).await;
         if response.extensions_mut().remove::<Overload>().is_none() {
             return response;
         }
@@ -74,8 +74,9 @@ impl Admit {
 
     /// Waits for a permit, and for what of the body comes before it.
     async fn admit(&self, decided: &mut Decided) -> Result<Permit, FrontError> {
-        let Decided { routed, decision } = decided;
-        let exchange = &mut routed.exchange;
+        let Decided {
+            exchange, decision, ..
+        } = decided;
         let caller = Caller::of(decision.identity.user.as_deref(), Some(exchange.client));
         if exchange.request.body().is_end_stream()
             && let Some(permit) = self.permits.try_take(&caller, Purpose::Other)
@@ -106,12 +107,12 @@ impl Step for Admit {
     type Out = Decided;
 
     async fn run<N: Next<Decided>>(self, mut decided: Decided, next: N) -> Response<Body> {
+        if decided.surface.facts().cost < Cost::Permit {
+            return next.go(decided).await;
+        }
         let permit = match self.admit(&mut decided).await {
             Ok(permit) => permit,
-            Err(error) => {
-                let exchange = &decided.routed.exchange;
-                return refuse(&error, exchange.request.method(), &exchange.id);
-            }
+            Err(error) => return decided.exchange.refuse(&error),
         };
         let mut response = next.go(decided).await;
         // The rate of requests is looked at before: whoever says so in here, this member or another, has no room.

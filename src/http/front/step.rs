@@ -12,7 +12,7 @@ use tower::{Layer, Service, util::ServiceExt as _};
 use crate::admission::Body;
 
 /// One step of a request's way in and of its response's way out. It may answer by itself.
-pub(in crate::http) trait Step: Clone + Send + Sync + 'static {
+pub(super) trait Step: Clone + Send + Sync + 'static {
     /// What it takes.
     type In: Send + 'static;
     /// What it hands on.
@@ -24,7 +24,7 @@ pub(in crate::http) trait Step: Clone + Send + Sync + 'static {
 }
 
 /// The rest of the way for a `T`.
-pub(in crate::http) trait Next<T>: Send + 'static {
+pub(super) trait Next<T>: Send + 'static {
     /// Goes it.
     fn go(self, input: T) -> impl Future<Output = Response<Body>> + Send;
 }

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
-use http::{Method, StatusCode, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use tower::{ServiceExt as _, service_fn};
 
 use super::*;
@@ -56,13 +57,7 @@ where
     let parts = FrontParts {
         me: member(1),
         gate: Arc::new(Gate::new(GateSpec::default(), stores.meta.clone(), &Limits::default()).unwrap()),
-        probes: Probes::new(
-            view,
-            drain.clone(),
-            permits.clone(),
-            stores.clone(),
-            metrics.clone(),
-        ),
+        probes: Probes::new(view, drain.clone(), permits.clone(), stores.clone()),
         metrics: metrics.clone(),
         permits,
         limits,

@@ -9,11 +9,10 @@
 use http::{HeaderValue, Request, Response, Version, header};
 
 use super::{
-    Exchange,
-    admit::refuse,
+    exchange::Exchange,
     step::{Next, Step},
 };
-use crate::{admission::Body, http::error::FrontError};
+use crate::{admission::Body, http::error::Malformed};
 
 #[derive(Clone)]
 pub(super) struct WellFormed;
@@ -28,35 +27,12 @@ impl Step for WellFormed {
             return next.go(exchange).await;
         };
         let is_alone_on_its_connection = request.version() < Version::HTTP_2;
-        let mut response = refuse(&malformed.into(), request.method(), &exchange.id);
+        let mut response = exchange.refuse(&malformed.into());
         if is_alone_on_its_connection {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
         response
-    }
-}
-
-/// What is wrong with a request's head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::http) enum Malformed {
-    /// It names no authority.
-    #[error("a request has one Host, this one has none")]
-    NoHost,
-    /// It names several.
-    #[error("a request has one Host, this one has several")]
-    SeveralHosts,
-    /// It names something else.
-    #[error("Host is not a name or an address with perhaps a port")]
-    Host,
-    /// Its body is framed by something else than a length or `chunked`, once.
-    #[error("the only Transfer-Encoding here is chunked, once")]
-    TransferEncoding,
-}
-
-impl From<Malformed> for FrontError {
-    fn from(malformed: Malformed) -> Self {
-        Self::Malformed(malformed)
     }
 }
 

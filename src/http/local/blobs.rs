@@ -6,16 +6,14 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::time::Instant;
 
-use super::{
-    Local, Outcome, Refusal, announced,
-    byteranges::Multipart,
-    is_known, preconditions,
-    reply::{Reply, blob_path, etag},
-};
+use super::{Local, Outcome, Refusal, announced, byteranges::Multipart, is_known, preconditions};
 use crate::{
     admission::{self, BlobSource, Body, BodyError, Grants},
-    http::error,
-    oci::{Action, ByteRanges, Digest, MediaType, RepoName, ResolvedRange},
+    http::{
+        error,
+        reply::{Reply, etag},
+    },
+    oci::{Action, ByteRanges, Digest, MediaType, RepoName, ResolvedRange, paths},
     registry::{Blob, MountSource, Mounted},
     storage::ByteStream,
 };
@@ -63,7 +61,7 @@ impl Local {
                     None => admission::empty(),
                 };
                 let reply =
-                    typed(StatusCode::OK, MediaType::OCTET_STREAM).location(blob_path(repository, digest));
+                    typed(StatusCode::OK, MediaType::OCTET_STREAM).location(paths::blob(repository, digest));
                 Ok(reply.stream(blob.size, body))
             }
         }
@@ -81,7 +79,7 @@ impl Local {
             return Ok(described(StatusCode::NOT_MODIFIED, digest, &etag).empty());
         }
         let reply = described(StatusCode::OK, digest, &etag)
-            .location(blob_path(repository, digest))
+            .location(paths::blob(repository, digest))
             .header("accept-ranges", "bytes")
             .header("content-type", MediaType::OCTET_STREAM);
         Ok(reply.head(blob.size))
@@ -159,7 +157,7 @@ fn described(status: StatusCode, digest: &Digest, etag: &HeaderValue) -> Reply {
 /// The answer to a blob that is now in `repository`.
 pub(super) fn created(repository: &RepoName, digest: &Digest) -> http::Response<Body> {
     Reply::new(StatusCode::CREATED)
-        .location(blob_path(repository, digest))
+        .location(paths::blob(repository, digest))
         .content_digest(digest)
         .empty()
 }

@@ -3,20 +3,18 @@
 use http::StatusCode;
 use serde_json::json;
 
-use super::{
-    Local, Outcome,
-    reply::{Reply, next_page},
-};
+use super::{Local, Outcome};
 use crate::{
     admission::Visible,
-    oci::{Digest, MediaType, Page, RepoName},
+    http::reply::{Reply, next_page},
+    oci::{Digest, MediaType, Page, RepoName, paths},
     registry::{Names, Referrer},
 };
 
 impl Local {
     pub(super) async fn list_tags(&self, repository: &RepoName, page: &Page) -> Outcome {
         let tags = self.registry.tags(repository, page).await?;
-        let path = format!("/v2/{repository}/tags/list");
+        let path = paths::tags(repository);
         let reply = linked(
             Reply::new(StatusCode::OK),
             &path,
@@ -35,7 +33,7 @@ impl Local {
         };
         let reply = linked(
             Reply::new(StatusCode::OK),
-            "/v2/_catalog",
+            paths::CATALOG,
             page,
             names.more,
             names.names.last(),
@@ -67,7 +65,7 @@ impl Local {
             parameters.extend([("n", limit.as_str()), ("last", next.as_str())]);
             reply = reply.header(
                 "link",
-                next_page(format_args!("/v2/{repository}/referrers/{subject}"), &parameters),
+                next_page(paths::referrers(repository, subject), &parameters),
             );
         }
         let index = json!({

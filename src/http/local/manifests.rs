@@ -4,14 +4,14 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
-use super::{
-    Local, Outcome, Refusal, announced, is_known, preconditions,
-    reply::{Reply, etag, manifest_path},
-};
+use super::{Local, Outcome, Refusal, announced, is_known, preconditions};
 use crate::{
     admission::{Body, Grants, Identity},
-    http::error,
-    oci::{Action, Descriptor, MAX_MANIFEST_BYTES, MediaType, Reference, RepoName, Tag},
+    http::{
+        error,
+        reply::{Reply, etag},
+    },
+    oci::{Action, Descriptor, MAX_MANIFEST_BYTES, MediaType, Reference, RepoName, Tag, paths},
     registry::{DeleteManifest, MayPush, PutManifest, RegistryError, WhileListed},
 };
 
@@ -92,7 +92,7 @@ impl Local {
         let pushed = self.registry.put_manifest(put).await;
         let pushed = pushed.map_err(|error| unmet(error, &repository, &grants))?;
         let mut reply = Reply::new(StatusCode::CREATED)
-            .location(manifest_path(&repository, &pushed.digest))
+            .location(paths::manifest(&repository, &pushed.digest))
             .content_digest(&pushed.digest);
         if let Some(subject) = &pushed.subject {
             reply = reply.header("oci-subject", subject);

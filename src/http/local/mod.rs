@@ -8,7 +8,6 @@ mod blobs;
 mod byteranges;
 mod listings;
 mod manifests;
-mod reply;
 mod uploads;
 
 use std::{convert::Infallible, sync::Arc};
@@ -17,9 +16,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use tokio::time::Instant;
 use tower::service_fn;
 
-use self::reply::Reply;
-pub(super) use self::reply::{content_digest, etag, session_path, session_range};
-use super::error::{self, Answer, Chain};
+use super::{
+    error::{self, Answer, Chain},
+    reply::Reply,
+};
 use crate::{
     admission::{Admitted, Body, RequestId, Served, Service, StoreTime},
     oci::{EntityTags, Preconditions, Route},

@@ -3,10 +3,10 @@
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 
-use super::{Local, Outcome, Refusal, announced, blobs, reply::Reply};
+use super::{Local, Outcome, Refusal, announced, blobs};
 use crate::{
     admission::Body,
-    http::error,
+    http::{error, reply::Reply},
     oci::{Algorithm, ChunkRange, Digest, RangeError, RepoName, UploadId},
     registry::RegistryError,
 };

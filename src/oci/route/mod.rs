@@ -4,6 +4,7 @@
 //! line says. Deliberately absent: headers and bodies (a manifest's media type, a blob's range), and HTTP statuses.
 
 mod parse;
+pub mod paths;
 mod query;
 
 use http::Method;

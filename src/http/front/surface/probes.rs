@@ -1,34 +1,31 @@
-//! What balancers, orchestrators and Prometheus ask.
+//! What balancers and orchestrators ask.
 //!
 //! `/livez`: the process answers. `/startupz`: it has started; sockets open only then. `/readyz`: it should be sent
 //! requests, that is, it isn't about to end, it is in touch with the other members' leases, it can write the audit that it
 //! must write, it has room for another request, and its stores answer; these are asked, at most every [`FRESH`]. None of them
-//! needs a login, a permit or a working mesh. `/metrics` may need a login,
-//! which the front sees to.
+//! needs a login, a permit or a working mesh.
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, extract::State, middleware::map_response, response::IntoResponse, routing::get};
-use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::BodyExt as _;
+use http::{Response, StatusCode};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
 };
-use tower::ServiceExt as _;
 
-use super::front::{
-    Exchange,
-    step::{Next, Step},
-};
+use super::{Read, only_read};
 use crate::{
-    admission::{Body, BodyError},
+    admission::Body,
+    http::reply::Reply,
     net::{Drain, Shares},
     ownership::View,
     registry::Stores,
     storage::{ObjectKey, StoreError, keys},
-    telemetry::{Metrics, logs},
+    telemetry::logs,
 };
+
+/// As the log calls them: of what is asked for every few seconds it says little.
+pub(in crate::http::front) const NAME: &str = "probe";
 
 /// How long an answer of the stores counts.
 const FRESH: Duration = Duration::from_secs(2);
@@ -44,28 +41,29 @@ struct Inner {
     drain: Drain,
     permits: Shares,
     stores: Stores,
-    metrics: Arc<Metrics>,
     stores_seen: Mutex<Option<(Instant, Result<(), String>)>>,
 }
 
 impl Probes {
     /// Of the member whose view of the mesh this is. It isn't ready any more once `drain` says that it leaves, nor while
     /// `stores` don't answer or all `permits` for requests are taken.
-    pub fn new(
-        view: Arc<dyn View>,
-        drain: Drain,
-        permits: Shares,
-        stores: Stores,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(view: Arc<dyn View>, drain: Drain, permits: Shares, stores: Stores) -> Self {
         Self(Arc::new(Inner {
             view,
             drain,
             permits,
             stores,
-            metrics,
             stores_seen: Mutex::default(),
         }))
+    }
+
+    pub(super) fn read(&self, request: &http::Request<Body>) -> Read<Request> {
+        let question = match request.uri().path() {
+            "/livez" | "/startupz" => Request::Alive,
+            "/readyz" => Request::Ready(self.clone()),
+            _ => return None,
+        };
+        Some(only_read(request).map(|()| question))
     }
 
     /// Whether requests should be sent here, and why not.
@@ -121,57 +119,26 @@ async fn answers(store: &str, request: impl Future<Output = Result<(), StoreErro
     }
 }
 
-/// Where the metrics are, for who may read them.
-pub(super) const METRICS: &str = "/metrics";
-
-/// What the router answers; everything else is the registry's.
-const PATHS: [&str; 4] = ["/livez", "/readyz", "/startupz", METRICS];
-
-fn router(probes: Probes) -> Router {
-    Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/startupz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route(METRICS, get(metrics))
-        .with_state(probes)
-        .layer(map_response(no_store))
+/// What is asked.
+pub(in crate::http::front) enum Request {
+    /// Whether the process answers.
+    Alive,
+    /// Whether requests should be sent to it.
+    Ready(Probes),
 }
 
-async fn readyz(State(probes): State<Probes>) -> (StatusCode, String) {
-    match probes.readiness().await {
-        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
-    }
-}
-
-async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
-    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, media_type)], probes.0.metrics.render())
-}
-
-async fn no_store(mut response: axum::response::Response) -> axum::response::Response {
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-impl Step for Probes {
-    type In = Exchange;
-    type Out = Exchange;
-
-    async fn run<N: Next<Exchange>>(self, exchange: Exchange, next: N) -> Response<Body> {
-        if !PATHS.contains(&exchange.request.uri().path()) {
-            return next.go(exchange).await;
-        }
-        exchange.notes.lock().route = Some("probe");
-        let answered = router(self)
-            .oneshot(exchange.request.map(axum::body::Body::new))
-            .await;
-        let response = answered.unwrap_or_else(|never| match never {});
-        response.map(|body| {
-            body.map_err(|error| BodyError::Client(error.into()))
-                .boxed_unsync()
-        })
+impl Request {
+    pub(in crate::http::front) async fn answer(self) -> Response<Body> {
+        let (status, text) = match self {
+            Self::Alive => (StatusCode::OK, "ok\n".to_owned()),
+            Self::Ready(probes) => match probes.readiness().await {
+                Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+                Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+            },
+        };
+        let reply = Reply::new(status).no_store();
+        reply
+            .header("content-type", "text/plain; charset=utf-8")
+            .bytes(text.into())
     }
 }

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{
     admission::{self, Body},
-    oci::{Digest, RepoName, UploadId},
+    oci::{Digest, RepoName, UploadId, paths},
 };
 
 /// What a query's value may hold unescaped (RFC 3986's unreserved characters).
@@ -45,7 +45,7 @@ impl Reply {
     /// Where an upload session stands and how it goes on.
     pub(super) fn session(self, repository: &RepoName, id: &UploadId, offset: u64) -> Self {
         let mut reply = self
-            .location(session_path(repository, id))
+            .location(paths::session(repository, id))
             .header("docker-upload-uuid", id);
         reply.0.headers_mut().insert(header::RANGE, session_range(offset));
         reply
@@ -54,6 +54,11 @@ impl Reply {
     pub(super) fn extension<T: Clone + Send + Sync + 'static>(mut self, extension: T) -> Self {
         self.0.extensions_mut().insert(extension);
         self
+    }
+
+    /// Not to be kept by anybody.
+    pub(super) fn no_store(self) -> Self {
+        self.header("cache-control", "no-store")
     }
 
     /// Without a body; its length is said where a status may have one.
@@ -90,35 +95,24 @@ impl Reply {
     }
 }
 
+/// A header's value; of what isn't visible ASCII none.
 fn header_value(value: impl fmt::Display) -> HeaderValue {
     HeaderValue::try_from(value.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// A digest as a validator.
-pub(in crate::http) fn etag(digest: &Digest) -> HeaderValue {
+pub(super) fn etag(digest: &Digest) -> HeaderValue {
     header_value(format_args!("\"{digest}\""))
 }
 
 /// A digest as `Docker-Content-Digest` has it.
-pub(in crate::http) fn content_digest(digest: &Digest) -> HeaderValue {
+pub(super) fn content_digest(digest: &Digest) -> HeaderValue {
     header_value(digest)
 }
 
 /// What a session of `offset` bytes holds. An empty one says `0-0`, as every registry does: there is no right way.
-pub(in crate::http) fn session_range(offset: u64) -> HeaderValue {
+pub(super) fn session_range(offset: u64) -> HeaderValue {
     header_value(format_args!("0-{}", offset.saturating_sub(1)))
-}
-
-pub(in crate::http) fn session_path(repository: &RepoName, id: &UploadId) -> String {
-    format!("/v2/{repository}/blobs/uploads/{id}")
-}
-
-pub(super) fn blob_path(repository: &RepoName, digest: &Digest) -> String {
-    format!("/v2/{repository}/blobs/{digest}")
-}
-
-pub(super) fn manifest_path(repository: &RepoName, digest: &Digest) -> String {
-    format!("/v2/{repository}/manifests/{digest}")
 }
 
 /// The `Link` to the next page of `path`, with the parameters that lead there.

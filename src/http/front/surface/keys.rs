@@ -14,16 +14,21 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::timeout;
 
 use super::{
-    Change, Exchange,
-    admit::{caller, turn_away},
-    step::{Next, Step},
+    super::exchange::{Change, Exchange},
+    Read, wrong_method,
 };
 use crate::{
-    admission::{self, Body},
-    auth::{ApiKey, ApiKeys, Gate, KeyMaker, KeysOf, NewApiKey},
-    http::error::{self, Answer, FrontError},
-    oci::Action,
+    admission::Body,
+    auth::{ApiKey, ApiKeys, Decision, KeyMaker, KeysOf, NewApiKey, Right},
+    http::{
+        error::{self, Answer},
+        reply::Reply,
+    },
+    oci::{Action, Effect},
 };
+
+/// As the log calls it.
+pub(in crate::http::front) const NAME: &str = "api_keys";
 
 const PATH: &str = "/zot/auth/apikey";
 /// The largest body, in bytes.
@@ -36,37 +41,65 @@ const NEVER: &str = "0001-01-01T00:00:00Z";
 const USERS_A_PAGE: usize = 50;
 
 #[derive(Clone)]
-pub(super) struct KeyDesk {
-    pub(super) gate: Arc<Gate>,
+pub(in crate::http::front) struct Desk(pub(in crate::http::front) Arc<ApiKeys>);
+
+pub(in crate::http::front) struct Request {
+    keys: Arc<ApiKeys>,
+    errand: Errand,
 }
 
-impl Step for KeyDesk {
-    type In = Exchange;
-    type Out = Exchange;
-
-    async fn run<N: Next<Exchange>>(self, exchange: Exchange, next: N) -> Response<Body> {
-        let keys = match self.gate.api_keys() {
-            Some(keys) if exchange.request.uri().path() == PATH => keys.clone(),
-            Some(_) | None => return next.go(exchange).await,
-        };
-        let id = exchange.id.clone();
-        exchange.notes.lock().route = Some("api_keys");
-        let errand = match Errand::read(exchange.request.method(), exchange.request.uri().query()) {
-            Ok(errand) => errand,
-            Err(answer) => return answer.into_response(&id),
-        };
-        note(&exchange, &errand);
-        let caller = match self.gate.decide_keys(caller(&exchange), errand.keys_of()).await {
-            Ok(caller) => caller,
-            Err(refusal) => return turn_away(refusal, &exchange),
-        };
-        exchange.notes.lock().user = Some(caller.user.clone());
-        match answer(&keys, exchange, caller, errand).await {
-            Ok(response) => response,
-            Err(answer) => answer.into_response(&id),
+impl Desk {
+    pub(super) fn read(&self, request: &http::Request<Body>) -> Read<Request> {
+        if request.uri().path() != PATH {
+            return None;
         }
+        let errand = Errand::read(request.method(), request.uri().query());
+        let keys = self.0.clone();
+        Some(errand.map(|errand| Request { keys, errand }))
     }
 }
+
+impl Request {
+    pub(super) fn whose(&self) -> KeysOf {
+        match self.errand {
+            Errand::List { of: None } | Errand::Create | Errand::Revoke { of: None, .. } => KeysOf::Oneself,
+            Errand::List { of: Some(_) } | Errand::ListAll { .. } => KeysOf::Others(Action::Read),
+            Errand::Revoke { of: Some(_), .. } => KeysOf::Others(Action::Delete),
+        }
+    }
+
+    pub(super) fn effect(&self) -> Effect {
+        match self.errand {
+            Errand::List { .. } | Errand::ListAll { .. } => Effect::Safe,
+            Errand::Create | Errand::Revoke { .. } => Effect::Unsafe,
+        }
+    }
+
+    pub(super) fn change(&self) -> Option<Change> {
+        let (what, subject) = match &self.errand {
+            Errand::List { .. } | Errand::ListAll { .. } => return None,
+            Errand::Create => (CREATE, None),
+            Errand::Revoke { of: None, id } => (REVOKE, Some(id.clone())),
+            Errand::Revoke { of: Some(user), id } => (REVOKE, Some(format!("{id} of {user}"))),
+        };
+        Some(Change { what, subject })
+    }
+
+    pub(in crate::http::front) async fn answer(
+        self,
+        exchange: Exchange,
+        decision: Decision,
+    ) -> Result<Response<Body>, Answer> {
+        let Right::Keys(caller) = decision.right else {
+            return Err(error::not_covered());
+        };
+        answer(&self.keys, exchange, caller, self.errand).await
+    }
+}
+
+/// As the audit calls them.
+const CREATE: &str = "api_key_create";
+const REVOKE: &str = "api_key_revoke";
 
 /// What is asked for.
 enum Errand {
@@ -102,33 +135,9 @@ impl Errand {
                     id,
                 })
             }
-            _ => Err(error::front(
-                &FrontError::Route(crate::oci::RouteError::MethodNotAllowed {
-                    allow: "GET, HEAD, POST, DELETE",
-                }),
-                method,
-            )),
+            _ => Err(wrong_method("GET, HEAD, POST, DELETE", method)),
         }
     }
-
-    fn keys_of(&self) -> KeysOf {
-        match self {
-            Self::List { of: None } | Self::Create | Self::Revoke { of: None, .. } => KeysOf::Oneself,
-            Self::List { of: Some(_) } | Self::ListAll { .. } => KeysOf::Others(Action::Read),
-            Self::Revoke { of: Some(_), .. } => KeysOf::Others(Action::Delete),
-        }
-    }
-}
-
-/// What the audit will say.
-fn note(exchange: &Exchange, errand: &Errand) {
-    let (what, subject) = match errand {
-        Errand::List { .. } | Errand::ListAll { .. } => return,
-        Errand::Create => ("api_key_create", None),
-        Errand::Revoke { of: None, id } => ("api_key_revoke", Some(id.clone())),
-        Errand::Revoke { of: Some(user), id } => ("api_key_revoke", Some(format!("{id} of {user}"))),
-    };
-    exchange.notes.lock().change = Some(Change { what, subject });
 }
 
 async fn answer(
@@ -154,7 +163,7 @@ async fn answer(
             let created = keys.create(&caller, new).await;
             let (key, text) = created.map_err(|error| error::api_key(&error))?;
             let change = Change {
-                what: "api_key_create",
+                what: CREATE,
                 subject: Some(key.id.clone()),
             };
             notes.lock().change = Some(change);
@@ -275,10 +284,5 @@ fn at(ms: u64) -> String {
 }
 
 fn reply(status: StatusCode, value: &Value) -> Response<Body> {
-    let mut response = Response::new(admission::full(value.to_string().into()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    Reply::new(status).no_store().json(value)
 }

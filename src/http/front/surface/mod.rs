@@ -1,0 +1,203 @@
+//! All that a client may ask for on the public port, as one value that is read once and drives everything after it.
+//!
+//! What isn't the distribution API has a file of its own here: how it is read off a request (whatever isn't its own it
+//! declines, then the next one is asked), and how it is answered, of a [`Decision`] that somebody else made. One that its
+//! member doesn't offer declines everything. Each variant says in [`Surface::facts`] what it needs to be decided about; the
+//! gate alone decides. Whether a repository's owner has to answer is told by the variant: those are routes, and all of them are
+//! [`Surface::Registry`].
+
+pub(super) mod keys;
+pub(super) mod metrics;
+pub(super) mod probes;
+pub(super) mod tokens;
+
+use http::{Method, Request};
+
+use super::exchange::{Change, Exchange};
+use crate::{
+    admission::Body,
+    auth::{Decision, Wanted},
+    http::error::{self, Answer, FrontError},
+    oci::{Effect, RepoName, Route, RouteError},
+};
+
+/// What somebody asks for.
+pub(super) enum Surface {
+    /// The distribution API. Its owner answers.
+    Registry(Route),
+    /// Whether this member lives, and should be sent requests.
+    Probe(probes::Request),
+    /// What it has counted.
+    Metrics(metrics::Request),
+    /// API keys.
+    Keys(keys::Request),
+    /// A token.
+    Token(tokens::Request),
+}
+
+/// What the front has to know about a request.
+pub(super) struct Facts<'a> {
+    /// Out of a fixed set, for logs and metric labels.
+    pub(super) name: &'static str,
+    /// What is to be decided.
+    pub(super) wanted: Wanted<'a>,
+    /// Whether it may change anything.
+    pub(super) effect: Effect,
+    pub(super) cost: Cost,
+}
+
+/// What it takes to be answered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cost {
+    /// Nothing: whoever watches the member asks, also while it is full.
+    Nothing,
+    /// It counts as a request of its client's.
+    Count,
+    /// It takes a permit, too.
+    Permit,
+}
+
+/// What this member offers.
+#[derive(Clone)]
+pub(super) struct Surfaces {
+    pub(super) probes: probes::Probes,
+    pub(super) metrics: metrics::Desk,
+    pub(super) keys: Option<keys::Desk>,
+    pub(super) tokens: Option<tokens::Desk>,
+}
+
+/// A request that asks for nothing, or not in the right way.
+pub(super) struct Unreadable {
+    /// The surface whose it would be.
+    pub(super) name: Option<&'static str>,
+    pub(super) answer: Answer,
+}
+
+/// What a surface says to a request: `None`, that it isn't its own.
+type Read<T> = Option<Result<T, Answer>>;
+
+impl Surfaces {
+    /// Reads what is asked for.
+    pub(super) async fn read(&self, exchange: &mut Exchange) -> Result<Surface, Unreadable> {
+        if let Some(read) = named(probes::NAME, self.probes.read(&exchange.request)) {
+            return read.map(Surface::Probe);
+        }
+        if let Some(read) = named(metrics::NAME, self.metrics.read(&exchange.request)) {
+            return read.map(Surface::Metrics);
+        }
+        if let Some(desk) = &self.keys
+            && let Some(read) = named(keys::NAME, desk.read(&exchange.request))
+        {
+            return read.map(Surface::Keys);
+        }
+        if let Some(desk) = &self.tokens
+            && let Some(read) = named(tokens::NAME, desk.read(exchange).await)
+        {
+            return read.map(Surface::Token);
+        }
+        let (method, uri) = (exchange.request.method(), exchange.request.uri());
+        let route = Route::parse(method, uri.path(), uri.query());
+        route.map(Surface::Registry).map_err(|error| Unreadable {
+            name: None,
+            answer: error::front(&error.into(), method),
+        })
+    }
+}
+
+fn named<T>(name: &'static str, read: Read<T>) -> Option<Result<T, Unreadable>> {
+    let name = Some(name);
+    read.map(|read| read.map_err(|answer| Unreadable { name, answer }))
+}
+
+impl Surface {
+    /// The one place where everything that can be asked for says what it is.
+    pub(super) fn facts(&self) -> Facts<'_> {
+        match self {
+            Self::Registry(route) => Facts {
+                name: route.name(),
+                wanted: Wanted::Route(route),
+                effect: route.effect(),
+                cost: Cost::Permit,
+            },
+            Self::Probe(_) => Facts {
+                name: probes::NAME,
+                wanted: Wanted::Open,
+                effect: Effect::Safe,
+                cost: Cost::Nothing,
+            },
+            Self::Metrics(_) => Facts {
+                name: metrics::NAME,
+                wanted: Wanted::Metrics,
+                effect: Effect::Safe,
+                cost: Cost::Nothing,
+            },
+            Self::Keys(request) => Facts {
+                name: keys::NAME,
+                wanted: Wanted::Keys(request.whose()),
+                effect: request.effect(),
+                cost: Cost::Count,
+            },
+            Self::Token(request) => Facts {
+                name: tokens::NAME,
+                wanted: Wanted::Token(request.shown()),
+                effect: Effect::Safe,
+                cost: Cost::Count,
+            },
+        }
+    }
+
+    /// The repository that it is about.
+    pub(super) fn repository(&self) -> Option<&RepoName> {
+        match self {
+            Self::Registry(route) => route.repository(),
+            Self::Probe(_) | Self::Metrics(_) | Self::Keys(_) | Self::Token(_) => None,
+        }
+    }
+
+    /// What the audit says that is to be changed.
+    pub(super) fn change(&self) -> Option<Change> {
+        match self {
+            Self::Registry(route) => (route.effect() == Effect::Unsafe).then(|| Change {
+                what: route.name(),
+                subject: route.subject(),
+            }),
+            Self::Keys(request) => request.change(),
+            Self::Token(request) => request.change(),
+            Self::Probe(_) | Self::Metrics(_) => None,
+        }
+    }
+
+    /// A refusal, also in the words that its clients read.
+    pub(super) fn worded(&self, refusal: Answer) -> Answer {
+        match self {
+            Self::Token(request) => request.worded(refusal),
+            Self::Registry(_) | Self::Probe(_) | Self::Metrics(_) | Self::Keys(_) => refusal,
+        }
+    }
+}
+
+/// A request of which it is known what it asks for.
+pub(super) struct Asking {
+    pub(super) exchange: Exchange,
+    pub(super) surface: Surface,
+}
+
+/// A request that was decided about.
+pub(super) struct Decided {
+    pub(super) exchange: Exchange,
+    pub(super) surface: Surface,
+    pub(super) decision: Decision,
+}
+
+/// That the endpoint knows other methods.
+fn wrong_method(allow: &'static str, method: &Method) -> Answer {
+    error::front(&FrontError::Route(RouteError::MethodNotAllowed { allow }), method)
+}
+
+/// The method of a request for something that can only be looked at.
+fn only_read(request: &Request<Body>) -> Result<(), Answer> {
+    match *request.method() {
+        Method::GET | Method::HEAD => Ok(()),
+        ref other => Err(wrong_method("GET, HEAD", other)),
+    }
+}
