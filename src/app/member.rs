@@ -341,7 +341,7 @@ fn settings(limits: &Limits) -> Settings {
         clock_margin: limits.clock_margin,
         tombstone: limits.tombstone_time,
         inline_manifest: limits.manifest_inline_bytes,
-        recent_manifests: limits.recent_manifest_bytes,
+        remembered: limits.remembered_bytes,
         indexes_looked_at: limits.delete_indexes,
         objects_seen: limits.objects_seen,
         seen_for: limits.object_seen_time,

@@ -99,8 +99,9 @@ pub struct Limits {
     // --- What a request may carry ---
     /// Bytes of a manifest's body kept inline in its row; larger ones are objects (a DynamoDB item has at most 400 KB).
     pub manifest_inline_bytes: usize,
-    /// Bytes of memory for manifests that were pulled lately.
-    pub recent_manifest_bytes: u64,
+    /// Bytes of memory for what was pulled lately: half for manifests, three eighths for blobs of up to 64 KiB, the rest for
+    /// who holds which blob.
+    pub remembered_bytes: u64,
     /// Indexes that are looked at to find one that needs a manifest which is to be deleted; where more list it, it stays.
     pub delete_indexes: usize,
     /// Objects that are remembered to have been seen, some 150 bytes each.
@@ -324,7 +325,7 @@ impl Default for Limits {
             file_check_interval: Duration::from_secs(2),
 
             manifest_inline_bytes: 32 * KIB,
-            recent_manifest_bytes: 32 << 20,
+            remembered_bytes: 64 << 20,
             delete_indexes: 1_000,
             objects_seen: 32 << 10,
             object_seen_time: Duration::from_secs(60),

@@ -15,12 +15,14 @@ use super::{
     pause::Pause,
     quota,
     references::{User, user_of},
+    remembered::Noted,
     row,
 };
 use crate::{
     oci::{Digest, RepoName, ResolvedRange},
     storage::{
-        ByteStream, Expect, MetaStore, ObjectKey, Outcome, StoreError, StoreErrorKind, Version, keys, rows,
+        ByteStream, Expect, MetaStore, ObjectKey, Outcome, Row, StoreError, StoreErrorKind, Version, keys,
+        rows,
     },
 };
 
@@ -40,6 +42,25 @@ pub struct Blob {
     pub object_key: ObjectKey,
     /// The object's ETag when it was written; empty if it isn't known.
     pub etag: String,
+}
+
+/// A link as it was read.
+#[derive(Debug)]
+pub(super) struct HeldLink {
+    blob: Blob,
+    in_use: bool,
+    armed_ms: u64,
+}
+
+impl HeldLink {
+    fn of(digest: &Digest, found: &Row) -> Result<Self> {
+        let link: rows::Link = row::read(found)?;
+        Ok(Self {
+            blob: Blob::linked(digest, &link)?,
+            in_use: link.in_use,
+            armed_ms: link.armed_ms,
+        })
+    }
 }
 
 impl Blob {
@@ -86,8 +107,36 @@ pub enum Mounted {
 impl Registry {
     /// The blob, if the repository holds it.
     pub async fn blob(&self, repository: &RepoName, digest: &Digest) -> Result<Blob> {
-        let found = self.meta.get(&keys::link(digest, repository)).await?;
-        Blob::linked(digest, &row::read(&found.ok_or(RegistryError::BlobUnknown)?)?)
+        let name = (repository.clone(), digest.clone());
+        let noted = self.remembered.links.find(&name);
+        if let Some(link) = self.recall(repository, noted).await? {
+            return Ok(link.blob.clone());
+        }
+        let key = keys::link(digest, repository);
+        let (found, version) = self.read_to_remember(repository, key).await?;
+        let link = HeldLink::of(digest, &found.ok_or(RegistryError::BlobUnknown)?)?;
+        let blob = link.blob.clone();
+        if let Some(version) = version {
+            let value = Arc::new(link);
+            self.remembered.links.keep(name, Noted { value, version });
+        }
+        Ok(blob)
+    }
+
+    /// The blob by a link that is remembered and stays for a while, whoever collects.
+    ///
+    /// Marks of links change without replacing the repository's row: those remembered may be older. One that was armed is
+    /// never armed for less since. One that was in use has a manifest, alive or deleted, whose references are there: they go
+    /// in a transaction that replaces the row and arms the link, and until then it doesn't go.
+    pub(super) async fn remembered_to_rely_on(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+    ) -> Result<Option<Blob>> {
+        let noted = self.remembered.links.find(&(repository.clone(), digest.clone()));
+        let stays = noted.filter(|Noted { value, .. }| self.stays(value.in_use, value.armed_ms));
+        let link = self.recall(repository, stays).await?;
+        Ok(link.map(|link| link.blob.clone()))
     }
 
     /// The blob, if the repository holds it and its content isn't known to be lost or damaged: what a client that pushes
@@ -126,10 +175,16 @@ impl Registry {
 
     /// All of a short blob.
     async fn short(&self, blob: &Blob) -> Result<Bytes> {
+        if let Some(bytes) = self.remembered.contents.find(&blob.digest) {
+            return Ok(bytes);
+        }
         let mut object = blob.written();
         loop {
             match self.whole(&object, &blob.digest).await? {
-                Ok(bytes) => return Ok(bytes),
+                Ok(bytes) => {
+                    self.remembered.contents.keep(blob.digest.clone(), bytes.clone());
+                    return Ok(bytes);
+                }
                 Err(damage) => object = self.successor(&blob.digest, &object, damage).await?,
             }
         }

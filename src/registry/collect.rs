@@ -43,16 +43,18 @@ impl Registry {
     /// The blob, if the repository holds it, for a client that may push a manifest with it next: it stays for at least half a
     /// grace ([`Settings::link_grace`](super::Settings::link_grace)), whoever collects.
     pub(super) async fn blob_to_rely_on(&self, repository: &RepoName, digest: &Digest) -> Result<Blob> {
+        if let Some(blob) = self.remembered_to_rely_on(repository, digest).await? {
+            return Ok(blob);
+        }
         let key = keys::link(digest, repository);
         for _ in 0..self.settings.attempts {
             let found = self.meta.get(&key).await?.ok_or(RegistryError::BlobUnknown)?;
             let link: rows::Link = row::read(&found)?;
-            let now_ms = clock::now_ms();
-            if link.in_use || link.armed_ms.saturating_add(self.grace_ms() / 2) > now_ms {
+            if self.stays(link.in_use, link.armed_ms) {
                 return Blob::linked(digest, &link);
             }
             let armed = rows::Link {
-                armed_ms: now_ms,
+                armed_ms: clock::now_ms(),
                 ..row::read_to_rewrite(&found)?
             };
             let op = key
@@ -65,6 +67,11 @@ impl Registry {
             }
         }
         Err(RegistryError::Contended)
+    }
+
+    /// Whether a link with these marks is one to rely on for a while.
+    pub(super) fn stays(&self, in_use: bool, armed_ms: u64) -> bool {
+        in_use || armed_ms.saturating_add(self.grace_ms() / 2) > clock::now_ms()
     }
 
     /// A link whose grace may be over.

@@ -36,6 +36,7 @@ mod objects;
 mod quota;
 mod references;
 mod referrers;
+mod remembered;
 mod room;
 mod row;
 mod tags;
@@ -124,8 +125,8 @@ pub struct Settings {
     pub inline_manifest: usize,
     /// How many bytes of blobs repositories may hold.
     pub quotas: Quotas,
-    /// Bytes of memory for manifests that were pulled lately.
-    pub recent_manifests: u64,
+    /// Bytes of memory for manifests, links and short blobs that were pulled lately.
+    pub remembered: u64,
     /// How many indexes are looked at to find one that needs a manifest which is to be deleted.
     pub indexes_looked_at: usize,
     /// How many objects are remembered to have been seen, and for how long that counts as a look.
@@ -163,7 +164,7 @@ impl Default for Settings {
             tombstone: 7 * 24 * HOUR,
             inline_manifest: 32 << 10,
             quotas: Quotas::default(),
-            recent_manifests: 32 << 20,
+            remembered: 64 << 20,
             indexes_looked_at: 1000,
             objects_seen: 32 << 10,
             seen_for: Duration::from_secs(60),
@@ -184,7 +185,7 @@ pub struct Registry {
     dues: due::Dues,
     turns: turns::Turns,
     rooms: room::Rooms,
-    recent: manifests::Recent,
+    remembered: remembered::Remembered,
     /// Objects that are being read whole.
     documents: Reads<ObjectKey, std::result::Result<Bytes, Damage>>,
     seen: Arc<objects::Seen>,
@@ -199,7 +200,7 @@ impl Registry {
         settings.parts_in_flight = settings.parts_in_flight.max(1);
         let piece = settings.body_piece.max(1);
         let rooms = room::Rooms::new(settings.body_memory, piece, settings.body_patience);
-        let recent = manifests::Recent::new(settings.recent_manifests);
+        let remembered = remembered::Remembered::new(settings.remembered);
         let seen = Arc::new(objects::Seen::new(settings.objects_seen, settings.seen_for));
         Self {
             meta,
@@ -209,7 +210,7 @@ impl Registry {
             settings,
             turns: turns::Turns::default(),
             rooms,
-            recent,
+            remembered,
             documents: Reads::default(),
             seen,
             abandoned: uploads::Waiting::default(),

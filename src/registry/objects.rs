@@ -230,7 +230,7 @@ async fn read_whole(
         if opened.object.length != object.size {
             return Ok(Err(Damage::Length));
         }
-        let mut bytes = BytesMut::new();
+        let mut bytes = BytesMut::with_capacity(usize::try_from(object.size).unwrap_or_default());
         let mut pieces = opened.bytes;
         while let Some(piece) = pieces.next().await {
             bytes.extend_from_slice(&piece?);

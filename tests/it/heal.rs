@@ -156,11 +156,7 @@ async fn a_lost_blob_is_told_and_healed_through_any_member() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_manifest_is_told_and_healed_through_any_member() {
-    let world = World::start(|plan| {
-        plan.limits(hasten)
-            .limits(|limits| limits.recent_manifest_bytes = 0)
-    })
-    .await;
+    let world = World::start(|plan| plan.limits(hasten).limits(|limits| limits.remembered_bytes = 0)).await;
     let clients = world.clients();
     for (n, kind) in HARMS.into_iter().enumerate() {
         let name = world.mesh.names().owned_by(0, &format!("heal/manifest-{n}"));

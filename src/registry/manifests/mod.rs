@@ -8,7 +8,6 @@ mod delete;
 mod listed;
 mod push;
 mod read;
-mod recent;
 #[cfg(test)]
 mod conditions;
 #[cfg(test)]
@@ -23,7 +22,7 @@ mod tests;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-pub(super) use self::recent::Recent;
+pub(super) use self::read::Held;
 use self::{
     delete::{Delete, DeleteTag, Deleted},
     push::{ForgetReferences, Push},

@@ -5,22 +5,29 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{
-    super::{
-        Registry, RegistryError, Result,
-        objects::{Damage, READS, Written, is},
-        pause::Pause,
-        row,
-    },
-    recent::Held,
+use super::super::{
+    Registry, RegistryError, Result,
+    objects::{Damage, READS, Written, is},
+    pause::Pause,
+    remembered::Noted,
+    row,
 };
 use crate::{
     oci::{Descriptor, Digest, Reference, RepoName, Tag},
-    storage::{StoreErrorKind, keys, rows, rows::manifest::Body},
+    storage::{keys, rows, rows::manifest::Body},
 };
 
 /// How often a tag whose manifest isn't there is read again: a store may show one row of a transaction before another.
 const REREADS: usize = 3;
+
+/// A manifest that was read.
+#[derive(Clone, Debug)]
+pub(in crate::registry) struct Held {
+    pub(in crate::registry) descriptor: Descriptor,
+    pub(in crate::registry) document: Bytes,
+    /// Where the document lies that is too long for its row.
+    object: Option<Written>,
+}
 
 impl Registry {
     /// What the reference names: one read, or two for a digest whose repository has changed since it was read last, and a
@@ -63,8 +70,8 @@ impl Registry {
         if tagged.size <= self.settings.inline_manifest as u64 {
             return Ok(None);
         }
-        match self.recent.find(repository, &tagged.digest) {
-            Some(held) => Ok(held.object.clone()),
+        match self.find_manifest(repository, &tagged.digest) {
+            Some(Noted { value: held, .. }) => Ok(held.object.clone()),
             None => self.object_of_row(repository, &tagged.digest).await,
         }
     }
@@ -99,8 +106,9 @@ impl Registry {
         let mut reads = 0;
         loop {
             let tagged = self.tagged(repository, tag).await?;
-            let recent = self.recent.find(repository, &tagged.digest);
-            if let Some(held) = recent.filter(|held| held.descriptor == tagged) {
+            if let Some(Noted { value: held, .. }) = self.find_manifest(repository, &tagged.digest)
+                && held.descriptor == tagged
+            {
                 return Ok(held);
             }
             if let Some(held) = self.hold(repository, &tagged.digest).await? {
@@ -114,48 +122,41 @@ impl Registry {
         }
     }
 
+    /// The manifest as it was read last.
+    fn find_manifest(&self, repository: &RepoName, digest: &Digest) -> Option<Noted<Held>> {
+        let name = (repository.clone(), digest.clone());
+        self.remembered.manifests.find(&name)
+    }
+
     /// The manifest, if it was read lately and the repository hasn't changed since.
     async fn still_held(&self, repository: &RepoName, digest: &Digest) -> Result<Option<Arc<Held>>> {
-        let Some(held) = self.recent.find(repository, digest) else {
-            return Ok(None);
-        };
-        let row = self.meta.get(&keys::repository(repository)).await?;
-        let is_unchanged = row.is_some_and(|row| Some(row.version) == held.repository);
-        Ok(is_unchanged.then_some(held))
+        self.recall(repository, self.find_manifest(repository, digest))
+            .await
     }
 
     /// Reads the manifest, and keeps it for those who ask next.
     async fn hold(&self, repository: &RepoName, digest: &Digest) -> Result<Option<Arc<Held>>> {
-        let wanted = [keys::repository(repository), keys::manifest(repository, digest)];
-        let (version, manifest) = match self.meta.snapshot(&wanted).await {
-            Ok(rows) => match rows.as_slice() {
-                [Some(row), manifest] => (Some(row.version), super::live(manifest.as_ref())?),
-                _ => (None, None),
-            },
-            // Pushes never leave the repository alone. Nothing is known of it then, but the manifest can be read.
-            Err(error) if error.kind() == StoreErrorKind::Contended => {
-                (None, self.live_manifest(repository, digest).await?)
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let Some(manifest) = manifest else {
+        let key = keys::manifest(repository, digest);
+        let (found, version) = self.read_to_remember(repository, key).await?;
+        let Some(manifest) = super::live(found.as_ref())? else {
             return Ok(None);
         };
         let descriptor = describe(digest, &manifest)?;
         // A document stays as it is, whatever becomes of the repository.
-        let kept = self.recent.find(repository, digest);
-        let document = match kept.filter(|kept| kept.descriptor == descriptor) {
-            Some(kept) => kept.document.clone(),
+        let kept = self.find_manifest(repository, digest);
+        let document = match kept.filter(|kept| kept.value.descriptor == descriptor) {
+            Some(kept) => kept.value.document.clone(),
             None => self.document(repository, digest, manifest.clone()).await?,
         };
         let held = Arc::new(Held {
             descriptor,
             document,
             object: written(&manifest)?,
-            repository: version,
         });
-        if held.repository.is_some() {
-            self.recent.keep(repository, held.clone());
+        if let Some(version) = version {
+            let value = held.clone();
+            let name = (repository.clone(), digest.clone());
+            self.remembered.manifests.keep(name, Noted { value, version });
         }
         Ok(Some(held))
     }

@@ -511,7 +511,7 @@ async fn who_pulls_a_large_manifest_at_the_same_time_shares_its_reading() {
 #[tokio::test]
 async fn no_more_is_kept_in_memory_than_was_allowed() {
     let mut world = World::new();
-    world.settings.recent_manifests = 5000;
+    world.settings.remembered = 10_000;
     let (one, name) = (world.member(1), repo("a"));
     let mut all = Vec::new();
     for n in 0..9 {
@@ -526,9 +526,10 @@ async fn no_more_is_kept_in_memory_than_was_allowed() {
     for body in &all {
         one.manifest(&name, &by_digest(body)).await.unwrap();
     }
-    let kept = all
-        .iter()
-        .filter(|body| one.recent.find(&name, &sha256(body)).is_some());
+    let kept = all.iter().filter(|body| {
+        let kept = &one.remembered.manifests;
+        kept.find(&(name.clone(), sha256(body))).is_some()
+    });
     assert!((1..=2).contains(&kept.count()));
 }
 

@@ -447,7 +447,7 @@ async fn requests_are_counted() {
             .collect();
         assert_eq!(calls.join(" "), expected);
     };
-    assert!(one.blob(&name, &sha256(&small)).await.is_err());
+    assert!(one.whole_blob(&name, &sha256(&small)).await.is_err());
     counted("get×1");
     let id = one.start_upload(&name, None).await.unwrap().id;
     counted("transact×1");

@@ -22,6 +22,10 @@ enum Weakened {
     UnlinkIsUnfenced,
     /// G2: what HEAD finds isn't kept for its client.
     NotRearmed,
+    /// G2: HEAD answers by any link that is remembered, also one that may go.
+    AnsweredByAnyLink,
+    /// R9: HEAD answers by a link that is remembered, whatever the repository has become.
+    AnsweredUnchecked,
     /// G2: a link is marked as in use whatever it has become since its manifests were looked for.
     MarkedRegardless,
     /// G2: a manifest whose references are collected lets its links be in use.
@@ -68,6 +72,8 @@ struct Cast {
     /// A manifest is pushed, whose client asked for the blob before, or didn't.
     pushes: bool,
     heads: bool,
+    /// Its member remembers the link.
+    remembers: bool,
     /// In the beginning a manifest uses the blob; it is deleted.
     used: bool,
     reads: bool,
@@ -116,6 +122,8 @@ struct State {
     /// Due-rows of the first repository's link.
     link_dues: u8,
     push: Push,
+    /// The link as a member remembers it, with the version of the first repository's row.
+    remembered: Option<(u8, Link)>,
     read: Read,
     collectors: [Collector; COLLECTORS],
     broken: Option<&'static str>,
@@ -586,6 +594,7 @@ impl Collection {
         let mut next = state.clone();
         match state.push {
             Push::Head => {
+                self.head_remembered(state, steps);
                 if let Some(link) = state.links[0] {
                     if self.weakened != Weakened::NotRearmed && link.is_old && !link.in_use {
                         next.link(0, link.object);
@@ -619,6 +628,27 @@ impl Collection {
                 steps.push(("a push is refused", next));
             }
             Push::Over => {}
+        }
+    }
+
+    /// A HEAD by what is remembered (rule R9): it writes nothing, so the link must be one that stays.
+    fn head_remembered(&self, state: &State, steps: &mut Steps<State>) {
+        if !self.cast.remembers {
+            return;
+        }
+        if let Some(link) = state.links[0] {
+            let mut next = state.clone();
+            next.remembered = Some((state.row, link));
+            steps.push(("a member remembers the link", next));
+        }
+        let Some((row, link)) = state.remembered else {
+            return;
+        };
+        let stays = link.in_use || !link.is_old || self.weakened == Weakened::AnsweredByAnyLink;
+        if (row == state.row || self.weakened == Weakened::AnsweredUnchecked) && stays {
+            let mut next = state.clone();
+            next.push = Push::Row;
+            steps.push(("HEAD says by what is remembered that the blob is there", next));
         }
     }
 
@@ -750,6 +780,10 @@ impl Collection {
             if let Some(link) = links.filter(|link| !link.is_old) {
                 let mut next = state.clone();
                 next.links[0] = Some(Link { is_old: true, ..link });
+                // It was armed no later.
+                next.remembered = state
+                    .remembered
+                    .map(|(row, link)| (row, Link { is_old: true, ..link }));
                 steps.push(("the grace passes", next));
             }
         }
@@ -826,11 +860,14 @@ impl Model for Collection {
                 (true, false) => Push::Row,
                 (false, _) => Push::Over,
             },
+            remembered: None,
             read: if reads { Read::Link } else { Read::Over },
             collectors: [Collector::Idle; COLLECTORS],
             broken: None,
         };
-        state.uploads[..uploads].fill(Upload::Put);
+        // The blob that a manifest uses in the beginning is the first upload's.
+        let first = usize::from(self.cast.used);
+        state.uploads[first..first + uploads].fill(Upload::Put);
         if self.cast.used {
             state.objects[0] = true;
             state.link(0, 0);
@@ -915,7 +952,7 @@ impl Model for Collection {
     }
 }
 
-fn casts() -> [Cast; 12] {
+fn casts() -> [Cast; 14] {
     let one = Cast {
         uploads: 1,
         unlinks: true,
@@ -946,6 +983,14 @@ fn casts() -> [Cast; 12] {
             used: true,
             pushes: true,
             heads: true,
+            ..one
+        },
+        Cast {
+            uploads: 0,
+            used: true,
+            pushes: true,
+            heads: true,
+            remembers: true,
             ..one
         },
         Cast {
@@ -985,6 +1030,15 @@ fn casts() -> [Cast; 12] {
             losses: 2,
             ..one
         },
+        // The blob is pushed again, whatever uses it.
+        Cast {
+            used: true,
+            pushes: true,
+            heads: true,
+            remembers: true,
+            together: true,
+            ..one
+        },
     ]
 }
 
@@ -1006,6 +1060,8 @@ fn each_rule_of_collection_is_needed() {
         MountIgnoresRecord,
         UnlinkIsUnfenced,
         NotRearmed,
+        AnsweredByAnyLink,
+        AnsweredUnchecked,
         MarkedRegardless,
         StaysInUse,
         CondemnedUnasked,

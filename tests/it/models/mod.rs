@@ -8,5 +8,6 @@
 mod checker;
 mod collection;
 mod ownership;
+mod remembered;
 mod steering;
 mod uploads;

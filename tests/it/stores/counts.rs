@@ -1,12 +1,15 @@
 //! What pushes and pulls cost at S3 and DynamoDB, counted between the drivers and the servers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future::join_all, stream};
 use portolan::config::Limits;
 use tokio::{sync::Barrier, task::JoinSet, time::Instant};
 
-use super::proxied::{Proxied, by_operation, quiet};
+use super::{
+    proxied::{Proxied, by_operation, quiet},
+    proxy::Fault,
+};
 use crate::support::{
     client::{Ask as _, Client, Request, finish, octets, with_digest},
     content::{Blob, Manifest},
@@ -95,9 +98,9 @@ async fn pull(client: &Client, tag: &str, image: &Image) {
         .await;
 }
 
-/// At most `dynamo` requests to DynamoDB, exactly 11 of `operation` to S3 and nothing else.
+/// At most `dynamo` requests to DynamoDB, exactly so many of one operation to S3 and nothing else.
 #[track_caller]
-fn costs(counted: &Proxied, what: &str, dynamo: usize, operation: &str) {
+fn costs(counted: &Proxied, what: &str, dynamo: usize, s3: Option<(&str, usize)>) {
     let (asked, objects) = (counted.asked(), by_operation(&counted.s3.seen()));
     let operations = by_operation(&asked);
     println!(
@@ -105,7 +108,8 @@ fn costs(counted: &Proxied, what: &str, dynamo: usize, operation: &str) {
         asked.len()
     );
     assert!(asked.len() <= dynamo, "{what}: {operations:?}");
-    assert_eq!(objects, BTreeMap::from([(operation.to_owned(), 11)]), "{what}");
+    let expected = s3.map(|(operation, times)| (operation.to_owned(), times));
+    assert_eq!(objects, BTreeMap::from_iter(expected), "{what}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,17 +121,115 @@ async fn an_image_of_ten_layers_costs_few_requests() {
         let image = Image::new(&tag);
         counted.count();
         push(&client, &image, &tag, sequence).await;
-        costs(&counted, &format!("push as {sequence:?}"), most, "PutObject");
+        let parts = Some(("PutObject", 11));
+        costs(&counted, &format!("push as {sequence:?}"), most, parts);
         for member in 0..3 {
             counted.count();
             pull(&counted.mesh.client(member), &tag, &image).await;
-            costs(
-                &counted,
-                &format!("pull through member {member}"),
-                13,
-                "GetObject",
-            );
+            // What the owner has read, it doesn't read again for any front.
+            let objects = (member == 0).then_some(("GetObject", 11));
+            costs(&counted, &format!("pull through member {member}"), 13, objects);
         }
+    }
+    counted.stop().await;
+}
+
+/// Counts from now on, with a DynamoDB that takes its time, so that what comes at once is there by then, on a slow machine, too.
+fn count_at_leisure(counted: &Proxied) {
+    counted.dynamo.harm(|_| Fault::Delay(Duration::from_millis(40)));
+    counted.s3.harm(|_| Fault::None);
+}
+
+/// By tag, and then everything that the manifest names at once.
+async fn pull_at_once(client: &Client, tag: &str, image: &Image) {
+    let tagged = client.get(format!("/v2/{REPOSITORY}/manifests/{tag}")).await;
+    tagged.unwrap().expect(200).with_body(&image.manifest.bytes);
+    let blobs = image.blobs.iter().map(|blob| get_blob(client, blob));
+    join_all(blobs).await;
+}
+
+async fn get_blob(client: &Client, blob: &Blob) {
+    let url = format!("/v2/{REPOSITORY}/blobs/{}", blob.digest);
+    client.get(url).await.unwrap().expect(200).with_body(&blob.bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_pull_costs_a_read_of_the_row_now_and_then() {
+    const PULLS: usize = 100;
+    let counted = Proxied::start(&Limits::default(), quiet).await;
+    let image = Image::new("again");
+    push(&counted.mesh.client(0), &image, "again", Sequence::Containerd).await;
+    count_at_leisure(&counted);
+    pull_at_once(&counted.mesh.client(0), "again", &image).await;
+    costs(&counted, "the first pull", 13, Some(("GetObject", 11)));
+    // Through the owner and through others.
+    for member in 0..3 {
+        let client = counted.mesh.client(member);
+        count_at_leisure(&counted);
+        pull_at_once(&client, "again", &image).await;
+        costs(
+            &counted,
+            &format!("all layers at once through member {member}"),
+            4,
+            None,
+        );
+
+        count_at_leisure(&counted);
+        let tagged = client.get(format!("/v2/{REPOSITORY}/manifests/again")).await;
+        tagged.unwrap().expect(200);
+        for blob in &image.blobs {
+            get_blob(&client, blob).await;
+        }
+        costs(
+            &counted,
+            &format!("one layer after the other through member {member}"),
+            12,
+            None,
+        );
+
+        count_at_leisure(&counted);
+        let clients = (0..PULLS)
+            .map(|_| counted.mesh.client(member))
+            .collect::<Vec<_>>();
+        join_all(clients.iter().map(|client| pull_at_once(client, "again", &image))).await;
+        let (asked, objects) = (counted.asked().len(), counted.s3.seen().len());
+        let most = PULLS * 12 / 5;
+        println!(
+            "{PULLS} clients through member {member}: {asked} DynamoDB requests of at most {most}; {objects} of S3"
+        );
+        assert!(asked <= most);
+        // An owner that has its hands full leaves some to their front, which may have to read each blob once.
+        assert!(objects <= image.blobs.len());
+    }
+    counted.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_blobs_that_were_read_cost_hardly_any_request() {
+    const CLIENTS: usize = 16;
+    const PULLS: usize = 20;
+    let counted = Proxied::start(&Limits::default(), quiet).await;
+    let image = Image::new("small");
+    push(&counted.mesh.client(0), &image, "small", Sequence::Containerd).await;
+    pull_at_once(&counted.mesh.client(0), "small", &image).await;
+    for member in 0..3 {
+        count_at_leisure(&counted);
+        let pulls = (0..CLIENTS).map(|n| {
+            let (client, image) = (counted.mesh.client(member), &image);
+            async move {
+                for pull in 0..PULLS {
+                    get_blob(&client, &image.blobs[(n + pull) % image.blobs.len()]).await;
+                }
+            }
+        });
+        join_all(pulls).await;
+        let most = CLIENTS * PULLS / 5;
+        costs(
+            &counted,
+            &format!("{CLIENTS} clients of small blobs through member {member}"),
+            most,
+            None,
+        );
     }
     counted.stop().await;
 }
