@@ -147,6 +147,7 @@ async fn what_is_said_of_tags_is_true_over_failing_stores() {
             tags: 3,
             clients: 8,
             rounds: 60,
+            blobs: 3,
             pause: Duration::ZERO,
             seed: seed + round,
             ..Workload::default()

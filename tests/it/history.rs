@@ -195,10 +195,14 @@ impl Search {
         }
     }
 
-    /// An answered event that fits and changes nothing.
+    /// An answered event that fits and never changes anything. (A push of what is there already may be needed later, after a
+    /// delete.)
     fn idle(&self, state: &State) -> Option<usize> {
-        self.candidates(state)
-            .find(|at| fits(self.answered[*at].act, state.now) == Some(state.now))
+        let never_changes = |act| matches!(act, Act::Read(_) | Act::DeleteNothing);
+        self.candidates(state).find(|at| {
+            let act = self.answered[*at].act;
+            never_changes(act) && fits(act, state.now).is_some()
+        })
     }
 
     /// Answered events that may come next: none that isn't explained ended before they began.
@@ -285,6 +289,26 @@ mod tests {
             event(4, 5, Act::Read(Some(1))),
             event(6, 7, Act::Read(Some(2))),
         ]));
+    }
+
+    #[test]
+    fn the_same_may_be_pushed_twice_with_a_delete_between() {
+        let twice = [
+            event(0, 10, Act::Push(1)),
+            event(1, 2, Act::Push(1)),
+            event(3, 4, Act::Delete),
+        ];
+        for (read, is_explainable_so) in [(Some(1), true), (None, true), (Some(2), false)] {
+            let read = event(5, 6, Act::Read(read));
+            assert_eq!(is_explainable(&[&twice[..], &[read]].concat()), is_explainable_so);
+        }
+        let gone = event(11, 12, Act::Read(None));
+        assert!(
+            is_explainable(&[&twice[..], &[gone]].concat()),
+            "both came before the delete"
+        );
+        let seen = event(5, 6, Act::Read(Some(1)));
+        assert!(!is_explainable(&[&twice[..], &[seen, gone]].concat()));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Clients that push, move, delete and read tags through all members at once, and the check that what they were told
-//! can be true.
+//! Clients that push, move, delete and read tags through all members at once, and a blob that comes and goes, and the check that
+//! what they were told can be true.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -34,6 +34,8 @@ pub(crate) struct Workload {
     pub(crate) pushes: u64,
     /// Bytes of the layer that is pushed before each manifest, and pulled after it; with 0 there are no layers.
     pub(crate) layer: usize,
+    /// Of ten requests, how many are about a blob that comes and goes, one in each repository.
+    pub(crate) blobs: u64,
     /// How often what failed is tried again.
     pub(crate) retries: usize,
     pub(crate) choice: Choice,
@@ -51,6 +53,7 @@ impl Default for Workload {
             pause: Duration::ZERO,
             pushes: 4,
             layer: 0,
+            blobs: 0,
             retries: 0,
             choice: Choice::Any,
             seed: 0,
@@ -80,6 +83,8 @@ pub(crate) enum Kind {
     Read,
     /// A layer to be given.
     Pull,
+    /// A blob to be let go.
+    Unlink,
 }
 
 impl Kind {
@@ -109,6 +114,8 @@ struct World<D> {
     clock: Clock,
     // By repository and tag.
     tags: BTreeMap<(String, String), History>,
+    // Of the blob that comes and goes, by repository. There, it is `THERE`.
+    blobs: BTreeMap<String, History>,
     // By the number that is their value.
     manifests: Mutex<Vec<(String, Manifest)>>,
     config: Blob,
@@ -124,12 +131,19 @@ pub(crate) struct Counts {
     pub(crate) retried: usize,
 }
 
-/// How a client changes a tag.
+/// What a client asks for.
 #[derive(Clone, Copy)]
-enum Change {
+enum Step {
     Push(Value),
     Delete,
+    Read,
+    PushBlob,
+    DeleteBlob,
+    PullBlob,
 }
+
+/// What a blob is that comes and goes, while it is there.
+const THERE: Value = 1;
 
 /// What a request came to.
 enum Reply {
@@ -172,6 +186,11 @@ where
         .flat_map(|repository| (0..workload.tags).map(|tag| (repository.clone(), format!("tag-{tag}"))));
     let world = Arc::new(World {
         tags: tags.map(|tag| (tag, History::default())).collect(),
+        blobs: workload
+            .repositories
+            .iter()
+            .map(|repository| (repository.clone(), History::default()))
+            .collect(),
         doors,
         clock: Clock::default(),
         manifests: Mutex::default(),
@@ -252,21 +271,20 @@ impl<D: Ask> World<D> {
             if self.workload.stop.is_cancelled() {
                 break;
             }
-            let change = match random.below(10) {
-                n if n < self.workload.pushes => Some(Change::Push(self.manifest(repository))),
-                n if n == self.workload.pushes => Some(Change::Delete),
-                _ => None,
-            };
+            let step = self.step(&mut random, repository);
             for attempt in 0..=self.workload.retries {
                 if attempt > 0 {
                     counts.retried += 1;
                     door = *random.pick(&doors);
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
-                let answered = match change {
-                    Some(Change::Push(value)) => self.push(door, repository, tag, value).await,
-                    Some(Change::Delete) => self.delete(door, repository, tag).await,
-                    None => self.read(door, repository, tag).await,
+                let answered = match step {
+                    Step::Push(value) => self.push(door, repository, tag, value).await,
+                    Step::Delete => self.delete(door, repository, tag).await,
+                    Step::Read => self.read(door, repository, tag).await,
+                    Step::PushBlob => self.push_blob(door, repository).await,
+                    Step::DeleteBlob => self.delete_blob(door, repository).await,
+                    Step::PullBlob => self.pull_blob(door, repository).await,
                 };
                 if answered {
                     counts.acknowledged += 1;
@@ -276,6 +294,22 @@ impl<D: Ask> World<D> {
             }
         }
         counts
+    }
+
+    fn step(&self, random: &mut Random, repository: &str) -> Step {
+        let Workload { blobs, pushes, .. } = self.workload;
+        if blobs > 0 && random.below(10) < blobs {
+            return match random.below(6) {
+                0 => Step::PushBlob,
+                1 => Step::DeleteBlob,
+                _ => Step::PullBlob,
+            };
+        }
+        match random.below(10) {
+            n if n < pushes => Step::Push(self.manifest(repository)),
+            n if n == pushes => Step::Delete,
+            _ => Step::Read,
+        }
     }
 
     /// Asks, and keeps a record of it.
@@ -338,12 +372,7 @@ impl<D: Ask> World<D> {
         let deleted = self.doors[door].delete(format!("/v2/{repository}/manifests/{tag}"));
         match self.ask(Kind::Delete, door, repository, deleted).await {
             Some(answer) => {
-                let act = match answer.status {
-                    202 => Act::Delete,
-                    404 => Act::DeleteNothing,
-                    _ => panic!("{answer}"),
-                };
-                history.answered(begun, &self.clock, act);
+                history.answered(begun, &self.clock, deletion(&answer));
                 true
             }
             None => {
@@ -374,6 +403,71 @@ impl<D: Ask> World<D> {
         }
     }
 
+    /// The blob that comes and goes: no manifest refers to it.
+    fn blob(&self) -> Blob {
+        Blob::named(&format!("blob {}", self.workload.seed), 500)
+    }
+
+    async fn push_blob(&self, door: usize, repository: &str) -> bool {
+        let (begun, history) = (self.clock.tick(), &self.blobs[repository]);
+        let blob = self.blob();
+        let pushed = self.doors[door].push_blob(repository, &blob);
+        let act = Act::Push(THERE);
+        match self.ask(Kind::Layer, door, repository, pushed).await {
+            Some(answer) => {
+                answer.expect(201);
+                history.answered(begun, &self.clock, act);
+                true
+            }
+            None => {
+                history.lost(begun, act);
+                false
+            }
+        }
+    }
+
+    async fn delete_blob(&self, door: usize, repository: &str) -> bool {
+        let (begun, history) = (self.clock.tick(), &self.blobs[repository]);
+        let target = format!("/v2/{repository}/blobs/{}", self.blob().digest);
+        let deleted = self.doors[door].delete(target);
+        match self.ask(Kind::Unlink, door, repository, deleted).await {
+            Some(answer) => {
+                history.answered(begun, &self.clock, deletion(&answer));
+                true
+            }
+            None => {
+                history.lost(begun, Act::MayDelete);
+                false
+            }
+        }
+    }
+
+    async fn pull_blob(&self, door: usize, repository: &str) -> bool {
+        let begun = self.clock.tick();
+        let target = format!("/v2/{repository}/blobs/{}", self.blob().digest);
+        let pulled = self.doors[door].get(target);
+        match self.ask(Kind::Pull, door, repository, pulled).await {
+            Some(answer) => {
+                self.was_pulled(begun, repository, answer);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Records what was pulled of the blob that comes and goes.
+    fn was_pulled(&self, begun: u64, repository: &str, answer: Answer) {
+        let found = match answer.status {
+            200 => {
+                answer.with_body(&self.blob().bytes);
+                Some(THERE)
+            }
+            404 => None,
+            _ => panic!("{answer}"),
+        };
+        self.blobs[repository].answered(begun, &self.clock, Act::Read(found));
+    }
+
     /// Records what was read of a tag.
     fn was_read(&self, begun: u64, repository: &str, tag: &str, answer: &Answer) -> Option<Value> {
         let value = match answer.status {
@@ -384,6 +478,15 @@ impl<D: Ask> World<D> {
         self.history(repository, tag)
             .answered(begun, &self.clock, Act::Read(value));
         value
+    }
+}
+
+/// What a DELETE came to.
+fn deletion(answer: &Answer) -> Act {
+    match answer.status {
+        202 => Act::Delete,
+        404 => Act::DeleteNothing,
+        _ => panic!("{answer}"),
     }
 }
 
@@ -402,8 +505,8 @@ impl<D: Ask> Ran<D> {
         self.world.asked.lock().clone()
     }
 
-    /// Asserts that all tags' histories can be true, when each is read once more through every door, and that every
-    /// acknowledged manifest is there, and so is what the listing says. Nothing may fail any more.
+    /// Asserts that all histories can be true, when each is read once more through every door, and that every acknowledged
+    /// manifest is there, and so is what the listing says. Nothing may fail any more.
     pub(crate) async fn check(self) {
         let world = &self.world;
         for ((repository, tag), history) in &world.tags {
@@ -415,6 +518,21 @@ impl<D: Ask> Ran<D> {
             assert!(
                 is_explainable(&history.events()),
                 "{repository}:{tag} has a history that can't be (seed {}):\n{}",
+                world.workload.seed,
+                history.tail()
+            );
+        }
+        for (repository, history) in &world.blobs {
+            for door in &self.doors {
+                let begun = world.clock.tick();
+                let answer = door
+                    .get(format!("/v2/{repository}/blobs/{}", world.blob().digest))
+                    .await;
+                world.was_pulled(begun, repository, answer.expect("nothing fails any more"));
+            }
+            assert!(
+                is_explainable(&history.events()),
+                "a blob of {repository} has a history that can't be (seed {}):\n{}",
                 world.workload.seed,
                 history.tail()
             );

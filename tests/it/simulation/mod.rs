@@ -139,7 +139,8 @@ impl Simulation {
             repositories: vec!["one".to_owned(), "two/three".to_owned()],
             tags: 2,
             clients: 5,
-            rounds: 24,
+            rounds: 30,
+            blobs: 3,
             pause: Duration::from_millis(*random.pick(&[30, 300, 3_000, 8_000])),
             seed: random.number(),
             ..Workload::default()

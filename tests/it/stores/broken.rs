@@ -140,6 +140,7 @@ async fn what_is_acknowledged_holds_in(trouble: Trouble, test: &str) {
         tags: 2,
         clients: 4,
         rounds: 20,
+        blobs: 3,
         pause: Duration::ZERO,
         seed,
         ..Workload::default()
@@ -185,7 +186,8 @@ async fn what_is_acknowledged_holds_over_stores_that_fall_silent() {
 async fn a_store_that_fails_is_told_by_readiness_and_by_503_until_it_recovers() {
     let broken = start().await;
     let client = broken.mesh.client(0);
-    let blob = Blob::named("before", 100);
+    // Longer than what is remembered of blobs: that is given out without the blob store.
+    let blob = Blob::named("before", 100_000);
     client.push_blob("out/age", &blob).await.unwrap().expect(201);
     let blob_url = format!("/v2/out/age/blobs/{}", blob.digest);
     for (proxy, store, fault) in [

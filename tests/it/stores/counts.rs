@@ -198,8 +198,9 @@ async fn a_second_pull_costs_a_read_of_the_row_now_and_then() {
             "{PULLS} clients through member {member}: {asked} DynamoDB requests of at most {most}; {objects} of S3"
         );
         assert!(asked <= most);
-        // An owner that has its hands full leaves some to their front, which may have to read each blob once.
-        assert!(objects <= image.blobs.len());
+        // An owner that has its hands full leaves some to their front, which reads each blob then, and once more for those who
+        // came while it did.
+        assert!(objects <= 2 * image.blobs.len());
     }
     counted.stop().await;
 }
