@@ -57,8 +57,14 @@ impl Preconditions {
     /// 13.1.2).
     #[must_use]
     pub fn hold(&self, current: Option<&Digest>) -> bool {
+        self.if_match_holds(current) && self.hold_again(current)
+    }
+
+    /// Whether `If-Match` does, whatever `If-None-Match` says: of a read, the former refuses and the latter only saves.
+    #[must_use]
+    pub fn if_match_holds(&self, current: Option<&Digest>) -> bool {
         let is_among = |tags: &EntityTags| tags.include(current, Comparison::Strong);
-        self.if_match.as_ref().is_none_or(is_among) && self.hold_again(current)
+        self.if_match.as_ref().is_none_or(is_among)
     }
 
     /// The same for a request that has been carried out already: `If-Match` says what was there before, and isn't asked

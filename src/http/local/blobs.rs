@@ -27,7 +27,7 @@ impl Local {
     ) -> Outcome {
         let blob = self.registry.blob(repository, digest).await?;
         let etag = etag(digest);
-        if is_known(headers, &etag) {
+        if is_known(headers, digest)? {
             return Ok(described(StatusCode::NOT_MODIFIED, digest, &etag).empty());
         }
         let source = BlobSource {
@@ -75,7 +75,7 @@ impl Local {
     ) -> Outcome {
         let blob = self.registry.whole_blob(repository, digest).await?;
         let etag = etag(digest);
-        if is_known(headers, &etag) {
+        if is_known(headers, digest)? {
             return Ok(described(StatusCode::NOT_MODIFIED, digest, &etag).empty());
         }
         let reply = described(StatusCode::OK, digest, &etag)

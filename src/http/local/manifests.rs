@@ -7,10 +7,7 @@ use tokio::time::Instant;
 use super::{Local, Outcome, Refusal, announced, is_known, preconditions};
 use crate::{
     admission::{Body, Grants, Identity},
-    http::{
-        error,
-        reply::{Reply, etag},
-    },
+    http::{error, reply::Reply},
     oci::{Action, Descriptor, MAX_MANIFEST_BYTES, MediaType, Reference, RepoName, Tag, paths},
     registry::{DeleteManifest, MayPush, PutManifest, RegistryError, WhileListed},
 };
@@ -35,11 +32,15 @@ impl Local {
         // Only who has one already pays for a look before the read.
         if headers.contains_key(header::IF_NONE_MATCH) {
             let descriptor = self.registry.describe_manifest(repository, reference).await?;
-            if is_known(headers, &etag(&descriptor.digest)) {
+            if is_known(headers, &descriptor.digest)? {
                 return Ok(described(StatusCode::NOT_MODIFIED, &descriptor).empty());
             }
         }
         let (descriptor, bytes) = self.registry.manifest(repository, reference).await?;
+        // The tag may have moved in between.
+        if is_known(headers, &descriptor.digest)? {
+            return Ok(described(StatusCode::NOT_MODIFIED, &descriptor).empty());
+        }
         Ok(typed(&descriptor).bytes(bytes))
     }
 
@@ -50,7 +51,7 @@ impl Local {
         headers: &HeaderMap,
     ) -> Outcome {
         let descriptor = self.registry.describe_manifest(repository, reference).await?;
-        if is_known(headers, &etag(&descriptor.digest)) {
+        if is_known(headers, &descriptor.digest)? {
             return Ok(described(StatusCode::NOT_MODIFIED, &descriptor).empty());
         }
         Ok(typed(&descriptor).head(descriptor.size))

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     admission::{Admitted, Body, RequestId, Served, Service, StoreTime},
-    oci::{EntityTags, Preconditions, Route},
+    oci::{Digest, EntityTags, Preconditions, Route},
     registry::{Registry, RegistryError},
 };
 
@@ -215,16 +215,25 @@ fn preconditions(headers: &HeaderMap) -> Result<Preconditions, Refusal> {
     })
 }
 
-/// Whether `If-None-Match` names `etag` (RFC 9110, 13.1.2: weak comparison).
-fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
-    let strong = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_bytes();
-    headers
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|tag| tag == "*" || strong(tag))
+/// Whether a read that finds `digest` finds what its client has already (`If-None-Match`).
+///
+/// A list that can't be read is no condition: there is nothing that a read could harm.
+///
+/// # Errors
+/// 412 where it isn't what the client wants to read (`If-Match`: RFC 9110, 13.1.1).
+fn is_known(headers: &HeaderMap, digest: &Digest) -> Result<bool, Refusal> {
+    let read = |name: HeaderName| {
+        let values = headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
+        EntityTags::parse(values).unwrap_or_default()
+    };
+    let conditions = Preconditions {
+        if_match: read(header::IF_MATCH),
+        if_none_match: read(header::IF_NONE_MATCH),
+    };
+    if !conditions.if_match_holds(Some(digest)) {
+        return Err(error::precondition_failed(digest).into());
+    }
+    Ok(!conditions.hold(Some(digest)))
 }
 
 #[cfg(test)]
