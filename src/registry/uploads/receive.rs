@@ -161,10 +161,10 @@ impl<'a> Intake<'a> {
         self.hold(self.session.row.tail_length).await?;
         match self.registry.collect(&tail).await {
             Ok(tail) => self.buffer = tail,
-            // Who carries the upload on deletes the tail that was carried on from.
+            // Who carries the upload on deletes the tail that was carried on from. Where nobody did, the store lost it.
             Err(RegistryError::Store(error)) if error.kind() == StoreErrorKind::NotFound => {
                 let loss = self.registry.loss_of(&self.session).await?;
-                return Err(loss.unwrap_or(error.into()));
+                return Err(loss.unwrap_or(RegistryError::UploadLost));
             }
             Err(error) => return Err(error),
         }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{super::testing::*, *};
-use crate::storage::{MetaStore as _, Space, rows::SessionState};
+use crate::storage::{BlobStore as _, MetaStore as _, Space, rows::SessionState};
 
 /// Sends `content` in chunks that end at `cuts`, the last of them with the request that ends the session.
 async fn chunked(
@@ -255,6 +255,48 @@ async fn a_chunk_that_does_not_fit_changes_nothing() {
         .await
         .unwrap();
     assert_eq!(pull(&one, &name, &sha256(&content)).await.unwrap(), content);
+}
+
+/// Whatever comes next, so that the client starts again instead of trying for ever.
+#[tokio::test]
+async fn an_upload_whose_last_bytes_the_store_lost_is_lost() {
+    let part = PART as usize;
+    for (n, acknowledged) in [1, part - 1, part + 1, 3 * part + 7].into_iter().enumerate() {
+        let world = World::new();
+        let (one, name, content) = (
+            world.member(1),
+            repo("a"),
+            content(n as u64, acknowledged + 2 * part),
+        );
+        let (known, rest) = content.split_at(acknowledged);
+        // What reads them back: all, but an end that has nothing to put behind them, where they are the whole upload.
+        let mut requests = vec![
+            (rest, false),
+            (&rest[..1], false),
+            (rest, true),
+            (&rest[..1], true),
+        ];
+        requests.extend((acknowledged > part).then_some((&rest[..0], true)));
+        for (rest, ends) in requests {
+            let id = one.start_upload(&name, None).await.unwrap().id;
+            one.append(&name, &id, None, None, body(known, 90)).await.unwrap();
+            let tail = row::object_key(&session_row(&world, &id).await.tail_key).unwrap();
+            world.blobs.delete(&tail).await.unwrap();
+            let digest = sha256(&[known, rest].concat());
+            let said = match ends {
+                true => one
+                    .finish(&name, &id, &digest, None, None, body(rest, 90))
+                    .await
+                    .map(drop),
+                false => one.append(&name, &id, None, None, body(rest, 90)).await.map(drop),
+            };
+            assert!(
+                matches!(said, Err(RegistryError::UploadLost)),
+                "{acknowledged} and {}, {ends}: {said:?}",
+                rest.len()
+            );
+        }
+    }
 }
 
 #[tokio::test]
