@@ -7,7 +7,7 @@
 #   crane skopeo podman buildah oras   take seconds
 #   regctl regsync helm-3 helm-4 cosign-2 cosign-3 distribution stargz jib ollama buildx
 #   docker-20 docker-29 containerd-1 containerd-2 podman-partial buildkit   start daemons or mount, and need root
-#   docker-login   docker 20.10 against a mesh that wants tokens; no row of the table
+#   docker-20-login docker-29-login   against a mesh that wants tokens; no row of the table
 # What they take is installed or built, which for some takes minutes: Docker, cosign and BuildKit most.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,9 +33,10 @@ table=false
 [ "${1:-}" != --table ] || { table=true && shift; }
 clients=("$@")
 [ ${#clients[@]} -gt 0 ] || clients=("${quick[@]}")
-[ "${clients[*]}" != all ] || clients=("${everyone[@]}" docker-login)
+with_tokens=(docker-20-login docker-29-login)
+[ "${clients[*]}" != all ] || clients=("${everyone[@]}" "${with_tokens[@]}")
 for client in "${clients[@]}"; do
-  [[ " ${everyone[*]} docker-login " == *" $client "* ]] || { echo "no such client: $client (see the head of $0)" >&2 && exit 2; }
+  [[ " ${everyone[*]} ${with_tokens[*]} " == *" $client "* ]] || { echo "no such client: $client (see the head of $0)" >&2 && exit 2; }
 done
 
 report_begin clients
@@ -50,8 +51,10 @@ image_layers "$layers"
 image_layout "$layers" "$image"
 say "image: $(du -sh "$image/blobs" | cut -f 1) in three layers"
 for client in "${clients[@]}"; do
-  [ "$client" = docker-login ] || client_run "$client"
+  [[ $client == *-login ]] || client_run "$client"
 done
 mesh_stop
-[[ " ${clients[*]} " != *" docker-login "* ]] || docker_login
+for client in "${clients[@]}"; do
+  [[ $client != *-login ]] || "${client//-/_}"
+done
 [ "$table" = false ] || [ ! -s "$rows" ] || table_write "${everyone[@]}"

@@ -3,16 +3,22 @@
 # it, and needs root. Sourced by tests/clients.sh; tests/lib/clients.sh says what is set.
 
 docker_20_client() {
-  docker_start /usr/bin/docker /usr/sbin/dockerd
+  docker_20_start
   version="docker $("$docker" version --format '{{.Server.Version}}, CLI {{.Client.Version}}')"
-  docker_pushes_and_pulls
+  docker_pushes_and_pulls "After an upload it asks for each blob by HEAD."
 }
 
 docker_29_client() {
+  docker_29_start
+  version="docker $(go_tool_version dockerd "$target/tools/docker-29"), CLI $("$docker" version --format '{{.Client.Version}}')"
+  docker_pushes_and_pulls "Keeps images in containerd's store, whose client it is, too."
+}
+
+docker_20_start() { docker_start /usr/bin/docker /usr/sbin/dockerd; }
+
+docker_29_start() {
   # It starts the containerd that it finds first.
   PATH=$target/tools/containerd-2:$PATH docker_start "$target/tools/docker-29/docker" "$target/tools/docker-29/dockerd"
-  version="docker $(go_tool_version dockerd "$target/tools/docker-29"), CLI $("$docker" version --format '{{.Client.Version}}')"
-  docker_pushes_and_pulls
 }
 
 # docker_start DOCKER DOCKERD: sets $docker, the client, which asks that daemon from now on.
@@ -32,12 +38,13 @@ docker_start() {
 
 # Docker 20.10 knows no OCI layouts and pushes docker schema 2 whatever it pulled. So what must be equal is what it
 # converts to: the digest it names for its push, and the image's ID, here and there.
+# docker_pushes_and_pulls KNOW
 docker_pushes_and_pulls() {
   local id digest again
   busybox_tar
   check "docker imports an image" "$docker" import "$scratch/busybox.tar" "$push/$repository:v1"
   id=$(docker_id "$push/$repository:v1")
-  know="\`insecure-registries\` where there is no TLS. After an upload it asks for each blob by HEAD."
+  know="\`insecure-registries\` where there is no TLS. $1"
   did "pushes" "$docker" push "$push/$repository:v1"
   digest=$(docker_pushed)
   docker_forgets
@@ -86,11 +93,16 @@ containerd_1_client() {
   ctr_pushes_and_pulls ctr
 }
 
-# With its parallel fetch, which is off by default.
 containerd_2_client() {
+  version="containerd $(go_tool_version containerd "$target/tools/containerd-2"), \`concurrent_layer_fetch_buffer = 4194304\`"
+  containerd_2_start
+  ctr_pushes_and_pulls "$target/tools/containerd-2/ctr" --local
+}
+
+# containerd_2_start: an empty one with its parallel fetch, which is off by default; its ctr asks it from now on.
+containerd_2_start() {
   local home=$scratch/containerd-2 bin=$target/tools/containerd-2
   [ "$(id -u)" -eq 0 ] || die "containerd needs root"
-  version="containerd $(go_tool_version containerd "$bin"), \`concurrent_layer_fetch_buffer = 4194304\`"
   mkdir "$home"
   cat >"$home/containerd.toml" <<'END'
 version = 3
@@ -106,7 +118,6 @@ END
   process_start "$logs/containerd-2.log" "$bin/containerd" --config "$home/containerd.toml" --root "$home/root" \
     --state "$home/run" --address "$CONTAINERD_ADDRESS"
   wait_for 60 "$started_pid" "$bin/ctr" version || die "containerd did not start"
-  ctr_pushes_and_pulls "$bin/ctr" --local
 }
 
 # ctr_pushes_and_pulls CTR [IMPORT-OPTION]...
@@ -130,27 +141,31 @@ ctr_pushes_and_pulls() {
 # ctr_names CTR NAME: the digest of the image of that name.
 ctr_names() { said "$1" images ls "name==$2" | grep -o 'sha256:[0-9a-f]\{64\}' || true; }
 
-# A mesh that wants tokens, and a service that gives them for passwords; it is no row of the table.
+docker_20_login() { docker_login docker-20; }
+docker_29_login() { docker_login docker-29; }
+
+# docker_login CLIENT: a mesh that wants tokens, and a service that gives them for passwords; it is no row of the table.
 docker_login() {
-  local docker
-  client="docker-login"
+  client=$1-login
   logins_prepare
   mesh_start_with_tokens
   push=${members[0]} pull=${members[1]} owner=${members[2]}
-  repository=$(repository_owned_by "$owner" clients/docker-login)
-  say "docker gets tokens from $realm; $repository is $owner's"
-  docker_start /usr/bin/docker /usr/sbin/dockerd
-  busybox_tar
-  check "docker imports an image" "$docker" import "$scratch/busybox.tar" "$push/$repository:v1"
-  refused "docker can't push without a login" timeout 180 "$docker" push "$push/$repository:v1"
-  refused "docker can't log in with a wrong password" "$docker" login -u pusher -p wrong "$push"
-  check "docker logs in" "$docker" login -u pusher -p "$pusher_secret" "$push"
-  check "docker pushes" timeout 180 "$docker" push "$push/$repository:v1"
-  check "docker logs in at another member" "$docker" login -u reader -p "$reader_secret" "$pull"
+  repository=$(repository_owned_by "$owner" "clients/$client")
+  say "$1 gets tokens from $realm; $repository is $owner's"
+  "${1//-/_}_start"
+  [ -e "$scratch/busybox.tar" ] || busybox_tar
+  check "$1 imports an image" "$docker" import "$scratch/busybox.tar" "$push/$repository:v1"
+  refused "$1 can't push without a login" timeout 180 "$docker" push "$push/$repository:v1"
+  refused "$1 can't log in with a wrong password" "$docker" login -u pusher -p wrong "$push"
+  check "$1 logs in" "$docker" login -u pusher -p "$pusher_secret" "$push"
+  check "$1 pushes" timeout 180 "$docker" push "$push/$repository:v1"
+  check "$1 logs in at another member" "$docker" login -u reader -p "$reader_secret" "$pull"
   docker_forgets
-  check "docker pulls" timeout 180 "$docker" pull "$pull/$repository:v1"
-  check "docker tags it" "$docker" tag "$pull/$repository:v1" "$pull/$repository:v2"
-  refused "docker can't push as a reader" timeout 180 "$docker" push "$pull/$repository:v2"
+  check "$1 pulls" timeout 180 "$docker" pull "$pull/$repository:v1"
+  check "$1 tags it" "$docker" tag "$pull/$repository:v1" "$pull/$repository:v2"
+  refused "$1 can't push as a reader" timeout 180 "$docker" push "$pull/$repository:v2"
+  check "$1 logs out" "$docker" logout "$push"
+  check "$1 logs out of the other, too" "$docker" logout "$pull"
   process_stop "$docker_pid" || true
   mesh_stop
   token_service_stop

@@ -14,8 +14,8 @@ need_clients_extra() {
       helm-4) need_go_as helm4 helm.sh/helm/v4/cmd/helm@v4.3.1 ;;
       cosign-2) need_go_as cosign2 github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5 ;;
       cosign-3) need_go_as cosign3 github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3 ;;
-      docker-20 | docker-login) need_deb dockerd=docker.io busybox=busybox-static openssl=openssl ;;
-      docker-29) need_docker ;;
+      docker-20 | docker-20-login) need_deb dockerd=docker.io busybox=busybox-static openssl=openssl ;;
+      docker-29 | docker-29-login) need_docker ;;
       containerd-1) need_deb containerd=containerd runc=runc ;;
       containerd-2) need_containerd ;;
       buildkit)
@@ -41,7 +41,7 @@ need_containerd() {
 
 # The newest Docker that is published as Go modules: the engine by its version as a module, and a client of its own.
 need_docker() {
-  need_deb runc=runc busybox=busybox-static
+  need_deb runc=runc busybox=busybox-static openssl=openssl
   need_containerd
   need_go_as docker-29/dockerd github.com/moby/moby/v2/cmd/dockerd@v2.0.0-beta.24
   # As an engine of a development version it would be asked by no client.
@@ -49,14 +49,17 @@ need_docker() {
     "-X github.com/docker/cli/cli/version.Version=29.9.3"
 }
 
-# The client has no go.mod; what it is built with stands in its vendor.mod.
+# The client has no go.mod; what it is built with stands in its vendor.mod. So Go takes it for older than it is, and has to be
+# told its language. Of swarmkit it takes the engine's: the one it names isn't published.
 docker_cli_modules() {
-  local published
+  local published swarmkit=github.com/moby/swarmkit/v2
   published=$(go mod download -json github.com/docker/cli@v29.9.3+incompatible |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"])')
   sed 's|^module .*|module build|' "$published/vendor.mod" >go.mod
   cp "$published/vendor.sum" go.sum
   chmod u+w go.sum
+  go mod edit -replace "$swarmkit=$swarmkit@v2.1.3-0.20260828175525-ad0357aedfca"
+  export GOFLAGS=-gcflags=github.com/docker/cli/...=-lang=go1.25
 }
 
 # need_go_as NAME PACKAGE@VERSION [PREPARE [LINKER-FLAGS]]: builds PACKAGE as target/tools/bin/NAME, or target/tools/NAME where

@@ -8,7 +8,7 @@ service=registry.tests
 # logins_prepare: secrets that occur nowhere else, so that they can be looked for afterwards.
 logins_prepare() {
   logins=$scratch/logins
-  mkdir "$logins"
+  mkdir -p "$logins"
   pusher_secret=pusher-$(openssl rand -hex 12)
   reader_secret=reader-$(openssl rand -hex 12)
 }
