@@ -81,7 +81,7 @@ struct DevArgs {
     /// Directory of the store and the certificates
     #[arg(long, value_name = "DIR", default_value = DATA)]
     data: PathBuf,
-    /// Configuration file to try: its http.tls, http.auth, http.accessControl and log count, the rest doesn't
+    /// Configuration file to try: its http.tls, http.auth, http.accessControl, http.publicMaxAge and log count, the rest doesn't
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -162,6 +162,7 @@ async fn dev(args: DevArgs) -> Result<ExitCode, CliError> {
         mesh_port,
         data,
         gate: config.as_ref().map(GateSpec::from).unwrap_or_default(),
+        public_max_age: config.as_ref().map(|config| config.public_max_age),
         tls: config.and_then(|config| config.public_tls),
     };
     app::dev::dev(&options, |text| println!("{text}")).await?;

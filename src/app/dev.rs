@@ -8,6 +8,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -39,6 +40,8 @@ pub struct DevOptions {
     pub data: PathBuf,
     /// How one logs in, and who may do what.
     pub gate: GateSpec,
+    /// How long shared caches may keep what everybody may read; `None` is the default of [`Limits`].
+    pub public_max_age: Option<Duration>,
     /// The certificate of the public listeners; `None` is plain HTTP.
     pub tls: Option<TlsFiles>,
 }
@@ -105,6 +108,10 @@ struct Specs {
 
 fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartError> {
     let ips: Vec<IpAddr> = addresses.iter().copied().map(IpAddr::V4).collect();
+    let mut limits = Limits::default();
+    if let Some(age) = options.public_max_age {
+        limits.public_max_age = age;
+    }
     let certificates = DevCertificates::mint(&options.data.join("tls"), &ips)?;
     let mut names = Vec::new();
     for ip in &ips {
@@ -147,7 +154,7 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
             quotas: Quotas::default(),
             verify_reads: false,
             collecting: Collecting::On,
-            limits: Limits::default(),
+            limits: limits.clone(),
         });
     Ok(Specs {
         members: members.collect(),
@@ -240,6 +247,7 @@ mod tests {
             mesh_port: 9443,
             data: "/tmp/a b".into(),
             gate: GateSpec::default(),
+            public_max_age: None,
             tls: None,
         };
         let folder = tempfile::tempdir().unwrap();

@@ -122,10 +122,18 @@ need_clients() {
   need_go grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 }
 
+need_overload() { need_clients; }
+
 need_access() {
   need_clients
   need_conformance
   need_deb openssl=openssl htpasswd=apache2-utils
+}
+
+need_squid() {
+  need_deb curl=curl python3=python3 skopeo=skopeo htpasswd=apache2-utils openssl=openssl squid=squid
+  need_go crane "$crane"
+  need_go grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 }
 
 need_memory() {
