@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use super::{
-    answers::{Answers, Requests},
+    answers::{Answers, Batches, Requests},
     frames::{Asked, Offered, ProtocolError, number, read_request},
     identity::{Names, vouches},
     parts::Mesh,
@@ -53,7 +53,7 @@ impl Ingress {
         self: &Arc<Self>,
         names: Arc<Names>,
         request: http::Request<Incoming>,
-    ) -> http::Response<tonic::body::Body> {
+    ) -> http::Response<Writer<Batches>> {
         let (answers, batches) = Answers::new(self.mesh.settings.stall);
         let ingress = self.clone();
         self.drain.spawn("replay", async move {
@@ -65,7 +65,7 @@ impl Ingress {
                 () = ingress.serve(&names, request.into_body(), answers) => {}
             }
         });
-        let mut response = http::Response::new(tonic::body::Body::new(Writer::response(batches)));
+        let mut response = http::Response::new(Writer::response(batches));
         let grpc = http::HeaderValue::from_static("application/grpc");
         response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
         response

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::{
     pb,
-    wire::{Item, MAX_PIECE},
+    wire::{Item, PIECE},
 };
 use crate::admission::{Body, BodyError, Failure};
 
@@ -127,7 +127,7 @@ impl Stream for Offering {
         let frame = |kind| Poll::Ready(Some(Ok(Item::Message(pb::Request { kind: Some(kind) }))));
         loop {
             if !this.piece.is_empty() {
-                let piece = this.piece.split_to(this.piece.len().min(MAX_PIECE));
+                let piece = this.piece.split_to(this.piece.len().min(PIECE));
                 this.progress
                     .bytes
                     .fetch_add(piece.len() as u64, Ordering::Relaxed);

@@ -32,7 +32,7 @@ use super::{
     MeshSettings,
     identity::Names,
     offering::Offering,
-    wire::{MAX_PIECE, Writer},
+    wire::{MAX_FRAME, Writer},
 };
 use crate::{
     net::{Buffered, ClientTls, Drain, Io, Network, Tcp},
@@ -335,7 +335,7 @@ impl Peers {
             .initial_stream_window_size(pool.window)
             .initial_connection_window_size(window)
             .initial_max_send_streams(self.settings.streams as usize)
-            .max_frame_size(MAX_PIECE as u32)
+            .max_frame_size(MAX_FRAME)
             .max_header_list_size(16 * 1024)
             .max_concurrent_reset_streams(4096)
             .max_local_error_reset_streams(None)

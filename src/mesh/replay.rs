@@ -26,7 +26,7 @@ use super::{
     frames::{Offered, number, response_head, unexpected},
     parts::Mesh,
     pb::{self, request, response::Kind},
-    wire::MAX_PIECE,
+    wire::PIECE,
 };
 use crate::{
     admission::{Body, BodyError, empty},
@@ -60,7 +60,7 @@ pub(super) async fn replay(
     let is_safe = asked.is_safe();
     let piece = match leaves_open(&asked.parts.headers) {
         true => SMALL_PIECE,
-        false => MAX_PIECE,
+        false => PIECE,
     };
 
     answers.push(Kind::Accepted(pb::Accepted {}));

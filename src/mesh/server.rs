@@ -11,7 +11,10 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use futures_util::future::BoxFuture;
+use bytes::Bytes;
+use futures_util::{TryFutureExt as _, future::BoxFuture};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Either, combinators::MapFrame};
 use hyper::{body::Incoming, server::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tonic::{Status, service::Routes};
@@ -20,13 +23,14 @@ use tower::ServiceExt as _;
 
 use super::{
     MeshSettings,
+    answers::Batches,
     diagnostics::Diagnostics,
     identity::{Names, Right, Rights},
     ingress::Ingress,
     parts::Mesh,
     pb::{self, diagnostics_server::DiagnosticsServer},
     peers::describe,
-    wire::MAX_PIECE,
+    wire::{Gathered, MAX_FRAME, Writer, alone},
 };
 use crate::net::{Connection, Drain, Listener};
 
@@ -39,6 +43,15 @@ const FORWARD: &str = "/portolan.mesh.v1.Mesh/Forward";
 pub struct MeshServer {
     door: Arc<Door>,
     drain: Drain,
+}
+
+/// What a call is answered with: by `Mesh`, whose pieces aren't copied, or by a service of tonic's.
+pub(super) type Answer =
+    Either<Writer<Batches>, MapFrame<tonic::body::Body, fn(Frame<Bytes>) -> Frame<Gathered>>>;
+
+/// The answer of a service of tonic's.
+fn generated(response: http::Response<tonic::body::Body>) -> http::Response<Answer> {
+    response.map(|body| Either::Right(body.map_frame(alone as fn(_) -> _)))
 }
 
 #[derive(Debug)]
@@ -154,8 +167,8 @@ fn builder(settings: &MeshSettings, drain: &Drain) -> http2::Builder<crate::net:
         .initial_stream_window_size(settings.stream_window)
         .initial_connection_window_size(settings.connection_window)
         .max_concurrent_streams(settings.streams)
-        .max_frame_size(MAX_PIECE as u32)
-        .max_send_buf_size(2 * MAX_PIECE)
+        .max_frame_size(MAX_FRAME)
+        .max_send_buf_size(2 * MAX_FRAME as usize)
         .max_header_list_size(16 * 1024)
         .keep_alive_interval(settings.ping_every)
         .keep_alive_timeout(settings.ping_timeout)
@@ -170,7 +183,7 @@ impl Door {
         self: Arc<Self>,
         names: Arc<Names>,
         request: http::Request<Incoming>,
-    ) -> BoxFuture<'static, Result<http::Response<tonic::body::Body>, Infallible>> {
+    ) -> BoxFuture<'static, Result<http::Response<Answer>, Infallible>> {
         let view = self.mesh.owners.view().clone();
         let right = self.rights.of(&names, view.as_ref());
         if right != Right::None || !names.may_be_new(&view.proof()) {
@@ -189,17 +202,20 @@ impl Door {
         right: Right,
         names: Arc<Names>,
         request: http::Request<Incoming>,
-    ) -> BoxFuture<'static, Result<http::Response<tonic::body::Body>, Infallible>> {
+    ) -> BoxFuture<'static, Result<http::Response<Answer>, Infallible>> {
         let path = request.uri().path();
         match right {
             Right::Member if path == FORWARD => {
-                let response = self.ingress.forward(names, request);
+                let response = self.ingress.forward(names, request).map(Either::Left);
                 Box::pin(std::future::ready(Ok(response)))
             }
             Right::Operator if path.starts_with(MEMBERS_ONLY) => {
                 denied(&names, "operators may look, not forward")
             }
-            Right::Member | Right::Operator => Box::pin(self.routes.clone().oneshot(request)),
+            Right::Member | Right::Operator => {
+                let answered = self.routes.clone().oneshot(request);
+                Box::pin(answered.map_ok(generated))
+            }
             Right::None => denied(&names, "the certificate is neither a member's nor an operator's"),
         }
     }
@@ -208,8 +224,8 @@ impl Door {
 fn denied(
     names: &Names,
     why: &'static str,
-) -> BoxFuture<'static, Result<http::Response<tonic::body::Body>, Infallible>> {
+) -> BoxFuture<'static, Result<http::Response<Answer>, Infallible>> {
     tracing::warn!(?names, why, "a call to the mesh port was refused");
-    let response = Status::permission_denied(why).into_http();
+    let response = generated(Status::permission_denied(why).into_http());
     Box::pin(std::future::ready(Ok(response)))
 }

@@ -25,6 +25,13 @@ use super::pb;
 /// Most bytes of a body in one frame.
 pub(super) const MAX_PIECE: usize = 256 * 1024;
 
+/// Most bytes of a frame of HTTP/2.
+pub(super) const MAX_FRAME: u32 = 256 * 1024;
+
+/// What is sent of a body at a time: with what is in front of it, one frame of HTTP/2. A frame in two costs another round
+/// through both connections' tasks and the reader's.
+pub(super) const PIECE: usize = MAX_FRAME as usize - PREFIX - 4;
+
 /// Smaller pieces are copied next to their neighbours, and leave with them.
 const SMALL: usize = 4 * 1024;
 
@@ -304,12 +311,20 @@ pub(super) enum Item<M> {
     Status(Status),
 }
 
+/// What leaves at a time: small messages and the beginning of one that carries a piece, then the piece as it is.
+pub(super) type Gathered = bytes::buf::Chain<Bytes, Bytes>;
+
+/// What was gathered elsewhere.
+pub(super) fn alone(frame: Frame<Bytes>) -> Frame<Gathered> {
+    frame.map_data(|data| data.chain(Bytes::new()))
+}
+
 /// A stream of messages as the body of a gRPC call.
 #[derive(Debug)]
 pub(super) struct Writer<S> {
     source: Option<S>,
     gathered: BytesMut,
-    ready: VecDeque<Frame<Bytes>>,
+    ready: VecDeque<Frame<Gathered>>,
     needs_status: bool,
 }
 
@@ -342,8 +357,7 @@ impl<S> Writer<S> {
             self.put_prefix(length);
             self.gathered.put_u8(M::PIECE);
             prost::encoding::encode_varint(piece.len() as u64, &mut self.gathered);
-            self.flush();
-            self.ready.push_back(Frame::data(piece.clone()));
+            self.leave(piece.clone());
             return;
         }
         self.gathered.reserve(PREFIX + length);
@@ -359,8 +373,14 @@ impl<S> Writer<S> {
 
     fn flush(&mut self) {
         if !self.gathered.is_empty() {
-            self.ready.push_back(Frame::data(self.gathered.split().freeze()));
+            self.leave(Bytes::new());
         }
+    }
+
+    /// Lets `piece` leave after what was gathered.
+    fn leave(&mut self, piece: Bytes) {
+        let before = self.gathered.split().freeze();
+        self.ready.push_back(Frame::data(before.chain(piece)));
     }
 
     fn end(&mut self, status: Option<&Status>) {
@@ -386,10 +406,13 @@ where
     S: Stream<Item = Result<Item<M>, E>> + Unpin,
     M: Message,
 {
-    type Data = Bytes;
+    type Data = Gathered;
     type Error = E;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, E>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Gathered>, E>>> {
         let this = &mut *self;
         loop {
             if let Some(frame) = this.ready.pop_front() {
