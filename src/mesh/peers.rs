@@ -26,7 +26,6 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
 
 use super::{
     MeshSettings,
@@ -35,7 +34,7 @@ use super::{
     wire::{MAX_FRAME, Writer},
 };
 use crate::{
-    net::{Buffered, ClientTls, Drain, Io, Network, Tcp},
+    net::{Buffered, ClientTls, Drain, Io, Network, Sealed, Tcp},
     ownership::{Incarnation, MemberView, View},
     placement::MemberId,
     telemetry::Metrics,
@@ -400,14 +399,8 @@ impl Peers {
         let stream = Buffered::new(stream, self.settings.io);
         // Where members are listed, TLS checks that the certificate is for this name, wherever the name led.
         let name = ServerName::try_from(member.host().to_owned()).map_err(io::Error::other)?;
-        let mut stream = TlsConnector::from(self.tls.config())
-            .connect(name, stream)
-            .await?;
-        stream
-            .get_mut()
-            .1
-            .set_buffer_limit(Some(self.settings.io.write_buffer));
-        let io = Io::TlsClient(Box::new(stream));
+        let stream = Sealed::connect(self.tls.config(), name, stream).await?;
+        let io = Io::Sealed(Box::new(stream));
         let names = Names::of(io.peer_certificates());
         if !self.is_proven(&names, member) {
             // It may have a new certificate.

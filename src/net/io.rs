@@ -27,10 +27,10 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
 };
-use tokio_rustls::{client, server};
+use tokio_rustls::server;
 use tokio_util::io::poll_read_buf;
 
-use super::{Patience, Stream};
+use super::{Patience, Sealed, Stream};
 
 /// Size of the first read of a connection.
 const SMALLEST_READ: usize = 16 * 1024;
@@ -40,7 +40,7 @@ const SMALLEST_READ: usize = 16 * 1024;
 pub struct IoSettings {
     /// The read buffer under TLS grows up to this.
     pub read_buffer: usize,
-    /// rustls keeps at most this much encrypted output.
+    /// At most this much encrypted output waits for the socket, and a record more.
     pub write_buffer: usize,
     /// A write that makes no progress for this long fails.
     pub write_stall: Duration,
@@ -145,23 +145,49 @@ impl Buffered {
         Poll::Ready(())
     }
 
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// What was read and isn't used up.
+    pub(super) fn buffer(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// As [`buffer`](Self::buffer), for who uses it up.
+    pub(super) fn buffer_mut(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// How much encrypted output to keep.
+    pub(super) fn write_buffer(&self) -> usize {
+        self.settings.write_buffer
+    }
+
+    /// Reads to the end of the buffer what the socket has; nothing, when that is at its end.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.buffer.is_empty() {
+            // The next read has all of the allocation.
+            self.buffer.clear();
+        }
         if self.buffer.capacity() == 0 {
             // Nothing is allocated for a socket that has nothing to read.
             ready!(self.inner.poll_read_ready(cx))?;
         }
-        self.buffer.reserve(self.next_read);
+        let wanted = self
+            .next_read
+            .saturating_sub(self.buffer.len())
+            .max(SMALLEST_READ);
+        self.buffer.reserve(wanted);
         match poll_read_buf(Pin::new(&mut self.inner), cx, &mut self.buffer) {
             Poll::Ready(Ok(read)) => {
                 self.received.add(read);
-                if read >= self.next_read {
+                if read >= wanted {
                     self.next_read = (self.next_read * 4).min(self.settings.read_buffer);
                 }
                 Poll::Ready(Ok(read))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
-                self.buffer = BytesMut::new();
+                if self.buffer.is_empty() {
+                    self.buffer = BytesMut::new();
+                }
                 Poll::Pending
             }
         }
@@ -189,10 +215,6 @@ impl AsyncRead for Buffered {
         let count = destination.remaining().min(this.buffer.len());
         destination.put_slice(&this.buffer[..count]);
         this.buffer.advance(count);
-        if this.buffer.is_empty() {
-            // Gives the front of the allocation back, so that the next read has all of it.
-            this.buffer.clear();
-        }
         Poll::Ready(Ok(()))
     }
 }
@@ -259,10 +281,10 @@ fn watch(
 pub enum Io {
     /// No TLS.
     Plain(Buffered),
-    /// This side accepted the connection.
-    TlsServer(Box<server::TlsStream<Buffered>>),
-    /// This side dialled.
-    TlsClient(Box<client::TlsStream<Buffered>>),
+    /// TLS with a client.
+    Tls(Box<server::TlsStream<Buffered>>),
+    /// TLS with another member.
+    Sealed(Box<Sealed>),
 }
 
 impl Io {
@@ -271,8 +293,8 @@ impl Io {
     pub fn protocol(&self) -> Option<&[u8]> {
         match self {
             Self::Plain(_) => None,
-            Self::TlsServer(stream) => stream.get_ref().1.alpn_protocol(),
-            Self::TlsClient(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::Sealed(stream) => stream.protocol(),
         }
     }
 
@@ -281,8 +303,8 @@ impl Io {
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         match self {
             Self::Plain(_) => None,
-            Self::TlsServer(stream) => stream.get_ref().1.peer_certificates(),
-            Self::TlsClient(stream) => stream.get_ref().1.peer_certificates(),
+            Self::Tls(stream) => stream.get_ref().1.peer_certificates(),
+            Self::Sealed(stream) => stream.peer_certificates(),
         }
     }
 }
@@ -291,8 +313,8 @@ macro_rules! each {
     ($io:expr, $stream:ident => $call:expr) => {
         match $io.get_mut() {
             Io::Plain($stream) => $call,
-            Io::TlsServer($stream) => $call,
-            Io::TlsClient($stream) => $call,
+            Io::Tls($stream) => $call,
+            Io::Sealed($stream) => $call,
         }
     };
 }
@@ -323,8 +345,8 @@ impl AsyncWrite for Io {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
-            Self::TlsServer(stream) => stream.is_write_vectored(),
-            Self::TlsClient(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Sealed(stream) => stream.is_write_vectored(),
         }
     }
 

@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use rustls::pki_types::CertificateDer;
+use rustls::{ServerConfig, pki_types::CertificateDer};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
@@ -24,7 +24,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Accepting, Buffered, Drain, Io, IoSettings, Network, Received, Rest, ServerTls, Stream, Tcp,
+    Accepting, Buffered, Drain, Io, IoSettings, Network, Received, Rest, Sealed, ServerTls, Stream, Tcp,
     clients::{Clients, Counted, client_network},
     idle::Idle,
 };
@@ -283,6 +283,16 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// Answers a client, or another member: those speak the versions whose records needn't be rustls's.
+async fn accept(config: Arc<ServerConfig>, stream: Buffered, settings: IoSettings) -> io::Result<Io> {
+    if config.enable_secret_extraction {
+        return Sealed::accept(config, stream).await.map(Box::new).map(Io::Sealed);
+    }
+    let mut stream = TlsAcceptor::from(config).accept(stream).await?;
+    stream.get_mut().1.set_buffer_limit(Some(settings.write_buffer));
+    Ok(Io::Tls(Box::new(stream)))
+}
+
 async fn handshake(
     stream: Box<dyn Stream>,
     address: SocketAddr,
@@ -295,14 +305,9 @@ async fn handshake(
     let io = match tls {
         None => Io::Plain(stream),
         Some(tls) => {
-            let accept = TlsAcceptor::from(tls.config()).accept(stream);
             let too_long = |_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long");
-            let mut stream = timeout(settings.handshake, accept).await.map_err(too_long)??;
-            stream
-                .get_mut()
-                .1
-                .set_buffer_limit(Some(settings.io.write_buffer));
-            Io::TlsServer(Box::new(stream))
+            let accept = accept(tls.config(), stream, settings.io);
+            timeout(settings.handshake, accept).await.map_err(too_long)??
         }
     };
     let certificates = io.peer_certificates().map(Arc::from);

@@ -14,6 +14,7 @@ mod listener;
 mod network;
 mod paced;
 mod permits;
+mod sealed;
 mod shares;
 mod stall;
 mod tls;
@@ -33,6 +34,7 @@ pub use self::{
     network::{Accepting, Network, Stream, Tcp, contract},
     paced::give_way_when_slow,
     permits::{Held, hold},
+    sealed::Sealed,
     shares::{Caller, Manners, Permit, Purpose, Shares, Supply},
     stall::{Patience, Stalling, abort_when_stalled},
     tls::{

@@ -367,6 +367,8 @@ impl Spec for ServerSpec {
         if self.versions == TlsVersions::Only13 {
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
+            // `Sealed` takes over once the handshake is done.
+            config.enable_secret_extraction = true;
         }
         Ok(config)
     }
@@ -396,6 +398,7 @@ impl Spec for ClientSpec {
             .map_err(|source| pair(&self.files, source))?;
         config.alpn_protocols = self.alpn.iter().map(|protocol| protocol.to_vec()).collect();
         config.resumption = Resumption::disabled();
+        config.enable_secret_extraction = true;
         Ok(config)
     }
 }

@@ -9,7 +9,6 @@ use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, time::Instant};
-use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use tower::{ServiceExt as _, service_fn};
 
@@ -19,7 +18,8 @@ use crate::{
     config::Limits,
     mesh::{Mesh, MeshServer, MeshSettings, Peers, Readiness},
     net::{
-        Buffered, CertificateFiles, ClientTls, Drain, Io, Listener, ServerTls, test_certificates::Authority,
+        Buffered, CertificateFiles, ClientTls, Drain, Io, Listener, Sealed, ServerTls,
+        test_certificates::Authority,
     },
     oci::{Action, Algorithm, Digest, RepoName, Route},
     ownership::{Hints, Owners, StaticView, View},
@@ -203,8 +203,8 @@ pub(super) async fn dial(address: String, tls: Arc<rustls::ClientConfig>) -> Res
             let host: std::net::SocketAddr = address.parse().unwrap();
             let name = ServerName::IpAddress(host.ip().into());
             let stream = Buffered::new(Box::new(stream), settings().io);
-            let stream = TlsConnector::from(tls).connect(name, stream).await?;
-            Ok::<_, std::io::Error>(TokioIo::new(Io::TlsClient(Box::new(stream))))
+            let stream = Sealed::connect(tls, name, stream).await?;
+            Ok::<_, std::io::Error>(TokioIo::new(Io::Sealed(Box::new(stream))))
         }
     });
     let endpoint = Endpoint::from_static("https://portolan");
