@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The S3 servers that tests/run doesn't install, for they take long: versitygw and s3proxy over folders, and Ceph's gateway.
 # Over each of them the tests of the S3 driver, its contract included; then, by tests/shared.sh, the API suite and the
-# conformance suite.
+# conformance suite; and members killed in the middle of uploads, by tests/kill-uploads.sh.
 #
-# usage: tests/stores-extra.sh [versitygw|s3proxy|rgw]... [driver|mesh]...    all of them when none is named
+# usage: tests/stores-extra.sh [versitygw|s3proxy|rgw]... [driver|mesh|kills]...    all of them when none is named
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/lib/report.sh
@@ -14,12 +14,12 @@ parts=()
 for argument in "$@"; do
   case $argument in
     versitygw | s3proxy | rgw) servers+=("$argument") ;;
-    driver | mesh) parts+=("$argument") ;;
+    driver | mesh | kills) parts+=("$argument") ;;
     *) die "no server and no part: $argument (see the head of $0)" ;;
   esac
 done
 [ ${#servers[@]} -gt 0 ] || servers=(versitygw s3proxy rgw)
-[ ${#parts[@]} -gt 0 ] || parts=(driver mesh)
+[ ${#parts[@]} -gt 0 ] || parts=(driver mesh kills)
 
 # What a server is known to refuse, by the names of tests, each with its reason.
 declare -A refused=(
@@ -46,14 +46,20 @@ part_driver() {
   if [ $((passed_here + failed_here)) -eq 0 ]; then fail "no test of the driver ran over $1"; fi
 }
 
-part_mesh() {
+part_mesh() { part_script "$1" tests/shared.sh api conformance; }
+part_kills() { part_script "$1" tests/kill-uploads.sh 30; }
+
+# part_script SERVER SCRIPT ARGUMENT...
+part_script() {
   local counts=$scratch/$1.counts passed_here=0 failed_here=0 status=0
   export PORTOLAN_TEST_S3_SERVER=$1
-  REPORT_COUNTS=$counts tests/shared.sh api conformance || status=$?
+  shift
+  rm -f "$counts"
+  REPORT_COUNTS=$counts "$@" || status=$?
   [ ! -s "$counts" ] || read -r passed_here failed_here <"$counts"
   passed=$((passed + passed_here))
   failed=$((failed + failed_here))
-  [ $((passed_here + failed_here)) -gt 0 ] || fail "tests/shared.sh over $1 ended with status $status"
+  [ $((passed_here + failed_here)) -gt 0 ] || fail "$1 over $PORTOLAN_TEST_S3_SERVER ended with status $status"
 }
 
 report_begin stores-extra
