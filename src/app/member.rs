@@ -14,7 +14,7 @@ use crate::{
     clock,
     config::{Collecting, Limits},
     http::{self, FrontLimits, FrontParts, Probes, ServerLimits},
-    maintenance::{Pace, Share, Upkeep},
+    maintenance::{Pace, Settling, Share, Upkeep},
     net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls, Shares, Supply},
     ownership::{Leases, Liveness, StaticView, View},
     placement::MemberId,
@@ -35,6 +35,7 @@ pub struct App {
     registry: Arc<Registry>,
     mesh: Option<MeshDoor>,
     upkeep: Upkeep,
+    settling: Settling,
     certificates: Vec<CertificateFile>,
     collection: Option<Upkeep>,
     limits: Limits,
@@ -130,6 +131,8 @@ impl App {
             Upkeep::new(queue, registry.clone(), share, metrics.clone(), pace)
         };
         let upkeep = worker(Queue::Upkeep);
+        let share = Share::new(view.clone(), hash_key);
+        let settling = Settling::new(registry.clone(), share, &limits);
         let collection = match collecting {
             Collecting::On => Some(worker(Queue::Collection)),
             Collecting::Off => None,
@@ -170,6 +173,7 @@ impl App {
             registry,
             mesh,
             upkeep,
+            settling,
             certificates,
             collection,
             limits,
@@ -196,6 +200,7 @@ impl App {
             registry,
             mesh,
             upkeep,
+            settling,
             certificates,
             collection,
             limits,
@@ -220,6 +225,7 @@ impl App {
         drain.spawn("public listener", async move {
             http::serve(public, &serving, front, ServerLimits::from(&limits)).await;
         });
+        drain.spawn("changes", settling.run(drain.token()));
         drain.spawn("upkeep", upkeep.run(drain.token(), clock::now_ms));
         if let Some(collection) = collection {
             drain.spawn("collection", collection.run(drain.token(), clock::now_ms));

@@ -254,6 +254,10 @@ pub struct Limits {
     pub upkeep_partitions_at_once: usize,
     /// Rows that one member looks at in a second.
     pub upkeep_rows_per_second: u32,
+    /// How long changes of names are gathered before they are settled: history, search and events follow them.
+    pub settle_pause: Duration,
+    /// How often it is looked for changes that a member left when it died; when members come or go they are looked for at once.
+    pub settle_interval: Duration,
     /// From round to round of the worker that collects links, blobs and their objects (`storage.gcInterval`).
     pub collection_interval: Duration,
     /// Rows that one member looks at in a second: each costs up to five requests to the metadata store.
@@ -397,6 +401,8 @@ impl Default for Limits {
             upkeep_rows: 100,
             upkeep_partitions_at_once: 4,
             upkeep_rows_per_second: 1_000,
+            settle_pause: Duration::from_millis(100),
+            settle_interval: HOUR * 2,
             collection_interval: HOUR,
             collection_rows_per_second: 250,
             collection_window: None,

@@ -2,6 +2,7 @@
 //!
 //! - [`Upkeep`] looks at the due-rows of a queue, so that space of what is gone comes back: one for what requests left
 //!   unfinished or deleted, one for blobs that nothing references any more.
+//! - [`Settling`] brings changes of names from the queue, where their transactions put them, to where they are read.
 //!
 //! A worker says when something is looked at and by which member; what is then done, and why that is safe, is the
 //! registry's (`registry::upkeep`). So members divide the work only for efficiency: two at one row cost a refused
@@ -9,12 +10,14 @@
 //!
 //! Absent on purpose: tasks: a worker is one future that may be dropped anywhere.
 
+mod settling;
 mod share;
 mod upkeep;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
+    settling::Settling,
     share::Share,
     upkeep::{Pace, Upkeep},
 };

@@ -61,6 +61,23 @@ impl Share {
         mine
     }
 
+    /// The numbers of the partitions of changes for which this member is ranked first among those that live.
+    pub(super) fn change_partitions(&self) -> Vec<u8> {
+        let seen = match self.hash_key {
+            Some(_) => self.view.members(),
+            None => Arc::default(),
+        };
+        let me = self.view.me();
+        let others = seen
+            .iter()
+            .filter(|other| other.liveness == Liveness::Live && other.id != *me);
+        let mut members = vec![me.clone()];
+        members.extend(others.map(|other| other.id.clone()));
+        (0..keys::CHANGE_PARTITIONS)
+            .filter(|n| self.is_first(&members, &keys::unsettled_changes(*n)))
+            .collect()
+    }
+
     fn is_first(&self, candidates: &[MemberId], partition: &str) -> bool {
         let me = self.view.me();
         match &self.hash_key {

@@ -408,6 +408,7 @@ impl Change for Unlink<'_> {
         Ok(Plan::Apply {
             ops,
             manifests: current.manifests(),
+            changing: None,
             outcome: (),
         })
     }

@@ -325,6 +325,7 @@ impl Change for UnlinkUnused<'_> {
         Ok(Plan::Apply {
             ops,
             manifests: current.manifests(),
+            changing: None,
             outcome: Unlinked::Gone {
                 due,
                 condemned: condemned_as,

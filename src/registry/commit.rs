@@ -12,7 +12,9 @@ use std::future::Future;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Registry, RegistryError, Result, due,
+    Registry, RegistryError, Result,
+    changes::Changing,
+    due,
     fence::{self, Fenced},
     pause::Pause,
     row,
@@ -20,7 +22,7 @@ use super::{
 use crate::{
     clock,
     oci::RepoName,
-    storage::{Expect, Op, Row, StoreErrorKind, Version, keys, rows},
+    storage::{Expect, MAX_OPS, Op, Row, StoreErrorKind, Version, keys, rows},
 };
 
 /// The repository as a change finds it.
@@ -63,6 +65,8 @@ pub(super) enum Plan<T> {
         ops: Vec<Op>,
         /// How many manifests the repository has then.
         manifests: u64,
+        /// What becomes of names, if anything does.
+        changing: Option<Changing>,
         /// What the caller gets when it is committed.
         outcome: T,
     },
@@ -71,6 +75,8 @@ pub(super) enum Plan<T> {
     Step {
         /// As above.
         ops: Vec<Op>,
+        /// As above.
+        changing: Option<Changing>,
         /// What the caller gets who lets others have their turn before the change goes on.
         so_far: T,
     },
@@ -87,10 +93,12 @@ struct Planned<T> {
     outcome: T,
     /// The repository's row as the transaction leaves it, where it is one of several.
     goes_on: Option<rows::Repository>,
+    /// Whether it changes names.
+    changes_names: bool,
 }
 
-/// Most operations in a plan: the row, its due-row and its catalogue entry complete the transaction.
-pub(super) const MAX_PLANNED: usize = crate::storage::MAX_OPS - 3;
+/// Most operations in a plan: the row, its due-row, its catalogue entry and the row of the change complete the transaction.
+pub(super) const MAX_PLANNED: usize = MAX_OPS - 4;
 
 /// Who holds the repository after a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,11 +179,14 @@ impl Registry {
                 ops,
                 outcome,
                 goes_on,
+                changes_names,
             } = planned.map_err(|_| RegistryError::Deadline)??;
             if ops.is_empty() {
                 return Ok((outcome, None));
             }
             let version = Version::random();
+            // However this ends, be it by nobody waiting any more.
+            let marking = changes_names.then(|| self.unsettled.marking(repository));
             match fence::transact(&*self.meta, version, &ops, deadline).await {
                 Ok(Fenced::Committed) => {
                     steps += 1;
@@ -192,6 +203,9 @@ impl Registry {
                     continue;
                 }
                 Ok(Fenced::Refused { index, .. }) => {
+                    if let Some(marking) = marking {
+                        marking.not();
+                    }
                     tracing::debug!(%repository, attempt, index, "another change came first");
                 }
                 // Not applied, as a refusal.
@@ -217,32 +231,50 @@ impl Registry {
             Some(current) => current,
             None => Current::of(self.meta.get(&keys::repository(repository)).await?.as_ref())?,
         };
-        let (ops, manifests, outcome, is_step) = match change.plan(&current).await? {
+        let (ops, manifests, changing, outcome, is_step) = match change.plan(&current).await? {
             Plan::Done(outcome) => {
                 return Ok(Planned {
                     ops: Vec::new(),
                     outcome,
                     goes_on: None,
+                    changes_names: false,
                 });
             }
             Plan::Apply {
                 ops,
                 manifests,
+                changing,
                 outcome,
-            } => (ops, manifests, outcome, false),
-            Plan::Step { ops, so_far } => (ops, current.manifests(), so_far, true),
+            } => (ops, manifests, changing, outcome, false),
+            Plan::Step {
+                ops,
+                changing,
+                so_far,
+            } => (ops, current.manifests(), changing, so_far, true),
         };
-        debug_assert!(ops.len() <= MAX_PLANNED, "the change has to be split");
-        let (row, mut all) = self.replaced(repository, &current, manifests, C::HELD_BY);
+        let (mut row, mut all) = self.replaced(repository, &current, manifests, C::HELD_BY);
+        let changes_names = changing.is_some();
+        if let Some(changing) = changing {
+            row.changed_ms = clock::now_ms().max(row.changed_ms + 1);
+            let made = changing.made(repository, row.changed_ms, manifests);
+            let key = keys::unsettled_change(repository, made.at_ms);
+            all.push(key.put(Expect::Absent, row::bytes(&made)));
+        }
+        all.insert(
+            0,
+            keys::repository(repository).put(current.expect, row::bytes(&row)),
+        );
         all.extend(ops);
+        debug_assert!(all.len() <= MAX_OPS, "the change has to be split");
         Ok(Planned {
             ops: all,
             outcome,
             goes_on: is_step.then_some(row),
+            changes_names,
         })
     }
 
-    /// The repository's row as it will be, and the operations that make it so, with what depends on its number of manifests.
+    /// The repository's row as it will be, and what goes with it for its number of manifests.
     fn replaced(
         &self,
         repository: &RepoName,
@@ -271,7 +303,7 @@ impl Registry {
             due::after(self.settings.tombstone)
         };
 
-        let mut ops = vec![keys::repository(repository).put(current.expect, row::bytes(&row))];
+        let mut ops = Vec::with_capacity(MAX_OPS);
         let entry = keys::catalog_entry(repository);
         match (existed, exists) {
             (false, true) => {

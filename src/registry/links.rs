@@ -309,6 +309,7 @@ impl Change for Relink<'_> {
         Ok(Plan::Apply {
             ops,
             manifests: current.manifests(),
+            changing: None,
             outcome: (),
         })
     }

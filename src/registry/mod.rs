@@ -23,6 +23,7 @@
 
 mod blobs;
 mod catalog;
+pub mod changes;
 mod collect;
 mod commit;
 mod due;
@@ -190,6 +191,7 @@ pub struct Registry {
     documents: Reads<ObjectKey, std::result::Result<Bytes, Damage>>,
     seen: Arc<objects::Seen>,
     abandoned: uploads::Waiting,
+    unsettled: changes::Unsettled,
 }
 
 impl Registry {
@@ -214,6 +216,7 @@ impl Registry {
             documents: Reads::default(),
             seen,
             abandoned: uploads::Waiting::default(),
+            unsettled: changes::Unsettled::default(),
         }
     }
 

@@ -26,7 +26,8 @@ macro_rules! stored {
 }
 
 stored!(
-    Blob, Due, Link, Manifest, Mark, Parts, Referrer, Repository, Session, Tag, Usage
+    Blob, Due, FeedBatch, FeedHead, Link, Manifest, Mark, NameChange, Parts, Referrer, Repository, Session,
+    Tag, TagEvent, Usage
 );
 
 /// The row's message, to look at.

@@ -18,7 +18,10 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{DeleteManifest, Holder, MayPush, PutManifest, Registry, Result, Settings, Stores, WhileListed};
+use super::{
+    DeleteManifest, Holder, MayPush, PutManifest, Registry, Result, Settings, Stores, WhileListed,
+    changes::Cause,
+};
 use crate::{
     admission::BodyError,
     oci::{Algorithm, Digest, MediaType, Preconditions, Reference, RepoName, ResolvedRange, Tag},
@@ -375,7 +378,7 @@ pub(super) fn put<'a>(repository: &'a RepoName, reference: &'a Reference, body: 
         tags: &[],
         media_type: None,
         body: body.clone(),
-        pushed_by: "test",
+        cause: Cause::client("test"),
         may: MayPush {
             create: true,
             update: true,
@@ -397,6 +400,7 @@ pub(super) fn delete<'a>(repository: &'a RepoName, reference: &'a Reference) -> 
         reference,
         only_if: UNCONDITIONAL,
         while_listed: WhileListed::Refuse,
+        cause: Cause::client("test"),
         deadline: soon(),
     }
 }

@@ -7,6 +7,11 @@
 //! | repositories | repository | `t#<tag>` | [`Tag`](super::rows::Tag) |
 //! | repositories | repository | `d#<digest>#<tag>` | [`Mark`](super::rows::Mark) |
 //! | repositories | repository | `b#<digest>` | [`LinkedBlob`](super::rows::LinkedBlob) |
+//! | repositories | repository | `h#<inverted time>` | [`NameChange`](super::rows::NameChange), settled |
+//! | repositories | repository | `e#<tag>#<inverted time>` | [`TagEvent`](super::rows::TagEvent) |
+//! | repositories | `_changes#<0..7>` | `<repository>#<time>` | [`NameChange`](super::rows::NameChange), not settled yet |
+//! | repositories | `_feed#<0..7>` | `.` | [`FeedHead`](super::rows::FeedHead) |
+//! | repositories | `_feed#<0..7>` | `<number>` | [`FeedBatch`](super::rows::FeedBatch) |
 //! | repositories | `_usage#<prefix>` | `<00..0f>` | [`Usage`](super::rows::Usage) |
 //! | manifests | repository | `m#<digest>` | [`Manifest`](super::rows::Manifest) |
 //! | manifests | repository | `r#<child>#<parent>` | [`Mark`](super::rows::Mark) |
@@ -105,6 +110,86 @@ pub fn usage(prefix: &RepoName, shard: u32) -> Key {
 /// Which of them has this sort key.
 pub fn usage_shard(sort: &str) -> Option<u32> {
     u32::from_str_radix(sort, 16).ok()
+}
+
+/// How many partitions the changes of all repositories are spread over.
+pub const CHANGE_PARTITIONS: u8 = 8;
+
+/// Which of them a repository's are in. It never changes.
+pub fn change_partition(repository: &RepoName) -> u8 {
+    spread(repository.as_str(), u16::from(CHANGE_PARTITIONS)) as u8
+}
+
+/// The queue of changes that aren't settled, of the `n`-th partition.
+pub fn unsettled_changes(n: u8) -> String {
+    format!("_changes#{n}")
+}
+
+/// Prefix of one repository's changes among them.
+pub fn unsettled_changes_of(repository: &RepoName) -> String {
+    format!("{repository}#")
+}
+
+/// A change that isn't settled, made at `at_ms` (since the Unix epoch).
+pub fn unsettled_change(repository: &RepoName, at_ms: u64) -> Key {
+    let sort = format!("{}{at_ms:016x}", unsettled_changes_of(repository));
+    unsettled_change_listed(change_partition(repository), sort)
+}
+
+/// One of the `n`-th partition, by the sort key that it was listed with.
+pub fn unsettled_change_listed(n: u8, sort: String) -> Key {
+    key(Space::Repositories, unsettled_changes(n), sort)
+}
+
+/// Prefix of a repository's settled changes, the newest first.
+pub const HISTORY: &str = "h#";
+
+/// A settled change.
+pub fn settled_change(repository: &RepoName, at_ms: u64) -> Key {
+    key(
+        Space::Repositories,
+        repository.as_str(),
+        format!("{HISTORY}{}", inverted(at_ms)),
+    )
+}
+
+/// Prefix of the settled changes of one tag, the newest first.
+pub fn tag_events(tag: &Tag) -> String {
+    format!("e#{tag}#")
+}
+
+/// A settled change of one tag.
+pub fn tag_event(repository: &RepoName, tag: &Tag, at_ms: u64) -> Key {
+    key(
+        Space::Repositories,
+        repository.as_str(),
+        format!("{}{}", tag_events(tag), inverted(at_ms)),
+    )
+}
+
+/// Such that later times sort first.
+fn inverted(at_ms: u64) -> String {
+    format!("{:016x}", u64::MAX - at_ms)
+}
+
+/// The `n`-th feed of settled changes.
+pub fn feed(n: u8) -> String {
+    format!("_feed#{n}")
+}
+
+/// What fences it. It sorts before all batches.
+pub fn feed_head(n: u8) -> Key {
+    key(Space::Repositories, feed(n), SELF)
+}
+
+/// A batch of it.
+pub fn feed_batch(n: u8, number: u64) -> Key {
+    key(Space::Repositories, feed(n), format!("{number:016x}"))
+}
+
+/// The number in the sort key of a batch.
+pub fn feed_number(sort: &str) -> Option<u64> {
+    u64::from_str_radix(sort, 16).ok()
 }
 
 /// A manifest.

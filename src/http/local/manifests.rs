@@ -9,7 +9,7 @@ use crate::{
     admission::{Body, Grants, Identity},
     http::{error, reply::Reply},
     oci::{Action, Descriptor, MAX_MANIFEST_BYTES, MediaType, Reference, RepoName, Tag, paths},
-    registry::{DeleteManifest, MayPush, PutManifest, RegistryError, WhileListed},
+    registry::{DeleteManifest, MayPush, PutManifest, RegistryError, WhileListed, changes::Cause},
 };
 
 /// A push, apart from what is pushed.
@@ -82,7 +82,7 @@ impl Local {
             tags: &tags,
             media_type,
             body: whole.bytes.clone(),
-            pushed_by: identity.user.as_deref().unwrap_or_default(),
+            cause: client(&identity),
             may: MayPush {
                 create: grants.allows(&repository, Action::Create),
                 update: grants.allows(&repository, Action::Update),
@@ -109,6 +109,7 @@ impl Local {
         repository: &RepoName,
         reference: &Reference,
         headers: &HeaderMap,
+        identity: &Identity,
         grants: &Grants,
         deadline: Instant,
     ) -> Outcome {
@@ -117,12 +118,18 @@ impl Local {
             reference,
             only_if: &preconditions(headers)?,
             while_listed: WhileListed::Refuse,
+            cause: client(identity),
             deadline,
         };
         let deleted = self.registry.delete_manifest(delete).await;
         deleted.map_err(|error| unmet(error, repository, grants))?;
         Ok(Reply::new(StatusCode::ACCEPTED).empty())
     }
+}
+
+/// Whose request it is, for people to read.
+pub(super) fn client(identity: &Identity) -> Cause<'_> {
+    Cause::client(identity.user.as_deref().unwrap_or_default())
 }
 
 /// Who may read is told what stands against their condition.

@@ -134,7 +134,7 @@ impl Local {
                 repository,
                 reference,
             } => {
-                self.delete_manifest(&repository, &reference, headers, &grants, deadline)
+                self.delete_manifest(&repository, &reference, headers, &identity, &grants, deadline)
                     .await
             }
             Route::GetBlob { repository, digest } => self.get_blob(&repository, &digest, headers).await,

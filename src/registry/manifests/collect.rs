@@ -97,6 +97,7 @@ impl Change for CollectManifest<'_> {
         Ok(Plan::Apply {
             ops,
             manifests: current.manifests(),
+            changing: None,
             outcome,
         })
     }

@@ -5,10 +5,12 @@ use std::{collections::VecDeque, time::Duration};
 use super::{
     super::{
         Registry, RegistryError, Result,
+        changes::{Cause, Changing},
         commit::{Change, Current, MAX_PLANNED, Plan},
         due, row,
     },
     WhileListed, live,
+    read::{describe, tagged},
 };
 use crate::{
     clock,
@@ -26,6 +28,7 @@ pub(super) struct DeleteTag<'a> {
     pub(super) repository: &'a RepoName,
     pub(super) tag: &'a Tag,
     pub(super) only_if: &'a Preconditions,
+    pub(super) cause: Cause<'a>,
 }
 
 impl Change for DeleteTag<'_> {
@@ -34,11 +37,14 @@ impl Change for DeleteTag<'_> {
     async fn plan(&mut self, current: &Current) -> Result<Plan<()>> {
         let found = self.meta.get(&keys::tag(self.repository, self.tag)).await?;
         let named: rows::Tag = row::read(&found.ok_or(RegistryError::ManifestUnknown)?)?;
-        let digest = row::digest(&named.digest)?;
-        check(self.only_if, &digest)?;
+        let former = tagged(&named)?;
+        check(self.only_if, &former.digest)?;
+        let mut changing = Changing::new(self.cause);
+        changing.moves(self.tag, Some(&former), None);
         Ok(Plan::Apply {
-            ops: untag(self.repository, &digest, self.tag).into(),
+            ops: untag(self.repository, &former.digest, self.tag).into(),
             manifests: current.manifests(),
+            changing: Some(changing),
             outcome: (),
         })
     }
@@ -50,6 +56,7 @@ pub(super) struct Delete<'a> {
     pub(super) repository: &'a RepoName,
     pub(super) digest: &'a Digest,
     pub(super) only_if: &'a Preconditions,
+    pub(super) cause: Cause<'a>,
     pub(super) while_listed: WhileListed,
     /// Until when a collector leaves the manifest's references.
     pub(super) grace: Duration,
@@ -86,9 +93,12 @@ impl Change for Delete<'_> {
         };
         let at_once = known.tags.len().min(TAGS_AT_ONCE);
         let mut last = None;
+        let mut changing = Changing::new(self.cause);
+        let descriptor = describe(self.digest, &known.manifest)?;
         let mut ops = Vec::with_capacity(MAX_PLANNED);
         for tag in known.tags.drain(..at_once) {
             ops.extend(untag(self.repository, self.digest, &tag));
+            changing.moves(&tag, Some(&descriptor), None);
             last = Some(tag);
         }
         if known.tags.is_empty() && known.more {
@@ -98,9 +108,11 @@ impl Change for Delete<'_> {
             self.known = Some(known);
             return Ok(Plan::Step {
                 ops,
+                changing: Some(changing),
                 so_far: Deleted::SomeTags,
             });
         }
+        changing.goes(&descriptor);
         let mut manifest = known.manifest;
         if !manifest.subject.is_empty() {
             let subject = row::digest(&manifest.subject)?;
@@ -116,6 +128,7 @@ impl Change for Delete<'_> {
         Ok(Plan::Apply {
             ops,
             manifests: current.manifests().saturating_sub(1),
+            changing: Some(changing),
             outcome: Deleted::Whole,
         })
     }

@@ -17,7 +17,7 @@ mod many_tags;
 #[cfg(test)]
 mod races;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ use self::{
     delete::{Delete, DeleteTag, Deleted},
     push::{ForgetReferences, Push},
 };
-use super::{Registry, RegistryError, Result, row};
+use super::{Registry, RegistryError, Result, changes::Cause, row};
 use crate::{
     oci::{
         Algorithm, Digest, MAX_MANIFEST_BYTES, MAX_TAGS_PER_PUT, Manifest, MediaType, Preconditions,
@@ -49,8 +49,8 @@ pub struct PutManifest<'a> {
     pub media_type: Option<MediaType>,
     /// The document.
     pub body: Bytes,
-    /// Who pushes, for people to read.
-    pub pushed_by: &'a str,
+    /// Who pushes, and why.
+    pub cause: Cause<'a>,
     /// What the caller may.
     pub may: MayPush,
     /// What must be so of what `reference` names. `If-Match` isn't asked where nothing is left to do: that is a repetition.
@@ -70,6 +70,8 @@ pub struct DeleteManifest<'a> {
     pub only_if: &'a Preconditions,
     /// What becomes of a manifest that an index needs.
     pub while_listed: WhileListed,
+    /// Who deletes, and why.
+    pub cause: Cause<'a>,
     /// When nobody waits for the answer any more.
     pub deadline: Instant,
 }
@@ -112,7 +114,7 @@ impl Registry {
             tags,
             media_type,
             body,
-            pushed_by,
+            cause,
             may,
             only_if,
             deadline,
@@ -161,7 +163,7 @@ impl Registry {
             manifest,
             body,
             tags: all,
-            pushed_by,
+            cause,
             may,
             only_if,
             stored: None,
@@ -198,6 +200,7 @@ impl Registry {
             reference,
             only_if,
             while_listed,
+            cause,
             deadline,
         } = delete;
         let digest = match reference {
@@ -207,6 +210,7 @@ impl Registry {
                     repository,
                     tag,
                     only_if,
+                    cause,
                 };
                 return self.commit(repository, deadline, change).await;
             }
@@ -217,6 +221,7 @@ impl Registry {
             repository,
             digest,
             only_if,
+            cause,
             while_listed,
             grace: self.settings.link_grace,
             known: None,

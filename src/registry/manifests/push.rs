@@ -7,13 +7,14 @@ use bytes::Bytes;
 use super::{
     super::{
         Registry, RegistryError, Result, Settings,
+        changes::{Cause, Changing},
         commit::{Change, Current, HeldBy, MAX_PLANNED, Plan},
         due, fence,
         objects::Damage,
         row,
     },
     MayPush, live,
-    read::written,
+    read::{tagged, written},
 };
 use crate::{
     clock,
@@ -36,7 +37,7 @@ pub(super) struct Push<'a> {
     pub(super) manifest: Manifest,
     pub(super) body: Bytes,
     pub(super) tags: Vec<Tag>,
-    pub(super) pushed_by: &'a str,
+    pub(super) cause: Cause<'a>,
     pub(super) may: MayPush,
     pub(super) only_if: &'a Preconditions,
     /// The object with the body, once it was written.
@@ -60,7 +61,7 @@ struct Found {
     /// The manifest's row, deleted or not.
     manifest: Option<Row>,
     /// The tags that name something else, with what that is, if anything.
-    tags: Vec<(Tag, Option<Digest>)>,
+    tags: Vec<(Tag, Option<Descriptor>)>,
     /// The first of what it refers to that isn't there.
     missing: Option<Digest>,
 }
@@ -98,6 +99,7 @@ impl Change for Push<'_> {
         Ok(Plan::Apply {
             ops,
             manifests,
+            changing: self.changing(&found, is_new),
             outcome: (),
         })
     }
@@ -126,8 +128,8 @@ impl Push<'_> {
                 .as_ref()
                 .map(row::read_to_rewrite)
                 .transpose()?;
-            let named = named.map(|named| row::digest(&named.digest)).transpose()?;
-            if named.as_ref() != Some(&self.digest) {
+            let named = named.as_ref().map(tagged).transpose()?;
+            if named.as_ref().map(|named| &named.digest) != Some(&self.digest) {
                 tags.push((tag.clone(), named));
             }
         }
@@ -163,7 +165,7 @@ impl Push<'_> {
     fn check_conditions(&self, found: &Found, is_new: bool) -> Result<()> {
         let current = match self.reference {
             Reference::Tag(tag) => match found.tags.iter().find(|(other, _)| other == tag) {
-                Some((_, named)) => named.as_ref(),
+                Some((_, named)) => named.as_ref().map(|named| &named.digest),
                 None => Some(&self.digest),
             },
             Reference::Digest(_) => (!is_new).then_some(&self.digest),
@@ -179,6 +181,23 @@ impl Push<'_> {
                 current: current.cloned(),
             }),
         }
+    }
+
+    /// What becomes of names: nothing where a damaged document is only replaced.
+    fn changing(&self, found: &Found, is_new: bool) -> Option<Changing> {
+        let mut changing = Changing::new(self.cause);
+        let manifest = Descriptor {
+            media_type: self.manifest.media_type.clone(),
+            digest: self.digest.clone(),
+            size: self.body.len() as u64,
+        };
+        if is_new {
+            changing.comes(&manifest);
+        }
+        for (tag, former) in &found.tags {
+            changing.moves(tag, former.as_ref(), Some(&manifest));
+        }
+        (is_new || !found.tags.is_empty()).then_some(changing)
     }
 
     /// What is to be removed when the push failed for good, if anything is.
@@ -361,7 +380,7 @@ impl Push<'_> {
             media_type: self.manifest.media_type.as_str().to_owned(),
             size: self.body.len() as u64,
             pushed_ms: clock::now_ms(),
-            pushed_by: self.pushed_by.to_owned(),
+            pushed_by: self.cause.by.to_owned(),
         };
         let (row, mark) = (
             row::bytes(&row),
@@ -374,7 +393,7 @@ impl Push<'_> {
             ops.push(keys::tag(self.repository, tag).put(Expect::Any, row.clone()));
             ops.push(keys::tag_of(self.repository, &self.digest, tag).put(Expect::Any, mark.clone()));
             if let Some(former) = named {
-                ops.push(keys::tag_of(self.repository, former, tag).delete(Expect::Any));
+                ops.push(keys::tag_of(self.repository, &former.digest, tag).delete(Expect::Any));
             }
         }
         ops
@@ -427,6 +446,7 @@ impl Change for ForgetReferences<'_> {
         Ok(Plan::Apply {
             ops: ops.collect(),
             manifests: current.manifests(),
+            changing: None,
             outcome: (),
         })
     }

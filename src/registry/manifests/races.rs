@@ -2,7 +2,11 @@
 
 use futures_util::future::join_all;
 
-use super::{super::testing::*, tests::*, *};
+use super::{
+    super::{changes::checks::check_history, testing::*},
+    tests::*,
+    *,
+};
 use crate::{
     oci::Page,
     storage::{MetaStore as _, Space, faulty::FaultRates, keys},
@@ -108,6 +112,7 @@ async fn check(world: &World, registry: &Registry, name: &RepoName, bodies: &[By
     }
     let row = repository_row(world, name).await.unwrap_or_default();
     assert_eq!(row.manifests, live);
+    check_history(world, registry, name).await;
     assert_eq!(
         catalog(registry).await,
         if live > 0 { vec![name.to_string()] } else { vec![] }

@@ -163,12 +163,7 @@ impl Registry {
 
     async fn tagged(&self, repository: &RepoName, tag: &Tag) -> Result<Descriptor> {
         let found = self.meta.get(&keys::tag(repository, tag)).await?;
-        let tag: rows::Tag = row::read(&found.ok_or(RegistryError::ManifestUnknown)?)?;
-        Ok(Descriptor {
-            media_type: row::media_type(&tag.media_type)?,
-            digest: row::digest(&tag.digest)?,
-            size: tag.size,
-        })
+        tagged(&row::read(&found.ok_or(RegistryError::ManifestUnknown)?)?)
     }
 
     /// The manifest's row, unless it is absent or deleted.
@@ -221,6 +216,15 @@ impl Registry {
     }
 }
 
+/// What a tag names, as its row says.
+pub(super) fn tagged(tag: &rows::Tag) -> Result<Descriptor> {
+    Ok(Descriptor {
+        media_type: row::media_type(&tag.media_type)?,
+        digest: row::digest(&tag.digest)?,
+        size: tag.size,
+    })
+}
+
 /// The object of a manifest that is too long for its row.
 pub(super) fn written(manifest: &rows::Manifest) -> Result<Option<Written>> {
     let Some(Body::ObjectKey(key)) = &manifest.body else {
@@ -233,7 +237,7 @@ pub(super) fn written(manifest: &rows::Manifest) -> Result<Option<Written>> {
     }))
 }
 
-fn describe(digest: &Digest, manifest: &rows::Manifest) -> Result<Descriptor> {
+pub(super) fn describe(digest: &Digest, manifest: &rows::Manifest) -> Result<Descriptor> {
     let media_type = row::media_type(&manifest.media_type)?;
     Ok(Descriptor {
         media_type,

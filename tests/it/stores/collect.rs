@@ -75,7 +75,7 @@ async fn bucket(config: &S3Config) -> BTreeSet<String> {
     }
 }
 
-/// Partition and sort key of every row, but for members and the schema's number.
+/// Partition and sort key of every row, but for members, the schema's number, and what tells what names were.
 async fn rows(tables: &DynamoConfig) -> BTreeSet<(String, String)> {
     let client = dynamo_client().await;
     let mut found = BTreeSet::new();
@@ -100,7 +100,13 @@ async fn rows(tables: &DynamoConfig) -> BTreeSet<(String, String)> {
             }
         }
     }
-    found.retain(|(partition, _)| partition != "_members" && partition != "schema");
+    let is_of_changes = |partition: &str, sort: &str| {
+        let is_history = sort.starts_with("h#") || sort.starts_with("e#");
+        is_history || partition.starts_with("_changes#") || partition.starts_with("_feed#")
+    };
+    found.retain(|(partition, sort)| {
+        partition != "_members" && partition != "schema" && !is_of_changes(partition, sort)
+    });
     found
 }
 

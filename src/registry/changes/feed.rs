@@ -1,0 +1,100 @@
+//! What follows the changes of all repositories: search, events, replication.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{
+    super::{Registry, Result, row},
+    NameChange, PARTITIONS,
+};
+use crate::storage::{Row, Space, keys, rows};
+
+/// Batches of one read.
+const BATCHES: usize = 25;
+
+/// The settled changes of all repositories, in [`PARTITIONS`] feeds. A cursor is the number of the batch of each that was
+/// followed last; a new follower begins at [`ends`](Self::ends), or at 0, which is before the first.
+#[derive(Clone)]
+pub struct Feed {
+    registry: Arc<Registry>,
+    settled: watch::Receiver<()>,
+}
+
+/// What comes after a place in a feed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// Each repository's in the order in which they were made. Whoever died before it had noted how far it came sees some again.
+    pub changes: Vec<NameChange>,
+    /// The place to go on from, once all of them are followed.
+    pub upto: u64,
+    /// Some that came after the place aren't kept any more: who follows has to look at everything anew, as of `upto`.
+    pub missed: bool,
+    /// There may be more.
+    pub more: bool,
+}
+
+impl Feed {
+    /// Of the registry that this member runs.
+    pub fn new(registry: Arc<Registry>) -> Self {
+        let settled = registry.settled_here();
+        Self { registry, settled }
+    }
+
+    /// Where each of the feeds ends now: one read of the store for all. Whatever was settled before has a number up to that.
+    pub async fn ends(&self) -> Result<[u64; PARTITIONS as usize]> {
+        let keys: Vec<_> = (0..PARTITIONS).map(keys::feed_head).collect();
+        let found = self.registry.meta.get_many(&keys).await?;
+        let mut ends = [0; PARTITIONS as usize];
+        for (end, head) in ends.iter_mut().zip(&found) {
+            *end = last(head.as_ref())?;
+        }
+        Ok(ends)
+    }
+
+    /// What follows after the batch of this number in the `n`-th feed: one read of the store, three where there is nothing.
+    pub async fn read(&self, n: u8, after: u64) -> Result<Followed> {
+        let (space, feed, place) = (Space::Repositories, keys::feed(n), keys::feed_batch(n, after));
+        let page = self
+            .registry
+            .meta
+            .range(space, &feed, "", Some(&place.sort), BATCHES)
+            .await?;
+        let mut followed = Followed {
+            upto: after,
+            more: page.more,
+            ..Followed::default()
+        };
+        for entry in &page.entries {
+            let malformed = || row::corrupt("read a batch's number", "malformed");
+            let number = keys::feed_number(&entry.sort).ok_or_else(malformed)?;
+            followed.missed |= number != followed.upto + 1;
+            followed.upto = number;
+            let batch: rows::FeedBatch = row::read(&entry.row)?;
+            for change in &batch.changes {
+                followed.changes.push(NameChange::of(change)?);
+            }
+        }
+        if page.entries.is_empty() {
+            let end = last(self.registry.meta.get(&keys::feed_head(n)).await?.as_ref())?;
+            // Batches that were settled between the two reads aren't missed, they are there.
+            let next = self.registry.meta.get(&keys::feed_batch(n, after + 1)).await?;
+            followed.more = next.is_some();
+            followed.missed = end > after && next.is_none();
+            followed.upto = if followed.missed { end } else { after };
+        }
+        Ok(followed)
+    }
+
+    /// Waits until this member has settled something since it was asked last. What others settle it doesn't hear of: who
+    /// follows asks for [`ends`](Self::ends) now and then.
+    pub async fn woken(&mut self) {
+        // It lives as long as the registry.
+        let _ = self.settled.changed().await;
+    }
+}
+
+fn last(head: Option<&Row>) -> Result<u64> {
+    let head: Option<rows::FeedHead> = head.map(row::read).transpose()?;
+    Ok(head.map_or(0, |head| head.last))
+}
