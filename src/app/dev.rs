@@ -20,7 +20,7 @@ use crate::{
     config::{Collecting, Limits, MeshTls, PairSource, RateLimits, TlsFiles},
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
-    registry::Quotas,
+    registry::{Immutable, Quotas},
 };
 
 /// The placement key of every `dev` mesh: fixed, so that repositories keep their owners over restarts. It protects
@@ -152,6 +152,7 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
                 SocketAddr::new(*ip, options.port)
             )),
             quotas: Quotas::default(),
+            immutable: Immutable::default(),
             verify_reads: false,
             collecting: Collecting::On,
             limits: limits.clone(),

@@ -74,6 +74,7 @@ impl App {
             rate_limits,
             external_url,
             quotas,
+            immutable,
             verify_reads,
             collecting,
             limits,
@@ -121,6 +122,7 @@ impl App {
         let gate = Arc::new(Gate::new(gate, stores.meta.clone(), &limits)?);
         let settings = Settings {
             quotas,
+            immutable,
             verify_reads,
             ..settings(&limits)
         };

@@ -11,7 +11,7 @@ use crate::{
     config::{Cluster, Collecting, Config, Limits, Listen, ListenAddress, Storage, identity::Machine},
     ownership::Membership,
     placement::MemberId,
-    registry::Quotas,
+    registry::{Immutable, Quotas},
 };
 
 /// Runs the member that `config` describes, until SIGTERM or SIGINT. `explicit` says which of its members this is.
@@ -120,6 +120,7 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         rate_limits: config.rate_limits.clone(),
         external_url: config.external_url.clone(),
         quotas: Quotas::new(config.quotas.clone()),
+        immutable: Immutable::new(config.immutable_tags.clone()),
         verify_reads: config.verify_reads,
         collecting: Collecting::On,
         limits: Limits {

@@ -8,7 +8,7 @@ use crate::{
     net::{CertificateFiles, ClientCertificates, Drain, Network, ServerSpec, Tcp, TlsVersions},
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
-    registry::Quotas,
+    registry::{Immutable, Quotas},
 };
 
 /// One member.
@@ -30,6 +30,8 @@ pub struct MemberSpec {
     pub external_url: Option<String>,
     /// How many bytes of blobs repositories may hold.
     pub quotas: Quotas,
+    /// Which tags nobody moves or deletes.
+    pub immutable: Immutable,
     /// Whether blobs of any length are hashed when they are read whole.
     pub verify_reads: bool,
     /// Whether it collects what no manifest references.
@@ -85,6 +87,7 @@ impl MemberSpec {
             rate_limits: RateLimits::default(),
             external_url: None,
             quotas: Quotas::default(),
+            immutable: Immutable::default(),
             verify_reads: false,
             collecting: Collecting::On,
             limits: Limits::default(),

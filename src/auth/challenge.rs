@@ -135,7 +135,8 @@ pub(super) fn scope(route: &Route) -> String {
         | Route::UploadChunk { .. }
         | Route::FinishUpload { .. }
         | Route::CancelUpload { .. }
-        | Route::Referrers { .. } => {
+        | Route::Referrers { .. }
+        | Route::TagHistory { .. } => {
             let permissions = route.permissions();
             // Nobody has to ask for what their request can do without where it goes.
             let is_asked_for = |permission: &&Permission| match permission.need {

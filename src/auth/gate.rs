@@ -388,6 +388,7 @@ impl Gate {
             | Route::FinishUpload { .. }
             | Route::CancelUpload { .. }
             | Route::Referrers { .. }
+            | Route::TagHistory { .. }
             | Route::MountBlob { from: Some(_), .. } => {
                 repositories(policy, told, who, route, Visible::Nothing)
             }

@@ -10,6 +10,7 @@ mod check;
 mod docs;
 mod duration;
 mod fault;
+mod immutable;
 pub mod identity;
 mod keys;
 mod lenient;
@@ -28,6 +29,7 @@ use std::path::Path;
 pub use access::{AccessControl, Logins};
 pub use docs::keys_as_markdown;
 pub use fault::{ConfigErrors, Fault, FaultKind};
+pub use immutable::ImmutableTags;
 pub use limits::Limits;
 pub use model::{
     Cluster, Collecting, Collection, Config, DynamoConfig, DynamoTables, Listen, ListenAddress, Log,

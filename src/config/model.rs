@@ -14,6 +14,7 @@ use http::Method;
 
 use super::{
     access::{AccessControl, Logins},
+    immutable::ImmutableTags,
     limits::Limits,
     secret::Secret,
     time_window::TimeWindow,
@@ -40,6 +41,8 @@ pub struct Config {
     pub storage: Storage,
     /// How many bytes of blobs the repositories below each prefix may hold.
     pub quotas: BTreeMap<RepoName, NonZeroU64>,
+    /// Which tags nobody moves or deletes.
+    pub immutable_tags: Vec<ImmutableTags>,
     /// Whether blobs of any length are hashed when they are read whole.
     pub verify_reads: bool,
     /// When what nobody needs any more goes.
@@ -100,6 +103,7 @@ impl Config {
             access: None,
             storage: Storage::Embedded { root },
             quotas: BTreeMap::new(),
+            immutable_tags: Vec::new(),
             verify_reads: false,
             collection: Collection::default(),
             timeouts: Timeouts::default(),

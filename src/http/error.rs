@@ -167,7 +167,9 @@ pub(super) fn route(error: &RouteError, method: &Method) -> Answer {
         RouteError::UploadUnknown => {
             Answer::new(StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown, message)
         }
-        RouteError::PageInvalid => Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message),
+        RouteError::PageInvalid | RouteError::TimestampInvalid => {
+            Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
+        }
         RouteError::TooManyTags => Answer::new(StatusCode::URI_TOO_LONG, ErrorCode::TagInvalid, message),
     }
 }
@@ -225,6 +227,10 @@ pub(super) fn registry(error: &RegistryError) -> Answer {
             "some of the manifest's tags are gone, and the manifest and the others are not; delete it again",
         ),
         RegistryError::Denied => Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message),
+        RegistryError::Immutable { tag, rule } => Answer {
+            detail: Some(Box::new(json!({ "tag": tag.as_str(), "rule": rule }))),
+            ..Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+        },
         RegistryError::QuotaExceeded {
             prefix,
             used,

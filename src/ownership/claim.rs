@@ -186,7 +186,8 @@ fn changes_names(route: &Route) -> bool {
         | Route::UploadChunk { .. }
         | Route::FinishUpload { .. }
         | Route::CancelUpload { .. }
-        | Route::Referrers { .. } => false,
+        | Route::Referrers { .. }
+        | Route::TagHistory { .. } => false,
     }
 }
 

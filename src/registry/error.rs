@@ -103,6 +103,14 @@ pub enum RegistryError {
     /// The push would create or overwrite what the caller may not.
     #[error("the caller may not create or overwrite this")]
     Denied,
+    /// The tag is there, and a rule lets nobody move or delete it.
+    #[error("the tag {tag} can't be moved or deleted: storage.immutableTags has the rule {rule:?}")]
+    Immutable {
+        /// Which tag.
+        tag: Tag,
+        /// What the rule is called.
+        rule: String,
+    },
     /// The repositories below `prefix` hold as much as they may.
     #[error(
         "{prefix} and what is below it may hold {allowed} bytes and holds {used}: {}",

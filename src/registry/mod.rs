@@ -30,6 +30,7 @@ mod due;
 mod error;
 mod fence;
 mod hash;
+mod immutable;
 mod links;
 mod listing;
 mod manifests;
@@ -55,6 +56,7 @@ use tokio::time::Instant;
 pub use self::{
     blobs::{Blob, BlobParts, MountSource, Mounted},
     error::{Needed, RegistryError, Result},
+    immutable::Immutable,
     listing::Names,
     manifests::{DeleteManifest, MayPush, Pushed, PutManifest, WhileListed},
     objects::Damage,
@@ -126,6 +128,8 @@ pub struct Settings {
     pub inline_manifest: usize,
     /// How many bytes of blobs repositories may hold.
     pub quotas: Quotas,
+    /// Which tags nobody moves or deletes.
+    pub immutable: Immutable,
     /// Bytes of memory for manifests, links and short blobs that were pulled lately.
     pub remembered: u64,
     /// How many indexes are looked at to find one that needs a manifest which is to be deleted.
@@ -165,6 +169,7 @@ impl Default for Settings {
             tombstone: 7 * 24 * HOUR,
             inline_manifest: 32 << 10,
             quotas: Quotas::default(),
+            immutable: Immutable::default(),
             remembered: 64 << 20,
             indexes_looked_at: 1000,
             objects_seen: 32 << 10,

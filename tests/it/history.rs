@@ -100,6 +100,72 @@ impl History {
     }
 }
 
+/// What a registry tells of a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It was let name this.
+    Created(Value),
+    /// It named this, and was deleted.
+    Deleted(Value),
+}
+
+/// Why what a registry tells of a tag, the oldest first, isn't what clients made it; `None` if it is. `now` is what the tag is
+/// in the end. Each push was of a manifest of its own.
+pub(crate) fn contradiction(events: &[Event], told: &[Told], now: Option<Value>) -> Option<String> {
+    let of = |value: Value| events.iter().filter(move |event| event.act == Act::Push(value));
+    let mut names = None;
+    let mut latest_begun = 0;
+    for one in told {
+        match *one {
+            Told::Created(value) => {
+                if of(value).next().is_none() || names == Some(value) {
+                    return Some(format!("nobody made {one:?}"));
+                }
+                // Whoever had his answer before another asked came first.
+                let ended = of(value)
+                    .map(|event| event.ended.unwrap_or(u64::MAX))
+                    .max()
+                    .unwrap_or(u64::MAX);
+                if ended < latest_begun {
+                    return Some(format!(
+                        "{one:?} is told after what was begun when it was acknowledged"
+                    ));
+                }
+                latest_begun = latest_begun.max(of(value).map(|event| event.begun).min().unwrap_or(0));
+                names = Some(value);
+            }
+            Told::Deleted(value) if names == Some(value) => names = None,
+            Told::Deleted(_) => return Some(format!("{one:?}, and it named {names:?}")),
+        }
+    }
+    if names != now {
+        return Some(format!(
+            "it names {now:?}, and the last that is told is {names:?}"
+        ));
+    }
+    let created = |value: Value| told.iter().filter(|told| **told == Told::Created(value)).count();
+    for value in events.iter().filter_map(Event::acknowledged_push) {
+        if created(value) == 0 {
+            return Some(format!("the acknowledged push of {value} isn't told"));
+        }
+    }
+    for told in told {
+        if let Told::Created(value) = told
+            && created(*value) > of(*value).count()
+        {
+            return Some(format!("the push of {value} is told twice"));
+        }
+    }
+    let deleted = told
+        .iter()
+        .filter(|told| matches!(told, Told::Deleted(_)))
+        .count();
+    let acts = |act: Act| events.iter().filter(|event| event.act == act).count();
+    let certainly = acts(Act::Delete);
+    let is_so = (certainly..=certainly + acts(Act::MayDelete)).contains(&deleted);
+    (!is_so).then(|| format!("{deleted} deletions are told where {certainly} were acknowledged"))
+}
+
 /// Whether the events make sense one after the other, beginning with a tag that isn't there.
 pub(crate) fn is_explainable(events: &[Event]) -> bool {
     let mut events = events.to_vec();

@@ -16,6 +16,7 @@ mod faults;
 mod history;
 mod heal;
 mod hostile;
+mod immutable;
 mod imports;
 mod logs;
 mod membership;

@@ -9,7 +9,8 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    history::{Act, Clock, History, Value, is_explainable},
+    api::next,
+    history::{Act, Clock, History, Told, Value, contradiction, is_explainable},
     support::{
         client::{Answer, Ask, Broken, Request},
         content::{Blob, Manifest, Random},
@@ -521,6 +522,7 @@ impl<D: Ask> Ran<D> {
                 world.workload.seed,
                 history.tail()
             );
+            self.check_told(repository, tag, history).await;
         }
         for (repository, history) in &world.blobs {
             for door in &self.doors {
@@ -541,6 +543,48 @@ impl<D: Ask> Ran<D> {
             self.check_listing(repository).await;
         }
         self.check_manifests().await;
+    }
+
+    /// What the registry tells of the tag is what clients did.
+    async fn check_told(&self, repository: &str, tag: &str, history: &History) {
+        let world = &self.world;
+        let values: BTreeMap<String, Value> = (0..)
+            .zip(world.manifests.lock().iter())
+            .map(|(value, (_, manifest))| (manifest.digest.clone(), value))
+            .collect();
+        let door = &self.doors[0];
+        let read = door
+            .get(format!("/v2/{repository}/manifests/{tag}"))
+            .await
+            .unwrap();
+        let now = (read.status == 200).then(|| value(&read));
+        for door in &self.doors {
+            let (mut told, mut at) = (
+                Vec::new(),
+                Some(format!("/v2/{repository}/_oci/tag-history/{tag}?n=7")),
+            );
+            while let Some(target) = at {
+                let answer = door.get(target).await.unwrap().expect(200);
+                let page = answer.json();
+                for event in page["manifests"].as_array().unwrap() {
+                    let value = values[event["digest"].as_str().unwrap()];
+                    let kind = &event["annotations"]["org.opencontainers.distribution.tag.event"];
+                    told.push(match kind.as_str().unwrap() {
+                        "created" => Told::Created(value),
+                        _ => Told::Deleted(value),
+                    });
+                }
+                at = next(&answer);
+            }
+            told.reverse();
+            if let Some(why) = contradiction(&history.events(), &told, now) {
+                panic!(
+                    "{repository}:{tag} (seed {}): {why}\ntold: {told:?}\n{}",
+                    world.workload.seed,
+                    history.tail()
+                );
+            }
+        }
     }
 
     /// The list of tags is what reading each of them says.

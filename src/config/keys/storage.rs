@@ -92,6 +92,31 @@ pub(super) const STORAGE: &[Key] = &[
         Own("bytes, at least 1, for the repository of this name and all below it together"),
     ),
     key(
+        "storage.immutableTags",
+        Map,
+        Own("rules, by name, which tags nobody moves or deletes: see Storage above"),
+    ),
+    key(
+        "storage.immutableTags.*",
+        Object,
+        Own("a rule; refusals give its name"),
+    ),
+    key(
+        "storage.immutableTags.*.repositories",
+        Texts,
+        Own("patterns of the repositories it is for, as in http.accessControl"),
+    ),
+    key(
+        "storage.immutableTags.*.tags",
+        Texts,
+        Own("patterns of the tags that stay; * stands for any characters"),
+    ),
+    key(
+        "storage.immutableTags.*.except",
+        Texts,
+        Own("patterns of tags that may move all the same"),
+    ),
+    key(
         "storage.verifyReads",
         Bool,
         Own(

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod access;
+mod immutable;
 mod shared;
 mod zot;
 

@@ -426,7 +426,7 @@ pub(super) fn member<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
 }
 
 /// The strings of a list, or of one with commas; what has another type has its fault already.
-fn lined_strings(node: Option<&Node>) -> Vec<(String, u32)> {
+pub(super) fn lined_strings(node: Option<&Node>) -> Vec<(String, u32)> {
     let Some(node) = node else { return Vec::new() };
     match &node.value {
         Value::List(elements) => elements

@@ -5,6 +5,7 @@
 mod access;
 mod cluster;
 mod http;
+mod immutable;
 mod quota;
 mod storage;
 mod values;
@@ -46,6 +47,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     metrics(&mut c);
     let storage = storage::storage(&mut c);
     let quotas = quota::quotas(&mut c);
+    let immutable_tags = immutable::rules(&mut c);
     let verify_reads = c.bool("storage.verifyReads").unwrap_or_default();
     let collection = storage::collection(&mut c);
     let cluster = cluster::cluster(&mut c, listen.as_ref(), public_tls.as_ref(), storage.as_ref());
@@ -58,6 +60,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
             access,
             storage,
             quotas,
+            immutable_tags,
             verify_reads,
             collection,
             timeouts,

@@ -204,6 +204,7 @@ fn carries_content(route: &Route) -> bool {
         | Route::MountBlob { .. }
         | Route::UploadStatus { .. }
         | Route::CancelUpload { .. }
-        | Route::Referrers { .. } => false,
+        | Route::Referrers { .. }
+        | Route::TagHistory { .. } => false,
     }
 }

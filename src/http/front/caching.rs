@@ -83,7 +83,8 @@ fn is_content(route: &Route) -> bool {
         | Route::UploadChunk { .. }
         | Route::FinishUpload { .. }
         | Route::CancelUpload { .. }
-        | Route::Referrers { .. } => false,
+        | Route::Referrers { .. }
+        | Route::TagHistory { .. } => false,
     }
 }
 

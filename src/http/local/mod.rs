@@ -6,6 +6,7 @@
 
 mod blobs;
 mod byteranges;
+mod history;
 mod listings;
 mod manifests;
 mod uploads;
@@ -107,6 +108,11 @@ impl Local {
                 self.referrers(&repository, &subject, &artifact_types, &page)
                     .await
             }
+            Route::TagHistory {
+                repository,
+                tag,
+                query,
+            } => self.tag_history(&repository, &tag, query).await,
             Route::GetManifest {
                 repository,
                 reference,

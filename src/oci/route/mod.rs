@@ -9,7 +9,9 @@ mod query;
 
 use http::Method;
 
-use super::{Action, Algorithm, Digest, Need, Page, Permission, Reference, RepoName, Tag, UploadId};
+use super::{
+    Action, Algorithm, Digest, HistoryQuery, Need, Page, Permission, Reference, RepoName, Tag, UploadId,
+};
 
 /// The most tags one manifest push may name in its query. The specification wants at least 10.
 pub const MAX_TAGS_PER_PUT: usize = 30;
@@ -89,6 +91,12 @@ pub enum Route {
         artifact_types: Vec<String>,
         page: Page,
     },
+    /// `GET /v2/<name>/_oci/tag-history/<tag>`: what a tag named, whether it is there or not (distribution-spec#606).
+    TagHistory {
+        repository: RepoName,
+        tag: Tag,
+        query: HistoryQuery,
+    },
 }
 
 /// Whether a route may change anything.
@@ -130,6 +138,9 @@ pub enum RouteError {
     /// `n` or `last` is malformed.
     #[error("{}", super::PageError)]
     PageInvalid,
+    /// A moment in the query is malformed.
+    #[error("{}", super::TimestampError)]
+    TimestampInvalid,
     /// A manifest push names more than [`MAX_TAGS_PER_PUT`] tags.
     #[error("at most {MAX_TAGS_PER_PUT} different tags are expected with one manifest")]
     TooManyTags,
@@ -166,6 +177,7 @@ impl Route {
             Self::FinishUpload { .. } => "upload_finish",
             Self::CancelUpload { .. } => "upload_cancel",
             Self::Referrers { .. } => "referrers",
+            Self::TagHistory { .. } => "tag_history",
         }
     }
 
@@ -189,7 +201,8 @@ impl Route {
             | Self::UploadChunk { repository, .. }
             | Self::FinishUpload { repository, .. }
             | Self::CancelUpload { repository, .. }
-            | Self::Referrers { repository, .. } => Some(repository),
+            | Self::Referrers { repository, .. }
+            | Self::TagHistory { repository, .. } => Some(repository),
         }
     }
 
@@ -214,6 +227,7 @@ impl Route {
             | Self::UploadChunk { upload, .. }
             | Self::CancelUpload { upload, .. } => Some(upload.to_string()),
             Self::Referrers { subject, .. } => Some(subject.to_string()),
+            Self::TagHistory { tag, .. } => Some(tag.to_string()),
         }
     }
 
@@ -229,7 +243,8 @@ impl Route {
             | Self::GetBlob { .. }
             | Self::HeadBlob { .. }
             | Self::UploadStatus { .. }
-            | Self::Referrers { .. } => Effect::Safe,
+            | Self::Referrers { .. }
+            | Self::TagHistory { .. } => Effect::Safe,
             Self::PutManifest { .. }
             | Self::DeleteManifest { .. }
             | Self::DeleteBlob { .. }
@@ -253,7 +268,8 @@ impl Route {
             | Self::HeadManifest { .. }
             | Self::GetBlob { .. }
             | Self::HeadBlob { .. }
-            | Self::Referrers { .. } => Need::Required(Action::Read),
+            | Self::Referrers { .. }
+            | Self::TagHistory { .. } => Need::Required(Action::Read),
             Self::PutManifest { .. } => Need::AnyOf(&[Action::Create, Action::Update]),
             Self::StartUpload { .. }
             | Self::PushBlob { .. }

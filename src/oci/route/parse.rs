@@ -14,7 +14,9 @@ use super::{
     MAX_TAGS_PER_PUT, Route, RouteError,
     query::Query,
 };
-use crate::oci::{Algorithm, Digest, Page, Reference, RepoName, Tag, UploadId};
+use crate::oci::{
+    Algorithm, Digest, HistoryQuery, Page, Reference, RepoName, Rounding, Tag, Timestamp, UploadId,
+};
 
 /// What the end of a path names.
 enum Resource<'a> {
@@ -24,6 +26,7 @@ enum Resource<'a> {
     Uploads,
     Upload(&'a str),
     Referrers(&'a str),
+    TagHistory(&'a str),
 }
 
 pub(super) fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, RouteError> {
@@ -87,6 +90,7 @@ fn split(rest: &str) -> Option<(&str, Resource<'_>)> {
         ("blobs", digest) => Some((name, Resource::Blob(digest))),
         ("manifests", reference) => Some((name, Resource::Manifest(reference))),
         ("referrers", digest) => Some((name, Resource::Referrers(digest))),
+        ("tag-history", tag) => Some((name.strip_suffix("/_oci")?, Resource::TagHistory(tag))),
         _ => None,
     }
 }
@@ -134,6 +138,14 @@ fn in_repository(
                 subject: digest(text)?,
                 artifact_types: artifact_types(query),
                 page: page(query)?,
+            }),
+            _ => Err(RouteError::MethodNotAllowed { allow: "GET" }),
+        },
+        Resource::TagHistory(text) => match *method {
+            Method::GET => Ok(Route::TagHistory {
+                repository,
+                tag: Tag::parse(text).map_err(|_| RouteError::TagInvalid)?,
+                query: history(query)?,
             }),
             _ => Err(RouteError::MethodNotAllowed { allow: "GET" }),
         },
@@ -277,6 +289,21 @@ fn digest_error(error: DigestError) -> RouteError {
 fn page(query: Query<'_>) -> Result<Page, RouteError> {
     Page::parse(query.first("n").as_deref(), query.first("last").as_deref())
         .map_err(|_| RouteError::PageInvalid)
+}
+
+/// Both moments are the first millisecond that isn't before them: of what happened then, none is before either.
+fn history(query: Query<'_>) -> Result<HistoryQuery, RouteError> {
+    let moment = |key| {
+        let text = query.first(key);
+        let moment = text.map(|text| Timestamp::parse(&text, Rounding::Up));
+        moment.transpose().map_err(|_| RouteError::TimestampInvalid)
+    };
+    Ok(HistoryQuery {
+        limit: page(query)?.limit,
+        before: moment("before")?,
+        since: moment("since")?,
+        digest: query.first("digest").map(|text| digest(&text)).transpose()?,
+    })
 }
 
 fn tags(query: Query<'_>) -> Result<Vec<Tag>, RouteError> {

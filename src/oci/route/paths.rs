@@ -1,6 +1,6 @@
 //! From values to the paths that are read as them: the inverse of the parser.
 
-use crate::oci::{Digest, RepoName, UploadId};
+use crate::oci::{Digest, RepoName, Tag, UploadId};
 
 /// Of the list of repositories.
 pub const CATALOG: &str = "/v2/_catalog";
@@ -25,6 +25,11 @@ pub fn referrers(repository: &RepoName, subject: &Digest) -> String {
     format!("/v2/{repository}/referrers/{subject}")
 }
 
+/// Of what a tag named.
+pub fn tag_history(repository: &RepoName, tag: &Tag) -> String {
+    format!("/v2/{repository}/_oci/tag-history/{tag}")
+}
+
 /// Of an upload's session.
 pub fn session(repository: &RepoName, upload: &UploadId) -> String {
     format!("/v2/{repository}/blobs/uploads/{upload}")
@@ -35,7 +40,7 @@ mod tests {
     use http::Method;
 
     use super::*;
-    use crate::oci::{Page, Reference, Route};
+    use crate::oci::{HistoryQuery, Page, Reference, Route};
 
     #[test]
     fn a_path_is_read_as_what_it_was_made_of() {
@@ -73,6 +78,14 @@ mod tests {
                     subject: digest.clone(),
                     artifact_types: Vec::new(),
                     page,
+                },
+            ),
+            (
+                tag_history(&repository, &Tag::parse("v1").unwrap()),
+                Route::TagHistory {
+                    repository: repository.clone(),
+                    tag: Tag::parse("v1").unwrap(),
+                    query: HistoryQuery::default(),
                 },
             ),
             (

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     clock,
     oci::{Digest, Preconditions, RepoName, Tag},
-    storage::{Expect, MAX_PAGE, MetaStore, Op, Space, keys, rows},
+    storage::{Expect, MAX_PAGE, Op, Space, keys, rows},
 };
 
 /// How many tags go in one transaction: each is two rows, and the last ones go with the manifest, its entry in a list of
@@ -24,7 +24,7 @@ const TAGS_AT_ONCE: usize = (MAX_PLANNED - 3) / 2;
 
 /// A tag on its way out.
 pub(super) struct DeleteTag<'a> {
-    pub(super) meta: &'a dyn MetaStore,
+    pub(super) registry: &'a Registry,
     pub(super) repository: &'a RepoName,
     pub(super) tag: &'a Tag,
     pub(super) only_if: &'a Preconditions,
@@ -35,9 +35,14 @@ impl Change for DeleteTag<'_> {
     type Outcome = ();
 
     async fn plan(&mut self, current: &Current) -> Result<Plan<()>> {
-        let found = self.meta.get(&keys::tag(self.repository, self.tag)).await?;
+        let key = keys::tag(self.repository, self.tag);
+        let found = self.registry.meta.get(&key).await?;
         let named: rows::Tag = row::read(&found.ok_or(RegistryError::ManifestUnknown)?)?;
         let former = tagged(&named)?;
+        self.registry
+            .settings
+            .immutable
+            .check(self.repository, self.tag)?;
         check(self.only_if, &former.digest)?;
         let mut changing = Changing::new(self.cause);
         changing.moves(self.tag, Some(&former), None);
@@ -142,14 +147,33 @@ impl Delete<'_> {
         if live(found.as_ref())?.is_none() {
             return Err(RegistryError::ManifestUnknown);
         }
+        let (tags, more) = self.tags(None).await?;
+        self.check_immutable(&tags, more).await?;
         check(self.only_if, self.digest)?;
         match self.while_listed {
             WhileListed::Refuse => self.registry.check_unlisted(self.repository, self.digest).await?,
             WhileListed::Delete => {}
         }
         let manifest = row::read_to_rewrite(&found.ok_or(RegistryError::ManifestUnknown)?)?;
-        let (tags, more) = self.tags(None).await?;
         Ok(Known { manifest, tags, more })
+    }
+
+    /// Refuses where a tag has to stay: one of these, or one of those after them. All are looked at before the first goes.
+    async fn check_immutable(&self, tags: &VecDeque<Tag>, mut more: bool) -> Result<()> {
+        let immutable = &self.registry.settings.immutable;
+        if !immutable.concerns(self.repository) {
+            return Ok(());
+        }
+        let mut page = tags.clone();
+        loop {
+            for tag in &page {
+                immutable.check(self.repository, tag)?;
+            }
+            if !more {
+                return Ok(());
+            }
+            (page, more) = self.tags(page.back()).await?;
+        }
     }
 
     /// A page of the tags that name the manifest, and whether there are more.

@@ -11,6 +11,8 @@ mod read;
 #[cfg(test)]
 mod conditions;
 #[cfg(test)]
+mod immutable;
+#[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod many_tags;
@@ -206,7 +208,7 @@ impl Registry {
         let digest = match reference {
             Reference::Tag(tag) => {
                 let change = DeleteTag {
-                    meta: &*self.meta,
+                    registry: self,
                     repository,
                     tag,
                     only_if,

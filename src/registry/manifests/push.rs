@@ -73,6 +73,9 @@ impl Change for Push<'_> {
         let found = self.find().await?;
         let is_new = live(found.manifest.as_ref())?.is_none();
         self.check_rights(&found, is_new)?;
+        for (tag, _) in found.tags.iter().filter(|(_, named)| named.is_some()) {
+            self.registry.settings.immutable.check(self.repository, tag)?;
+        }
         self.check_conditions(&found, is_new)?;
         if let Some(digest) = found.missing {
             return Err(RegistryError::ManifestBlobUnknown { digest });

@@ -153,6 +153,7 @@ impl Repository {
             (Request::get(at(&format!("blobs/{}", blob.digest))), "r"),
             (Request::head(at(&format!("blobs/{}", blob.digest))), "r"),
             (Request::get(at(&format!("referrers/{}", self.image.digest))), "r"),
+            (Request::get(at("_oci/tag-history/v1")), "r"),
             (Request::post(at("blobs/uploads/")).body(""), "c"),
             (
                 octets(Request::post(at(&format!(
@@ -228,10 +229,11 @@ fn number(request: &Request) -> usize {
         Route::FinishUpload { .. } => 15,
         Route::CancelUpload { .. } => 16,
         Route::Referrers { .. } => 17,
+        Route::TagHistory { .. } => 18,
     }
 }
 
-const ROUTES: usize = 18;
+const ROUTES: usize = 19;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_by_everybody_through_owner_and_another_is_what_the_policy_says() {

@@ -122,7 +122,8 @@ impl Transcript {
     fn neutral(&mut self, text: &str) -> String {
         let text = self.without_digests(text);
         let text = self.without_names(&text);
-        self.without_uploads(&text)
+        let text = self.without_uploads(&text);
+        without_times(&text)
     }
 
     /// `sha256:...` and `sha512:...`
@@ -182,6 +183,36 @@ impl Transcript {
 }
 
 /// `a;dur=1.5, b;dur=0.1` with the numbers left out: what was measured, not how long it took.
+/// Moments as RFC 3339 has them, to the millisecond, as they are or as a query has them.
+fn without_times(text: &str) -> String {
+    let shapes = ["0000-00-00T00:00:00.000Z", "0000-00-00T00%3A00%3A00.000Z"];
+    let is = |piece: &str, shape: &str| {
+        let fits = |(byte, expected)| match expected {
+            b'0' => u8::is_ascii_digit(byte),
+            other => *byte == other,
+        };
+        piece.len() == shape.len() && piece.as_bytes().iter().zip(shape.bytes()).all(fits)
+    };
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(first) = rest.chars().next() {
+        let shape = shapes
+            .iter()
+            .find(|shape| rest.get(..shape.len()).is_some_and(|piece| is(piece, shape)));
+        let taken = match shape {
+            Some(shape) => {
+                out.push_str("(a time)");
+                shape.len()
+            }
+            None => {
+                out.push(first);
+                first.len_utf8()
+            }
+        };
+        rest = &rest[taken..];
+    }
+    out
+}
+
 fn timing(value: &str) -> String {
     let names = value
         .split(',')

@@ -10,7 +10,7 @@ use crate::support::{
 
 /// Where `Link` leads to, if anywhere.
 #[track_caller]
-pub(super) fn next(answer: &Answer) -> Option<String> {
+pub(crate) fn next(answer: &Answer) -> Option<String> {
     let link = answer.header("link")?;
     let target = link
         .strip_prefix('<')

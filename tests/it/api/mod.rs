@@ -13,6 +13,7 @@ mod discovery;
 mod errors;
 mod external;
 mod harness;
+mod history;
 mod manifests;
 mod mounts;
 mod pulls;
@@ -23,6 +24,7 @@ mod transport;
 mod uploads;
 
 pub(crate) use self::{
+    discovery::next,
     harness::{Test, through_every_member},
     run::{Mode, Names, Run},
 };
@@ -35,6 +37,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         deletes::ALL,
         discovery::ALL,
         errors::ALL,
+        history::ALL,
         manifests::ALL,
         mounts::ALL,
         pulls::ALL,

@@ -33,7 +33,7 @@ use portolan::{
     config::{Collecting, Limits, RateLimits},
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
-    registry::Quotas,
+    registry::{Immutable, Quotas},
     storage::{
         MemoryBlobs, MemoryMeta,
         faulty::{FaultPlan, FaultRates, FaultyBlobs, FaultyMeta},
@@ -202,6 +202,7 @@ fn specs() -> Vec<MemberSpec> {
         rate_limits: RateLimits::default(),
         external_url: None,
         quotas: Quotas::default(),
+        immutable: Immutable::default(),
         verify_reads: false,
         collecting: Collecting::On,
         mesh: Some(MeshSpec {

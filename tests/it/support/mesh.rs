@@ -15,7 +15,7 @@ use portolan::{
     net::Remaining,
     ownership::{Liveness, Membership, SharedSettings, View as _},
     placement::{HashKey, MemberId},
-    registry::Quotas,
+    registry::{Immutable, Quotas},
     storage::{MemoryBlobs, MemoryMeta},
 };
 
@@ -79,6 +79,7 @@ pub(crate) struct Plan {
     rate_limits: RateLimits,
     external_url: Option<String>,
     quotas: Quotas,
+    immutable: Immutable,
     verify_reads: bool,
     limits: Limits,
     gate: GateSpec,
@@ -112,6 +113,7 @@ impl Plan {
             rate_limits: RateLimits::default(),
             external_url: None,
             quotas: Quotas::default(),
+            immutable: Immutable::default(),
             verify_reads: false,
             limits,
             gate: GateSpec::default(),
@@ -157,6 +159,12 @@ impl Plan {
     /// With `http.externalUrl`, the same on all members.
     pub(crate) fn external_url(mut self, url: &str) -> Self {
         self.external_url = Some(url.to_owned());
+        self
+    }
+
+    /// With `storage.immutableTags`.
+    pub(crate) fn immutable(mut self, immutable: Immutable) -> Self {
+        self.immutable = immutable;
         self
     }
 
@@ -224,6 +232,7 @@ impl Plan {
                 rate_limits: self.rate_limits.clone(),
                 external_url: self.external_url.clone(),
                 quotas: self.quotas.clone(),
+                immutable: self.immutable.clone(),
                 verify_reads: self.verify_reads,
                 collecting: Collecting::On,
                 limits: self.limits.clone(),
