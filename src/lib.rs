@@ -18,6 +18,7 @@ pub mod registry;
 pub mod maintenance;
 pub mod net;
 pub mod auth;
+pub mod search;
 pub mod http;
 pub mod mesh;
 pub mod app;

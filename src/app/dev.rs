@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     auth::GateSpec,
-    config::{Collecting, Limits, MeshTls, PairSource, RateLimits, TlsFiles},
+    config::{Collecting, Extensions, Limits, MeshTls, PairSource, RateLimits, Searching, TlsFiles},
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
     registry::{Immutable, Quotas},
@@ -155,6 +155,10 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
             immutable: Immutable::default(),
             verify_reads: false,
             collecting: Collecting::On,
+            extensions: Extensions {
+                search: Searching::On,
+                origins: Vec::new(),
+            },
             limits: limits.clone(),
         });
     Ok(Specs {

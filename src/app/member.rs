@@ -12,13 +12,14 @@ use super::{
 use crate::{
     auth::{Gate, GateSpec, Origin},
     clock,
-    config::{Collecting, Limits},
-    http::{self, FrontLimits, FrontParts, Probes, ServerLimits},
+    config::{Collecting, Limits, Searching},
+    http::{self, ExtensionParts, FrontLimits, FrontParts, Probes, ServerLimits},
     maintenance::{Pace, Settling, Share, Upkeep},
     net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls, Shares, Supply},
     ownership::{Leases, Liveness, StaticView, View},
     placement::MemberId,
     registry::{Holder, Registry, Settings},
+    search::{Search, SearchLimits},
     storage::{Coalesced, MeteredBlobs, MeteredMeta, keys::Queue},
     telemetry::Metrics,
 };
@@ -38,6 +39,7 @@ pub struct App {
     settling: Settling,
     certificates: Vec<CertificateFile>,
     collection: Option<Upkeep>,
+    search: Option<Arc<Search>>,
     limits: Limits,
 }
 
@@ -77,6 +79,7 @@ impl App {
             immutable,
             verify_reads,
             collecting,
+            extensions,
             limits,
         } = spec;
         let drain = host.drain.clone();
@@ -115,6 +118,7 @@ impl App {
             member: id.clone(),
             incarnation: view.incarnation(),
         };
+        let logins = gate.logins.clone();
         let gate = GateSpec {
             origin: Origin::new(external_url.as_deref(), has_tls, public.address().ip()),
             ..gate
@@ -139,6 +143,13 @@ impl App {
             Collecting::On => Some(worker(Queue::Collection)),
             Collecting::Off => None,
         };
+        let search = match extensions.search {
+            Searching::On => Some(Arc::new(Search::new(
+                registry.clone(),
+                SearchLimits::from(&limits),
+            ))),
+            Searching::Off => None,
+        };
         let local = http::local(registry.clone());
         let (router, mesh) = match joined {
             None => (local, None),
@@ -162,6 +173,12 @@ impl App {
             limits: FrontLimits::from(&limits),
             rate_limits,
             external_url,
+            extensions: search.clone().map(|search| ExtensionParts {
+                search,
+                registry: registry.clone(),
+                origins: extensions.origins,
+                logins,
+            }),
             mesh: router,
         });
         Ok(Self {
@@ -178,6 +195,7 @@ impl App {
             settling,
             certificates,
             collection,
+            search,
             limits,
         })
     }
@@ -205,6 +223,7 @@ impl App {
             settling,
             certificates,
             collection,
+            search,
             limits,
         } = self;
         let begun = drain.clone();
@@ -231,6 +250,9 @@ impl App {
         drain.spawn("upkeep", upkeep.run(drain.token(), clock::now_ms));
         if let Some(collection) = collection {
             drain.spawn("collection", collection.run(drain.token(), clock::now_ms));
+        }
+        if let Some(search) = search {
+            drain.spawn("search", search.run(drain.token()));
         }
         let mesh = mesh_address.map(tracing::field::display);
         tracing::info!(member = %id, public = %address, mesh, "serving");

@@ -123,6 +123,7 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         immutable: Immutable::new(config.immutable_tags.clone()),
         verify_reads: config.verify_reads,
         collecting: Collecting::On,
+        extensions: config.extensions.clone(),
         limits: Limits {
             public_max_age: config.public_max_age,
             ..Limits::default()

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use crate::{
     auth::GateSpec,
-    config::{Collecting, Collection, Limits, MeshTls, RateLimits, Storage, Timeouts},
+    config::{Collecting, Collection, Extensions, Limits, MeshTls, RateLimits, Storage, Timeouts},
     net::{CertificateFiles, ClientCertificates, Drain, Network, ServerSpec, Tcp, TlsVersions},
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
@@ -36,6 +36,8 @@ pub struct MemberSpec {
     pub verify_reads: bool,
     /// Whether it collects what no manifest references.
     pub collecting: Collecting,
+    /// What it offers beside the distribution API.
+    pub extensions: Extensions,
     /// Every bound.
     pub limits: Limits,
 }
@@ -90,6 +92,7 @@ impl MemberSpec {
             immutable: Immutable::default(),
             verify_reads: false,
             collecting: Collecting::On,
+            extensions: Extensions::default(),
             limits: Limits::default(),
         }
     }

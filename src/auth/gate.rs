@@ -223,9 +223,28 @@ impl Gate {
                     }),
                 }
             }
+            Wanted::Search => self.search(&caller, told).await,
             Wanted::Keys(of) => self.keys(&caller, told, of).await,
             Wanted::Token(shown) => self.token(&caller, told, shown).await,
         }
+    }
+
+    /// Who wants to find what they may read.
+    async fn search(&self, caller: &Caller<'_>, told: Told<'_>) -> Result<Decision, Refusal> {
+        let login = self.login(&evidence(caller), told, "").await?;
+        let policy = self.policy();
+        let who = Who::new(login, &policy);
+        if !who.is_somebody() && !policy.knows_anonymous() {
+            return Err(unauthenticated(told, "").into());
+        }
+        let mut grants = Grants::none();
+        grants.show(who.findable(&policy));
+        Ok(Decision {
+            right: Right::Search {
+                deletable: who.deletable(&policy),
+            },
+            ..who.decision(grants)
+        })
     }
 
     /// Who wants to see or change API keys.

@@ -43,7 +43,7 @@ pub use self::{
     watched::FileFault,
 };
 use crate::{
-    admission::{Grants, Identity},
+    admission::{Grants, Identity, Visible},
     oci::{Action, Route},
 };
 
@@ -70,6 +70,8 @@ pub enum Wanted<'a> {
     Route(&'a Route),
     /// To read `/metrics`.
     Metrics,
+    /// To find what they may read.
+    Search,
     /// To see or change API keys.
     Keys(KeysOf),
     /// A token, for who shows these credentials, wherever in the request they stand, or else a certificate, or nothing.
@@ -142,6 +144,11 @@ pub enum Right {
     None,
     /// To see or change the API keys that were asked for, as this user.
     Keys(KeyMaker),
+    /// To find what the grants show.
+    Search {
+        /// What they may delete of it.
+        deletable: Visible,
+    },
     /// To get a token for this login, or for nobody.
     Token(Option<Login>),
 }

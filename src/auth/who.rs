@@ -12,6 +12,7 @@ use crate::{
 };
 
 /// Somebody, with what bounds their rights.
+#[derive(Clone)]
 pub(super) struct Who {
     pub(super) subject: Subject,
     pub(super) rights: Rights,
@@ -26,6 +27,7 @@ enum Shown {
     Something,
 }
 
+#[derive(Clone)]
 pub(super) enum Rights {
     /// What the policies say.
     Policy {
@@ -134,6 +136,25 @@ impl Who {
             Rights::Policy { asked: None, .. } => self.visible(policy),
             Rights::Policy { asked: Some(_), .. } | Rights::Token { .. } => Visible::Nothing,
         }
+    }
+
+    /// What a search may tell them of: names and content both, so no more than they could pull with what they have shown.
+    pub(super) fn findable(&self, policy: &Arc<Policy>) -> Visible {
+        match &self.rights {
+            Rights::Policy { asked: None, .. } => self.visible(policy),
+            Rights::Policy { asked: Some(_), .. } | Rights::Token { .. } => self.those(policy, Action::Read),
+        }
+    }
+
+    /// What of it they may delete.
+    pub(super) fn deletable(&self, policy: &Arc<Policy>) -> Visible {
+        self.those(policy, Action::Delete)
+    }
+
+    /// Where they may do something.
+    fn those(&self, policy: &Arc<Policy>, action: Action) -> Visible {
+        let (who, policy) = (self.clone(), policy.clone());
+        Visible::Those(Arc::new(move |repository| who.may(&policy, repository, action)))
     }
 
     /// Whether they may read `/metrics`. No token of ours can be asked for that, so one says no more than nothing does.

@@ -390,6 +390,7 @@ fn join(path: &str, name: &str) -> String {
 fn is_unsaid(key: &Key, value: &Value) -> bool {
     match (key.kind, value) {
         (_, Value::Null) => true,
+        (Kind::Section, Value::Str(text)) => text.is_empty(),
         // Of these an empty one is a value, or has a meaning of its own: whoever reads the key knows.
         (Kind::Text | Kind::Secret | Kind::Texts | Kind::Any | Kind::Section, _) => false,
         (_, Value::Str(text)) => text.is_empty(),

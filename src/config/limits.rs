@@ -96,6 +96,26 @@ pub struct Limits {
     /// Time between two looks at files with passwords, keys of tokens and policies.
     pub file_check_interval: Duration,
 
+    // --- Search ---
+    /// Time for which a search waits for a look at which repositories there are; then it says that it is partial.
+    pub search_patience: Duration,
+    /// Results of one search in one answer.
+    pub search_page: usize,
+    /// Tags of one repository that a search looks at.
+    pub search_tags: usize,
+    /// Images of one repository that it looks at: those that were pushed last.
+    pub search_images: usize,
+    /// Referrers of all manifests of one repository that it looks at.
+    pub search_referrers: usize,
+    /// Repositories that are looked through for a digest that no row leads to: a hundred take one request.
+    pub search_walk: usize,
+    /// Repositories that one user may star or bookmark.
+    pub search_preferences: usize,
+    /// Bytes of memory for what is known of images.
+    pub search_memory_bytes: u64,
+    /// Repositories of which a member remembers what they come to, some 500 bytes each.
+    pub search_remembered: usize,
+
     // --- What a request may carry ---
     /// Bytes of a manifest's body kept inline in its row; larger ones are objects (a DynamoDB item has at most 400 KB).
     pub manifest_inline_bytes: usize,
@@ -330,6 +350,15 @@ impl Default for Limits {
 
             manifest_inline_bytes: 32 * KIB,
             remembered_bytes: 64 << 20,
+            search_patience: Duration::from_secs(2),
+            search_page: 100,
+            search_tags: 10_000,
+            search_images: 500,
+            search_referrers: 1000,
+            search_walk: 1000,
+            search_preferences: 1000,
+            search_memory_bytes: 32 << 20,
+            search_remembered: 10_000,
             delete_indexes: 1_000,
             objects_seen: 32 << 10,
             object_seen_time: Duration::from_secs(60),

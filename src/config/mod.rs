@@ -32,9 +32,9 @@ pub use fault::{ConfigErrors, Fault, FaultKind};
 pub use immutable::ImmutableTags;
 pub use limits::Limits;
 pub use model::{
-    Cluster, Collecting, Collection, Config, DynamoConfig, DynamoTables, Listen, ListenAddress, Log,
-    LogLevel, LogOutput, MeshTls, PairSource, RateLimits, S3Config, S3Credentials, S3Encryption, Storage,
-    Timeouts, TlsFiles,
+    Cluster, Collecting, Collection, Config, DynamoConfig, DynamoTables, Extensions, Listen, ListenAddress,
+    Log, LogLevel, LogOutput, MeshTls, PairSource, RateLimits, S3Config, S3Credentials, S3Encryption,
+    Searching, Storage, Timeouts, TlsFiles,
 };
 pub use secret::Secret;
 pub use time_window::TimeWindow;

@@ -55,12 +55,33 @@ pub struct Config {
     pub external_url: Option<String>,
     /// How long shared caches may keep content that everybody may read.
     pub public_max_age: Duration,
+    /// What is offered beside the distribution API.
+    pub extensions: Extensions,
     /// What is logged, and whereto.
     pub log: Log,
     /// The mesh; `None` is one member by itself.
     pub cluster: Option<Cluster>,
     /// Remarks on what was accepted; the start logs them, `verify` prints them.
     pub warnings: Vec<String>,
+}
+
+/// What is offered beside the distribution API (`extensions`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Extensions {
+    /// zot's search API.
+    pub search: Searching,
+    /// Origins whose pages may ask (`http.allowOrigin`); without any, all.
+    pub origins: Vec<String>,
+}
+
+/// `extensions.search`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Searching {
+    /// As long as it isn't asked for.
+    #[default]
+    Off,
+    /// Offered.
+    On,
 }
 
 /// When blobs that no manifest references are collected. What isn't said has its default in [`Limits`].
@@ -110,6 +131,7 @@ impl Config {
             rate_limits: RateLimits::default(),
             external_url: None,
             public_max_age: Limits::default().public_max_age,
+            extensions: Extensions::default(),
             log: Log::default(),
             cluster: None,
             warnings: Vec::new(),

@@ -473,6 +473,11 @@ pub(super) fn bad_api_key_request(expected: &'static str) -> Answer {
     Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, expected)
 }
 
+/// A preference that isn't one.
+pub(super) fn bad_preference(expected: &'static str) -> Answer {
+    Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, expected)
+}
+
 /// A request that came to nothing between two members.
 pub(super) fn mesh(failure: Failure) -> Answer {
     match failure {

@@ -11,7 +11,7 @@ mod server;
 mod unread;
 
 pub use self::{
-    front::{Arrival, Front, FrontLimits, FrontParts, Probes, front},
+    front::{Arrival, ExtensionParts, Front, FrontLimits, FrontParts, Probes, front},
     local::local,
     server::{ServerLimits, serve},
 };

@@ -170,11 +170,11 @@ impl Registry {
     }
 
     async fn read_short(&self, blob: &Blob, range: ResolvedRange) -> Result<ByteStream> {
-        part_of(&self.short(blob).await?, range)
+        part_of(&self.all_of(blob).await?, range)
     }
 
-    /// All of a short blob.
-    async fn short(&self, blob: &Blob) -> Result<Bytes> {
+    /// All of a blob that is short enough for that.
+    pub(super) async fn all_of(&self, blob: &Blob) -> Result<Bytes> {
         if let Some(bytes) = self.remembered.contents.find(&blob.digest) {
             return Ok(bytes);
         }
@@ -182,7 +182,9 @@ impl Registry {
         loop {
             match self.whole(&object, &blob.digest).await? {
                 Ok(bytes) => {
-                    self.remembered.contents.keep(blob.digest.clone(), bytes.clone());
+                    if blob.size <= SHORT {
+                        self.remembered.contents.keep(blob.digest.clone(), bytes.clone());
+                    }
                     return Ok(bytes);
                 }
                 Err(damage) => object = self.successor(&blob.digest, &object, damage).await?,
@@ -243,7 +245,7 @@ impl Registry {
     /// As of [`read`](Self::read), for the first part; for the others they come in their place.
     pub async fn read_each(self: &Arc<Self>, blob: Blob, ranges: Vec<ResolvedRange>) -> Result<BlobParts> {
         if blob.size <= SHORT {
-            let bytes = self.short(&blob).await?;
+            let bytes = self.all_of(&blob).await?;
             let parts = ranges.into_iter().map(|range| part_of(&bytes, range).map(Ok));
             return Ok(Box::pin(stream::iter(parts.collect::<Result<Vec<_>>>()?)));
         }

@@ -35,6 +35,8 @@ mod links;
 mod listing;
 mod manifests;
 mod objects;
+mod overview;
+mod preferences;
 mod quota;
 mod references;
 mod referrers;
@@ -60,6 +62,8 @@ pub use self::{
     listing::Names,
     manifests::{DeleteManifest, MayPush, Pushed, PutManifest, WhileListed},
     objects::Damage,
+    overview::{Document, Overview, Summary, Tagged},
+    preferences::{Preference, Toggle},
     quota::Quotas,
     referrers::{Referrer, Referrers},
     room::Whole,

@@ -98,9 +98,10 @@ impl Registry {
         if !types.is_empty() && !types.contains(&listed.artifact_type) {
             return Ok(None);
         }
-        let annotations = match listed.annotations_in_manifest {
-            false => listed.annotations.into_iter().collect(),
-            true => match self.live_manifest(repository, digest).await? {
+        let is_short = !listed.annotations_in_manifest;
+        let mut referrer = Referrer::listed(digest.clone(), listed)?;
+        if !is_short {
+            referrer.annotations = match self.live_manifest(repository, digest).await? {
                 Some(manifest) => {
                     let media_type = row::media_type(&manifest.media_type)?;
                     let document = self.document(repository, digest, manifest).await?;
@@ -110,22 +111,28 @@ impl Registry {
                 }
                 // Deleted since the list was read.
                 None => return Ok(None),
-            },
-        };
-        let mut referrer = Referrer {
-            descriptor: Descriptor {
-                media_type: row::media_type(&listed.media_type)?,
-                digest: digest.clone(),
-                size: listed.size,
-            },
-            artifact_type: Some(listed.artifact_type).filter(|artifact_type| !artifact_type.is_empty()),
-            annotations,
-        };
+            };
+        }
         if json_length(&referrer) > PAGE_BYTES {
             // Too long for any page: they are in the manifest.
             referrer.annotations.clear();
         }
         Ok(Some(referrer))
+    }
+}
+
+impl Referrer {
+    /// As its row says; annotations that are too long for that are left out.
+    pub(super) fn listed(digest: Digest, listed: rows::Referrer) -> Result<Self> {
+        Ok(Self {
+            descriptor: Descriptor {
+                media_type: row::media_type(&listed.media_type)?,
+                digest,
+                size: listed.size,
+            },
+            artifact_type: Some(listed.artifact_type).filter(|artifact_type| !artifact_type.is_empty()),
+            annotations: listed.annotations.into_iter().collect(),
+        })
     }
 }
 

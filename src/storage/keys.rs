@@ -13,6 +13,8 @@
 //! | repositories | `_feed#<0..7>` | `.` | [`FeedHead`](super::rows::FeedHead) |
 //! | repositories | `_feed#<0..7>` | `<number>` | [`FeedBatch`](super::rows::FeedBatch) |
 //! | repositories | `_usage#<prefix>` | `<00..0f>` | [`Usage`](super::rows::Usage) |
+//! | repositories | `_summaries` | repository | [`Summary`](super::rows::Summary) |
+//! | repositories | `_stars` | repository | [`Stars`](super::rows::Stars) |
 //! | manifests | repository | `m#<digest>` | [`Manifest`](super::rows::Manifest) |
 //! | manifests | repository | `r#<child>#<parent>` | [`Mark`](super::rows::Mark) |
 //! | manifests | repository | `s#<subject>#<digest>` | [`Referrer`](super::rows::Referrer) |
@@ -23,6 +25,7 @@
 //! | uploads | upload id | `.` | [`Session`](super::rows::Session) |
 //! | uploads | upload id | `p#<first>#<attempt>` | [`Parts`](super::rows::Parts) |
 //! | users | user | `k#<id>` | [`ApiKey`](super::rows::ApiKey) |
+//! | users | user | `p#<repository>` | [`Preference`](super::rows::Preference) |
 //! | api-keys | SHA-256 of the key | `.` | [`ApiKey`](super::rows::ApiKey) |
 //! | api-keys | `_users` | user | [`KeyRing`](super::rows::KeyRing) |
 //! | api-keys | `_token_keys` | key's id | [`TokenKey`](super::rows::TokenKey) |
@@ -211,6 +214,9 @@ pub fn references_to(child: &Digest) -> String {
     format!("r#{child}#")
 }
 
+/// Prefix of a repository's referrers of whatever subject.
+pub const REFERRERS: &str = "s#";
+
 /// A referrer of `subject`.
 pub fn referrer(repository: &RepoName, subject: &Digest, digest: &Digest) -> Key {
     key(
@@ -222,7 +228,7 @@ pub fn referrer(repository: &RepoName, subject: &Digest, digest: &Digest) -> Key
 
 /// Prefix of the referrers of `subject`.
 pub fn referrers_of(subject: &Digest) -> String {
-    format!("s#{subject}#")
+    format!("{REFERRERS}{subject}#")
 }
 
 /// The record of a blob.
@@ -303,6 +309,30 @@ pub const USERS_API_KEYS: &str = "k#";
 /// An API key, by its user and its id.
 pub fn users_api_key(user: &str, id: &str) -> Key {
     key(Space::Users, user, format!("{USERS_API_KEYS}{id}"))
+}
+
+/// Partition of what was found out about repositories.
+pub const SUMMARIES: &str = "_summaries";
+
+/// What was found out about a repository.
+pub fn summary(repository: &RepoName) -> Key {
+    key(Space::Repositories, SUMMARIES, repository.as_str())
+}
+
+/// Partition of the counts of stars.
+pub const STARS: &str = "_stars";
+
+/// How many users starred a repository.
+pub fn stars(repository: &RepoName) -> Key {
+    key(Space::Repositories, STARS, repository.as_str())
+}
+
+/// Prefix of preferences among a user's rows.
+pub const PREFERENCES: &str = "p#";
+
+/// What a user thinks of a repository.
+pub fn preference(user: &str, repository: &RepoName) -> Key {
+    key(Space::Users, user, format!("{PREFERENCES}{repository}"))
 }
 
 /// A row of an upload's parts, by the sort key that it was listed with.

@@ -27,6 +27,7 @@ mod processes;
 mod quota;
 mod races;
 mod reads;
+mod search;
 #[cfg(debug_assertions)]
 mod simulation;
 mod stores;

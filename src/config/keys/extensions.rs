@@ -8,7 +8,7 @@ use super::{
 };
 
 // What protects nothing is a remark until it is there; what does, as policies of tags do, is refused.
-const SEARCH: Verdict = NoEffect("search comes with a later release; until then there is none");
+const CVE: Verdict = NoEffect("nothing is scanned; searches for vulnerabilities say so");
 const UI: Verdict = NoEffect("a user interface comes with a later release; until then there is none");
 const SCRUB: Verdict =
     NoEffect("scrubbing comes with a later release; until then content is only looked at when it is read");
@@ -41,20 +41,24 @@ pub(super) const EXTENSIONS: &[Key] = &[
         OneOf(&["/metrics"]),
         Mapped("/metrics only"),
     ),
-    key("extensions.search", Section, SEARCH),
-    key("extensions.search.enable", Bool, SEARCH),
-    key("extensions.search.cve", Object, SEARCH),
-    key("extensions.search.cve.updateInterval", Duration, SEARCH),
-    key("extensions.search.cve.trivy", Object, SEARCH),
-    key("extensions.search.cve.trivy.dbRepository", Text, SEARCH),
-    key("extensions.search.cve.trivy.javaDBRepository", Text, SEARCH),
-    key("extensions.search.cve.trivy.vulnSeveritySources", Texts, SEARCH),
-    key("extensions.search.cve.trivy.sbom", Section, SEARCH),
-    key("extensions.search.cve.trivy.sbom.enable", Bool, SEARCH),
+    key(
+        "extensions.search",
+        Section,
+        Mapped("zot's search API, its management and its preferences, by every member: docs/search.md"),
+    ),
+    key("extensions.search.enable", Bool, Same),
+    key("extensions.search.cve", Object, CVE),
+    key("extensions.search.cve.updateInterval", Duration, CVE),
+    key("extensions.search.cve.trivy", Object, CVE),
+    key("extensions.search.cve.trivy.dbRepository", Text, CVE),
+    key("extensions.search.cve.trivy.javaDBRepository", Text, CVE),
+    key("extensions.search.cve.trivy.vulnSeveritySources", Texts, CVE),
+    key("extensions.search.cve.trivy.sbom", Section, CVE),
+    key("extensions.search.cve.trivy.sbom.enable", Bool, CVE),
     key(
         "extensions.search.cve.trivy.sbom.format",
         OneOf(&["spdx-json", "cyclonedx"]),
-        SEARCH,
+        CVE,
     ),
     key("extensions.ui", Section, UI),
     key("extensions.ui.enable", Bool, UI),

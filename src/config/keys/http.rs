@@ -3,12 +3,11 @@
 use super::{
     Key,
     Kind::{Duration, Int, List, Object, OneOf, Port, Text, Texts},
-    Verdict::{Mapped, NoEffect, Own, Same},
+    Verdict::{Mapped, Own, Same},
     key,
 };
 
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
-const CORS: &str = "CORS comes with a later release; until then pages of other origins can't ask, unless a proxy in front answers them";
 
 pub(super) const HTTP: &[Key] = &[
     key(
@@ -40,7 +39,13 @@ pub(super) const HTTP: &[Key] = &[
         Text,
         Mapped("what the challenge for a password says; `portolan` by default"),
     ),
-    key("http.allowOrigin", Text, NoEffect(CORS)),
+    key(
+        "http.allowOrigin",
+        Texts,
+        Mapped(
+            "pages of these origins, `https://host` or with a port, may ask what extensions.search offers; all of them, as in zot, where nothing is said or `*`",
+        ),
+    ),
     key(
         "http.readTimeout",
         Duration,

@@ -26,7 +26,7 @@ const MET: &[Met] = &[
     Met {
         file: "homelab.yaml",
         said: Notes(&[
-            "extensions.search: search comes",
+            "extensions.search.cve: nothing is scanned",
             "extensions.ui: a user interface comes",
             "extensions.scrub: scrubbing comes",
             "extensions.mgmt: zot ignores it",
@@ -35,7 +35,7 @@ const MET: &[Met] = &[
     },
     Met {
         file: "nightly-cache.json",
-        said: Notes(&["http.allowOrigin: CORS comes", "http.auth: not given"]),
+        said: Notes(&["http.auth: not given"]),
     },
     Met {
         file: "templated.yaml",
@@ -130,6 +130,44 @@ fn every_file_is_met() {
 }
 
 /// What the lenient forms mean, not only that they load.
+#[test]
+fn search_is_on_where_its_section_stands_and_isnt_switched_off() {
+    let searching = |file: &str| load(&folder().join(file)).unwrap().extensions;
+    assert_eq!(searching("homelab.yaml").search, Searching::On);
+    assert_eq!(searching("templated.yaml").search, Searching::Off);
+    assert_eq!(
+        searching("nightly-cache.json").origins,
+        ["https://ui.example.org"]
+    );
+    let of = |text: &str| {
+        parse(
+            Path::new("c.yaml"),
+            &format!("storage: {{rootDirectory: /d}}\n{text}\n"),
+        )
+    };
+    for (text, expected) in [
+        ("extensions: {search: {}}", Searching::On),
+        ("extensions: {search: {enable: true}}", Searching::On),
+        ("extensions: {search: {enable: false}}", Searching::Off),
+        ("extensions: {search: }", Searching::Off),
+        ("extensions: {}", Searching::Off),
+    ] {
+        assert_eq!(of(text).unwrap().extensions.search, expected, "{text}");
+    }
+    let origins = |text: &str| of(&format!("http: {{allowOrigin: {text}}}"));
+    assert_eq!(
+        origins("'https://a.example, http://b.example:8080/,*'")
+            .unwrap()
+            .extensions
+            .origins,
+        ["https://a.example", "http://b.example:8080", "*"]
+    );
+    for wrong in ["a.example", "https://a.example/path", "'https://a.example,null'"] {
+        let said = lines(&origins(wrong).unwrap_err());
+        assert!(said[0].contains("http.allowOrigin["), "{said:?}");
+    }
+}
+
 #[test]
 fn lenient_forms_mean_what_the_strict_ones_do() {
     let rules = |file: &str| {

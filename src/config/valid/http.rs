@@ -13,6 +13,7 @@ use crate::config::{
 };
 
 const EXTERNAL_URL: &str = "http.externalUrl";
+const ALLOW_ORIGIN: &str = "http.allowOrigin";
 const PUBLIC_MAX_AGE: &str = "http.publicMaxAge";
 const RATE: &str = "http.ratelimit.rate";
 /// Nothing is cached for longer (RFC 9111 has no bound, caches do).
@@ -30,6 +31,21 @@ pub(super) fn external_url(c: &mut Checked) -> Option<String> {
         "expected https://host or https://host:port (or http), and no path: clients ask for /v2/ at the root";
     c.refuse(FaultKind::Value, EXTERNAL_URL, problem);
     None
+}
+
+/// Origins whose pages may ask; none where all may.
+pub(super) fn origins(c: &mut Checked) -> Vec<String> {
+    let mut origins = Vec::new();
+    for (i, (text, line)) in c.texts(ALLOW_ORIGIN).unwrap_or_default().into_iter().enumerate() {
+        let origin = text.trim().trim_end_matches('/');
+        if origin == "*" || origin.parse().is_ok_and(|uri| values::is_bare_endpoint(&uri)) {
+            origins.push(origin.to_owned());
+        } else {
+            let problem = format!("expected * or https://host, or with a port (or http), got {text:?}");
+            c.refuse_element(FaultKind::Value, ALLOW_ORIGIN, i, line, problem);
+        }
+    }
+    origins
 }
 
 /// How long shared caches may keep content that everybody may read.

@@ -16,7 +16,9 @@ use super::{
     check::Checked,
     fault::{ConfigErrors, Fault, FaultKind},
     limits::Limits,
-    model::{Config, Listen, ListenAddress, Log, LogLevel, LogOutput, Timeouts, TlsFiles},
+    model::{
+        Config, Extensions, Listen, ListenAddress, Log, LogLevel, LogOutput, Searching, Timeouts, TlsFiles,
+    },
     tree::Node,
 };
 
@@ -42,6 +44,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
         &logins,
     );
     let public_max_age = http::public_max_age(&mut c);
+    let extensions = extensions(&mut c);
     let log = log(&mut c);
     compat(&mut c);
     metrics(&mut c);
@@ -67,6 +70,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
             rate_limits,
             external_url,
             public_max_age: public_max_age.unwrap_or(Limits::default().public_max_age),
+            extensions,
             log,
             cluster,
             warnings: c.warnings,
@@ -187,6 +191,14 @@ fn compat(c: &mut Checked) {
             let problem = format!("expected docker2s2, the only one there is, got {name:?}");
             c.refuse_element(FaultKind::Value, "http.compat", i, line, problem);
         }
+    }
+}
+
+fn extensions(c: &mut Checked) -> Extensions {
+    let is_on = c.has("extensions.search") && c.bool("extensions.search.enable") != Some(false);
+    Extensions {
+        search: if is_on { Searching::On } else { Searching::Off },
+        origins: http::origins(c),
     }
 }
 

@@ -24,14 +24,16 @@ use tower::{Layer as _, util::BoxCloneSyncService};
 pub use self::{exchange::Arrival, surface::probes::Probes};
 use self::{
     step::step,
-    surface::{Surfaces, keys, metrics, tokens},
+    surface::{Surfaces, cors::Origins, extensions, keys, metrics, search, tokens},
 };
 use crate::{
     admission::{Body, Service},
     auth::Gate,
-    config::{Limits, RateLimits},
+    config::{Limits, Logins, RateLimits},
     net::Shares,
     placement::MemberId,
+    registry::Registry,
+    search::Search,
     telemetry::Metrics,
 };
 
@@ -57,6 +59,8 @@ pub struct FrontParts {
     /// How clients see the registry, `scheme://host` and perhaps `:port`: what stands before the path in `Location`. `None`
     /// leaves it at the path.
     pub external_url: Option<String>,
+    /// What is offered beside the distribution API; `None` is nothing.
+    pub extensions: Option<ExtensionParts>,
     /// Where admitted requests go.
     pub mesh: Service,
 }
@@ -97,6 +101,35 @@ impl From<&Limits> for FrontLimits {
     }
 }
 
+/// What zot's extensions are made of.
+pub struct ExtensionParts {
+    /// What is found.
+    pub search: Arc<Search>,
+    /// Where users' preferences are.
+    pub registry: Arc<Registry>,
+    /// Origins whose pages may ask; without any, all.
+    pub origins: Vec<String>,
+    /// How one logs in, as it is told to everybody.
+    pub logins: Logins,
+}
+
+impl ExtensionParts {
+    fn desk(&self) -> extensions::Desk {
+        extensions::Desk {
+            registry: self.registry.clone(),
+            origins: Origins::new(&self.origins),
+            logins: Arc::new(extensions::told(&self.logins)),
+        }
+    }
+
+    fn search_desk(self) -> search::Desk {
+        search::Desk {
+            search: self.search,
+            origins: Origins::new(&self.origins),
+        }
+    }
+}
+
 /// The public service over `parts`.
 pub fn front(parts: FrontParts) -> Front {
     let FrontParts {
@@ -108,6 +141,7 @@ pub fn front(parts: FrontParts) -> Front {
         limits,
         rate_limits,
         external_url,
+        extensions,
         mesh,
     } = parts;
     let rates = Arc::new(ratelimit::Rates::new(&rate_limits, limits.rated_clients));
@@ -116,6 +150,8 @@ pub fn front(parts: FrontParts) -> Front {
         metrics: metrics::Desk(metrics.clone()),
         keys: gate.api_keys().cloned().map(keys::Desk),
         tokens: gate.issuer().cloned().map(tokens::Desk),
+        extensions: extensions.as_ref().map(ExtensionParts::desk),
+        search: extensions.map(ExtensionParts::search_desk),
     };
     // The way of a request, from top to bottom, and of its response, back up: first whatever it is,
     let any = (

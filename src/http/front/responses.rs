@@ -19,6 +19,9 @@ use crate::{
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
+/// By this zot's page says who asks: it has a form for logins, and a browser that is challenged would show one of its own.
+const API_CLIENT: HeaderName = HeaderName::from_static("x-zot-api-client");
+
 /// What every answer of the API says, whoever makes it: that this is a registry, by which clients tell it from a proxy's
 /// page, the 401 first of all; and a `Location` that names scheme and host, where it is configured how clients see them.
 ///
@@ -35,11 +38,19 @@ impl Step for Api {
     async fn run<N: Next<Exchange>>(self, exchange: Exchange, next: N) -> Response<Body> {
         let path = exchange.request.uri().path();
         let is_api = path == "/v2" || path.starts_with("/v2/");
+        let is_page = exchange
+            .request
+            .headers()
+            .get(API_CLIENT)
+            .is_some_and(|client| client == "zot-ui");
         let mut response = next.go(exchange).await;
         if !is_api {
             return response;
         }
         let headers = response.headers_mut();
+        if is_page {
+            headers.remove(header::WWW_AUTHENTICATE);
+        }
         headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
         let location = headers.get(header::LOCATION).and_then(|path| path.to_str().ok());
         if let (Some(external_url), Some(path)) = (&self.external_url, location)

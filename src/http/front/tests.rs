@@ -63,6 +63,7 @@ where
         limits,
         rate_limits: RateLimits::default(),
         external_url: None,
+        extensions: None,
         mesh,
     };
     Fixture {

@@ -205,6 +205,7 @@ fn specs() -> Vec<MemberSpec> {
         immutable: Immutable::default(),
         verify_reads: false,
         collecting: Collecting::On,
+        extensions: portolan::config::Extensions::default(),
         mesh: Some(MeshSpec {
             listen: address(n, 9443),
             address: address(n, 9443).to_string(),

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use portolan::{
     app::{App, DevCertificates, MemberSpec, MeshSpec, Running, StartError, Stores},
     auth::GateSpec,
-    config::{Collecting, Limits, MeshTls, PairSource, RateLimits},
+    config::{Collecting, Extensions, Limits, MeshTls, PairSource, RateLimits},
     net::Remaining,
     ownership::{Liveness, Membership, SharedSettings, View as _},
     placement::{HashKey, MemberId},
@@ -83,6 +83,7 @@ pub(crate) struct Plan {
     verify_reads: bool,
     limits: Limits,
     gate: GateSpec,
+    extensions: Extensions,
 }
 
 /// Whether members reach each other.
@@ -117,6 +118,7 @@ impl Plan {
             verify_reads: false,
             limits,
             gate: GateSpec::default(),
+            extensions: Extensions::default(),
         }
     }
 
@@ -135,6 +137,12 @@ impl Plan {
     /// Who may log in and who may do what, on all members.
     pub(crate) fn gate(mut self, gate: GateSpec) -> Self {
         self.gate = gate;
+        self
+    }
+
+    /// What is offered beside the distribution API, by all members.
+    pub(crate) fn extensions(mut self, extensions: Extensions) -> Self {
+        self.extensions = extensions;
         self
     }
 
@@ -235,6 +243,7 @@ impl Plan {
                 immutable: self.immutable.clone(),
                 verify_reads: self.verify_reads,
                 collecting: Collecting::On,
+                extensions: self.extensions.clone(),
                 limits: self.limits.clone(),
             };
             apps.push(App::bind(spec, self.stores.clone()).await?);

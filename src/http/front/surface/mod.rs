@@ -6,9 +6,13 @@
 //! gate alone decides. Whether a repository's owner has to answer is told by the variant: those are routes, and all of them are
 //! [`Surface::Registry`].
 
+pub(super) mod cors;
+pub(super) mod extensions;
+mod form;
 pub(super) mod keys;
 pub(super) mod metrics;
 pub(super) mod probes;
+pub(super) mod search;
 pub(super) mod tokens;
 
 use http::{Method, Request};
@@ -33,6 +37,10 @@ pub(super) enum Surface {
     Keys(keys::Request),
     /// A token.
     Token(tokens::Request),
+    /// Which extensions there are, and the small ones.
+    Extension(extensions::Request),
+    /// To find something.
+    Search(search::Request),
 }
 
 /// What the front has to know about a request.
@@ -64,6 +72,8 @@ pub(super) struct Surfaces {
     pub(super) metrics: metrics::Desk,
     pub(super) keys: Option<keys::Desk>,
     pub(super) tokens: Option<tokens::Desk>,
+    pub(super) extensions: Option<extensions::Desk>,
+    pub(super) search: Option<search::Desk>,
 }
 
 /// A request that asks for nothing, or not in the right way.
@@ -94,6 +104,16 @@ impl Surfaces {
             && let Some(read) = named(tokens::NAME, desk.read(exchange).await)
         {
             return read.map(Surface::Token);
+        }
+        if let Some(desk) = &self.search
+            && let Some(read) = named(search::NAME, desk.read(&exchange.request))
+        {
+            return read.map(Surface::Search);
+        }
+        if let Some(desk) = &self.extensions
+            && let Some(read) = named(extensions::NAME, desk.read(&exchange.request))
+        {
+            return read.map(Surface::Extension);
         }
         let (method, uri) = (exchange.request.method(), exchange.request.uri());
         let route = Route::parse(method, uri.path(), uri.query());
@@ -143,6 +163,24 @@ impl Surface {
                 effect: Effect::Safe,
                 cost: Cost::Count,
             },
+            Self::Extension(request) => Facts {
+                name: extensions::NAME,
+                wanted: match request.is_personal() {
+                    true => Wanted::Search,
+                    false => Wanted::Open,
+                },
+                effect: request.effect(),
+                cost: Cost::Count,
+            },
+            Self::Search(request) => Facts {
+                name: search::NAME,
+                wanted: match request.is_preflight() {
+                    true => Wanted::Open,
+                    false => Wanted::Search,
+                },
+                effect: Effect::Safe,
+                cost: Cost::Permit,
+            },
         }
     }
 
@@ -150,7 +188,8 @@ impl Surface {
     pub(super) fn repository(&self) -> Option<&RepoName> {
         match self {
             Self::Registry(route) => route.repository(),
-            Self::Probe(_) | Self::Metrics(_) | Self::Keys(_) | Self::Token(_) => None,
+            Self::Extension(request) => request.repository(),
+            Self::Probe(_) | Self::Metrics(_) | Self::Keys(_) | Self::Token(_) | Self::Search(_) => None,
         }
     }
 
@@ -163,7 +202,8 @@ impl Surface {
             }),
             Self::Keys(request) => request.change(),
             Self::Token(request) => request.change(),
-            Self::Probe(_) | Self::Metrics(_) => None,
+            Self::Extension(request) => request.change(),
+            Self::Probe(_) | Self::Metrics(_) | Self::Search(_) => None,
         }
     }
 
@@ -171,7 +211,12 @@ impl Surface {
     pub(super) fn worded(&self, refusal: Answer) -> Answer {
         match self {
             Self::Token(request) => request.worded(refusal),
-            Self::Registry(_) | Self::Probe(_) | Self::Metrics(_) | Self::Keys(_) => refusal,
+            Self::Registry(_)
+            | Self::Probe(_)
+            | Self::Metrics(_)
+            | Self::Keys(_)
+            | Self::Extension(_)
+            | Self::Search(_) => refusal,
         }
     }
 }

@@ -8,14 +8,15 @@ use std::{sync::Arc, time::Duration};
 
 use http::{Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use percent_encoding::percent_decode_str;
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::timeout;
 
 use super::{
     super::exchange::{Change, Exchange},
-    Read, wrong_method,
+    Read,
+    form::Form,
+    wrong_method,
 };
 use crate::{
     admission::{self, Body},
@@ -155,30 +156,6 @@ fn asked(form: Form<'_>) -> Result<Asked, Answer> {
         .map_err(|problem| error::oauth(OAuthError::InvalidScope, problem.to_string()))
 }
 
-/// `name=value` pairs joined by `&`, with `+` for a space (application/x-www-form-urlencoded).
-#[derive(Clone, Copy)]
-struct Form<'a>(&'a str);
-
-impl<'a> Form<'a> {
-    fn all(self, name: &str) -> impl Iterator<Item = String> {
-        self.0.split('&').filter_map(move |pair| {
-            let (found, value) = pair.split_once('=')?;
-            (decoded(found) == name).then(|| decoded(value))
-        })
-    }
-
-    /// The value of a name that is there once: of two nobody knows which counts.
-    fn first(self, name: &str) -> Option<String> {
-        let mut all = self.all(name);
-        all.next().filter(|_| all.next().is_none())
-    }
-}
-
-fn decoded(text: &str) -> String {
-    let spaced = text.replace('+', " ");
-    percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
-}
-
 /// In the words of docker's protocol and of OAuth2 both: clients of each read the answers of the other.
 fn reply(issued: &Issued) -> Response<Body> {
     let when = i64::try_from(issued.issued_at).ok();
@@ -191,24 +168,4 @@ fn reply(issued: &Issued) -> Response<Body> {
         "issued_at": when.and_then(|when| when.format(&Rfc3339).ok()),
     });
     Reply::new(StatusCode::OK).no_store().json(&value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_form_is_read_as_browsers_and_clients_write_it() {
-        let form = Form(
-            "scope=repository%3Aa%3Apull+repository:b:push&scope=x&user=a%2Bb&p=%20&twice=1&twice=2&e&n=",
-        );
-        assert_eq!(
-            form.all("scope").collect::<Vec<_>>(),
-            ["repository:a:pull repository:b:push", "x"]
-        );
-        assert_eq!(form.first("user").as_deref(), Some("a+b"));
-        assert_eq!(form.first("p").as_deref(), Some(" "));
-        assert_eq!(form.first("n").as_deref(), Some(""));
-        assert_eq!((form.first("twice"), form.first("e")), (None, None));
-    }
 }

@@ -1,0 +1,215 @@
+//! What stands beside the distribution API by zot's names, and is answered by any member: which extensions there are
+//! (`/v2/_oci/ext/discover`), how one can log in (`/v2/_zot/ext/mgmt`), and what users like (`/v2/_zot/ext/userprefs`).
+
+use std::sync::Arc;
+
+use http::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::{
+    super::exchange::{Change, Exchange},
+    Read,
+    cors::Origins,
+    form::Form,
+    search, wrong_method,
+};
+use crate::{
+    admission::Body,
+    auth::Decision,
+    config::{Logins, access::ApiKeys},
+    http::{
+        error::{self, Answer},
+        reply::Reply,
+    },
+    oci::{Effect, RepoName},
+    registry::{Registry, Toggle},
+};
+
+/// As the log calls them.
+pub(in crate::http::front) const NAME: &str = "extensions";
+
+const DISCOVER: &str = "/v2/_oci/ext/discover";
+const MANAGEMENT: &str = "/v2/_zot/ext/mgmt";
+const PREFERENCES: &str = "/v2/_zot/ext/userprefs";
+
+/// What of this the member offers.
+#[derive(Clone)]
+pub(in crate::http::front) struct Desk {
+    pub(in crate::http::front) registry: Arc<Registry>,
+    pub(in crate::http::front) origins: Origins,
+    /// What is told of how one can log in.
+    pub(in crate::http::front) logins: Arc<Value>,
+}
+
+pub(in crate::http::front) struct Request {
+    desk: Desk,
+    errand: Errand,
+}
+
+/// What is asked for.
+enum Errand {
+    /// Whether a page may ask.
+    Preflight { methods: &'static str },
+    /// Which extensions there are.
+    Discover,
+    /// How one can log in.
+    Management,
+    /// To change one's mind.
+    Prefer { what: Toggle, repository: RepoName },
+}
+
+const READ: &str = "GET,OPTIONS";
+const CHANGE: &str = "PUT,OPTIONS";
+
+impl Desk {
+    pub(super) fn read(&self, request: &http::Request<Body>) -> Read<Request> {
+        let errand = Errand::read(request)?;
+        let desk = self.clone();
+        Some(errand.map(|errand| Request { desk, errand }))
+    }
+}
+
+impl Errand {
+    fn read(request: &http::Request<Body>) -> Read<Self> {
+        let (path, method) = (request.uri().path(), request.method());
+        let (methods, allow) = match path {
+            DISCOVER | MANAGEMENT => (READ, "GET, HEAD, OPTIONS"),
+            PREFERENCES => (CHANGE, "PUT, OPTIONS"),
+            _ => return None,
+        };
+        Some(match (path, method) {
+            (_, &Method::OPTIONS) => Ok(Self::Preflight { methods }),
+            (DISCOVER, &Method::GET | &Method::HEAD) => Ok(Self::Discover),
+            (MANAGEMENT, &Method::GET | &Method::HEAD) => Ok(Self::Management),
+            (PREFERENCES, &Method::PUT) => Self::prefer(request.uri().query().unwrap_or_default()),
+            (_, other) => Err(wrong_method(allow, other)),
+        })
+    }
+
+    fn prefer(query: &str) -> Result<Self, Answer> {
+        let form = Form(query);
+        let what = match form.first("action").as_deref() {
+            Some("toggleStar") => Toggle::Star,
+            Some("toggleBookmark") => Toggle::Bookmark,
+            Some(_) | None => {
+                let expected = "action=toggleStar or action=toggleBookmark is expected";
+                return Err(error::bad_preference(expected));
+            }
+        };
+        let repository = form.first("repo");
+        let repository = repository.as_deref().map(RepoName::parse);
+        match repository {
+            Some(Ok(repository)) => Ok(Self::Prefer { what, repository }),
+            Some(Err(_)) | None => Err(error::bad_preference(
+                "repo= with a repository's name is expected",
+            )),
+        }
+    }
+
+    fn methods(&self) -> &'static str {
+        match self {
+            Self::Preflight { methods } => methods,
+            Self::Discover | Self::Management => READ,
+            Self::Prefer { .. } => CHANGE,
+        }
+    }
+}
+
+impl Request {
+    /// Whether it depends on who asks.
+    pub(super) fn is_personal(&self) -> bool {
+        matches!(self.errand, Errand::Prefer { .. })
+    }
+
+    pub(super) fn effect(&self) -> Effect {
+        match self.is_personal() {
+            true => Effect::Unsafe,
+            false => Effect::Safe,
+        }
+    }
+
+    pub(super) fn repository(&self) -> Option<&RepoName> {
+        match &self.errand {
+            Errand::Prefer { repository, .. } => Some(repository),
+            Errand::Preflight { .. } | Errand::Discover | Errand::Management => None,
+        }
+    }
+
+    pub(super) fn change(&self) -> Option<Change> {
+        let Errand::Prefer { what, .. } = &self.errand else {
+            return None;
+        };
+        let what = match what {
+            Toggle::Star => "toggle_star",
+            Toggle::Bookmark => "toggle_bookmark",
+        };
+        Some(Change { what, subject: None })
+    }
+
+    pub(in crate::http::front) async fn answer(
+        self,
+        exchange: Exchange,
+        decision: Decision,
+    ) -> Result<Response<Body>, Answer> {
+        let Self { desk, errand } = self;
+        let methods = errand.methods();
+        let mut reply = match errand {
+            Errand::Preflight { .. } => Reply::new(StatusCode::NO_CONTENT).empty(),
+            Errand::Discover => discovered(),
+            Errand::Management => {
+                let body = json!({
+                    "distSpecVersion": "1.1.1",
+                    "commit": "",
+                    "releaseTag": "",
+                    "binaryType": "",
+                    "http": { "auth": &*desk.logins },
+                });
+                Reply::new(StatusCode::OK)
+                    .no_store()
+                    .header("x-content-type-options", "nosniff")
+                    .json(&body)
+            }
+            Errand::Prefer { what, repository } => {
+                // Who hasn't logged in has no mind that could be kept; who may not read the repository isn't told that it exists.
+                let user = decision.identity.user.as_deref();
+                let user = user.filter(|_| decision.grants.visible().includes(&repository));
+                let Some(user) = user else {
+                    return Err(error::not_covered());
+                };
+                let toggled = desk.registry.toggle(user, &repository, what).await;
+                toggled.map_err(|error| error::registry(&error))?;
+                Reply::new(StatusCode::OK).no_store().empty()
+            }
+        };
+        let headers = reply.headers_mut();
+        desk.origins.say(exchange.request.headers(), methods, headers);
+        Ok(reply)
+    }
+}
+
+/// What everybody is told of how one logs in, in zot's words.
+pub(in crate::http::front) fn told(logins: &Logins) -> Value {
+    let mut told = json!({});
+    if logins.htpasswd.is_some() {
+        told["htpasswd"] = json!({});
+    }
+    if let Some(bearer) = &logins.bearer {
+        told["bearer"] = json!({ "realm": bearer.realm, "service": bearer.service });
+    }
+    if logins.api_keys == ApiKeys::On {
+        told["apikey"] = json!(true);
+    }
+    told
+}
+
+/// In the form of the specification's extensions API.
+fn discovered() -> Response<Body> {
+    let endpoints = [search::PATH, PREFERENCES, MANAGEMENT];
+    let body = json!({ "extensions": [{
+        "name": "_zot",
+        "url": "https://github.com/project-zot/zot/blob/main/pkg/extensions/_zot.md",
+        "description": "zot's extensions",
+        "endpoints": endpoints,
+    }]});
+    Reply::new(StatusCode::OK).no_store().json(&body)
+}

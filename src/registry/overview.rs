@@ -1,0 +1,336 @@
+//! Reads of many rows at once, for who looks around: search, and pages for people.
+//!
+//! Nothing here changes what the registry holds. Each read is strong and bounded by its caller; a document that is lost or
+//! damaged counts as absent, for there are others to show.
+
+use std::collections::{BTreeMap, HashSet};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
+
+use super::{Blob, Referrer, Registry, RegistryError, Result, manifests, row};
+use crate::{
+    oci::{Digest, MediaType, RepoName, Tag},
+    storage::{Expect, Key, MAX_OPS, MAX_PAGE, Row, Space, StoreErrorKind, Version, keys, rows},
+};
+
+/// Objects that are read at the same time for one caller.
+const READS_AHEAD: usize = 16;
+
+/// A tag and what it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tagged {
+    /// The tag.
+    pub tag: Tag,
+    /// What it names.
+    pub digest: Digest,
+    /// As what.
+    pub media_type: MediaType,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub pushed_ms: u64,
+    /// Who pushed; empty for who hadn't logged in.
+    pub pushed_by: String,
+}
+
+/// A repository's tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overview {
+    /// The version of the repository's row under which they were so, if that is known.
+    pub version: Option<Version>,
+    /// In byte order.
+    pub tags: Vec<Tagged>,
+    /// There are more than were asked for.
+    pub more: bool,
+}
+
+/// A manifest's document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// As what it is served.
+    pub media_type: MediaType,
+    /// The document.
+    pub bytes: Bytes,
+}
+
+/// What was found out about a repository, kept beside it. It holds while the repository's row has `version`.
+pub type Summary = rows::Summary;
+
+impl Registry {
+    /// The versions of the repositories' rows; `None` for one that has no manifest.
+    pub async fn versions(&self, repositories: &[RepoName]) -> Result<Vec<Option<Version>>> {
+        let rows = self.rows(repositories, keys::repository).await?;
+        let version = |found: Option<Row>| match found {
+            Some(found) => {
+                let repository: rows::Repository = row::read(&found)?;
+                Ok((repository.manifests > 0).then_some(found.version))
+            }
+            None => Ok(None),
+        };
+        rows.into_iter().map(version).collect()
+    }
+
+    /// The repository's tags, at most `most`; `None` if it has no manifest.
+    pub async fn overview(&self, repository: &RepoName, most: usize) -> Result<Option<Overview>> {
+        let key = keys::repository(repository);
+        // A snapshot shows a version only when all of its transaction can be seen: what is read next is at least that new.
+        let (found, is_settled) = match self.meta.snapshot(std::slice::from_ref(&key)).await {
+            Ok(mut rows) => (rows.pop().flatten(), true),
+            Err(error) if error.kind() == StoreErrorKind::Contended => (self.meta.get(&key).await?, false),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(found) = found else { return Ok(None) };
+        let row: rows::Repository = row::read(&found)?;
+        if row.manifests == 0 {
+            return Ok(None);
+        }
+        let mut overview = Overview {
+            version: is_settled.then_some(found.version),
+            tags: Vec::new(),
+            more: false,
+        };
+        let mut after: Option<String> = None;
+        loop {
+            let (space, partition) = (Space::Repositories, repository.as_str());
+            let limit = (most + 1 - overview.tags.len()).min(MAX_PAGE);
+            let page = self
+                .meta
+                .range(space, partition, keys::TAGS, after.as_deref(), limit)
+                .await?;
+            for entry in &page.entries {
+                overview
+                    .tags
+                    .push(tagged(&entry.sort[keys::TAGS.len()..], &entry.row)?);
+            }
+            after = page.entries.into_iter().next_back().map(|entry| entry.sort);
+            overview.more = overview.tags.len() > most;
+            if overview.more || !page.more || after.is_none() {
+                overview.tags.truncate(most);
+                return Ok(Some(overview));
+            }
+        }
+    }
+
+    /// What tags name, and since when, in the order of `wanted`.
+    pub async fn named_by(&self, wanted: &[(RepoName, Tag)]) -> Result<Vec<Option<Tagged>>> {
+        let rows = self
+            .rows(wanted, |(repository, tag)| keys::tag(repository, tag))
+            .await?;
+        let read = |((_, tag), row): (&(RepoName, Tag), Option<Row>)| match row {
+            Some(row) => tagged(tag.as_str(), &row).map(Some),
+            None => Ok(None),
+        };
+        wanted.iter().zip(rows).map(read).collect()
+    }
+
+    /// The manifests' documents, in the order of `wanted`.
+    pub async fn documents(&self, wanted: &[(RepoName, Digest)]) -> Result<Vec<Option<Document>>> {
+        let rows = self
+            .rows(wanted, |(repository, digest)| keys::manifest(repository, digest))
+            .await?;
+        let reads = wanted.iter().zip(rows);
+        let reads =
+            reads.map(|((repository, digest), row)| self.one_document(repository, digest, row).boxed());
+        some_at_a_time(reads.collect()).await
+    }
+
+    async fn one_document(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        row: Option<Row>,
+    ) -> Result<Option<Document>> {
+        let Some(manifest) = manifests::live(row.as_ref())? else {
+            return Ok(None);
+        };
+        let media_type = row::media_type(&manifest.media_type)?;
+        let bytes = unless_lost(self.document(repository, digest, manifest).await)?;
+        Ok(bytes.map(|bytes| Document { media_type, bytes }))
+    }
+
+    /// Blobs of at most `longest` bytes, such as configurations, in the order of `wanted`.
+    pub async fn small_blobs(
+        &self,
+        wanted: &[(RepoName, Digest)],
+        longest: u64,
+    ) -> Result<Vec<Option<Bytes>>> {
+        let rows = self
+            .rows(wanted, |(repository, digest)| keys::link(digest, repository))
+            .await?;
+        let reads = wanted.iter().zip(rows);
+        let reads = reads.map(|((_, digest), row)| self.one_blob(digest, row, longest).boxed());
+        some_at_a_time(reads.collect()).await
+    }
+
+    async fn one_blob(&self, digest: &Digest, row: Option<Row>, longest: u64) -> Result<Option<Bytes>> {
+        let Some(row) = row else { return Ok(None) };
+        let blob = Blob::linked(digest, &row::read(&row)?)?;
+        match blob.size {
+            0 => Ok(Some(Bytes::new())),
+            size if size > longest => Ok(None),
+            _ => unless_lost(self.all_of(&blob).await),
+        }
+    }
+
+    /// The referrers of each of the repository's manifests, by subject, in the order of their digests: the first `most`, and
+    /// whether there are more. Annotations that are too long for the row are left out.
+    pub async fn all_referrers(
+        &self,
+        repository: &RepoName,
+        most: usize,
+    ) -> Result<(BTreeMap<Digest, Vec<Referrer>>, bool)> {
+        let mut found: BTreeMap<Digest, Vec<Referrer>> = BTreeMap::new();
+        let (mut count, mut after) = (0, None::<String>);
+        loop {
+            let (space, partition) = (Space::Manifests, repository.as_str());
+            let limit = (most + 1 - count).min(MAX_PAGE);
+            let page = self
+                .meta
+                .range(space, partition, keys::REFERRERS, after.as_deref(), limit)
+                .await?;
+            for entry in &page.entries {
+                if count == most {
+                    return Ok((found, true));
+                }
+                let Some((subject, digest)) = entry.sort[keys::REFERRERS.len()..].split_once('#') else {
+                    return Err(row::corrupt("read a referrer", "malformed key"));
+                };
+                let digest = row::digest(digest)?;
+                let referrer = Referrer::listed(digest, row::read(&entry.row)?)?;
+                found.entry(row::digest(subject)?).or_default().push(referrer);
+                count += 1;
+            }
+            after = page.entries.into_iter().next_back().map(|entry| entry.sort);
+            if !page.more || after.is_none() {
+                return Ok((found, false));
+            }
+        }
+    }
+
+    /// Repositories that hold the blob, in byte order: the first `most`, and whether there are more.
+    pub async fn holders(&self, digest: &Digest, most: usize) -> Result<(Vec<RepoName>, bool)> {
+        let (names, more) = self.sorts(Space::Links, digest.as_str(), "", most).await?;
+        // Keys of repositories are names.
+        let names = names
+            .iter()
+            .filter_map(|name| RepoName::parse(name).ok())
+            .collect();
+        Ok((names, more))
+    }
+
+    /// Manifests of the repository that reference a blob or a manifest, whether or not they are still there: the first `most`.
+    pub async fn parents(&self, repository: &RepoName, child: &Digest, most: usize) -> Result<Vec<Digest>> {
+        let prefix = keys::references_to(child);
+        let (found, _) = self
+            .sorts(Space::Manifests, repository.as_str(), &prefix, most)
+            .await?;
+        found.iter().map(|digest| row::digest(digest)).collect()
+    }
+
+    /// Tags of the repository that name the manifest: the first `most`.
+    pub async fn tags_of(&self, repository: &RepoName, digest: &Digest, most: usize) -> Result<Vec<Tag>> {
+        let prefix = keys::tags_of(digest);
+        let (found, _) = self
+            .sorts(Space::Repositories, repository.as_str(), &prefix, most)
+            .await?;
+        let parse = |tag: &String| Tag::parse(tag).map_err(|error| row::corrupt("read a tag", error));
+        found.iter().map(parse).collect()
+    }
+
+    /// Those of the repositories that have a manifest of this digest.
+    pub async fn with_manifest(&self, repositories: &[RepoName], digest: &Digest) -> Result<Vec<RepoName>> {
+        let rows = self
+            .rows(repositories, |repository| keys::manifest(repository, digest))
+            .await?;
+        let mut found = Vec::new();
+        for (repository, row) in repositories.iter().zip(rows) {
+            if manifests::live(row.as_ref())?.is_some() {
+                found.push(repository.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    /// What was found out about the repositories, as it was kept last.
+    pub async fn summaries(&self, repositories: &[RepoName]) -> Result<Vec<Option<Summary>>> {
+        let rows = self.rows(repositories, keys::summary).await?;
+        rows.iter()
+            .map(|found| found.as_ref().map(row::read).transpose())
+            .collect()
+    }
+
+    /// Keeps what was found out. Whoever finds out the same writes the same; a late one is seen by its version.
+    pub async fn keep_summaries(&self, found: &[(RepoName, Summary)]) -> Result<()> {
+        for some in found.chunks(MAX_OPS) {
+            let put = |(repository, summary): &(RepoName, Summary)| {
+                keys::summary(repository).put(Expect::Any, row::bytes(summary))
+            };
+            let ops: Vec<_> = some.iter().map(put).collect();
+            // It is found out again if that didn't come to be.
+            self.meta.transact(Version::random(), &ops).await?;
+        }
+        Ok(())
+    }
+
+    /// The rows at the keys of `wanted`, each distinct key read once.
+    pub(super) async fn rows<T>(&self, wanted: &[T], key: impl Fn(&T) -> Key) -> Result<Vec<Option<Row>>> {
+        let all: Vec<Key> = wanted.iter().map(key).collect();
+        let mut seen = HashSet::new();
+        let distinct: Vec<Key> = all.iter().filter(|key| seen.insert(*key)).cloned().collect();
+        let read = |keys| async move { Ok(self.meta.get_many(keys).await?) };
+        let reads = distinct.chunks(MAX_OPS).map(|keys| read(keys).boxed());
+        let found = some_at_a_time(reads.collect()).await?;
+        let by_key: BTreeMap<&Key, Option<Row>> = distinct.iter().zip(found.into_iter().flatten()).collect();
+        Ok(all.iter().map(|key| by_key.get(key).cloned().flatten()).collect())
+    }
+
+    /// What stands after `prefix` in the first `most` sort keys of a partition, and whether there are more.
+    async fn sorts(
+        &self,
+        space: Space,
+        partition: &str,
+        prefix: &str,
+        most: usize,
+    ) -> Result<(Vec<String>, bool)> {
+        let (mut found, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let limit = (most + 1 - found.len()).min(MAX_PAGE);
+            let page = self
+                .meta
+                .range(space, partition, prefix, after.as_deref(), limit)
+                .await?;
+            let rest = |entry: &crate::storage::Entry| entry.sort[prefix.len()..].to_owned();
+            found.extend(page.entries.iter().map(rest));
+            after = page.entries.into_iter().next_back().map(|entry| entry.sort);
+            if found.len() > most {
+                found.truncate(most);
+                return Ok((found, true));
+            }
+            if !page.more || after.is_none() {
+                return Ok((found, false));
+            }
+        }
+    }
+}
+
+async fn some_at_a_time<T: Send>(reads: Vec<BoxFuture<'_, Result<T>>>) -> Result<Vec<T>> {
+    stream::iter(reads).buffered(READS_AHEAD).try_collect().await
+}
+
+fn unless_lost<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(RegistryError::ContentLost { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn tagged(tag: &str, found: &Row) -> Result<Tagged> {
+    let row: rows::Tag = row::read(found)?;
+    Ok(Tagged {
+        tag: Tag::parse(tag).map_err(|error| row::corrupt("read a tag", error))?,
+        digest: row::digest(&row.digest)?,
+        media_type: row::media_type(&row.media_type)?,
+        pushed_ms: row.pushed_ms,
+        pushed_by: row.pushed_by,
+    })
+}

@@ -1,0 +1,459 @@
+//! Images, by their repository, by a digest, and by the layers that they share.
+//!
+//! Where a digest is found two rows lead: which repositories hold a blob, and which of their manifests reference it. So
+//! neither the number of repositories nor that of their images matters. Manifests have no such row, and nor has a part of a
+//! digest: for those a bounded number of repositories is looked through, and the answer says if there were more.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{
+    Asking, SearchError,
+    images::Image,
+    name_of,
+    paging::{Part, Wanted},
+    schema::{ImageSummary, PageInfo, SortCriteria},
+    summary::{Signers, latest, shown},
+    views::{self, Attached},
+};
+use crate::{
+    oci::{Digest, RepoName, Tag},
+    registry::{Overview, Registry, RegistryError, Tagged},
+};
+
+/// Manifests that reference one blob, in one repository, that are looked at.
+const MAX_PARENTS: usize = 1000;
+/// Different layers of an image that are looked for.
+const MAX_LAYERS: usize = 128;
+
+/// A tag of a repository.
+pub(super) struct Found {
+    pub(super) repository: RepoName,
+    pub(super) tagged: Tagged,
+    pub(super) image: Image,
+}
+
+/// What a digest is searched for among.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Related {
+    /// Images that have all layers of one of its manifests.
+    Derived,
+    /// Images of which one of its manifests has all layers.
+    Base,
+}
+
+impl Asking {
+    /// A repository's tags, if who asks may see it.
+    pub(super) async fn overview(&self, repository: &RepoName) -> Result<Option<Overview>, SearchError> {
+        if !self.sees(repository) {
+            return Ok(None);
+        }
+        let overview = self
+            .search
+            .registry
+            .overview(repository, self.search.limits.tags)
+            .await?;
+        if overview.as_ref().is_some_and(|overview| overview.more) {
+            self.leave_out();
+        }
+        Ok(overview)
+    }
+
+    /// What is attached to the repository's manifests.
+    pub(super) async fn attached(
+        &self,
+        repository: &RepoName,
+        overview: &Overview,
+    ) -> Result<Attached, SearchError> {
+        let most = self.search.limits.referrers;
+        let (referrers, more) = self.search.registry.all_referrers(repository, most).await?;
+        if more {
+            self.leave_out();
+        }
+        Ok(Attached {
+            signers: Signers::of(overview),
+            referrers,
+        })
+    }
+
+    /// The images of those tags, as far as they are images.
+    pub(super) async fn images(
+        &self,
+        repository: &RepoName,
+        tags: &[&Tagged],
+    ) -> Result<Vec<Found>, SearchError> {
+        let wanted: Vec<_> = tags
+            .iter()
+            .map(|tag| (repository.clone(), tag.digest.clone()))
+            .collect();
+        let images = self.search.images.load(&wanted).await?;
+        let found = |(tagged, image): (&&Tagged, Option<Image>)| {
+            Some(Found {
+                repository: repository.clone(),
+                tagged: (*tagged).clone(),
+                image: image?,
+            })
+        };
+        Ok(tags.iter().zip(images).filter_map(found).collect())
+    }
+
+    /// Images of one repository whose tags begin with `prefix`. `None` if it isn't there, or not for who asks.
+    pub(super) async fn tagged(
+        &self,
+        repository: &RepoName,
+        prefix: &str,
+        wanted: &Wanted,
+        part: Part,
+    ) -> Result<Option<(Vec<ImageSummary>, PageInfo)>, SearchError> {
+        sortable(part)?;
+        let Some(overview) = self.overview(repository).await? else {
+            return Ok(None);
+        };
+        if wanted.is_personal() {
+            let preferences = self.preferences().await?;
+            let preference = preferences.get(repository).copied().unwrap_or_default();
+            if !wanted.takes_preference(preference.bookmarked, preference.starred) {
+                return Ok(Some((Vec::new(), PageInfo::default())));
+            }
+        }
+        let mut tags = shown(&overview);
+        tags.retain(|tagged| tagged.tag.as_str().starts_with(prefix));
+        let attached = self.attached(repository, &overview).await?;
+        let by_tag = |a: &&Tagged, b: &&Tagged| a.tag.cmp(&b.tag);
+        let needs_no_facts = match part.order {
+            SortCriteria::AlphabeticAsc | SortCriteria::Relevance | SortCriteria::AlphabeticDsc => {
+                wanted.takes(std::iter::empty(), false)
+            }
+            _ => false,
+        };
+        if needs_no_facts {
+            let is_backwards = part.order == SortCriteria::AlphabeticDsc;
+            let (tags, page) = part.take(tags, |a, b| match is_backwards {
+                true => by_tag(a, b).reverse(),
+                false => by_tag(a, b),
+            });
+            let found = self.images(repository, &tags).await?;
+            let images = found
+                .iter()
+                .map(|found| views::image(repository, &found.tagged, &found.image, &attached));
+            return Ok(Some((images.collect(), page)));
+        }
+        let most = self.search.limits.images;
+        if tags.len() > most {
+            self.leave_out();
+        }
+        let mut found = self.images(repository, &latest(tags, most)).await?;
+        found.retain(|found| {
+            let builds = found.image.builds();
+            let platforms: Vec<_> = builds
+                .map(|(_, build)| (build.os.as_str(), build.architecture.as_str()))
+                .collect();
+            wanted.takes(platforms.into_iter(), attached.is_signed(&found.tagged.digest))
+        });
+        let (found, page) = part.take(found, |a, b| compare(part.order, a, b));
+        let images = found
+            .iter()
+            .map(|found| views::image(repository, &found.tagged, &found.image, &attached));
+        Ok(Some((images.collect(), page)))
+    }
+
+    /// Images in which a digest has this beginning: their own, a manifest's, the configuration's, a layer's.
+    pub(super) async fn with_digest(
+        &self,
+        digest: &str,
+        wanted: &Wanted,
+        part: Part,
+    ) -> Result<(Vec<ImageSummary>, PageInfo), SearchError> {
+        sortable(part)?;
+        let mut found = match Digest::parse(digest) {
+            Ok(digest) => self.by_rows(&digest).await?,
+            Err(_) => self.by_walk(digest).await?,
+        };
+        found.retain(|found| {
+            let contains = |other: &Digest| other.as_str().contains(digest);
+            contains(&found.tagged.digest)
+                || found.image.builds().any(|(facts, build)| {
+                    let blobs = build.config.iter().chain(&build.layers);
+                    contains(&facts.digest) || blobs.map(|(digest, _)| digest).any(contains)
+                })
+        });
+        self.show(found, wanted, part).await
+    }
+
+    /// Images that are built on this one, or that it is built on.
+    pub(super) async fn related(
+        &self,
+        image: &Image,
+        digest: Option<&str>,
+        related: Related,
+        part: Part,
+    ) -> Result<(Vec<ImageSummary>, PageInfo), SearchError> {
+        sortable(part)?;
+        let builds = image.builds();
+        let of: Vec<(Digest, Vec<Digest>)> = builds
+            .filter(|(facts, _)| digest.is_none_or(|digest| facts.digest.as_str() == digest))
+            .map(|(facts, build)| {
+                let layers = build.layers.iter().map(|(digest, _)| digest.clone());
+                (facts.digest.clone(), layers.collect::<Vec<_>>())
+            })
+            .filter(|(_, layers)| !layers.is_empty())
+            .collect();
+        let starts: BTreeSet<Digest> = match related {
+            // Whatever is built on one has its last layer, which the fewest others have.
+            Related::Derived => of
+                .iter()
+                .filter_map(|(_, layers)| layers.last().cloned())
+                .collect(),
+            Related::Base => of.iter().flat_map(|(_, layers)| layers.iter().cloned()).collect(),
+        };
+        if starts.len() > MAX_LAYERS {
+            self.leave_out();
+        }
+        let mut candidates = BTreeMap::new();
+        for layer in starts.iter().take(MAX_LAYERS) {
+            self.holding(layer, &mut candidates).await?;
+        }
+        let mut found = self.tags_of(candidates).await?;
+        found.retain(|found| {
+            found.image.builds().any(|(facts, build)| {
+                let theirs: BTreeSet<&Digest> = build.layers.iter().map(|(digest, _)| digest).collect();
+                of.iter().any(|(digest, ours)| {
+                    let ours: BTreeSet<&Digest> = ours.iter().collect();
+                    let fits = match related {
+                        Related::Derived => ours.is_subset(&theirs),
+                        Related::Base => !theirs.is_empty() && theirs.is_subset(&ours),
+                    };
+                    fits && *digest != facts.digest
+                })
+            })
+        });
+        self.show(found, &Wanted::default(), part).await
+    }
+
+    /// Images with this digest, found by the rows that lead to them.
+    async fn by_rows(&self, digest: &Digest) -> Result<Vec<Found>, SearchError> {
+        let mut candidates = BTreeMap::new();
+        self.holding(digest, &mut candidates).await?;
+        // It may be a manifest's.
+        self.look().await;
+        let names = self.first_names();
+        for repository in self.search.registry.with_manifest(&names, digest).await? {
+            let manifests: &mut BTreeSet<Digest> = candidates.entry(repository).or_default();
+            manifests.insert(digest.clone());
+        }
+        self.tags_of(candidates).await
+    }
+
+    /// The first repositories that who asks may see.
+    fn first_names(&self) -> Vec<RepoName> {
+        let most = self.search.limits.walk;
+        let mut names: Vec<RepoName> = self.search.catalogue.read(|known| {
+            let seen = known.iter().filter(|(name, _)| self.sees(name));
+            seen.map(|(name, _)| name.clone()).take(most + 1).collect()
+        });
+        if names.len() > most {
+            self.leave_out();
+            names.truncate(most);
+        }
+        names
+    }
+
+    /// All images of the first repositories.
+    async fn by_walk(&self, part_of_digest: &str) -> Result<Vec<Found>, SearchError> {
+        /// A walk reads all that a repository has, not a row.
+        const DEARER: usize = 20;
+        // Nothing else stands in a digest.
+        let is_possible = part_of_digest
+            .bytes()
+            .all(|b| b.is_ascii_hexdigit() || b":sha".contains(&b));
+        if !is_possible {
+            return Ok(Vec::new());
+        }
+        self.look().await;
+        let names = self.first_names();
+        let most = (self.search.limits.walk / DEARER).max(1);
+        if names.len() > most {
+            self.leave_out();
+        }
+        let mut found = Vec::new();
+        for repository in names.iter().take(most) {
+            let Some(overview) = self.overview(repository).await? else {
+                continue;
+            };
+            let tags = latest(shown(&overview), self.search.limits.page);
+            found.extend(self.images(repository, &tags).await?);
+        }
+        Ok(found)
+    }
+
+    /// Adds the manifests that reference the blob, by repository.
+    async fn holding(
+        &self,
+        blob: &Digest,
+        candidates: &mut BTreeMap<RepoName, BTreeSet<Digest>>,
+    ) -> Result<(), SearchError> {
+        let (holders, more) = self
+            .search
+            .registry
+            .holders(blob, self.search.limits.walk)
+            .await?;
+        if more {
+            self.leave_out();
+        }
+        for repository in holders {
+            if !self.sees(&repository) {
+                continue;
+            }
+            let parents = self
+                .search
+                .registry
+                .parents(&repository, blob, MAX_PARENTS)
+                .await?;
+            candidates.entry(repository).or_default().extend(parents);
+        }
+        Ok(())
+    }
+
+    /// The images that name one of the candidates, or an index that lists one.
+    async fn tags_of(
+        &self,
+        candidates: BTreeMap<RepoName, BTreeSet<Digest>>,
+    ) -> Result<Vec<Found>, SearchError> {
+        let registry = &self.search.registry;
+        let mut wanted: Vec<(RepoName, Tag)> = Vec::new();
+        for (repository, manifests) in candidates {
+            let mut all = manifests.clone();
+            for manifest in &manifests {
+                all.extend(registry.parents(&repository, manifest, MAX_PARENTS).await?);
+            }
+            for manifest in &all {
+                let tags = registry
+                    .tags_of(&repository, manifest, self.search.limits.page)
+                    .await?;
+                wanted.extend(tags.into_iter().map(|tag| (repository.clone(), tag)));
+            }
+            if wanted.len() > self.search.limits.images {
+                self.leave_out();
+                break;
+            }
+        }
+        let tags = registry.named_by(&wanted).await?;
+        let tags: Vec<(RepoName, Tagged)> = wanted
+            .into_iter()
+            .zip(tags)
+            .filter_map(|((repository, _), tagged)| Some((repository, tagged?)))
+            .filter(|(_, tagged)| super::summary::attached_to(&tagged.tag).is_none())
+            .collect();
+        let images: Vec<_> = tags
+            .iter()
+            .map(|(repository, tagged)| (repository.clone(), tagged.digest.clone()))
+            .collect();
+        let images = self.search.images.load(&images).await?;
+        let found = |((repository, tagged), image): ((RepoName, Tagged), Option<Image>)| {
+            Some(Found {
+                repository,
+                tagged,
+                image: image?,
+            })
+        };
+        Ok(tags.into_iter().zip(images).filter_map(found).collect())
+    }
+
+    /// The part that is asked for of what was found in several repositories.
+    async fn show(
+        &self,
+        mut found: Vec<Found>,
+        wanted: &Wanted,
+        part: Part,
+    ) -> Result<(Vec<ImageSummary>, PageInfo), SearchError> {
+        if wanted.is_personal() {
+            let preferences = self.preferences().await?;
+            found.retain(|found| {
+                let preference = preferences.get(&found.repository).copied().unwrap_or_default();
+                wanted.takes_preference(preference.bookmarked, preference.starred)
+            });
+        }
+        let mut attached: HashMap<RepoName, Attached> = HashMap::new();
+        let mut kept = Vec::new();
+        let needs_signatures =
+            !wanted.takes(std::iter::empty(), false) && wanted.takes(std::iter::empty(), true);
+        for found in found {
+            if needs_signatures && !attached.contains_key(&found.repository) {
+                let of = self.attached_of(&found.repository).await?;
+                attached.insert(found.repository.clone(), of);
+            }
+            let is_signed = attached
+                .get(&found.repository)
+                .is_some_and(|attached| attached.is_signed(&found.tagged.digest));
+            let builds = found.image.builds();
+            let platforms: Vec<_> = builds
+                .map(|(_, build)| (build.os.as_str(), build.architecture.as_str()))
+                .collect();
+            if wanted.takes(platforms.into_iter(), is_signed) {
+                kept.push(found);
+            }
+        }
+        let (found, page) = part.take(kept, |a, b| compare(part.order, a, b));
+        let mut images = Vec::new();
+        for found in &found {
+            if !attached.contains_key(&found.repository) {
+                let of = self.attached_of(&found.repository).await?;
+                attached.insert(found.repository.clone(), of);
+            }
+            if let Some(attached) = attached.get(&found.repository) {
+                images.push(views::image(
+                    &found.repository,
+                    &found.tagged,
+                    &found.image,
+                    attached,
+                ));
+            }
+        }
+        Ok((images, page))
+    }
+
+    async fn attached_of(&self, repository: &RepoName) -> Result<Attached, SearchError> {
+        match self.overview(repository).await? {
+            Some(overview) => self.attached(repository, &overview).await,
+            None => Ok(Attached::nothing()),
+        }
+    }
+}
+
+/// Reads one tag with its image.
+pub(super) async fn one(
+    registry: &Registry,
+    repository: &RepoName,
+    tag: &Tag,
+) -> Result<Option<Tagged>, RegistryError> {
+    let found = registry.named_by(&[(repository.clone(), tag.clone())]).await?;
+    Ok(found.into_iter().next().flatten())
+}
+
+fn sortable(part: Part) -> Result<(), SearchError> {
+    match part.order {
+        SortCriteria::Severity | SortCriteria::Stars => {
+            Err(SearchError::Unsorted("images", name_of(part.order)))
+        }
+        SortCriteria::Relevance
+        | SortCriteria::UpdateTime
+        | SortCriteria::AlphabeticAsc
+        | SortCriteria::AlphabeticDsc
+        | SortCriteria::Downloads => Ok(()),
+    }
+}
+
+fn compare(order: SortCriteria, a: &Found, b: &Found) -> std::cmp::Ordering {
+    let by_name = || (&a.repository, &a.tagged.tag).cmp(&(&b.repository, &b.tagged.tag));
+    match order {
+        SortCriteria::AlphabeticDsc => by_name().reverse(),
+        // Pulls aren't counted: all have the same number.
+        SortCriteria::UpdateTime | SortCriteria::Downloads => {
+            let key = |found: &Found| (found.image.created(), found.tagged.pushed_ms);
+            key(b).cmp(&key(a)).then_with(by_name)
+        }
+        SortCriteria::Relevance
+        | SortCriteria::AlphabeticAsc
+        | SortCriteria::Severity
+        | SortCriteria::Stars => by_name(),
+    }
+}

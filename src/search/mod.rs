@@ -1,0 +1,200 @@
+//! zot's search API: its GraphQL schema over what the registry holds.
+//!
+//! Any member answers, without another one's help: whatever is shown comes from rows that are read strongly, or from what
+//! is remembered of documents, which never change. A question costs what it shows: repositories are found in memory
+//! ([`catalogue`]), what they come to is kept beside them ([`summary`]), images are read by the hundred ([`images`]).
+//! Nothing of this happens in a push.
+//!
+//! Who asks sees what they may read, and nothing of an answer depends on the rest: not the counts, not the errors.
+//!
+//! Absent on purpose: HTTP, and who may read what, which the caller brings along; vulnerabilities, which nothing here
+//! looks for.
+
+mod answer;
+mod found;
+mod catalogue;
+mod facts;
+mod images;
+mod paging;
+mod query;
+mod repositories;
+mod schema;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod views;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+pub use self::answer::{Answer, Question};
+use self::{
+    answer::Root,
+    catalogue::{Catalogue, Completeness},
+    images::Images,
+    schema::SortCriteria,
+    summary::{Depth, Summaries},
+};
+use crate::{
+    admission::Visible,
+    config::Limits,
+    oci::RepoName,
+    registry::{Registry, RegistryError},
+};
+
+/// Bounds of answers.
+#[derive(Clone, Copy, Debug)]
+pub struct SearchLimits {
+    /// How long a question waits for a look at the store.
+    pub patience: Duration,
+    /// Results in one answer.
+    pub page: usize,
+    /// Tags of a repository that are looked at.
+    pub tags: usize,
+    /// Images of it that are: those that were pushed last.
+    pub images: usize,
+    /// Referrers of all its manifests together that are looked at.
+    pub referrers: usize,
+    /// Repositories that are looked through for a digest that no row leads to.
+    pub walk: usize,
+    /// Repositories whose preferences one user may have.
+    pub preferences: usize,
+    /// Bytes of memory for what is known of images.
+    pub memory: u64,
+    /// Repositories that more is remembered of than what lists need.
+    pub remembered: usize,
+}
+
+impl From<&Limits> for SearchLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            patience: limits.search_patience,
+            page: limits.search_page,
+            tags: limits.search_tags,
+            images: limits.search_images,
+            referrers: limits.search_referrers,
+            walk: limits.search_walk,
+            preferences: limits.search_preferences,
+            memory: limits.search_memory_bytes,
+            remembered: limits.search_remembered,
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Clone)]
+pub struct Asker {
+    /// Their name; `None` is anybody.
+    pub user: Option<String>,
+    /// What they may read.
+    pub sees: Visible,
+    /// What they may delete.
+    pub may_delete: Visible,
+}
+
+/// Search over one registry. It answers what it knows without a task; with [`run`](Self::run) it knows the repositories.
+pub struct Search {
+    registry: Arc<Registry>,
+    images: Arc<Images>,
+    catalogue: Catalogue,
+    limits: SearchLimits,
+    root: Root,
+}
+
+impl Search {
+    /// Over `registry`.
+    pub fn new(registry: Arc<Registry>, limits: SearchLimits) -> Self {
+        let images = Arc::new(Images::new(registry.clone(), limits.memory));
+        let depth = Depth {
+            tags: limits.tags,
+            images: limits.images,
+            referrers: limits.referrers,
+        };
+        let summaries = Summaries::new(registry.clone(), images.clone(), limits.remembered, depth);
+        let catalogue = Catalogue::new(registry.clone(), Arc::new(summaries), limits.patience);
+        Self {
+            registry,
+            images,
+            catalogue,
+            limits,
+            root: answer::root(),
+        }
+    }
+
+    /// Looks which repositories there are, after the start and whenever somebody asks, until `end`.
+    pub async fn run(self: Arc<Self>, end: CancellationToken) {
+        self.catalogue.run(end).await;
+    }
+}
+
+/// A question on its way: what its resolvers share.
+struct Asking {
+    search: Arc<Search>,
+    asker: Asker,
+    /// Something was left out.
+    is_partial: AtomicBool,
+}
+
+impl juniper::Context for Asking {}
+
+impl Asking {
+    fn sees(&self, repository: &RepoName) -> bool {
+        self.asker.sees.includes(repository)
+    }
+
+    /// What an answer is called that leaves something out.
+    fn leave_out(&self) {
+        self.is_partial.store(true, Ordering::Relaxed);
+    }
+
+    /// Looks at the store.
+    async fn look(&self) {
+        match self.search.catalogue.fresh().await {
+            Completeness::Whole => {}
+            Completeness::Partial => self.leave_out(),
+        }
+    }
+}
+
+/// Why a question has no answer. The texts are zot's, where it has one.
+#[derive(Debug, thiserror::Error)]
+enum SearchError {
+    #[error("cve search is disabled")]
+    NoCves,
+    #[error("repo metadata not found for given repo name")]
+    NoRepository,
+    #[error("repository not found")]
+    NoImageRepository,
+    #[error("can't find image: {0}")]
+    NoImage(String),
+    #[error("no reference provided")]
+    NoReference,
+    #[error("bad digest string from request '{0}' invalid checksum digest format")]
+    BadDigest(String),
+    #[error("pagination {0} has negative value")]
+    Negative(&'static str),
+    #[error("sorting {0} by '{1}' is not supported the pagination sort criteria is not supported")]
+    Unsorted(&'static str, &'static str),
+    #[error("the registry's stores can't be asked now")]
+    Registry(#[from] RegistryError),
+}
+
+/// How a criterion is called.
+fn name_of(order: SortCriteria) -> &'static str {
+    match order {
+        SortCriteria::Relevance => "RELEVANCE",
+        SortCriteria::UpdateTime => "UPDATE_TIME",
+        SortCriteria::AlphabeticAsc => "ALPHABETIC_ASC",
+        SortCriteria::AlphabeticDsc => "ALPHABETIC_DSC",
+        SortCriteria::Severity => "SEVERITY",
+        SortCriteria::Stars => "STARS",
+        SortCriteria::Downloads => "DOWNLOADS",
+    }
+}

@@ -1,0 +1,235 @@
+//! Which part of a list is asked for, in which order, and what must hold of what is in it.
+
+use super::{
+    SearchError,
+    schema::{Filter, PageInfo, PageInput, SortCriteria},
+};
+
+/// The part of a list that is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) offset: usize,
+    pub(super) limit: usize,
+    pub(super) order: SortCriteria,
+}
+
+impl Part {
+    /// As it was asked for: at most `most`, and sorted by `order` where nothing is said.
+    pub(super) fn of(
+        asked: Option<PageInput>,
+        order: SortCriteria,
+        most: usize,
+    ) -> Result<Self, SearchError> {
+        let asked = asked.unwrap_or_default();
+        let number = |number: Option<i32>, what| {
+            usize::try_from(number.unwrap_or_default()).map_err(|_| SearchError::Negative(what))
+        };
+        let limit = number(asked.limit, "limit")?;
+        Ok(Self {
+            offset: number(asked.offset, "offset")?,
+            limit: if limit == 0 { most } else { limit.min(most) },
+            order: asked.sort_by.unwrap_or(order),
+        })
+    }
+
+    /// This part of `all`, sorted by `compare`. Only the part is sorted.
+    pub(super) fn take<T>(
+        self,
+        mut all: Vec<T>,
+        compare: impl Fn(&T, &T) -> std::cmp::Ordering,
+    ) -> (Vec<T>, PageInfo) {
+        let total = all.len();
+        let end = self.offset.saturating_add(self.limit).min(total);
+        if self.offset >= total {
+            return (Vec::new(), info(total, 0));
+        }
+        if end < total {
+            all.select_nth_unstable_by(end, &compare);
+            all.truncate(end);
+        }
+        all.sort_by(compare);
+        all.drain(..self.offset);
+        let count = all.len();
+        (all, info(total, count))
+    }
+}
+
+fn info(total: usize, count: usize) -> PageInfo {
+    let number = |n| i32::try_from(n).unwrap_or(i32::MAX);
+    PageInfo {
+        total_count: number(total),
+        item_count: number(count),
+    }
+}
+
+/// What must hold of a result.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) os: Vec<String>,
+    pub(super) architecture: Vec<String>,
+    pub(super) is_signed: bool,
+    pub(super) is_bookmarked: Option<bool>,
+    pub(super) is_starred: Option<bool>,
+}
+
+impl Wanted {
+    pub(super) fn of(filter: Option<Filter>) -> Self {
+        let filter = filter.unwrap_or_default();
+        let words = |words: Option<Vec<Option<String>>>| {
+            let words = words.unwrap_or_default().into_iter().flatten();
+            words.map(|word| word.to_lowercase()).collect()
+        };
+        Self {
+            os: words(filter.os),
+            architecture: words(filter.arch),
+            is_signed: filter.has_to_be_signed.unwrap_or_default(),
+            is_bookmarked: filter.is_bookmarked,
+            is_starred: filter.is_starred,
+        }
+    }
+
+    /// Whether something with these platforms, signed or not, is wanted. As in zot the operating system of one platform and
+    /// the architecture of another do, and an architecture is its whole name, with its variant.
+    pub(super) fn takes<'a>(
+        &self,
+        platforms: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+        is_signed: bool,
+    ) -> bool {
+        let is_among =
+            |wanted: &[String], word: &str| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(word));
+        let fits = |wanted: &[String], mut words: Box<dyn Iterator<Item = &'a str> + '_>| {
+            wanted.is_empty() || words.any(|word| is_among(wanted, word))
+        };
+        fits(&self.os, Box::new(platforms.clone().map(|(os, _)| os)))
+            && fits(
+                &self.architecture,
+                Box::new(platforms.map(|(_, architecture)| architecture)),
+            )
+            && (is_signed || !self.is_signed)
+    }
+
+    /// Whether a repository of which the user thinks so is wanted.
+    pub(super) fn takes_preference(&self, is_bookmarked: bool, is_starred: bool) -> bool {
+        self.is_bookmarked.is_none_or(|wanted| wanted == is_bookmarked)
+            && self.is_starred.is_none_or(|wanted| wanted == is_starred)
+    }
+
+    /// Whether that depends on who asks.
+    pub(super) fn is_personal(&self) -> bool {
+        self.is_bookmarked.is_some() || self.is_starred.is_some()
+    }
+}
+
+/// How well a repository's name fits what was searched, as in zot: 0 is the name itself, then comes where the last
+/// component contains it, then where the first does. `None` if it doesn't fit.
+pub(super) fn rank(searched: &str, name: &str) -> Option<u32> {
+    const FIRST_COMPONENT: usize = 10;
+    let searched = searched.trim_matches('/').to_lowercase();
+    if searched == name {
+        return Some(0);
+    }
+    let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+    let (folder, last) = name.rsplit_once('/').unwrap_or(("", name));
+    let Some((above, word)) = searched.rsplit_once('/') else {
+        if let Some(at) = last.find(&searched) {
+            return Some(place(at + 1));
+        }
+        let first = folder.split('/').next().unwrap_or_default();
+        let at = first.find(&searched).filter(|_| !folder.is_empty());
+        return at.map(|at| place((at + 1) * FIRST_COMPONENT));
+    };
+    // What stands before the last slash is where the name begins.
+    let is_below = folder == above
+        || folder
+            .strip_prefix(above)
+            .is_some_and(|rest| rest.starts_with('/'));
+    let at = last.find(word).filter(|_| is_below)?;
+    Some(place(at + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_are_those_of_zot() {
+        for (searched, name, expected) in [
+            ("web", "team/web", Some(1)),
+            ("TEAM", "team/web", Some(10)),
+            ("team/web", "team/web", Some(0)),
+            ("eb", "team/web", Some(2)),
+            ("e", "team/multi", Some(20)),
+            ("", "zz-last", Some(1)),
+            ("z", "zz-last", Some(1)),
+            ("nothing", "zz-last", None),
+            ("and", "deep/er/and/deeper", None),
+            ("deep/er/dee", "deep/er/and/deeper", Some(1)),
+            ("deep/e/dee", "deep/er/and/deeper", None),
+            ("a/b/c", "b/c", None),
+            ("/team/", "team/web", Some(10)),
+        ] {
+            assert_eq!(rank(searched, name), expected, "{searched} in {name}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_what_sorting_all_would_give() {
+        for total in 0..9_usize {
+            let all: Vec<usize> = (0..total).map(|n| (n * 7) % 11).collect();
+            let mut sorted = all.clone();
+            sorted.sort_unstable();
+            for offset in 0..10 {
+                for limit in 0..10 {
+                    let asked = PageInput {
+                        limit: Some(limit),
+                        offset: Some(i32::try_from(offset).unwrap()),
+                        sort_by: None,
+                    };
+                    let part = Part::of(Some(asked), SortCriteria::Relevance, 5).unwrap();
+                    let (found, info) = part.take(all.clone(), usize::cmp);
+                    let limit = if limit == 0 {
+                        5
+                    } else {
+                        usize::try_from(limit).unwrap().min(5)
+                    };
+                    let expected: Vec<usize> = sorted.iter().skip(offset).take(limit).copied().collect();
+                    assert_eq!(found, expected);
+                    assert_eq!(info.total_count, i32::try_from(total).unwrap());
+                    assert_eq!(info.item_count, i32::try_from(expected.len()).unwrap());
+                }
+            }
+        }
+        for (limit, offset) in [(-1, 0), (0, -1)] {
+            let asked = PageInput {
+                limit: Some(limit),
+                offset: Some(offset),
+                sort_by: None,
+            };
+            assert!(Part::of(Some(asked), SortCriteria::Relevance, 5).is_err());
+        }
+    }
+
+    #[test]
+    fn platforms_fit_by_halves_and_by_their_whole_names() {
+        let wanted = |os: &[&str], arch: &[&str]| {
+            let words = |words: &[&str]| Some(words.iter().map(|word| Some((*word).to_owned())).collect());
+            Wanted::of(Some(Filter {
+                os: words(os),
+                arch: words(arch),
+                ..Filter::default()
+            }))
+        };
+        let platforms = [("linux", "arm64/v8"), ("windows", "amd64")];
+        for (os, arch, fits) in [
+            (&["Linux"][..], &[][..], true),
+            (&[], &["arm64"], false),
+            (&["linux"], &["amd64"], true),
+            (&["plan9"], &["amd64"], false),
+            (&["plan9", "windows"], &[], true),
+            (&[], &[], true),
+        ] {
+            let takes = wanted(os, arch).takes(platforms.iter().copied(), false);
+            assert_eq!(takes, fits, "{os:?} {arch:?}");
+        }
+    }
+}

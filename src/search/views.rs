@@ -1,0 +1,245 @@
+//! From what is known to what the schema shows.
+
+use std::collections::BTreeMap;
+
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{
+    facts::{Build, Facts},
+    images::{self, Image},
+    schema::{
+        Annotation, HistoryDescription, ImageSummary, LayerHistory, LayerSummary, ManifestSummary, Platform,
+        Referrer, SignatureSummary, Time,
+    },
+    summary::{Signers, tool},
+};
+use crate::{
+    oci::{Digest, RepoName},
+    registry::{self, Tagged},
+};
+
+/// Referrers of one manifest that are shown with it.
+const MAX_REFERRERS: usize = 100;
+
+/// What is attached to the manifests of a repository.
+pub(super) struct Attached {
+    pub(super) signers: Signers,
+    pub(super) referrers: BTreeMap<Digest, Vec<registry::Referrer>>,
+}
+
+impl Attached {
+    pub(super) fn nothing() -> Self {
+        Self {
+            signers: Signers::default(),
+            referrers: BTreeMap::new(),
+        }
+    }
+
+    fn signatures(&self, digest: &Digest) -> Vec<Option<SignatureSummary>> {
+        let mut tools = self.signers.of_tag(digest);
+        tools.extend(self.of(digest).iter().filter_map(tool));
+        tools.into_iter().map(|tool| Some(signature(tool))).collect()
+    }
+
+    pub(super) fn is_signed(&self, digest: &Digest) -> bool {
+        !self.signatures(digest).is_empty()
+    }
+
+    fn of(&self, digest: &Digest) -> &[registry::Referrer] {
+        self.referrers.get(digest).map_or(&[], Vec::as_slice)
+    }
+
+    fn referrers(&self, digest: &Digest) -> Vec<Option<Referrer>> {
+        self.of(digest)
+            .iter()
+            .take(MAX_REFERRERS)
+            .map(|found| Some(referrer(found)))
+            .collect()
+    }
+}
+
+pub(super) fn signature(tool: &str) -> SignatureSummary {
+    SignatureSummary {
+        tool: Some(tool.to_owned()),
+        is_trusted: Some(false),
+        author: Some(String::new()),
+    }
+}
+
+/// A tag and what it names.
+pub(super) fn image(
+    repository: &RepoName,
+    tagged: &Tagged,
+    image: &Image,
+    attached: &Attached,
+) -> ImageSummary {
+    let words = image.words();
+    let digest = &tagged.digest;
+    let signatures = attached.signatures(digest);
+    ImageSummary {
+        repo_name: Some(repository.to_string()),
+        tag: Some(tagged.tag.to_string()),
+        digest: Some(digest.to_string()),
+        media_type: Some(image.facts.media_type.clone()),
+        manifests: Some(
+            image
+                .builds()
+                .map(|(facts, build)| Some(manifest(facts, build, attached)))
+                .collect(),
+        ),
+        size: Some(image.size().to_string()),
+        download_count: Some(0),
+        last_pull_timestamp: None,
+        push_timestamp: Some(at(tagged.pushed_ms)),
+        pushed_by: Some(tagged.pushed_by.clone()),
+        tagged_timestamp: Some(at(tagged.pushed_ms)),
+        last_updated: image.created().and_then(time),
+        description: Some(words.description),
+        is_signed: Some(!signatures.is_empty()),
+        signature_info: Some(signatures),
+        licenses: Some(words.licenses),
+        labels: Some(words.labels),
+        title: Some(words.title),
+        source: Some(words.source),
+        documentation: Some(words.documentation),
+        vendor: Some(words.vendor),
+        authors: Some(words.authors),
+        vulnerabilities: None,
+        referrers: Some(attached.referrers(digest)),
+        is_deletable: None,
+        artifact_type: image.facts.artifact_type.clone(),
+    }
+}
+
+fn manifest(facts: &Facts, build: &Build, attached: &Attached) -> ManifestSummary {
+    let signatures = attached.signatures(&facts.digest);
+    ManifestSummary {
+        digest: Some(facts.digest.to_string()),
+        config_digest: build.config.as_ref().map(|(digest, _)| digest.to_string()),
+        last_updated: build.created.and_then(time),
+        size: Some(images::size(facts, build).to_string()),
+        is_signed: Some(!signatures.is_empty()),
+        signature_info: Some(signatures),
+        platform: Some(Platform {
+            os: Some(build.os.clone()),
+            arch: Some(build.architecture.clone()),
+        }),
+        download_count: Some(0),
+        layers: Some(build.layers.iter().map(|found| Some(layer(found))).collect()),
+        history: Some(history(build)),
+        vulnerabilities: None,
+        referrers: Some(attached.referrers(&facts.digest)),
+        artifact_type: facts.artifact_type.clone(),
+    }
+}
+
+/// Each step with the layer that it made, as far as both go; then the layers of which nothing is told.
+fn history(build: &Build) -> Vec<Option<LayerHistory>> {
+    let mut layers = build.layers.iter();
+    let mut shown: Vec<Option<LayerHistory>> = build
+        .history
+        .iter()
+        .map(|step| {
+            let made = (!step.is_empty).then(|| layers.next()).flatten();
+            Some(LayerHistory {
+                layer: made.map(layer),
+                history_description: Some(HistoryDescription {
+                    created: step.created.and_then(time),
+                    created_by: Some(step.created_by.clone()),
+                    author: Some(step.author.clone()),
+                    comment: Some(step.comment.clone()),
+                    empty_layer: Some(step.is_empty),
+                }),
+            })
+        })
+        .collect();
+    shown.extend(layers.map(|found| {
+        Some(LayerHistory {
+            layer: Some(layer(found)),
+            history_description: Some(HistoryDescription::default()),
+        })
+    }));
+    shown
+}
+
+fn layer((digest, size): &(Digest, u64)) -> LayerSummary {
+    LayerSummary {
+        size: Some(size.to_string()),
+        digest: Some(digest.to_string()),
+    }
+}
+
+pub(super) fn referrer(found: &registry::Referrer) -> Referrer {
+    let annotation = |(key, value): (&String, &String)| {
+        Some(Annotation {
+            key: Some(key.clone()),
+            value: Some(value.clone()),
+        })
+    };
+    Referrer {
+        media_type: Some(found.descriptor.media_type.as_str().to_owned()),
+        artifact_type: Some(found.artifact_type.clone().unwrap_or_default()),
+        size: Some(i32::try_from(found.descriptor.size).unwrap_or(i32::MAX)),
+        digest: Some(found.descriptor.digest.to_string()),
+        annotations: found.annotations.iter().map(annotation).collect(),
+    }
+}
+
+fn time(moment: OffsetDateTime) -> Option<Time> {
+    moment.format(&Rfc3339).ok().map(Time)
+}
+
+/// Milliseconds since the Unix epoch.
+pub(super) fn at(ms: u64) -> Time {
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
+    moment
+        .ok()
+        .and_then(time)
+        .unwrap_or_else(|| Time("1970-01-01T00:00:00Z".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::facts::Step, *};
+
+    #[test]
+    fn steps_and_layers_are_matched_as_far_as_both_go() {
+        let digest = |n: u8| Digest::of(crate::oci::Algorithm::Sha256, &[n]);
+        let step = |is_empty| Step {
+            created: None,
+            created_by: String::new(),
+            author: String::new(),
+            comment: String::new(),
+            is_empty,
+        };
+        let shown = |steps: &[bool], layers: u8| -> Vec<(Option<String>, Option<bool>)> {
+            let build = Build {
+                history: steps.iter().map(|is_empty| step(*is_empty)).collect(),
+                layers: (0..layers).map(|n| (digest(n), 1)).collect(),
+                ..Build::default()
+            };
+            let shown = history(&build).into_iter().flatten();
+            shown
+                .map(|shown| {
+                    let layer = shown.layer.and_then(|layer| layer.digest);
+                    (layer, shown.history_description.and_then(|step| step.empty_layer))
+                })
+                .collect()
+        };
+        let layer = |n| Some(digest(n).to_string());
+        assert_eq!(
+            shown(&[false, true, false], 3),
+            [
+                (layer(0), Some(false)),
+                (None, Some(true)),
+                (layer(1), Some(false)),
+                (layer(2), None)
+            ]
+        );
+        assert_eq!(
+            shown(&[false, false], 1),
+            [(layer(0), Some(false)), (None, Some(false))]
+        );
+        assert_eq!(shown(&[], 1), [(layer(0), None)]);
+    }
+}
