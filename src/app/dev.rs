@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     auth::GateSpec,
-    config::{Collecting, Extensions, Limits, MeshTls, PairSource, RateLimits, Searching, TlsFiles},
+    config::{
+        Collecting, Extensions, Limits, MeshTls, PairSource, RateLimits, Retention, Searching, TlsFiles,
+    },
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
     registry::{Immutable, Quotas},
@@ -159,6 +161,7 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
                 search: Searching::On,
                 origins: Vec::new(),
             },
+            retention: Retention::default(),
             limits: limits.clone(),
         });
     Ok(Specs {

@@ -14,7 +14,7 @@ use crate::{
     clock,
     config::{Collecting, Limits, Searching},
     http::{self, ExtensionParts, FrontLimits, FrontParts, Probes, ServerLimits},
-    maintenance::{Pace, Settling, Share, Upkeep},
+    maintenance::{Pace, Retention, Settling, Share, Upkeep, write_pulls},
     net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls, Shares, Supply},
     ownership::{Leases, Liveness, StaticView, View},
     placement::MemberId,
@@ -40,6 +40,7 @@ pub struct App {
     certificates: Vec<CertificateFile>,
     collection: Option<Upkeep>,
     search: Option<Arc<Search>>,
+    retention: Option<Retention>,
     limits: Limits,
 }
 
@@ -80,6 +81,7 @@ impl App {
             verify_reads,
             collecting,
             extensions,
+            retention,
             limits,
         } = spec;
         let drain = host.drain.clone();
@@ -139,9 +141,14 @@ impl App {
         let upkeep = worker(Queue::Upkeep);
         let share = Share::new(view.clone(), hash_key);
         let settling = Settling::new(registry.clone(), share, &limits);
-        let collection = match collecting {
-            Collecting::On => Some(worker(Queue::Collection)),
-            Collecting::Off => None,
+        let (collection, retention) = match collecting {
+            Collecting::On => {
+                let share = Share::new(view.clone(), hash_key);
+                let pace = Pace::of(Queue::Collection, &limits);
+                let retention = Retention::new(retention, registry.clone(), share, metrics.clone(), pace);
+                (Some(worker(Queue::Collection)), Some(retention))
+            }
+            Collecting::Off => (None, None),
         };
         let search = match extensions.search {
             Searching::On => Some(Arc::new(Search::new(
@@ -196,6 +203,7 @@ impl App {
             certificates,
             collection,
             search,
+            retention,
             limits,
         })
     }
@@ -224,8 +232,11 @@ impl App {
             certificates,
             collection,
             search,
+            retention,
             limits,
         } = self;
+        let pulls = write_pulls(registry.clone(), limits.pulls_interval, drain.token());
+        drain.spawn("pulls", pulls);
         let begun = drain.clone();
         drain.spawn("abandoned uploads", async move {
             registry.end_abandoned(begun.begun()).await;
@@ -253,6 +264,9 @@ impl App {
         }
         if let Some(search) = search {
             drain.spawn("search", search.run(drain.token()));
+        }
+        if let Some(retention) = retention {
+            drain.spawn("retention", retention.run(drain.token(), clock::now_ms));
         }
         let mesh = mesh_address.map(tracing::field::display);
         tracing::info!(member = %id, public = %address, mesh, "serving");
@@ -372,6 +386,7 @@ fn settings(limits: &Limits) -> Settings {
         tombstone: limits.tombstone_time,
         inline_manifest: limits.manifest_inline_bytes,
         remembered: limits.remembered_bytes,
+        pulls_counted: limits.pulls_counted,
         indexes_looked_at: limits.delete_indexes,
         objects_seen: limits.objects_seen,
         seen_for: limits.object_seen_time,

@@ -124,6 +124,7 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         verify_reads: config.verify_reads,
         collecting: Collecting::On,
         extensions: config.extensions.clone(),
+        retention: config.retention.clone(),
         limits: Limits {
             public_max_age: config.public_max_age,
             ..Limits::default()

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use crate::{
     auth::GateSpec,
-    config::{Collecting, Collection, Extensions, Limits, MeshTls, RateLimits, Storage, Timeouts},
+    config::{Collecting, Collection, Extensions, Limits, MeshTls, RateLimits, Retention, Storage, Timeouts},
     net::{CertificateFiles, ClientCertificates, Drain, Network, ServerSpec, Tcp, TlsVersions},
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
@@ -38,6 +38,8 @@ pub struct MemberSpec {
     pub collecting: Collecting,
     /// What it offers beside the distribution API.
     pub extensions: Extensions,
+    /// Which tags and manifests are kept.
+    pub retention: Retention,
     /// Every bound.
     pub limits: Limits,
 }
@@ -93,6 +95,7 @@ impl MemberSpec {
             verify_reads: false,
             collecting: Collecting::On,
             extensions: Extensions::default(),
+            retention: Retention::default(),
             limits: Limits::default(),
         }
     }

@@ -432,7 +432,7 @@ fn is_off(key: &Key, node: &Node) -> bool {
 }
 
 /// Reads a value as the kind its row wants. Like zot, takes `"true"` for a boolean and `"9000"` for a number.
-fn read(kind: Kind, value: &Value) -> Result<Setting, String> {
+pub(crate) fn read(kind: Kind, value: &Value) -> Result<Setting, String> {
     let setting = match (kind, value) {
         (Kind::Text | Kind::Secret, Value::Str(text)) => Some(Setting::Text(text.clone())),
         (Kind::OneOf(names), Value::Str(text))

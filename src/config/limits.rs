@@ -284,6 +284,10 @@ pub struct Limits {
     pub collection_rows_per_second: u32,
     /// When its rounds may begin (`storage.gcTimeWindow`); `None` is always.
     pub collection_window: Option<TimeWindow>,
+    /// From one write of pulls to the next: of a repository, one transaction at most.
+    pub pulls_interval: Duration,
+    /// Manifests whose pulls a member counts between two writes.
+    pub pulls_counted: usize,
     /// By how much members' clocks may differ without a session, trash or tombstone going early.
     pub clock_margin: Duration,
 
@@ -435,6 +439,8 @@ impl Default for Limits {
             collection_interval: HOUR,
             collection_rows_per_second: 250,
             collection_window: None,
+            pulls_interval: Duration::from_secs(60),
+            pulls_counted: 64 << 10,
             clock_margin: Duration::from_secs(5 * 60),
 
             leave_notice: Duration::from_secs(5),

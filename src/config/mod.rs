@@ -16,6 +16,7 @@ mod keys;
 mod lenient;
 pub mod limits;
 mod model;
+mod retention;
 mod secret;
 mod time_window;
 mod tree;
@@ -36,6 +37,7 @@ pub use model::{
     Log, LogLevel, LogOutput, MeshTls, PairSource, RateLimits, S3Config, S3Credentials, S3Encryption,
     Searching, Storage, Timeouts, TlsFiles,
 };
+pub use retention::{KeepRules, KeepTags, Retention, RetentionPolicy, TagPattern};
 pub use secret::Secret;
 pub use time_window::TimeWindow;
 

@@ -16,6 +16,7 @@ use super::{
     access::{AccessControl, Logins},
     immutable::ImmutableTags,
     limits::Limits,
+    retention::Retention,
     secret::Secret,
     time_window::TimeWindow,
 };
@@ -47,6 +48,8 @@ pub struct Config {
     pub verify_reads: bool,
     /// When what nobody needs any more goes.
     pub collection: Collection,
+    /// Which tags and manifests are kept.
+    pub retention: Retention,
     /// Time-outs of the public listener.
     pub timeouts: Timeouts,
     /// How many requests a client may make.
@@ -127,6 +130,7 @@ impl Config {
             immutable_tags: Vec::new(),
             verify_reads: false,
             collection: Collection::default(),
+            retention: Retention::default(),
             timeouts: Timeouts::default(),
             rate_limits: RateLimits::default(),
             external_url: None,

@@ -3,6 +3,8 @@
 //! - [`Upkeep`] looks at the due-rows of a queue, so that space of what is gone comes back: one for what requests left
 //!   unfinished or deleted, one for blobs that nothing references any more.
 //! - [`Settling`] brings changes of names from the queue, where their transactions put them, to where they are read.
+//! - [`Retention`] lets go what the policies of retention don't keep.
+//! - [`write_pulls`] writes when manifests were pulled.
 //!
 //! A worker says when something is looked at and by which member; what is then done, and why that is safe, is the
 //! registry's (`registry::upkeep`). So members divide the work only for efficiency: two at one row cost a refused
@@ -10,6 +12,8 @@
 //!
 //! Absent on purpose: tasks: a worker is one future that may be dropped anywhere.
 
+mod pulls;
+mod retention;
 mod settling;
 mod share;
 mod upkeep;
@@ -17,6 +21,8 @@ mod upkeep;
 mod tests;
 
 pub use self::{
+    pulls::write_pulls,
+    retention::Retention,
     settling::Settling,
     share::Share,
     upkeep::{Pace, Upkeep},

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     config::Collecting,
+    oci::RepoName,
     ownership::{Liveness, MemberView, View},
     placement::{self, HashKey, MemberId},
     storage::keys::{self, Homes, Queue},
@@ -76,6 +77,18 @@ impl Share {
         (0..keys::CHANGE_PARTITIONS)
             .filter(|n| self.is_first(&members, &keys::unsettled_changes(*n)))
             .collect()
+    }
+
+    /// Whether what is to be done about a repository that nobody asked for is this member's: among those that collect.
+    pub(super) fn has(&self, repository: &RepoName) -> bool {
+        let me = self.view.me();
+        let seen = self.view.members();
+        let others = seen
+            .iter()
+            .filter(|member| member.id != *me && works(member, Queue::Collection));
+        let mut workers = vec![me.clone()];
+        workers.extend(others.map(|member| member.id.clone()));
+        self.is_first(&workers, repository.as_str())
     }
 
     fn is_first(&self, candidates: &[MemberId], partition: &str) -> bool {

@@ -411,3 +411,59 @@ async fn it_ends_at_once_in_the_middle_of_work() {
     assert_eq!(begun.elapsed(), Duration::from_secs(500));
     assert_eq!(meta.len(), 1, "the row is there for another time");
 }
+
+#[tokio::test]
+async fn a_repository_that_is_as_it_was_left_is_not_looked_at_again() {
+    let (meta, metrics) = (Arc::new(MemoryMeta::new()), Arc::new(Metrics::new()));
+    let stores = Stores {
+        meta: Arc::new(MeteredMeta::new(meta.clone(), metrics.clone())),
+        blobs: Arc::new(MemoryBlobs::new()),
+    };
+    let holder = Holder {
+        member: member(1),
+        incarnation: Incarnation::random(),
+    };
+    let registry = Arc::new(Registry::new(stores, holder, Settings::default()));
+    let row = rows::Repository {
+        min_reader: rows::SCHEMA,
+        manifests: 1,
+        ..rows::Repository::default()
+    };
+    for n in 0..250 {
+        let name = format!("team/app-{n}").parse().unwrap();
+        let ops = [
+            keys::repository(&name).put(Expect::Any, row.encode_to_vec()),
+            keys::catalog_entry(&name).put(Expect::Any, Vec::new()),
+        ];
+        meta.transact(Version::random(), &ops).await.unwrap();
+    }
+    let text =
+        "storage: {rootDirectory: /d, retention: {policies: [{repositories: [team/**], keepTags: [{}]}]}}";
+    let policies = crate::config::parse(std::path::Path::new("c.yaml"), text)
+        .unwrap()
+        .retention;
+    let share = Share::new(Arc::new(StaticView::new(member(1), [])), None);
+    let mut retention = Retention::new(policies, registry, share, metrics.clone(), pace(100));
+    let requests = || {
+        let said = metrics.render();
+        let counts = said
+            .lines()
+            .filter(|line| line.starts_with("portolan_store_requests_total{"));
+        counts
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum::<u64>()
+    };
+    retention.round(&|| NOW_MS).await.unwrap();
+    let first = requests();
+    assert!(first > 250, "{first}");
+    // One for since when pulls are recorded, one of the catalogue, three of versions.
+    retention.round(&|| NOW_MS).await.unwrap();
+    assert_eq!(requests() - first, 5);
+    // One that has changed is looked at.
+    let name = "team/app-7".parse().unwrap();
+    let op = keys::repository(&name).put(Expect::Any, row.encode_to_vec());
+    meta.transact(Version::random(), &[op]).await.unwrap();
+    let before = requests();
+    retention.round(&|| NOW_MS).await.unwrap();
+    assert!((6..20).contains(&(requests() - before)));
+}

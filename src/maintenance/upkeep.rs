@@ -66,7 +66,7 @@ impl Pace {
     }
 
     /// After one row of a partition, so that all partitions at work together keep to the pace.
-    fn pause(&self) -> Duration {
+    pub(super) fn pause(&self) -> Duration {
         let at_once = u32::try_from(self.partitions_at_once.max(1)).unwrap_or(u32::MAX);
         Duration::from_secs(1) * at_once / self.rows_per_second.max(1)
     }

@@ -37,10 +37,12 @@ mod manifests;
 mod objects;
 mod overview;
 mod preferences;
+mod pulls;
 mod quota;
 mod references;
 mod referrers;
 mod remembered;
+mod retention;
 mod room;
 mod row;
 mod tags;
@@ -66,6 +68,7 @@ pub use self::{
     preferences::{Preference, Toggle},
     quota::Quotas,
     referrers::{Referrer, Referrers},
+    retention::Retained,
     room::Whole,
     upkeep::{DuePage, DueWork, Tended},
     uploads::Upload,
@@ -136,6 +139,8 @@ pub struct Settings {
     pub immutable: Immutable,
     /// Bytes of memory for manifests, links and short blobs that were pulled lately.
     pub remembered: u64,
+    /// How many manifests are remembered to have been pulled until that is written.
+    pub pulls_counted: usize,
     /// How many indexes are looked at to find one that needs a manifest which is to be deleted.
     pub indexes_looked_at: usize,
     /// How many objects are remembered to have been seen, and for how long that counts as a look.
@@ -175,6 +180,7 @@ impl Default for Settings {
             quotas: Quotas::default(),
             immutable: Immutable::default(),
             remembered: 64 << 20,
+            pulls_counted: 64 << 10,
             indexes_looked_at: 1000,
             objects_seen: 32 << 10,
             seen_for: Duration::from_secs(60),
@@ -193,6 +199,7 @@ pub struct Registry {
     holder: Holder,
     settings: Settings,
     dues: due::Dues,
+    pulls: pulls::Pulls,
     turns: turns::Turns,
     rooms: room::Rooms,
     remembered: remembered::Remembered,
@@ -217,6 +224,7 @@ impl Registry {
             meta,
             blobs,
             dues: due::Dues::of(&holder.member),
+            pulls: pulls::Pulls::new(settings.pulls_counted),
             holder,
             settings,
             turns: turns::Turns::default(),

@@ -16,6 +16,8 @@
 //! | repositories | `_summaries` | repository | [`Summary`](super::rows::Summary) |
 //! | repositories | `_stars` | repository | [`Stars`](super::rows::Stars) |
 //! | manifests | repository | `m#<digest>` | [`Manifest`](super::rows::Manifest) |
+//! | manifests | repository | `p#<digest>` | [`Pull`](super::rows::Pull) |
+//! | manifests | `_pulls` | `.` | [`PullsSince`](super::rows::PullsSince) |
 //! | manifests | repository | `r#<child>#<parent>` | [`Mark`](super::rows::Mark) |
 //! | manifests | repository | `s#<subject>#<digest>` | [`Referrer`](super::rows::Referrer) |
 //! | blobs | digest | `.` | [`Blob`](super::rows::Blob) |
@@ -195,9 +197,29 @@ pub fn feed_number(sort: &str) -> Option<u64> {
     u64::from_str_radix(sort, 16).ok()
 }
 
+/// Prefix of manifests among a repository's rows.
+pub const MANIFESTS: &str = "m#";
+
+/// Prefix of pulls among a repository's rows.
+pub const PULLS: &str = "p#";
+
+/// When a manifest was pulled.
+pub fn pull(repository: &RepoName, digest: &Digest) -> Key {
+    key(Space::Manifests, repository.as_str(), format!("{PULLS}{digest}"))
+}
+
+/// Since when pulls are recorded.
+pub fn pulls_since() -> Key {
+    key(Space::Manifests, "_pulls", SELF)
+}
+
 /// A manifest.
 pub fn manifest(repository: &RepoName, digest: &Digest) -> Key {
-    key(Space::Manifests, repository.as_str(), format!("m#{digest}"))
+    key(
+        Space::Manifests,
+        repository.as_str(),
+        format!("{MANIFESTS}{digest}"),
+    )
 }
 
 /// That `parent` references `child`.

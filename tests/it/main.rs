@@ -28,6 +28,7 @@ mod quota;
 mod races;
 mod reads;
 mod search;
+mod retention;
 #[cfg(debug_assertions)]
 mod simulation;
 mod stores;

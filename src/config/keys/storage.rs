@@ -7,8 +7,6 @@ use super::{
     key,
 };
 
-const RETENTION: &str =
-    "comes with the retention release: leave it out; until then no tag is deleted by itself";
 const REDIRECTS: &str =
     "presigned redirects come with a later release; until then blobs are streamed through the mesh";
 const NO_COPY: &str = "nothing is ever copied inside the bucket";
@@ -130,75 +128,55 @@ pub(super) const STORAGE: &[Key] = &[
             "a cluster has one store for all repositories: leave it out, or run a second cluster for the other store",
         ),
     ),
-    key("storage.retention", Object, Later(RETENTION)).idle_without("policies"),
-    key("storage.retention.dryRun", Bool, Later(RETENTION)),
-    key("storage.retention.delay", Duration, Later(RETENTION)),
-    key("storage.retention.policies", List, Later(RETENTION)),
-    key(
-        "storage.retention.policies[].repositories",
-        Texts,
-        Later(RETENTION),
-    ),
-    key(
-        "storage.retention.policies[].deleteReferrers",
-        Bool,
-        Later(RETENTION),
-    ),
-    key(
-        "storage.retention.policies[].deleteUntagged",
-        Bool,
-        Later(RETENTION),
-    ),
-    key("storage.retention.policies[].keepTags", List, Later(RETENTION)),
-    key(
-        "storage.retention.policies[].keepTags[].patterns",
-        Texts,
-        Later(RETENTION),
-    ),
+    key("storage.retention", Object, Same),
+    key("storage.retention.dryRun", Bool, Same),
+    key("storage.retention.delay", Duration, Same),
+    key("storage.retention.policies", List, Same),
+    key("storage.retention.policies[].repositories", Texts, Same),
+    key("storage.retention.policies[].deleteReferrers", Bool, Same),
+    key("storage.retention.policies[].deleteUntagged", Bool, Same),
+    key("storage.retention.policies[].keepTags", List, Same),
+    key("storage.retention.policies[].keepTags[].patterns", Texts, Same),
     key(
         "storage.retention.policies[].keepTags[].mostRecentlyPushedCount",
         Int,
-        Later(RETENTION),
+        Same,
     ),
     key(
         "storage.retention.policies[].keepTags[].mostRecentlyPulledCount",
         Int,
-        Later(RETENTION),
+        Same,
     ),
     key(
         "storage.retention.policies[].keepTags[].pulledWithin",
         Duration,
-        Later(RETENTION),
+        Same,
     ),
     key(
         "storage.retention.policies[].keepTags[].pushedWithin",
         Duration,
-        Later(RETENTION),
+        Same,
     ),
-    key(
-        "storage.retention.policies[].keepUntagged",
-        Object,
-        Later(RETENTION),
-    ),
+    key("storage.retention.policies[].keepUntagged", Object, Same),
     key(
         "storage.retention.policies[].keepUntagged.mostRecentlyPushedCount",
         Int,
-        Later(RETENTION),
+        Same,
     ),
     key(
         "storage.retention.policies[].keepUntagged.mostRecentlyPulledCount",
         Int,
-        Later(RETENTION),
+        Same,
     ),
     key(
         "storage.retention.policies[].keepUntagged.pulledWithin",
         Duration,
-        Later(RETENTION),
+        Same,
     ),
     key(
         "storage.retention.policies[].keepUntagged.pushedWithin",
         Duration,
-        Later(RETENTION),
+        Same,
     ),
     key("storage.storageDriver", Driver(&["s3", "gcs", "azure"]), Same),
     key(

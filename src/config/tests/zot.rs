@@ -70,7 +70,6 @@ const MET: &[Met] = &[
         said: Faults(&[
             "4 storage.storageDriver.name: Google Cloud Storage",
             "5 storage.cacheDriver.name: Redis",
-            "6 storage.retention: comes with",
             "11 http.auth.ldap: LDAP comes",
             "12 http.auth.openid: OpenID Connect comes",
             "13 http.auth.bearer.oidc: only tokens",

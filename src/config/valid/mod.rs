@@ -7,6 +7,7 @@ mod cluster;
 mod http;
 mod immutable;
 mod quota;
+mod retention;
 mod storage;
 mod values;
 
@@ -53,6 +54,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     let immutable_tags = immutable::rules(&mut c);
     let verify_reads = c.bool("storage.verifyReads").unwrap_or_default();
     let collection = storage::collection(&mut c);
+    let retention = retention::retention(&mut c);
     let cluster = cluster::cluster(&mut c, listen.as_ref(), public_tls.as_ref(), storage.as_ref());
     match (listen, storage) {
         (Some(listen), Some(storage)) if c.faults.is_empty() => Ok(Config {
@@ -66,6 +68,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
             immutable_tags,
             verify_reads,
             collection,
+            retention,
             timeouts,
             rate_limits,
             external_url,

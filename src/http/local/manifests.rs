@@ -33,12 +33,15 @@ impl Local {
         if headers.contains_key(header::IF_NONE_MATCH) {
             let descriptor = self.registry.describe_manifest(repository, reference).await?;
             if is_known(headers, &descriptor.digest)? {
+                self.registry.count_pull(repository, &descriptor.digest);
                 return Ok(described(StatusCode::NOT_MODIFIED, &descriptor).empty());
             }
         }
         let (descriptor, bytes) = self.registry.manifest(repository, reference).await?;
         // The tag may have moved in between.
-        if is_known(headers, &descriptor.digest)? {
+        let is_known = is_known(headers, &descriptor.digest)?;
+        self.registry.count_pull(repository, &descriptor.digest);
+        if is_known {
             return Ok(described(StatusCode::NOT_MODIFIED, &descriptor).empty());
         }
         Ok(typed(&descriptor).bytes(bytes))

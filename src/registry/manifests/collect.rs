@@ -89,6 +89,7 @@ impl Change for CollectManifest<'_> {
         let mut ops = self.let_go(left).await?;
         let outcome = if more.is_empty() {
             ops.push(key.delete(Expect::Version(found.version)));
+            ops.push(keys::pull(self.repository, self.digest).delete(Expect::Any));
             ops.extend(object.map(|object| self.registry.dues.trash(clock::now_ms(), &object, None)));
             Collected::Whole
         } else {

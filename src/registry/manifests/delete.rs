@@ -23,12 +23,12 @@ use crate::{
 const TAGS_AT_ONCE: usize = (MAX_PLANNED - 3) / 2;
 
 /// A tag on its way out.
-pub(super) struct DeleteTag<'a> {
-    pub(super) registry: &'a Registry,
-    pub(super) repository: &'a RepoName,
-    pub(super) tag: &'a Tag,
-    pub(super) only_if: &'a Preconditions,
-    pub(super) cause: Cause<'a>,
+pub(in crate::registry) struct DeleteTag<'a> {
+    pub(in crate::registry) registry: &'a Registry,
+    pub(in crate::registry) repository: &'a RepoName,
+    pub(in crate::registry) tag: &'a Tag,
+    pub(in crate::registry) only_if: &'a Preconditions,
+    pub(in crate::registry) cause: Cause<'a>,
 }
 
 impl Change for DeleteTag<'_> {
@@ -56,23 +56,23 @@ impl Change for DeleteTag<'_> {
 }
 
 /// A manifest on its way out. One that has many tags takes several steps, the last of which deletes it.
-pub(super) struct Delete<'a> {
-    pub(super) registry: &'a Registry,
-    pub(super) repository: &'a RepoName,
-    pub(super) digest: &'a Digest,
-    pub(super) only_if: &'a Preconditions,
-    pub(super) cause: Cause<'a>,
-    pub(super) while_listed: WhileListed,
+pub(in crate::registry) struct Delete<'a> {
+    pub(in crate::registry) registry: &'a Registry,
+    pub(in crate::registry) repository: &'a RepoName,
+    pub(in crate::registry) digest: &'a Digest,
+    pub(in crate::registry) only_if: &'a Preconditions,
+    pub(in crate::registry) cause: Cause<'a>,
+    pub(in crate::registry) while_listed: WhileListed,
     /// Until when a collector leaves the manifest's references.
-    pub(super) grace: Duration,
+    pub(in crate::registry) grace: Duration,
     /// What was read for the former step, less what that deleted.
-    pub(super) known: Option<Known>,
+    pub(in crate::registry) known: Option<Known>,
     /// Whether tags are gone.
-    pub(super) is_begun: bool,
+    pub(in crate::registry) is_begun: bool,
 }
 
 /// The manifest and its tags, the first page of them that are left.
-pub(super) struct Known {
+pub(in crate::registry) struct Known {
     manifest: rows::Manifest,
     tags: VecDeque<Tag>,
     more: bool,
@@ -80,7 +80,7 @@ pub(super) struct Known {
 
 /// How far [`Delete`] came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Deleted {
+pub(in crate::registry) enum Deleted {
     /// There are more tags.
     SomeTags,
     /// The manifest is deleted.

@@ -24,10 +24,10 @@ pub(super) mod tests;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-pub(super) use self::read::Held;
-use self::{
+use self::push::{ForgetReferences, Push};
+pub(super) use self::{
     delete::{Delete, DeleteTag, Deleted},
-    push::{ForgetReferences, Push},
+    read::Held,
 };
 use super::{Registry, RegistryError, Result, changes::Cause, row};
 use crate::{

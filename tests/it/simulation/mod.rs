@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 use portolan::{
     app::{MemberSpec, MeshSpec},
     auth::GateSpec,
-    config::{Collecting, Limits, RateLimits},
+    config::{Collecting, Limits, RateLimits, Retention},
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
     registry::{Immutable, Quotas},
@@ -206,6 +206,7 @@ fn specs() -> Vec<MemberSpec> {
         verify_reads: false,
         collecting: Collecting::On,
         extensions: portolan::config::Extensions::default(),
+        retention: Retention::default(),
         mesh: Some(MeshSpec {
             listen: address(n, 9443),
             address: address(n, 9443).to_string(),

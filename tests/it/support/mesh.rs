@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use portolan::{
     app::{App, DevCertificates, MemberSpec, MeshSpec, Running, StartError, Stores},
     auth::GateSpec,
-    config::{Collecting, Extensions, Limits, MeshTls, PairSource, RateLimits},
+    config::{Collecting, Extensions, Limits, MeshTls, PairSource, RateLimits, Retention},
     net::Remaining,
     ownership::{Liveness, Membership, SharedSettings, View as _},
     placement::{HashKey, MemberId},
@@ -80,6 +80,7 @@ pub(crate) struct Plan {
     external_url: Option<String>,
     quotas: Quotas,
     immutable: Immutable,
+    retention: Retention,
     verify_reads: bool,
     limits: Limits,
     gate: GateSpec,
@@ -115,6 +116,7 @@ impl Plan {
             external_url: None,
             quotas: Quotas::default(),
             immutable: Immutable::default(),
+            retention: Retention::default(),
             verify_reads: false,
             limits,
             gate: GateSpec::default(),
@@ -173,6 +175,12 @@ impl Plan {
     /// With `storage.immutableTags`.
     pub(crate) fn immutable(mut self, immutable: Immutable) -> Self {
         self.immutable = immutable;
+        self
+    }
+
+    /// With `storage.retention`.
+    pub(crate) fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
         self
     }
 
@@ -244,6 +252,7 @@ impl Plan {
                 verify_reads: self.verify_reads,
                 collecting: Collecting::On,
                 extensions: self.extensions.clone(),
+                retention: self.retention.clone(),
                 limits: self.limits.clone(),
             };
             apps.push(App::bind(spec, self.stores.clone()).await?);
