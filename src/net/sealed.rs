@@ -29,7 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::{
     handshake::Keys,
-    records::{Content, HEADER, Key, Record},
+    records::{Content, HEADER, Key, Record, Wrong},
 };
 use super::Buffered;
 
@@ -40,11 +40,11 @@ const SMALL: usize = 4 << 10;
 /// Records sealed with one key. The smallest limit of any cipher is twice that (rustls's `confidentiality_limit`).
 const RECORDS_A_KEY: u64 = 1 << 22;
 
-// Descriptions of alerts, and types of handshake messages (RFC 8446, sections 6 and 4).
+/// Records in a row that hold nothing to read: empty ones, tickets, and new keys, each of which costs this side work.
+const MOST_EMPTY: u32 = 32;
+
+// The alert that ends a direction, and types of handshake messages (RFC 8446, sections 6 and 4).
 const CLOSE_NOTIFY: u8 = 0;
-const UNEXPECTED_MESSAGE: u8 = 10;
-const BAD_RECORD_MAC: u8 = 20;
-const RECORD_OVERFLOW: u8 = 22;
 const NEW_SESSION_TICKET: u8 = 4;
 const KEY_UPDATE: u8 = 24;
 
@@ -66,7 +66,9 @@ pub struct Sealed {
     gathered: Vec<u8>,
     owes_update: bool,
     records_a_key: u64,
-    has_ended: bool,
+    // Records since the last that held something to read.
+    empty: u32,
+    end: Option<End>,
     said_goodbye: bool,
     certificates: Option<Vec<CertificateDer<'static>>>,
     protocol: Option<Vec<u8>>,
@@ -78,6 +80,15 @@ impl std::fmt::Debug for Sealed {
             .field("stream", &self.stream)
             .finish_non_exhaustive()
     }
+}
+
+/// Why nothing more is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The peer said that it was all.
+    Said,
+    /// It mustn't be taken for all.
+    Failed,
 }
 
 /// What was at the front of the buffer.
@@ -125,45 +136,48 @@ impl Sealed {
         let length = match records::length(self.stream.buffer()) {
             Ok(Some(length)) if self.stream.buffer().len() >= HEADER + length => length,
             Ok(_) => return Ok(Found::Part),
-            Err(records::Wrong::Type) => return Err(self.fail(cx, UNEXPECTED_MESSAGE)),
-            Err(records::Wrong::Length) => return Err(self.fail(cx, RECORD_OVERFLOW)),
+            Err(wrong) => return Err(self.fail(cx, wrong)),
         };
-        let Some(Record { content, bytes }) = self.opening.open(self.stream.buffer_mut(), length) else {
-            return Err(self.fail(cx, BAD_RECORD_MAC));
-        };
+        let opened = self.opening.open(self.stream.buffer_mut(), length);
+        let Record { content, bytes } = opened.map_err(|wrong| self.fail(cx, wrong))?;
+        let holds_something = content == Content::Data && bytes > 0;
+        self.empty = if holds_something { 0 } else { self.empty + 1 };
+        if self.empty > MOST_EMPTY {
+            return Err(self.fail(cx, Wrong::Type));
+        }
         self.stream.buffer_mut().advance(HEADER);
         let after = length - bytes;
         match content {
-            Some(Content::Data) => {
+            Content::Data => {
                 (self.opened, self.rest) = (bytes, after);
                 self.spend(0);
                 Ok(Found::Whole)
             }
-            Some(Content::Alert) => {
+            Content::Alert => {
                 let description = self.stream.buffer().get(1).copied();
                 match (bytes, description) {
                     (2, Some(CLOSE_NOTIFY)) => {
-                        self.has_ended = true;
+                        self.end = Some(End::Said);
                         Ok(Found::Whole)
                     }
                     (_, description) => {
+                        self.end = Some(End::Failed);
                         let number = description.unwrap_or_default();
                         let text = format!("the peer ended the connection with alert {number}");
                         Err(io::Error::new(io::ErrorKind::ConnectionAborted, text))
                     }
                 }
             }
-            Some(Content::Handshake) => {
+            Content::Handshake => {
                 let mut messages = self.stream.buffer_mut().split_to(bytes).freeze();
                 self.stream.buffer_mut().advance(after);
                 while !messages.is_empty() {
                     if !self.take(&mut messages)? {
-                        return Err(self.fail(cx, UNEXPECTED_MESSAGE));
+                        return Err(self.fail(cx, Wrong::Type));
                     }
                 }
                 Ok(Found::Whole)
             }
-            None => Err(self.fail(cx, UNEXPECTED_MESSAGE)),
         }
     }
 
@@ -202,8 +216,9 @@ impl Sealed {
     }
 
     /// What went wrong, which the peer is told if that costs no waiting.
-    fn fail(&mut self, cx: &mut Context<'_>, alert: u8) -> io::Error {
-        self.has_ended = true;
+    fn fail(&mut self, cx: &mut Context<'_>, wrong: Wrong) -> io::Error {
+        self.end = Some(End::Failed);
+        let alert = wrong as u8;
         if self
             .sealing
             .seal(&mut self.outgoing, Content::Alert, &[2, alert])
@@ -296,8 +311,13 @@ impl AsyncRead for Sealed {
                 this.spend(count);
                 return Poll::Ready(Ok(()));
             }
-            if this.has_ended {
-                return Poll::Ready(Ok(()));
+            match this.end {
+                None => {}
+                Some(End::Said) => return Poll::Ready(Ok(())),
+                Some(End::Failed) => {
+                    let failed = "the connection failed before";
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, failed)));
+                }
             }
             if this.open(cx)? == Found::Part && ready!(this.stream.poll_fill(cx))? == 0 {
                 let cut = "the peer ended the connection without close_notify";

@@ -16,6 +16,10 @@ use tokio::io::AsyncWriteExt as _;
 use super::{RECORDS_A_KEY, Sealed, records::Key};
 use crate::net::Buffered;
 
+/// Bytes of a handshake's message that isn't whole yet, with the records around its pieces. Without buffers of its own rustls
+/// bounds the message, at 64 KiB, but not how many records, perhaps empty, its pieces come in; who sends them may be anybody.
+const MOST_UNFINISHED: usize = 128 << 10;
+
 /// Where further keys come from.
 pub(super) enum Keys {
     Dialler(KernelConnection<ClientConnectionData>),
@@ -152,6 +156,12 @@ async fn shake_hands(mut side: impl Side, mut stream: Buffered) -> io::Result<Se
                 outgoing.clear();
             }
             Next::Receive => {
+                if stream.buffer().len() > MOST_UNFINISHED {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "tls handshake too long",
+                    ));
+                }
                 if std::future::poll_fn(|cx| stream.poll_fill(cx)).await? == 0 {
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof"));
                 }
@@ -183,7 +193,8 @@ async fn shake_hands(mut side: impl Side, mut stream: Buffered) -> io::Result<Se
         gathered: Vec::new(),
         owes_update: false,
         records_a_key: RECORDS_A_KEY,
-        has_ended: false,
+        empty: 0,
+        end: None,
         said_goodbye: false,
         certificates,
         protocol,

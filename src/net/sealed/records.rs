@@ -24,19 +24,20 @@ pub(super) enum Content {
 
 /// A record that was opened.
 pub(super) struct Record {
-    /// `None`: nothing that may come after the handshake.
-    pub(super) content: Option<Content>,
+    pub(super) content: Content,
     /// How many bytes of it there are, right after the header.
     pub(super) bytes: usize,
 }
 
-/// Why what comes can't be a record.
+/// Why what comes can't be a record that may come now. As the alert that says so (RFC 8446, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrong {
-    /// It isn't sealed.
-    Type,
+    /// It isn't sealed, or nothing that comes after a handshake is in it.
+    Type = 10,
+    /// It isn't the one that was sealed.
+    Seal = 20,
     /// No record is as long, or as short.
-    Length,
+    Length = 22,
 }
 
 /// The length of the record that begins with `bytes`, without its header; `None` where they are too few to tell.
@@ -93,29 +94,37 @@ impl Key {
         Nonce::assume_unique_for_key(nonce)
     }
 
-    /// Opens, in place, the record at the front of `buffer`, which has `length` bytes after its header. `None`: it isn't the
-    /// one that was sealed.
-    pub(super) fn open(&mut self, buffer: &mut BytesMut, length: usize) -> Option<Record> {
-        let (header, sealed) = buffer.split_at_mut_checked(HEADER)?;
-        let header: [u8; HEADER] = header.try_into().ok()?;
+    /// Opens, in place, the record at the front of `buffer`, which has `length` bytes after its header.
+    pub(super) fn open(&mut self, buffer: &mut BytesMut, length: usize) -> Result<Record, Wrong> {
+        let (header, sealed) = buffer.split_at_mut_checked(HEADER).ok_or(Wrong::Length)?;
+        let header: [u8; HEADER] = header.try_into().map_err(|_| Wrong::Length)?;
+        let sealed = sealed.get_mut(..length).ok_or(Wrong::Length)?;
         let nonce = self.nonce();
         let opened = self
             .key
-            .open_in_place(nonce, Aad::from(header), sealed.get_mut(..length)?)
-            .ok()?;
-        // The type is the last byte that isn't zero; zeros after it are padding.
-        let bytes = opened.iter().rposition(|byte| *byte != 0)?;
+            .open_in_place(nonce, Aad::from(header), sealed)
+            .map_err(|_| Wrong::Seal)?;
+        if opened.len() > MOST + 1 {
+            return Err(Wrong::Length);
+        }
+        // The type is the last byte that isn't zero; zeros after it are padding. Only data may be none (section 5.4).
+        let bytes = opened.iter().rposition(|byte| *byte != 0).ok_or(Wrong::Type)?;
         let content = match opened[bytes] {
-            21 => Some(Content::Alert),
-            22 => Some(Content::Handshake),
-            23 if bytes <= MOST => Some(Content::Data),
-            _ => None,
+            21 if bytes > 0 => Content::Alert,
+            22 if bytes > 0 => Content::Handshake,
+            23 => Content::Data,
+            _ => return Err(Wrong::Type),
         };
-        Some(Record { content, bytes })
+        Ok(Record { content, bytes })
     }
 
     /// Appends `bytes`, of which there are at most [`MOST`], to `outgoing` as a record.
     pub(super) fn seal(&mut self, outgoing: &mut Vec<u8>, content: Content, bytes: &[u8]) -> io::Result<()> {
+        self.seal_as(outgoing, content as u8, bytes)
+    }
+
+    /// As [`seal`](Self::seal), of any type.
+    pub(super) fn seal_as(&mut self, outgoing: &mut Vec<u8>, content: u8, bytes: &[u8]) -> io::Result<()> {
         let failed = || io::Error::other("a record can't be sealed");
         let length = bytes.len() + 1 + TAG;
         let [high, low] = u16::try_from(length).map_err(|_| failed())?.to_be_bytes();
@@ -127,7 +136,7 @@ impl Key {
         let (sealed, tag) = outgoing[at..].split_at_mut(bytes.len());
         let nonce = self.nonce();
         self.key
-            .seal_out_of_place_scatter(nonce, Aad::from(header), bytes, sealed, &[content as u8], tag)
+            .seal_out_of_place_scatter(nonce, Aad::from(header), bytes, sealed, &[content], tag)
             .map_err(|_| failed())
     }
 }

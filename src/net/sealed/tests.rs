@@ -236,5 +236,112 @@ async fn a_stream_that_is_cut_or_changed_fails_and_gives_nothing_of_what_was_cha
         let mut arrived = Vec::new();
         let error = far.read_to_end(&mut arrived).await.unwrap_err();
         assert_eq!((error.kind(), arrived.len()), (kind, 0), "{what}: {error}");
+        far.read_to_end(&mut arrived)
+            .await
+            .expect_err("a failure isn't an end");
     }
+}
+
+/// A record with `inside`: bytes, their type, and padding.
+fn record(near: &mut Sealed, inside: &[u8]) -> Vec<u8> {
+    let mut wire = Vec::new();
+    let (last, others) = inside.split_last().unwrap();
+    near.sealing.seal_as(&mut wire, *last, others).unwrap();
+    wire
+}
+
+#[tokio::test]
+async fn records_that_must_not_come_end_the_connection_with_their_alert() {
+    let padded = |bytes: usize, zeros: usize| [vec![7; bytes], vec![23], vec![0; zeros]].concat();
+    let update = [24, 0, 0, 1, 0, 22];
+    let halved = [24, 0, 22];
+    let before_another = [24, 0, 0, 1, 0, 24, 0, 0, 1, 0, 22];
+    for (what, inside, alert) in [
+        ("zeros alone", vec![0; 9], Some("alert 10")),
+        ("a handshake of nothing", vec![22], Some("alert 10")),
+        ("an alert of nothing", vec![21, 0, 0], Some("alert 10")),
+        ("another type", vec![1, 20], Some("alert 10")),
+        ("part of a message", halved.to_vec(), Some("alert 10")),
+        (
+            "a message after new keys",
+            before_another.to_vec(),
+            Some("alert 10"),
+        ),
+        ("a ticket of who dialled", vec![4, 0, 0, 0, 22], Some("alert 10")),
+        (
+            "padding beyond the bound",
+            padded(3, records::MOST),
+            Some("alert 22"),
+        ),
+        (
+            "data beyond the bound",
+            padded(records::MOST + 1, 0),
+            Some("alert 22"),
+        ),
+        ("padding up to the bound", padded(3, records::MOST - 3), None),
+        ("new keys", update.to_vec(), None),
+    ] {
+        let (mut near, mut far) = pair().await;
+        let wire = record(&mut near, &inside);
+        near.stream.write_all(&wire).await.unwrap();
+        if inside == update {
+            near.sealing = near.keys.next_sealing().unwrap();
+        }
+        near.write_all(b"after").await.unwrap();
+        near.shutdown().await.unwrap();
+        let mut arrived = Vec::new();
+        match (far.read_to_end(&mut arrived).await, alert) {
+            (Ok(_), None) => assert!(arrived.ends_with(b"after"), "{what}"),
+            (Err(error), Some(alert)) => {
+                assert!(
+                    error.to_string().contains(alert) && arrived.is_empty(),
+                    "{what}: {error}"
+                );
+                let told = near.read_u8().await.unwrap_err();
+                assert!(told.to_string().ends_with(alert), "{what}: {told}");
+            }
+            (read, _) => panic!("{what}: {read:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_new_keys_without_end_is_refused() {
+    for (kind, inside) in [("new keys", &[24, 0, 0, 1, 1, 22][..]), ("no data", &[23])] {
+        for count in [MOST_EMPTY, MOST_EMPTY + 1] {
+            let (mut near, mut far) = pair().await;
+            for _ in 0..2 {
+                for _ in 0..count {
+                    let wire = record(&mut near, inside);
+                    near.stream.write_all(&wire).await.unwrap();
+                    if inside.len() > 1 {
+                        near.sealing = near.keys.next_sealing().unwrap();
+                    }
+                }
+                near.write_all(b"!").await.unwrap();
+            }
+            let read = far.read_exact(&mut [0; 2]).await;
+            assert_eq!(read.is_ok(), count == MOST_EMPTY, "{kind}: {count}");
+            if read.is_ok() {
+                // One answer is enough for all of them.
+                far.write_all(b"!").await.unwrap();
+                assert_eq!(near.read_u8().await.unwrap(), b'!');
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_in_crumbs_is_refused_before_it_takes_memory() {
+    let configs = Configs::new();
+    let (mut near, far) = sockets().await;
+    // A ClientHello of 60 KiB, a byte a record.
+    let mut crumbs = vec![22, 3, 1, 0, 4, 1, 0, 0xf0, 0];
+    for _ in 0..50_000 {
+        crumbs.extend_from_slice(&[22, 3, 1, 0, 1, 0]);
+    }
+    let sending = async move { near.write_all(&crumbs).await };
+    let accepting = Sealed::accept(configs.server, buffered(far));
+    let (_, accepted) = tokio::join!(sending, accepting);
+    assert_eq!(accepted.unwrap_err().to_string(), "tls handshake too long");
 }
