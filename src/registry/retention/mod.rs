@@ -1,6 +1,6 @@
 //! Retention: tags and manifests go that no policy keeps ([`crate::config::Retention`]).
 //!
-//! Three steps, each by itself: the facts of a repository are read, [`decide`] says what goes, and that is deleted as a client
+//! Three steps, each by itself: the facts of a repository are read, [`decide()`] says what goes, and that is deleted as a client
 //! would delete it. Every deletion expects the repository's row as it was before the facts were read, or as the deletion before
 //! left it: whatever else changes the repository ends the run, and it is decided anew.
 //!
