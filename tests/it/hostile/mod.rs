@@ -75,15 +75,23 @@ impl Target {
             layer,
             before: BTreeSet::new(),
         };
+        // What came of the push in the background, too: then nothing more comes of it.
+        eventually("the push is in the repository's history", async || {
+            let mut rows = target.meta.keys().into_iter();
+            !rows.any(|key| key.partition.starts_with("_changes#"))
+        })
+        .await;
         target.before = target.traces();
         target
     }
 
-    /// All that is in the stores, but for what says when to look again: closed upload sessions and due-rows.
+    /// All that is in the stores, but for what says when to look again (closed upload sessions and due-rows) and when
+    /// something was pulled.
     fn traces(&self) -> BTreeSet<String> {
         let is_kept = |key: &portolan::storage::Key| {
             let is_due = key.space == Space::Blobs && key.partition.starts_with("_due#");
-            key.space != Space::Uploads && !is_due
+            let is_pull = key.partition == "_pulls" || key.sort.starts_with("p#");
+            key.space != Space::Uploads && !is_due && !(key.space == Space::Manifests && is_pull)
         };
         let rows = self
             .meta
