@@ -4,6 +4,7 @@
 //! decides what is spoken on it), who a peer is (its verified certificates are handed on, `mesh::identity` and `auth`
 //! read them), and any task that nobody waits for: every one runs on a [`Drain`].
 
+mod buffered;
 mod chain;
 mod clients;
 mod drain;
@@ -25,10 +26,11 @@ pub(crate) mod test_certificates;
 #[cfg(debug_assertions)]
 pub use self::drain::Turnstile;
 pub use self::{
+    buffered::{Buffered, IoSettings, Linger, Received},
     clients::client_network,
     drain::{Drain, Remaining, TrackedExecutor},
     idle::Rest,
-    io::{Buffered, Io, IoSettings, Linger, Received},
+    io::Io,
     life::{Life, Phase},
     listener::{BindError, BindFault, Connection, Listener, ListenerSettings, PeerInfo, Slot},
     network::{Accepting, Network, Stream, Tcp, contract},
