@@ -23,6 +23,37 @@ impl Registry {
         page: &Page,
         included: &(dyn Fn(&RepoName) -> bool + Send + Sync),
     ) -> Result<Names> {
+        self.listed("", page, included).await
+    }
+
+    /// Those of them below `folder`, by whole components: with their whole names.
+    pub async fn catalog_below(
+        &self,
+        folder: &RepoName,
+        page: &Page,
+        included: &(dyn Fn(&RepoName) -> bool + Send + Sync),
+    ) -> Result<Names> {
+        let folder = format!("{folder}/");
+        let last = match page.last.as_deref() {
+            // What sorts before all of them is before the first.
+            Some(last) if last < folder.as_str() => None,
+            Some(last) => match last.strip_prefix(&folder) {
+                Some(rest) => Some(rest.to_owned()),
+                None => return Ok(Names::default()),
+            },
+            None => None,
+        };
+        let page = Page { last, ..page.clone() };
+        self.listed(&folder, &page, included).await
+    }
+
+    /// The part of what begins with `folder` that is included. The page's last is what follows that.
+    async fn listed(
+        &self,
+        folder: &str,
+        page: &Page,
+        included: &(dyn Fn(&RepoName) -> bool + Send + Sync),
+    ) -> Result<Names> {
         let mut found = Names::default();
         let mut rest = Page {
             limit: MAX_PAGE,
@@ -33,11 +64,12 @@ impl Registry {
             return Ok(found);
         }
         loop {
-            let part = self.catalog(&rest).await?;
+            let part = self.names(keys::CATALOG, folder, &rest).await?;
             looked_at += part.names.len();
             rest.last = part.names.last().cloned();
+            let whole = part.names.into_iter().map(|name| format!("{folder}{name}"));
             let is_included = |name: &String| RepoName::parse(name).is_ok_and(|name| included(&name));
-            for name in part.names.into_iter().filter(is_included) {
+            for name in whole.filter(is_included) {
                 if found.names.len() == page.limit {
                     found.more = true;
                     return Ok(found);

@@ -2,6 +2,8 @@
 //!
 //! One task fills it after the start and brings it up to date whenever somebody asks: what is answered comes from a look at
 //! the store that began after the question (rule R6), which all share who ask meanwhile. Without questions it does nothing.
+//! The first look reads the names and rows of all repositories; each later one follows the changes since, nine requests where
+//! there are none, however many repositories there are.
 //!
 //! What is in memory of a repository holds while its row has the version that it was found out under. So does what is
 //! kept of it in the store, where members find what others have found out.
@@ -16,7 +18,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep, timeout_at},
@@ -26,7 +28,10 @@ use tokio_util::sync::CancellationToken;
 use super::summary::Summaries;
 use crate::{
     oci::{Page, RepoName},
-    registry::{Registry, RegistryError, Summary},
+    registry::{
+        Registry, RegistryError, Summary,
+        changes::{Feed, PARTITIONS},
+    },
     storage::Version,
 };
 
@@ -38,6 +43,9 @@ const AT_ONCE: usize = 8;
 const MAX_SETS: usize = 10_000;
 /// After which a look that failed is tried again, while nobody asks.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// A place in each of the feeds of changes.
+type Ends = [u64; PARTITIONS as usize];
 
 /// What lists are sorted and filtered by.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,6 +74,8 @@ pub(super) struct Known {
     /// Platforms that some repository has, each set once.
     sets: Vec<Arc<[Platform]>>,
     numbers: HashMap<Arc<[Platform]>, u32>,
+    /// Nothing of what was found out before holds: everything is to be looked at again.
+    is_forgotten: bool,
 }
 
 /// Operating system and architecture.
@@ -90,6 +100,7 @@ impl Known {
 
     /// Sets that no repository has any more would stay. The next look finds out anew which there are.
     fn forget_sets(&mut self) {
+        self.is_forgotten = true;
         self.sets.clear();
         self.numbers.clear();
         for facet in self.repositories.values_mut() {
@@ -141,6 +152,9 @@ struct Done {
 /// See above.
 pub(super) struct Catalogue {
     registry: Arc<Registry>,
+    feed: Feed,
+    /// How far each feed was followed; `None` before everything was looked at once.
+    followed: Mutex<Option<Ends>>,
     summaries: Arc<Summaries>,
     known: RwLock<Known>,
     asked: AtomicU64,
@@ -153,6 +167,8 @@ impl Catalogue {
     /// Empty. Who asks waits for `patience` at most.
     pub(super) fn new(registry: Arc<Registry>, summaries: Arc<Summaries>, patience: Duration) -> Self {
         Self {
+            feed: Feed::new(registry.clone()),
+            followed: Mutex::default(),
             registry,
             summaries,
             known: RwLock::default(),
@@ -239,8 +255,53 @@ impl Catalogue {
         Ok(names.iter().map(|name| found.get(name).cloned()).collect())
     }
 
-    /// Looks which repositories there are, and finds out what has changed.
+    /// Finds out what has changed since the last look; the first looks at everything.
     async fn look(&self) -> Result<(), RegistryError> {
+        // In this order: what is settled meanwhile is in both.
+        let unsettled = self.feed.unsettled().await?;
+        let ends = self.feed.ends().await?;
+        let from = *self.followed.lock();
+        let changed = match from {
+            Some(from) => self.changed(from, ends, unsettled).await?,
+            None => None,
+        };
+        match changed {
+            Some(names) => {
+                for some in names.chunks(TOGETHER) {
+                    self.bring(some).await?;
+                }
+            }
+            None => self.look_at_all().await?,
+        }
+        let is_forgotten = std::mem::take(&mut self.known.write().is_forgotten);
+        *self.followed.lock() = (!is_forgotten).then_some(ends);
+        Ok(())
+    }
+
+    /// Repositories that have changed between two places in the feeds, beside `names`; `None` if some of what was between isn't
+    /// kept any more.
+    async fn changed(
+        &self,
+        from: Ends,
+        to: Ends,
+        mut names: BTreeSet<RepoName>,
+    ) -> Result<Option<Vec<RepoName>>, RegistryError> {
+        for n in 0..PARTITIONS {
+            let (mut at, end) = (from[usize::from(n)], to[usize::from(n)]);
+            while at < end {
+                let part = self.feed.read(n, at).await?;
+                if part.missed || part.upto == at {
+                    return Ok(None);
+                }
+                at = part.upto;
+                names.extend(part.changes.into_iter().map(|change| change.repository));
+            }
+        }
+        Ok(Some(names.into_iter().collect()))
+    }
+
+    /// Looks which repositories there are, and finds out about those of which nothing is known that holds.
+    async fn look_at_all(&self) -> Result<(), RegistryError> {
         let mut page = Page::default();
         let mut all = BTreeSet::new();
         loop {

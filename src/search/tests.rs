@@ -1,16 +1,23 @@
 //! The schema is zot's, and questions are bounded.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Asker, Question, Search, SearchLimits};
 use crate::{
     admission::Visible,
     config::Limits,
+    oci::{Preconditions, Reference, RepoName},
     ownership::Incarnation,
-    registry::{Holder, Registry, Settings, Stores},
-    storage::{MemoryBlobs, MemoryMeta},
+    registry::{
+        Holder, MayPush, PutManifest, Registry, Settings, Stores,
+        changes::{Cause, PARTITIONS},
+    },
+    storage::{MemoryBlobs, MemoryMeta, MetaStore, MeteredMeta},
+    telemetry::Metrics,
 };
 
 fn search() -> Arc<Search> {
@@ -199,4 +206,106 @@ async fn what_a_client_asks_of_the_schema_is_within_the_bounds() {
         "{}",
         answer.body
     );
+}
+
+/// Pushes an index that lists nothing.
+async fn push(registry: &Registry, name: &str) {
+    let repository: RepoName = name.parse().unwrap();
+    let (reference, only_if) = (Reference::parse("v1").unwrap(), Preconditions::default());
+    let pushed = registry.put_manifest(PutManifest {
+        repository: &repository,
+        reference: &reference,
+        tags: &[],
+        media_type: None,
+        body: format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{{"of":"{name}"}}}}"#
+        )
+        .into(),
+        cause: Cause::client("test"),
+        may: MayPush {
+            create: true,
+            update: true,
+        },
+        only_if: &only_if,
+        deadline: Instant::now() + Duration::from_secs(60),
+    });
+    pushed.await.unwrap();
+}
+
+/// Requests to the metadata store for a question after which nothing, and one after which one repository, has changed.
+async fn requests_of_a_look(repositories: usize) -> [u64; 3] {
+    let metrics = Arc::new(Metrics::new());
+    let (meta, blobs) = (Arc::new(MemoryMeta::default()), Arc::new(MemoryBlobs::new()));
+    let registry = |meta: Arc<dyn MetaStore>, n: usize| {
+        let stores = Stores {
+            meta,
+            blobs: blobs.clone(),
+        };
+        let holder = Holder {
+            member: format!("127.0.0.{n}:5000").parse().unwrap(),
+            incarnation: Incarnation::random(),
+        };
+        Arc::new(Registry::new(stores, holder, Settings::default()))
+    };
+    let other = registry(meta.clone(), 1);
+    for n in 0..repositories {
+        push(&other, &format!("r{n}")).await;
+    }
+    for n in 0..PARTITIONS {
+        other.settle_changes(n).await.unwrap();
+    }
+    let counted = registry(Arc::new(MeteredMeta::new(meta, metrics.clone())), 2);
+    let search = Arc::new(Search::new(counted, SearchLimits::from(&Limits::default())));
+    let end = CancellationToken::new();
+    let answers = TaskTracker::new();
+    answers.spawn(search.clone().run(end.clone()));
+    let asked = async |names: &str, most: usize| {
+        let question = Question {
+            query: format!(
+                "{{ GlobalSearch(query: \"{names}\") {{ Page {{ TotalCount }} Repos {{ Name }} }} }}"
+            ),
+            ..Question::default()
+        };
+        let asker = Asker {
+            user: None,
+            sees: Visible::Everything,
+            may_delete: Visible::Nothing,
+        };
+        let before = requests(&metrics);
+        let answer = search.answer(asker, &question).await;
+        let found = answer.body["data"]["GlobalSearch"]["Page"]["TotalCount"].as_u64();
+        assert_eq!(found, Some(most as u64), "{names}: {}", answer.body);
+        requests(&metrics) - before
+    };
+    // The first look is at everything.
+    asked("r", repositories).await;
+    let nothing = asked("r0", 1).await;
+    push(&other, "new").await;
+    let queued = asked("new", 1).await;
+    for n in 0..PARTITIONS {
+        other.settle_changes(n).await.unwrap();
+    }
+    push(&other, "r0").await;
+    let changed = asked("new", 1).await;
+    end.cancel();
+    answers.close();
+    answers.wait().await;
+    [nothing, queued, changed]
+}
+
+fn requests(metrics: &Metrics) -> u64 {
+    let said = metrics.render();
+    let counts = said
+        .lines()
+        .filter(|line| line.starts_with("portolan_store_requests_total{"));
+    counts
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
+}
+
+#[tokio::test]
+async fn a_look_costs_what_has_changed_however_many_repositories_there_are() {
+    let few = requests_of_a_look(5).await;
+    assert_eq!(few, requests_of_a_look(300).await);
+    assert!(few[0] <= 12, "{few:?}");
 }

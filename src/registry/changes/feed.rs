@@ -1,14 +1,18 @@
 //! What follows the changes of all repositories: search, events, replication.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
+use futures_util::future::try_join_all;
 use tokio::sync::watch;
 
 use super::{
     super::{Registry, Result, row},
     NameChange, PARTITIONS,
 };
-use crate::storage::{Row, Space, keys, rows};
+use crate::{
+    oci::RepoName,
+    storage::{MAX_PAGE, Row, Space, keys, rows},
+};
 
 /// Batches of one read.
 const BATCHES: usize = 25;
@@ -84,6 +88,34 @@ impl Feed {
             followed.upto = if followed.missed { end } else { after };
         }
         Ok(followed)
+    }
+
+    /// Repositories with changes that aren't settled yet: one read of the store for each queue. Who asks for this and then for
+    /// [`ends`](Self::ends) misses no change that was committed before.
+    pub async fn unsettled(&self) -> Result<BTreeSet<RepoName>> {
+        let queues = try_join_all((0..PARTITIONS).map(|n| self.queued(n))).await?;
+        Ok(queues.into_iter().flatten().collect())
+    }
+
+    async fn queued(&self, n: u8) -> Result<Vec<RepoName>> {
+        let (meta, queue) = (&self.registry.meta, keys::unsettled_changes(n));
+        let (mut names, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = meta
+                .range(Space::Repositories, &queue, "", after.as_deref(), MAX_PAGE)
+                .await?;
+            for entry in &page.entries {
+                let name = entry.sort.rsplit_once('#').map(|(name, _)| RepoName::parse(name));
+                match name {
+                    Some(Ok(name)) => names.push(name),
+                    Some(Err(_)) | None => return Err(row::corrupt("read a change's key", "malformed")),
+                }
+            }
+            after = page.entries.into_iter().next_back().map(|entry| entry.sort);
+            if !page.more || after.is_none() {
+                return Ok(names);
+            }
+        }
     }
 
     /// Waits until this member has settled something since it was asked last. What others settle it doesn't hear of: who

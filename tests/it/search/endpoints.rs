@@ -47,6 +47,86 @@ async fn management_and_discovery_are_open_to_everybody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repositories_are_listed_below_whole_components_of_their_names() {
+    let world = World::new().await;
+    world.fill().await;
+    for (n, name) in ["team-b/x", "team.c", "team", "team/web/sub"]
+        .into_iter()
+        .enumerate()
+    {
+        world.push(name, "t", n % MEMBERS).await;
+    }
+    let names =
+        |names: &[&str]| -> serde_json::Value { names.iter().map(|name| json!({ "name": name })).collect() };
+    for member in 0..MEMBERS {
+        for (user, path, expected) in [
+            (
+                None,
+                "team/_oci/repositories",
+                &["team/multi", "team/web", "team/web/sub"][..],
+            ),
+            (
+                Some("admin"),
+                "team/_oci/repositories",
+                &["team/multi", "team/secret", "team/web", "team/web/sub"],
+            ),
+            (Some("alice"), "team/web/_oci/repositories", &["team/web/sub"]),
+            (Some("alice"), "tea/_oci/repositories", &[]),
+            (
+                Some("alice"),
+                "team/_oci/repositories?last=team/multi",
+                &["team/web", "team/web/sub"],
+            ),
+            (
+                Some("alice"),
+                "team/_oci/repositories?last=a",
+                &["team/multi", "team/web", "team/web/sub"],
+            ),
+            (Some("alice"), "team/_oci/repositories?last=z", &[]),
+            (
+                Some("alice"),
+                "_oci/repositories?last=team/",
+                &["team/multi", "team/web", "team/web/sub", "zz-last"],
+            ),
+        ] {
+            let caller = world.caller(user, member);
+            let answer = caller.get(format!("/v2/{path}")).await.unwrap().expect(200);
+            assert_eq!(answer.json(), names(expected), "{path}");
+            answer.lacks("link");
+        }
+        // Page by page.
+        let caller = world.caller(Some("alice"), member);
+        let (mut path, mut found) = (Some("/v2/_oci/repositories?n=2".to_owned()), Vec::new());
+        while let Some(next) = path {
+            let answer = caller.get(next).await.unwrap().expect(200);
+            found.extend(answer.json().as_array().unwrap().clone());
+            path = answer
+                .header("link")
+                .map(|link| link[1..link.find('>').unwrap()].to_owned());
+        }
+        let all = caller
+            .get("/v2/_oci/repositories".to_owned())
+            .await
+            .unwrap()
+            .expect(200)
+            .json();
+        assert_eq!(json!(found), all);
+        assert_eq!(found.len(), 10);
+        caller
+            .get("/v2/Team/_oci/repositories".to_owned())
+            .await
+            .unwrap()
+            .expect(400);
+        caller
+            .get("/v2/_oci/repositories?n=x".to_owned())
+            .await
+            .unwrap()
+            .expect(400);
+    }
+    world.mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn preferences_are_kept_for_each_user_and_known_to_every_member() {
     let world = World::new().await;
     world.fill().await;

@@ -1,5 +1,6 @@
 //! What stands beside the distribution API by zot's names, and is answered by any member: which extensions there are
-//! (`/v2/_oci/ext/discover`), how one can log in (`/v2/_zot/ext/mgmt`), and what users like (`/v2/_zot/ext/userprefs`).
+//! (`/v2/_oci/ext/discover`), how one can log in (`/v2/_zot/ext/mgmt`), and what users like (`/v2/_zot/ext/userprefs`); and the
+//! repositories below a name (`/v2/<name>/_oci/repositories`), as is proposed for the specification.
 
 use std::sync::Arc;
 
@@ -19,9 +20,9 @@ use crate::{
     config::{Logins, access::ApiKeys},
     http::{
         error::{self, Answer},
-        reply::Reply,
+        reply::{Reply, next_page},
     },
-    oci::{Effect, RepoName},
+    oci::{Effect, Page, RepoName, RouteError},
     registry::{Registry, Toggle},
 };
 
@@ -30,6 +31,8 @@ pub(in crate::http::front) const NAME: &str = "extensions";
 
 const DISCOVER: &str = "/v2/_oci/ext/discover";
 const MANAGEMENT: &str = "/v2/_zot/ext/mgmt";
+/// As the specification's pull request 611 has it.
+const REPOSITORIES: &str = "/_oci/repositories";
 const PREFERENCES: &str = "/v2/_zot/ext/userprefs";
 
 /// What of this the member offers.
@@ -54,6 +57,8 @@ enum Errand {
     Discover,
     /// How one can log in.
     Management,
+    /// Which repositories there are, in all or below one of their names.
+    Repositories { below: Option<RepoName>, page: Page },
     /// To change one's mind.
     Prefer { what: Toggle, repository: RepoName },
 }
@@ -72,6 +77,15 @@ impl Desk {
 impl Errand {
     fn read(request: &http::Request<Body>) -> Read<Self> {
         let (path, method) = (request.uri().path(), request.method());
+        if let Some(below) = Self::repositories(path) {
+            return Some(match *method {
+                Method::GET | Method::HEAD => {
+                    below.and_then(|below| Self::listed(below, request.uri().query()))
+                }
+                Method::OPTIONS => Ok(Self::Preflight { methods: READ }),
+                ref other => Err(wrong_method("GET, HEAD, OPTIONS", other)),
+            });
+        }
         let (methods, allow) = match path {
             DISCOVER | MANAGEMENT => (READ, "GET, HEAD, OPTIONS"),
             PREFERENCES => (CHANGE, "PUT, OPTIONS"),
@@ -84,6 +98,26 @@ impl Errand {
             (PREFERENCES, &Method::PUT) => Self::prefer(request.uri().query().unwrap_or_default()),
             (_, other) => Err(wrong_method(allow, other)),
         })
+    }
+
+    /// Below what, if that is what the path asks for.
+    fn repositories(path: &str) -> Option<Result<Option<RepoName>, Answer>> {
+        let folder = path.strip_suffix(REPOSITORIES)?.strip_prefix("/v2")?;
+        match folder.strip_prefix('/') {
+            None if folder.is_empty() => Some(Ok(None)),
+            None => None,
+            Some(folder) => {
+                let folder = RepoName::parse(folder).map(Some);
+                Some(folder.map_err(|_| error::route(&RouteError::NameInvalid, &Method::GET)))
+            }
+        }
+    }
+
+    fn listed(below: Option<RepoName>, query: Option<&str>) -> Result<Self, Answer> {
+        let form = Form(query.unwrap_or_default());
+        let page = Page::parse(form.first("n").as_deref(), form.first("last").as_deref());
+        let page = page.map_err(|_| error::route(&RouteError::PageInvalid, &Method::GET))?;
+        Ok(Self::Repositories { below, page })
     }
 
     fn prefer(query: &str) -> Result<Self, Answer> {
@@ -109,7 +143,7 @@ impl Errand {
     fn methods(&self) -> &'static str {
         match self {
             Self::Preflight { methods } => methods,
-            Self::Discover | Self::Management => READ,
+            Self::Discover | Self::Management | Self::Repositories { .. } => READ,
             Self::Prefer { .. } => CHANGE,
         }
     }
@@ -118,20 +152,29 @@ impl Errand {
 impl Request {
     /// Whether it depends on who asks.
     pub(super) fn is_personal(&self) -> bool {
-        matches!(self.errand, Errand::Prefer { .. })
+        match self.errand {
+            Errand::Prefer { .. } | Errand::Repositories { .. } => true,
+            Errand::Preflight { .. } | Errand::Discover | Errand::Management => false,
+        }
     }
 
     pub(super) fn effect(&self) -> Effect {
-        match self.is_personal() {
-            true => Effect::Unsafe,
-            false => Effect::Safe,
+        match self.errand {
+            Errand::Prefer { .. } => Effect::Unsafe,
+            Errand::Repositories { .. }
+            | Errand::Preflight { .. }
+            | Errand::Discover
+            | Errand::Management => Effect::Safe,
         }
     }
 
     pub(super) fn repository(&self) -> Option<&RepoName> {
         match &self.errand {
             Errand::Prefer { repository, .. } => Some(repository),
-            Errand::Preflight { .. } | Errand::Discover | Errand::Management => None,
+            Errand::Preflight { .. }
+            | Errand::Discover
+            | Errand::Management
+            | Errand::Repositories { .. } => None,
         }
     }
 
@@ -168,6 +211,29 @@ impl Request {
                     .no_store()
                     .header("x-content-type-options", "nosniff")
                     .json(&body)
+            }
+            Errand::Repositories { below, page } => {
+                let visible = decision.grants.visible();
+                let names = match &below {
+                    Some(folder) => {
+                        let included = |name: &RepoName| visible.includes(name);
+                        desk.registry.catalog_below(folder, &page, &included).await
+                    }
+                    None => {
+                        desk.registry
+                            .catalog_of(&page, &|name| visible.includes(name))
+                            .await
+                    }
+                };
+                let names = names.map_err(|error| error::registry(&error))?;
+                let body: Vec<Value> = names.names.iter().map(|name| json!({ "name": name })).collect();
+                let mut reply = Reply::new(StatusCode::OK).no_store();
+                if let (true, Some(last)) = (names.more, names.names.last()) {
+                    let limit = page.limit.to_string();
+                    let next = next_page(exchange.request.uri().path(), &[("n", &limit), ("last", last)]);
+                    reply = reply.header("link", next);
+                }
+                reply.json(&Value::Array(body))
             }
             Errand::Prefer { what, repository } => {
                 // Who hasn't logged in has no mind that could be kept; who may not read the repository isn't told that it exists.
