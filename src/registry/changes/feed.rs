@@ -2,9 +2,6 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use futures_util::future::try_join_all;
-use tokio::sync::watch;
-
 use super::{
     super::{Registry, Result, row},
     NameChange, PARTITIONS,
@@ -13,6 +10,7 @@ use crate::{
     oci::RepoName,
     storage::{MAX_PAGE, Row, Space, keys, rows},
 };
+use futures_util::future::try_join_all;
 
 /// Batches of one read.
 const BATCHES: usize = 25;
@@ -22,7 +20,6 @@ const BATCHES: usize = 25;
 #[derive(Clone)]
 pub struct Feed {
     registry: Arc<Registry>,
-    settled: watch::Receiver<()>,
 }
 
 /// What comes after a place in a feed.
@@ -41,8 +38,7 @@ pub struct Followed {
 impl Feed {
     /// Of the registry that this member runs.
     pub fn new(registry: Arc<Registry>) -> Self {
-        let settled = registry.settled_here();
-        Self { registry, settled }
+        Self { registry }
     }
 
     /// Where each of the feeds ends now: one read of the store for all. Whatever was settled before has a number up to that.
@@ -116,13 +112,6 @@ impl Feed {
                 return Ok(names);
             }
         }
-    }
-
-    /// Waits until this member has settled something since it was asked last. What others settle it doesn't hear of: who
-    /// follows asks for [`ends`](Self::ends) now and then.
-    pub async fn woken(&mut self) {
-        // It lives as long as the registry.
-        let _ = self.settled.changed().await;
     }
 }
 

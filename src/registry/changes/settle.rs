@@ -13,10 +13,7 @@ use std::{
 };
 
 use prost::Message as _;
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     super::{
@@ -52,7 +49,6 @@ pub(in crate::registry) struct Unsettled {
     /// A bit for each partition.
     marked: AtomicU8,
     some: Notify,
-    settled: watch::Sender<()>,
 }
 
 // A bit each.
@@ -115,11 +111,6 @@ impl Registry {
         }
     }
 
-    /// Changes whenever this member has settled something.
-    pub(super) fn settled_here(&self) -> watch::Receiver<()> {
-        self.unsettled.settled.subscribe()
-    }
-
     /// Settles what is in the `n`-th queue now. An error leaves the rest where it is.
     pub async fn settle_changes(&self, n: u8) -> Result<Settled> {
         let mut settled = Settled::default();
@@ -152,7 +143,6 @@ impl Registry {
                 Err(error) => return Err(error),
             }
             settled.changes += batch.changes.len();
-            self.unsettled.settled.send_replace(());
             after = Some(last);
         }
     }
