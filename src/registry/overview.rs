@@ -258,13 +258,18 @@ impl Registry {
             .collect()
     }
 
-    /// Keeps what was found out. Whoever finds out the same writes the same; a late one is seen by its version.
-    pub async fn keep_summaries(&self, found: &[(RepoName, Summary)]) -> Result<()> {
+    /// Keeps what was found out; of a repository that is gone (`None`), nothing. Whoever finds out the same writes the same; a late
+    /// one is seen by its version.
+    pub async fn keep_summaries(&self, found: &[(RepoName, Option<Summary>)]) -> Result<()> {
         for some in found.chunks(MAX_OPS) {
-            let put = |(repository, summary): &(RepoName, Summary)| {
-                keys::summary(repository).put(Expect::Any, row::bytes(summary))
-            };
-            let ops: Vec<_> = some.iter().map(put).collect();
+            let kept = some.iter().map(|(repository, summary)| {
+                let key = keys::summary(repository);
+                match summary {
+                    Some(summary) => key.put(Expect::Any, row::bytes(summary)),
+                    None => key.delete(Expect::Any),
+                }
+            });
+            let ops: Vec<_> = kept.collect();
             // It is found out again if that didn't come to be.
             self.meta.transact(Version::random(), &ops).await?;
         }

@@ -350,6 +350,7 @@ impl Catalogue {
         }
         let (versions, kept) =
             tokio::try_join!(self.registry.versions(names), self.registry.summaries(names))?;
+        let had: Vec<bool> = kept.iter().map(Option::is_some).collect();
         let asked = names.iter().zip(versions.into_iter().zip(kept));
         let asked: Vec<_> = asked
             .map(|(name, (version, kept))| self.one(name, version, kept).boxed())
@@ -359,19 +360,22 @@ impl Catalogue {
         let mut number = 0;
         while let Some(answer) = asked.next().await {
             let (found, is_new) = answer?;
-            let name = &names[number];
+            let (name, had) = (&names[number], had[number]);
             number += 1;
             match &found {
                 Some(summary) => {
                     self.summaries.hold(name, summary.clone());
                     self.known.write().put(name.clone(), summary);
+                    if is_new == IsNew::Yes {
+                        new.push((name.clone(), Some((**summary).clone())));
+                    }
                 }
                 None => {
                     self.known.write().repositories.remove(name);
+                    if had {
+                        new.push((name.clone(), None));
+                    }
                 }
-            }
-            if let (Some(summary), IsNew::Yes) = (&found, is_new) {
-                new.push((name.clone(), (**summary).clone()));
             }
             all.push(found);
         }

@@ -13,7 +13,7 @@ use crate::{
     oci::{Preconditions, Reference, RepoName},
     ownership::Incarnation,
     registry::{
-        Holder, MayPush, PutManifest, Registry, Settings, Stores,
+        DeleteManifest, Holder, MayPush, PutManifest, Registry, Settings, Stores, WhileListed,
         changes::{Cause, PARTITIONS},
     },
     storage::{MemoryBlobs, MemoryMeta, MetaStore, MeteredMeta},
@@ -232,6 +232,27 @@ async fn push(registry: &Registry, name: &str) {
     pushed.await.unwrap();
 }
 
+async fn delete(registry: &Registry, name: &str) {
+    let repository: RepoName = name.parse().unwrap();
+    let only_if = Preconditions::default();
+    let tag = Reference::parse("v1").unwrap();
+    let digest = registry
+        .describe_manifest(&repository, &tag)
+        .await
+        .unwrap()
+        .digest;
+    let reference = Reference::Digest(digest);
+    let deleted = registry.delete_manifest(DeleteManifest {
+        repository: &repository,
+        reference: &reference,
+        only_if: &only_if,
+        while_listed: WhileListed::Refuse,
+        cause: Cause::client("test"),
+        deadline: Instant::now() + Duration::from_secs(60),
+    });
+    deleted.await.unwrap();
+}
+
 /// Requests to the metadata store for a question after which nothing, and one after which one repository, has changed.
 async fn requests_of_a_look(repositories: usize) -> [u64; 3] {
     let metrics = Arc::new(Metrics::new());
@@ -254,7 +275,7 @@ async fn requests_of_a_look(repositories: usize) -> [u64; 3] {
     for n in 0..PARTITIONS {
         other.settle_changes(n).await.unwrap();
     }
-    let counted = registry(Arc::new(MeteredMeta::new(meta, metrics.clone())), 2);
+    let counted = registry(Arc::new(MeteredMeta::new(meta.clone(), metrics.clone())), 2);
     let search = Arc::new(Search::new(counted, SearchLimits::from(&Limits::default())));
     let end = CancellationToken::new();
     let answers = TaskTracker::new();
@@ -287,6 +308,14 @@ async fn requests_of_a_look(repositories: usize) -> [u64; 3] {
     }
     push(&other, "r0").await;
     let changed = asked("new", 1).await;
+    let is_kept = || {
+        let mut rows = meta.keys().into_iter();
+        rows.any(|key| key.partition == "_summaries" && key.sort == "new")
+    };
+    assert!(is_kept());
+    delete(&other, "new").await;
+    asked("new", 0).await;
+    assert!(!is_kept());
     end.cancel();
     answers.close();
     answers.wait().await;
