@@ -81,6 +81,9 @@ stores_stop() {
   unset PORTOLAN_TEST_S3 PORTOLAN_TEST_DYNAMODB
 }
 
+# What a script may say to SeaweedFS beside what is said below.
+seaweedfs_options=()
+
 seaweedfs_start() {
   local port name ports=()
   for name in s3 master volume filer admin; do
@@ -93,7 +96,7 @@ seaweedfs_start() {
   process_start "$logs/seaweedfs.log" "$seaweedfs_dir/bin/weed" mini -dir="$s3_data" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
     "${ports[@]}" -s3.port.iceberg=0 -s3.port.lance=0 -metricsPort="$s3_metrics_port" -metricsIp=127.0.0.1 \
     -filer.localSocket="$s3_data/filer.sock" -s3.localSocket="$s3_data/s3.sock" \
-    -webdav=false -admin.ui=false -master.telemetry=false -s3.autoCreateBucket=false
+    -webdav=false -admin.ui=false -master.telemetry=false -s3.autoCreateBucket=false "${seaweedfs_options[@]}"
   s3_pids=("$started_pid")
 }
 
