@@ -14,12 +14,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use prost::Message as _;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Duration, Instant};
 
 use super::{
-    AuthError, Authenticator, Credentials, Evidence, KeyUse, Login, Scope, ScopeError, Verdict, Via,
+    AuthError, Authenticator, Credentials, Evidence, KeyUse, Login, MadeBy, Scope, ScopeError, Verdict, Via,
     htpasswd::Htpasswd,
 };
 use crate::{
@@ -54,16 +53,6 @@ pub struct KeyMaker {
     pub user: String,
     /// How they have logged in.
     pub by: MadeBy,
-}
-
-/// How the maker of a key had logged in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MadeBy {
-    /// By a password: the key is refused when the name has none any more.
-    Password,
-    /// By a certificate.
-    Certificate,
 }
 
 /// A key, as its user sees it later: without the key itself.

@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
 
-use super::{Asked, AuthError, Credentials, MadeBy, Scope, Stamp};
+use super::{Asked, AuthError, Credentials, Scope, stamp::Stamp};
 use crate::admission::Grants;
 
 /// A way to prove who one is.
@@ -97,4 +98,14 @@ pub struct KeyUse {
     pub expires_ms: Option<u64>,
     /// How its maker had logged in.
     pub by: MadeBy,
+}
+
+/// How the maker of a key had logged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MadeBy {
+    /// By a password: the key is refused when the name has none any more.
+    Password,
+    /// By a certificate.
+    Certificate,
 }

@@ -19,13 +19,14 @@ use x509_parser::{
 };
 
 use super::{
-    AuthError, Authenticator, Credentials, Evidence, FileFault, Login, Verdict, Via, watched::Watched,
+    AuthError, Authenticator, Credentials, Evidence, FileFault, Login, Verdict, Via, scope::granted,
+    watched::Watched,
 };
 use crate::{
     admission::Grants,
     clock,
     config::access::{Bearer, TokenKeys, is_user_name},
-    oci::{Action, RepoName},
+    oci::RepoName,
 };
 
 /// How far the clocks of the service and of this member may be apart, in seconds.
@@ -159,16 +160,6 @@ fn via(access: Vec<Value>) -> Via {
         }
     }
     Via::Token { grants, catalog }
-}
-
-pub(super) fn granted(action: &str) -> &'static [Action] {
-    match action {
-        "pull" => &[Action::Read],
-        "push" => &[Action::Create, Action::Update],
-        "delete" => &[Action::Delete],
-        "*" => &Action::ALL,
-        _ => &[],
-    }
 }
 
 fn pem_keys(content: &[u8]) -> Result<Vec<Key>, String> {

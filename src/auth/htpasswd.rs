@@ -11,13 +11,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     AuthError, Authenticator, Credentials, Evidence, FileFault, Login, Verdict, Via,
     hashing::{Hashing, HashingLimits},
     password_hash::PasswordHash,
+    stamp::Stamp,
     watched::Watched,
 };
 use crate::config::access::is_user_name;
@@ -84,20 +84,6 @@ impl Htpasswd {
     /// it was last read.
     pub(super) fn stamp(&self, user: &str) -> Option<Stamp> {
         self.users.current().hashes.get(user).map(Stamp::of)
-    }
-}
-
-/// Names the hash of a password, without telling it: what was got by a password ends when its user has another one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stamp(String);
-
-impl Stamp {
-    fn of(hash: &PasswordHash) -> Self {
-        let digest = Sha256::new()
-            .chain_update("portolan token\0")
-            .chain_update(hash.as_str())
-            .finalize();
-        Self(hex::encode(digest.get(..16).unwrap_or_default()))
     }
 }
 

@@ -22,6 +22,7 @@ mod origin;
 mod password_hash;
 mod policy;
 mod scope;
+mod stamp;
 #[cfg(test)]
 mod tests;
 mod watched;
@@ -31,15 +32,15 @@ use http::{HeaderMap, HeaderValue, Uri};
 use rustls::pki_types::CertificateDer;
 
 pub use self::{
-    api_keys::{ApiKey, ApiKeyError, ApiKeys, KeyMaker, MadeBy, NewApiKey},
-    authenticator::{Authenticator, Evidence, KeyUse, Login, Verdict, Via},
+    api_keys::{ApiKey, ApiKeyError, ApiKeys, KeyMaker, NewApiKey},
+    authenticator::{Authenticator, Evidence, KeyUse, Login, MadeBy, Verdict, Via},
     credentials::Credentials,
     examine::{ExaminedFile, examine},
     gate::{Gate, GateSpec},
-    htpasswd::Stamp,
     issued::{Asked, AskedError, Issued, Issuer},
     origin::Origin,
     scope::{Scope, ScopeError},
+    stamp::Stamp,
     watched::FileFault,
 };
 use crate::{

@@ -54,6 +54,17 @@ impl Scope {
     }
 }
 
+/// What may be done by a token with this action, in the words of docker's token protocol. What isn't understood allows nothing.
+pub(super) fn granted(action: &str) -> &'static [Action] {
+    match action {
+        "pull" => &[Action::Read],
+        "push" => &[Action::Create, Action::Update],
+        "delete" => &[Action::Delete],
+        "*" => &Action::ALL,
+        _ => &[],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

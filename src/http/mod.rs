@@ -5,6 +5,7 @@
 
 mod error;
 mod front;
+mod headers;
 mod local;
 mod reply;
 mod server;

@@ -8,6 +8,7 @@
 //! are closed; the others finish what they have begun, within the drain's own bound.
 
 mod activity;
+mod limits;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -26,45 +27,15 @@ use tokio::{
 use tower::util::ServiceExt as _;
 
 use self::activity::{Activity, Over, Watch};
+pub use self::limits::ServerLimits;
 use super::{
     front::{Arrival, Front},
     unread::Unread,
 };
 use crate::{
     admission::{Body, BodyError},
-    config::Limits,
     net::{self, Connection, Drain, Listener, PeerInfo, TrackedExecutor},
 };
-
-/// Bounds of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerLimits {
-    /// Until the first request's head has arrived.
-    pub head_timeout: Duration,
-    /// Without any request; once a head has begun, `head_timeout` counts again.
-    pub idle_timeout: Duration,
-    /// For a body to make some progress, and for a client to take some of what it asked for.
-    pub stall_timeout: Duration,
-    /// Bytes of a head.
-    pub head_bytes: usize,
-    /// Fields of a head.
-    pub head_fields: usize,
-    /// Streams of one HTTP/2 connection.
-    pub streams: u32,
-}
-
-impl From<&Limits> for ServerLimits {
-    fn from(limits: &Limits) -> Self {
-        Self {
-            head_timeout: limits.request_head_timeout,
-            idle_timeout: limits.idle_timeout,
-            stall_timeout: limits.no_progress_timeout,
-            head_bytes: limits.request_head_bytes,
-            head_fields: limits.request_header_fields,
-            streams: limits.public_streams_per_connection,
-        }
-    }
-}
 
 /// Window of one HTTP/2 stream: what a slow handler lets a client send ahead.
 const STREAM_WINDOW: u32 = 256 * 1024;

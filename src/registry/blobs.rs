@@ -7,15 +7,15 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::Instant;
 
 use super::{
-    Registry, RegistryError, Result,
+    Damage, Registry, RegistryError, Result,
     commit::{Change, Current, Plan},
     due::{self, Dues},
     links::Recorded,
-    objects::{Damage, Written},
+    noted::Noted,
+    objects::Written,
     pause::Pause,
     quota,
     references::{User, user_of},
-    remembered::Noted,
     row,
 };
 use crate::{

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::objects::Damage;
 use crate::{
     admission::BodyError,
     oci::{Digest, ManifestError, RepoName, Tag},
@@ -195,5 +194,29 @@ impl fmt::Display for NoRoomFor {
             Some(bytes) => write!(f, "{bytes} more don't fit"),
             None => f.write_str("no more fits"),
         }
+    }
+}
+
+/// What is wrong with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// There is none.
+    Missing,
+    /// It is shorter or longer than what was written.
+    Length,
+    /// By its ETag it is another one.
+    Replaced,
+    /// Its bytes have another digest.
+    Bytes,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "is missing",
+            Self::Length => "has another length than was written",
+            Self::Replaced => "is another one than was written",
+            Self::Bytes => "has other bytes than were written",
+        })
     }
 }

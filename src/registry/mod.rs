@@ -34,6 +34,7 @@ mod immutable;
 mod links;
 mod listing;
 mod manifests;
+mod noted;
 mod objects;
 mod overview;
 mod preferences;
@@ -51,6 +52,7 @@ mod testing;
 mod turns;
 mod upkeep;
 mod uploads;
+mod whole;
 
 use std::{sync::Arc, time::Duration};
 
@@ -59,19 +61,18 @@ use tokio::time::Instant;
 
 pub use self::{
     blobs::{Blob, BlobParts, MountSource, Mounted},
-    error::{Needed, RegistryError, Result},
+    error::{Damage, Needed, RegistryError, Result},
     immutable::Immutable,
     listing::Names,
     manifests::{DeleteManifest, MayPush, Pushed, PutManifest, WhileListed},
-    objects::Damage,
     overview::{Document, Overview, Summary, Tagged},
     preferences::{Preference, Toggle},
     quota::Quotas,
     referrers::{Referrer, Referrers},
     retention::Retained,
-    room::Whole,
     upkeep::{DuePage, DueWork, Tended},
     uploads::Upload,
+    whole::Whole,
 };
 use crate::{
     ownership::Incarnation,

@@ -13,7 +13,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
@@ -21,7 +21,7 @@ use quick_cache::sync::Cache;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Registry, RegistryError, Result,
+    Damage, Registry, RegistryError, Result,
     hash::{Hasher, Hashing},
 };
 use crate::{
@@ -41,30 +41,6 @@ pub(super) struct Written {
     pub(super) size: u64,
     /// Empty if it isn't known.
     pub(super) etag: String,
-}
-
-/// What is wrong with an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Damage {
-    /// There is none.
-    Missing,
-    /// It is shorter or longer than what was written.
-    Length,
-    /// By its ETag it is another one.
-    Replaced,
-    /// Its bytes have another digest.
-    Bytes,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Missing => "is missing",
-            Self::Length => "has another length than was written",
-            Self::Replaced => "is another one than was written",
-            Self::Bytes => "has other bytes than were written",
-        })
-    }
 }
 
 impl Damage {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 
-use super::{Blob, Referrer, Registry, RegistryError, Result, manifests, row};
+use super::{Blob, Referrer, Registry, RegistryError, Result, row};
 use crate::{
     oci::{Digest, MediaType, RepoName, Tag},
     storage::{Expect, Key, MAX_OPS, MAX_PAGE, Row, Space, StoreErrorKind, Version, keys, rows},
@@ -139,7 +139,7 @@ impl Registry {
         digest: &Digest,
         row: Option<Row>,
     ) -> Result<Option<Document>> {
-        let Some(manifest) = manifests::live(row.as_ref())? else {
+        let Some(manifest) = row::live(row.as_ref())? else {
             return Ok(None);
         };
         let media_type = row::media_type(&manifest.media_type)?;
@@ -243,7 +243,7 @@ impl Registry {
             .await?;
         let mut found = Vec::new();
         for (repository, row) in repositories.iter().zip(rows) {
-            if manifests::live(row.as_ref())?.is_some() {
+            if row::live(row.as_ref())?.is_some() {
                 found.push(repository.clone());
             }
         }

@@ -12,8 +12,7 @@ use parking_lot::Mutex;
 use super::{
     Registry, RegistryError, Result,
     fence::{self, Fenced},
-    manifests::live,
-    row,
+    row::{self, live},
 };
 use crate::{
     clock,

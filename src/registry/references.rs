@@ -44,7 +44,7 @@ pub(super) async fn user_of(meta: &dyn MetaStore, repository: &RepoName, digest:
         if !wanted.is_empty() {
             let found = meta.get_many(&wanted).await?;
             for (parent, found) in parents.into_iter().zip(found) {
-                if super::manifests::live(found.as_ref())?.is_some() {
+                if row::live(found.as_ref())?.is_some() {
                     return Ok(User::Live(parent));
                 }
                 if found.is_some() {

@@ -33,7 +33,7 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle},
 };
 
-use super::{Registry, Result, blobs::HeldLink, manifests::Held};
+use super::{Registry, Result, blobs::HeldLink, manifests::Held, noted::Noted};
 use crate::{
     oci::{Digest, RepoName},
     storage::{Key, Row, StoreErrorKind, Version, keys},
@@ -41,22 +41,6 @@ use crate::{
 
 /// What an entry takes beside its bytes, roughly: names, digests, and the cache's own.
 const OVERHEAD: u64 = 512;
-
-/// What was read, and the version of its repository's row at that moment.
-#[derive(Debug)]
-pub(super) struct Noted<T> {
-    pub(super) value: Arc<T>,
-    pub(super) version: Version,
-}
-
-impl<T> Clone for Noted<T> {
-    fn clone(&self) -> Self {
-        Self {
-            value: self.value.clone(),
-            version: self.version,
-        }
-    }
-}
 
 /// Something of a repository.
 pub(super) type Name = (RepoName, Digest);

@@ -71,3 +71,9 @@ pub(super) fn corrupt(
 ) -> RegistryError {
     StoreError::with_source(StoreErrorKind::Corrupt, operation, source).into()
 }
+
+/// The manifest, unless it is absent or deleted.
+pub(super) fn live(found: Option<&Row>) -> Result<Option<rows::Manifest>> {
+    let manifest: Option<rows::Manifest> = found.map(read).transpose()?;
+    Ok(manifest.filter(|manifest| manifest.deleted_ms == 0))
+}

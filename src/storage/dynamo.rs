@@ -23,11 +23,8 @@ mod tests;
 
 use async_trait::async_trait;
 
+pub use self::tables::{ExaminedTable, TableState, TablesError};
 use self::{client::Dynamo, items::Place, write::Write};
-pub use self::{
-    examine::ExaminedTable,
-    tables::{TableState, TablesError},
-};
 use super::{Effect, Expect, Key, MetaStore, Op, Outcome, Page, Row, Space, StoreError, Version, bounds};
 use crate::config::{DynamoConfig, DynamoTables, Limits};
 

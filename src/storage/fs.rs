@@ -25,14 +25,15 @@
 use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
-use self::{disk::Disk, read::Reading};
+use self::{blocking::run, disk::Disk, read::Reading};
 use super::{
     BlobStore, Object, ObjectKey, Opened, Part, PartNumber, Payload, StoreError, StoreErrorKind, Unnamed,
     bounds,
 };
 
+mod blocking;
 mod disk;
 mod layout;
 mod read;
@@ -95,29 +96,6 @@ fn untagged(length: u64) -> Object {
         length,
         etag: String::new(),
     }
-}
-
-/// Runs `job` on the blocking pool, when `places` has one for it. The job keeps its place when nobody waits any more.
-async fn run<T: Send + 'static>(
-    places: &Arc<Semaphore>,
-    operation: &'static str,
-    job: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    let place = places.clone().acquire_owned().await;
-    let place = place.map_err(|_| StoreError::new(StoreErrorKind::Unavailable, operation))?;
-    spawn(place, job)
-        .await
-        .map_err(|error| StoreError::with_source(StoreErrorKind::Unavailable, operation, error))?
-}
-
-fn spawn<T: Send + 'static>(
-    place: OwnedSemaphorePermit,
-    job: impl FnOnce() -> T + Send + 'static,
-) -> tokio::task::JoinHandle<T> {
-    tokio::task::spawn_blocking(move || {
-        let _place = place;
-        job()
-    })
 }
 
 #[async_trait]

@@ -1,7 +1,10 @@
-//! Modules know each other one way: the order of `src/lib.rs` is the order of who may know whom.
+//! Modules know each other one way: the order of `src/lib.rs` is the order of who may know whom. Inside of a module its files
+//! do, too: what one needs of another, that one doesn't need of it.
+
+mod files;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -124,6 +127,27 @@ fn modules_know_only_those_above_them() {
         wrong.is_empty(),
         "imports against the order of src/lib.rs:\n{}",
         wrong.join("\n")
+    );
+}
+
+#[test]
+fn files_of_a_module_know_each_other_one_way() {
+    let sources = sources();
+    let texts: BTreeMap<_, _> = sources
+        .iter()
+        .map(|(_, path, text)| {
+            (
+                files::module(path.strip_prefix(source_root()).unwrap()),
+                text.as_str(),
+            )
+        })
+        .collect();
+    assert!(texts.len() > 250, "{}", texts.len());
+    let circles = files::circles(&texts);
+    assert!(
+        circles.is_empty(),
+        "files that know each other in a circle:\n{}",
+        circles.join("\n")
     );
 }
 

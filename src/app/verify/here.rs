@@ -4,7 +4,10 @@ use std::{io, net::SocketAddr};
 
 use tokio::net::TcpListener;
 
-use super::{Finding, Reach, is_of_the_machine, pairs};
+use super::{
+    finding::{Finding, Reach, is_of_the_machine},
+    pairs,
+};
 use crate::{
     app::{Embedded, StartError, serve::resolve},
     auth::{self, ExaminedFile},

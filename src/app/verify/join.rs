@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::{
     app::{mesh_door, serve},
     config::{Cluster, Collecting, Config, Limits},

@@ -12,7 +12,7 @@ use rustls::{
 };
 use time::OffsetDateTime;
 
-use super::{Finding, Reach, Verdict};
+use super::finding::{Finding, Reach, Verdict};
 use crate::{
     app::{
         expiry::{self, CertificateFile, stamp},

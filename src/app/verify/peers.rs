@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use futures_util::future::join_all;
 use tokio::net::lookup_host;
 
-use super::{Finding, pairs, within};
+use super::{
+    finding::{Finding, within},
+    pairs,
+};
 use crate::{
     config::{Cluster, Limits},
     mesh::{ProbeError, probe},

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{Finding, join, within};
+use super::{
+    finding::{Finding, within},
+    join,
+};
 use crate::{
     app::shared,
     causes::in_a_line,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::oci::Action;
 
 struct Signer {
     pair: KeyPair,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     admission::Grants,
-    auth::bearer::granted,
+    auth::scope::granted,
     oci::{Action, RepoName},
 };
 

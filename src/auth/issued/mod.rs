@@ -26,8 +26,7 @@ pub use self::asked::{Asked, AskedError};
 use self::{keys::SigningKeys, revoked::Revocations};
 use super::{
     AuthError, Authenticator, Credentials, Evidence, Login, MadeBy, Scope, Verdict, Via,
-    api_keys::may_have_keys,
-    htpasswd::{Htpasswd, Stamp},
+    api_keys::may_have_keys, htpasswd::Htpasswd, stamp::Stamp,
 };
 use crate::{
     clock,

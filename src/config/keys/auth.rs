@@ -1,6 +1,6 @@
 //! Rows of `http.auth` and `http.accessControl`. `Section` where zot takes mere presence for "on".
 
-use super::{
+use super::row::{
     Key,
     Kind::{Any, Bool, Duration, Int, List, Map, Object, Secret, Section, Text, Texts},
     Verdict::{self, Later, Mapped, NoEffect, Own, Same},

@@ -1,6 +1,6 @@
 //! Rows of `log` and `cluster`.
 
-use super::{
+use super::row::{
     Key,
     Kind::{Bool, Object, OneOf, Port, Secret, Text, Texts},
     Verdict::{Mapped, Own, Same},

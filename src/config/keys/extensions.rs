@@ -1,6 +1,6 @@
 //! Rows of `extensions`. A section that is switched off is accepted, whatever else it says.
 
-use super::{
+use super::row::{
     Key,
     Kind::{Any, Bool, Duration, Int, List, Map, Number, Object, OneOf, Secret, Section, Text, Texts},
     Verdict::{self, Later, Mapped, NoEffect, Same},

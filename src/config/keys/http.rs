@@ -1,6 +1,6 @@
 //! Rows of `http`, but for who may do what (`auth`).
 
-use super::{
+use super::row::{
     Key,
     Kind::{Duration, Int, List, Object, OneOf, Port, Text, Texts},
     Verdict::{Mapped, Own, Same},

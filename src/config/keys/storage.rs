@@ -1,6 +1,6 @@
 //! Rows of the top level and of `storage`, its drivers included.
 
-use super::{
+use super::row::{
     Key,
     Kind::{Any, Bool, Driver, Duration, Int, List, Map, Object, OneOf, Secret, Section, Text, Texts},
     Verdict::{Later, Mapped, NoEffect, Own, Refused, Same},

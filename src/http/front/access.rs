@@ -26,7 +26,10 @@ use super::{
 use crate::{
     admission::{Body, BodyError, RequestId, Served},
     auth::StoreTimes,
-    http::error::{self, Chain},
+    http::{
+        error::{self, Chain},
+        headers::content_length,
+    },
     oci::leaves_open,
     placement::MemberId,
     telemetry::{Direction, Metrics, logs::AUDIT},
@@ -82,7 +85,7 @@ impl Step for Access {
             .body()
             .size_hint()
             .exact()
-            .or_else(|| content_length(&response));
+            .or_else(|| content_length(response.headers()));
         response.map(|body| {
             Observed {
                 body,
@@ -123,16 +126,6 @@ impl http_body::Body for Counted {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-fn content_length(response: &Response<Body>) -> Option<u64> {
-    response
-        .headers()
-        .get(http::header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
 }
 
 struct Answered {

@@ -7,9 +7,9 @@ use http::{HeaderMap, Response, header};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    FrontLimits,
     access::InMesh,
     exchange::{Exchange, refuse},
+    limits::FrontLimits,
     step::{Next, Step},
     surface::{Asking, Decided, Surface, Surfaces, Unreadable},
 };

@@ -9,6 +9,7 @@ mod admit;
 mod caching;
 mod exchange;
 mod identify;
+mod limits;
 mod ratelimit;
 mod responses;
 mod room;
@@ -16,12 +17,12 @@ mod step;
 mod surface;
 mod wellformed;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use http::Response;
 use tower::{Layer as _, util::BoxCloneSyncService};
 
-pub use self::{exchange::Arrival, surface::probes::Probes};
+pub use self::{exchange::Arrival, limits::FrontLimits, surface::probes::Probes};
 use self::{
     step::step,
     surface::{Surfaces, cors::Origins, extensions, keys, metrics, search, tokens},
@@ -29,7 +30,7 @@ use self::{
 use crate::{
     admission::{Body, Service},
     auth::Gate,
-    config::{Limits, Logins, RateLimits},
+    config::{Logins, RateLimits},
     net::Shares,
     placement::MemberId,
     registry::Registry,
@@ -63,42 +64,6 @@ pub struct FrontParts {
     pub extensions: Option<ExtensionParts>,
     /// Where admitted requests go.
     pub mesh: Service,
-}
-
-/// Bounds of the front.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FrontLimits {
-    /// Requests that wait at once for their body or a permit.
-    pub waiting: usize,
-    /// How long a request waits for a permit.
-    pub patience: Duration,
-    /// Bytes a second below which a body gives its permit up when others wait.
-    pub slow_body: u64,
-    /// Over which time that is measured.
-    pub slow_body_window: Duration,
-    /// Until the head of an answer, for a request whose body is small or absent.
-    pub deadline: Duration,
-    /// The same for a transfer. What lies in the trash is kept for longer.
-    pub transfer_deadline: Duration,
-    /// Clients whose rate is remembered, for each limit.
-    pub rated_clients: usize,
-    /// How long shared caches may keep content that everybody may read.
-    pub public_max_age: Duration,
-}
-
-impl From<&Limits> for FrontLimits {
-    fn from(limits: &Limits) -> Self {
-        Self {
-            waiting: limits.front_waiting,
-            patience: limits.front_patience,
-            slow_body: limits.slow_body_bytes,
-            slow_body_window: limits.slow_body_window,
-            deadline: limits.request_deadline,
-            transfer_deadline: limits.trash_time / 2,
-            rated_clients: limits.rated_clients,
-            public_max_age: limits.public_max_age,
-        }
-    }
 }
 
 /// What zot's extensions are made of.

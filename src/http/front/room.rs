@@ -21,7 +21,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
 use super::{
-    FrontLimits,
+    limits::FrontLimits,
     step::{Next, Step},
     surface::{Asking, Cost, Decided},
 };

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     admission::{self, Admitted, Served},
     auth::{Gate, GateSpec},
+    config::Limits,
     net::{Drain, Supply},
     registry::Stores,
     storage::{MemoryBlobs, MemoryMeta},

@@ -6,11 +6,15 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::time::Instant;
 
-use super::{Local, Outcome, Refusal, announced, byteranges::Multipart, is_known, preconditions};
+use super::{
+    byteranges::Multipart,
+    outcome::{Local, Outcome, Refusal},
+};
 use crate::{
     admission::{self, BlobSource, Body, BodyError, Grants},
     http::{
         error,
+        headers::{announced, is_known, preconditions},
         reply::{Reply, etag},
     },
     oci::{Action, ByteRanges, Digest, MediaType, RepoName, ResolvedRange, paths},

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::json;
 
-use super::{Local, Outcome};
+use super::outcome::{Local, Outcome};
 use crate::{
     admission::Visible,
     http::reply::{Reply, next_page},

@@ -4,10 +4,14 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
-use super::{Local, Outcome, Refusal, announced, is_known, preconditions};
+use super::outcome::{Local, Outcome, Refusal};
 use crate::{
     admission::{Body, Grants, Identity},
-    http::{error, reply::Reply},
+    http::{
+        error,
+        headers::{announced, is_known, preconditions},
+        reply::Reply,
+    },
     oci::{Action, Descriptor, MAX_MANIFEST_BYTES, MediaType, Reference, RepoName, Tag, paths},
     registry::{DeleteManifest, MayPush, PutManifest, RegistryError, WhileListed, changes::Cause},
 };

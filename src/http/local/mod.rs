@@ -9,22 +9,24 @@ mod byteranges;
 mod history;
 mod listings;
 mod manifests;
+mod outcome;
 mod uploads;
 
 use std::{convert::Infallible, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use tokio::time::Instant;
 use tower::service_fn;
 
+use self::outcome::{Local, Outcome, Refusal};
 use super::{
-    error::{self, Answer, Chain},
+    error::{self, Chain},
     reply::Reply,
 };
 use crate::{
     admission::{Admitted, Body, RequestId, Served, Service, StoreTime},
-    oci::{Digest, EntityTags, Preconditions, Route},
-    registry::{Registry, RegistryError},
+    oci::Route,
+    registry::Registry,
 };
 
 /// The local service over `registry`.
@@ -35,34 +37,6 @@ pub fn local(registry: Arc<Registry>) -> Service {
         async move { Ok::<_, Infallible>(local.serve(admitted).await) }
     }))
 }
-
-#[derive(Clone)]
-struct Local {
-    registry: Arc<Registry>,
-}
-
-/// An answer that isn't what was asked for, and the domain's reason where there is one.
-struct Refusal {
-    answer: Answer,
-    cause: Option<RegistryError>,
-}
-
-impl From<RegistryError> for Refusal {
-    fn from(error: RegistryError) -> Self {
-        Self {
-            answer: error::registry(&error),
-            cause: Some(error),
-        }
-    }
-}
-
-impl From<Answer> for Refusal {
-    fn from(answer: Answer) -> Self {
-        Self { answer, cause: None }
-    }
-}
-
-type Outcome = Result<Response<Body>, Refusal>;
 
 impl Local {
     async fn serve(&self, admitted: Admitted) -> Response<Body> {
@@ -191,55 +165,6 @@ fn refused(refusal: Refusal, route: &'static str, id: &RequestId) -> Response<Bo
         tracing::warn!(request_id = %id, route, status = answer.status().as_u16(), error = %Chain(cause), "request failed");
     }
     answer.into_response(id)
-}
-
-/// `Content-Length`, which hyper has already held against the rest of the head.
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get(header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .trim_ascii()
-        .parse()
-        .ok()
-}
-
-/// How long the body will be, where that is known beforehand.
-fn announced(headers: &HeaderMap, body: &Body) -> Option<u64> {
-    content_length(headers).or_else(|| http_body::Body::size_hint(body).exact())
-}
-
-/// Under which conditions a change is asked for. What can't be read is refused: without it the change would be made.
-fn preconditions(headers: &HeaderMap) -> Result<Preconditions, Refusal> {
-    let read = |name: HeaderName| -> Result<Option<EntityTags>, Refusal> {
-        let values = headers.get_all(&name).into_iter().map(HeaderValue::as_bytes);
-        Ok(EntityTags::parse(values).map_err(|error| error::bad_precondition(&name, &error))?)
-    };
-    Ok(Preconditions {
-        if_match: read(header::IF_MATCH)?,
-        if_none_match: read(header::IF_NONE_MATCH)?,
-    })
-}
-
-/// Whether a read that finds `digest` finds what its client has already (`If-None-Match`).
-///
-/// A list that can't be read is no condition: there is nothing that a read could harm.
-///
-/// # Errors
-/// 412 where it isn't what the client wants to read (`If-Match`: RFC 9110, 13.1.1).
-fn is_known(headers: &HeaderMap, digest: &Digest) -> Result<bool, Refusal> {
-    let read = |name: HeaderName| {
-        let values = headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
-        EntityTags::parse(values).unwrap_or_default()
-    };
-    let conditions = Preconditions {
-        if_match: read(header::IF_MATCH),
-        if_none_match: read(header::IF_NONE_MATCH),
-    };
-    if !conditions.if_match_holds(Some(digest)) {
-        return Err(error::precondition_failed(digest).into());
-    }
-    Ok(!conditions.hold(Some(digest)))
 }
 
 #[cfg(test)]

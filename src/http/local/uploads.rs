@@ -1,13 +1,20 @@
 //! Upload sessions: begun, appended to, asked about, finished.
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 
-use super::{Local, Outcome, Refusal, announced, blobs};
+use super::{
+    blobs,
+    outcome::{Local, Outcome, Refusal},
+};
 use crate::{
     admission::Body,
-    http::{error, reply::Reply},
-    oci::{Algorithm, ChunkRange, Digest, RangeError, RepoName, UploadId},
+    http::{
+        error,
+        headers::{announced, chunk_range},
+        reply::Reply,
+    },
+    oci::{Algorithm, Digest, RepoName, UploadId},
     registry::RegistryError,
 };
 
@@ -75,15 +82,4 @@ fn out_of_step(error: RegistryError, repository: &RepoName, id: &UploadId) -> Re
         RegistryError::RangeMismatch { offset } => error::out_of_step(repository, id, offset).into(),
         error => error.into(),
     }
-}
-
-fn chunk_range(headers: &HeaderMap) -> Result<Option<ChunkRange>, Refusal> {
-    let Some(value) = headers.get(header::CONTENT_RANGE) else {
-        return Ok(None);
-    };
-    let range = value
-        .to_str()
-        .map_err(|_| RangeError::ChunkRange)
-        .and_then(ChunkRange::parse);
-    Ok(Some(range.map_err(|error| error::bad_chunk_range(&error))?))
 }

@@ -21,7 +21,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::ServerLimits;
+use super::limits::ServerLimits;
 use crate::{
     admission::{Body, BodyError},
     net::{Received, Slot},

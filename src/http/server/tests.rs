@@ -17,6 +17,7 @@ use tower::service_fn;
 use super::*;
 use crate::{
     admission,
+    config::Limits,
     net::{IoSettings, Linger, ListenerSettings, Remaining},
 };
 

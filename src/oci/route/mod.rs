@@ -7,8 +7,6 @@ mod parse;
 pub mod paths;
 mod query;
 
-use http::Method;
-
 use super::{
     Action, Algorithm, Digest, HistoryQuery, Need, Page, Permission, Reference, RepoName, Tag, UploadId,
 };
@@ -147,14 +145,6 @@ pub enum RouteError {
 }
 
 impl Route {
-    /// Reads a request line. The query is what follows the `?`, without it.
-    ///
-    /// # Errors
-    /// [`RouteError`], the first thing that is wrong: the path's shape, the name, the method, then the rest.
-    pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, RouteError> {
-        parse::route(method, path, query)
-    }
-
     /// A short name out of a fixed set, for logs and metric labels.
     #[must_use]
     pub fn name(&self) -> &'static str {

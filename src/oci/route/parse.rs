@@ -29,7 +29,17 @@ enum Resource<'a> {
     TagHistory(&'a str),
 }
 
-pub(super) fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, RouteError> {
+impl Route {
+    /// Reads a request line. The query is what follows the `?`, without it.
+    ///
+    /// # Errors
+    /// [`RouteError`], the first thing that is wrong: the path's shape, the name, the method, then the rest.
+    pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, RouteError> {
+        route(method, path, query)
+    }
+}
+
+fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, RouteError> {
     let query = Query(query.unwrap_or_default());
     let rest = decoded(path.strip_prefix("/v2").ok_or(RouteError::NotFound)?);
     match &*rest {

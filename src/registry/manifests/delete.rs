@@ -9,7 +9,7 @@ use super::{
         commit::{Change, Current, MAX_PLANNED, Plan},
         due, row,
     },
-    WhileListed, live,
+    WhileListed,
     read::{describe, tagged},
 };
 use crate::{
@@ -144,7 +144,7 @@ impl Delete<'_> {
     async fn look(&self) -> Result<Known> {
         let key = keys::manifest(self.repository, self.digest);
         let found = self.registry.meta.get(&key).await?;
-        if live(found.as_ref())?.is_none() {
+        if row::live(found.as_ref())?.is_none() {
             return Err(RegistryError::ManifestUnknown);
         }
         let (tags, more) = self.tags(None).await?;

@@ -14,10 +14,7 @@ use std::{
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{
-    super::{Registry, RegistryError, Result, error::Needed, row},
-    live,
-};
+use super::super::{Registry, RegistryError, Result, error::Needed, row};
 use crate::{
     oci::{Digest, ManifestKind, RepoName, Tag},
     storage::{MAX_OPS, Space, keys},
@@ -93,7 +90,7 @@ impl Registry {
             .collect();
         let mut indexes = Vec::new();
         for (parent, found) in parents.into_iter().zip(self.get_all(&wanted).await?) {
-            let Some(manifest) = live(found.as_ref())? else {
+            let Some(manifest) = row::live(found.as_ref())? else {
                 continue;
             };
             match row::media_type(&manifest.media_type)?.manifest_kind() {

@@ -35,7 +35,7 @@ use crate::{
         Algorithm, Digest, MAX_MANIFEST_BYTES, MAX_TAGS_PER_PUT, Manifest, MediaType, Preconditions,
         Reference, RepoName, Tag,
     },
-    storage::{Key, MAX_OPS, Row, rows},
+    storage::{Key, MAX_OPS, Row},
 };
 
 /// A manifest to be pushed.
@@ -269,10 +269,4 @@ async fn understand(
     }
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| row::corrupt("parse a manifest", error))?
-}
-
-/// The manifest, unless it is absent or deleted.
-pub(super) fn live(found: Option<&Row>) -> Result<Option<rows::Manifest>> {
-    let manifest: Option<rows::Manifest> = found.map(row::read).transpose()?;
-    Ok(manifest.filter(|manifest| manifest.deleted_ms == 0))
 }

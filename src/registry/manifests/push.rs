@@ -6,14 +6,12 @@ use bytes::Bytes;
 
 use super::{
     super::{
-        Registry, RegistryError, Result, Settings,
+        Damage, Registry, RegistryError, Result, Settings,
         changes::{Cause, Changing},
         commit::{Change, Current, HeldBy, MAX_PLANNED, Plan},
-        due, fence,
-        objects::Damage,
-        row,
+        due, fence, row,
     },
-    MayPush, live,
+    MayPush,
     read::{tagged, written},
 };
 use crate::{
@@ -71,7 +69,7 @@ impl Change for Push<'_> {
 
     async fn plan(&mut self, current: &Current) -> Result<Plan<()>> {
         let found = self.find().await?;
-        let is_new = live(found.manifest.as_ref())?.is_none();
+        let is_new = row::live(found.manifest.as_ref())?.is_none();
         self.check_rights(&found, is_new)?;
         for (tag, _) in found.tags.iter().filter(|(_, named)| named.is_some()) {
             self.registry.settings.immutable.check(self.repository, tag)?;
@@ -143,7 +141,7 @@ impl Push<'_> {
             }
         }
         for child in children {
-            if live(found.next().flatten().as_ref())?.is_none() {
+            if row::live(found.next().flatten().as_ref())?.is_none() {
                 missing.get_or_insert(child);
             }
         }

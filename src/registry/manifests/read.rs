@@ -6,10 +6,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::super::{
-    Registry, RegistryError, Result,
-    objects::{Damage, READS, Written, is},
+    Damage, Registry, RegistryError, Result,
+    noted::Noted,
+    objects::{READS, Written, is},
     pause::Pause,
-    remembered::Noted,
     row,
 };
 use crate::{
@@ -138,7 +138,7 @@ impl Registry {
     async fn hold(&self, repository: &RepoName, digest: &Digest) -> Result<Option<Arc<Held>>> {
         let key = keys::manifest(repository, digest);
         let (found, version) = self.read_to_remember(repository, key).await?;
-        let Some(manifest) = super::live(found.as_ref())? else {
+        let Some(manifest) = row::live(found.as_ref())? else {
             return Ok(None);
         };
         let descriptor = describe(digest, &manifest)?;
@@ -172,7 +172,7 @@ impl Registry {
         repository: &RepoName,
         digest: &Digest,
     ) -> Result<Option<rows::Manifest>> {
-        super::live(self.meta.get(&keys::manifest(repository, digest)).await?.as_ref())
+        row::live(self.meta.get(&keys::manifest(repository, digest)).await?.as_ref())
     }
 
     /// The manifest's bytes, which have its digest. Where they don't, the row is read again: a row may be read wrongly, too,

@@ -4,7 +4,7 @@ use super::{super::testing::*, *};
 use crate::{
     oci::Page,
     registry::{Blob, MountSource, Mounted},
-    storage::{Expect, MetaStore as _, Space, Version, keys},
+    storage::{Expect, MetaStore as _, Space, Version, keys, rows},
 };
 
 pub(in crate::registry) fn by_tag(name: &str) -> Reference {

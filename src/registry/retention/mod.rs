@@ -21,8 +21,8 @@ use super::{
     Registry, RegistryError, Result,
     changes::{Cause, Why},
     commit::{Change, Current, HeldBy, Plan},
-    manifests::{Delete, DeleteTag, Deleted, WhileListed, live},
-    row,
+    manifests::{Delete, DeleteTag, Deleted, WhileListed},
+    row::{self, live},
 };
 use crate::{
     clock,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all};
 
-use super::fresh;
+use super::names::fresh;
 use crate::storage::{
     BlobStore, Object, ObjectKey, Part, PartNumber, Payload, StoreError, StoreErrorKind, Unnamed, dice::Dice,
 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{fresh, key};
+use super::names::{fresh, key};
 use crate::storage::{
     Expect, Key, MetaStore, Outcome, Row, Space, StoreErrorKind, Version,
     dice::Dice,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{fresh, key};
+use super::names::{fresh, key};
 use crate::storage::{
     Effect, Expect, Key, MAX_OPS, MAX_PAGE, MAX_ROW, MAX_TRANSACTION, MetaStore, Op, Outcome, Row, Space,
     StoreErrorKind, Version,

@@ -16,10 +16,11 @@ pub mod blobs;
 pub mod concurrency;
 pub mod meta;
 pub mod model;
+mod names;
 
 use std::sync::Arc;
 
-use super::{BlobStore, Key, MetaStore, Space, Version};
+use super::{BlobStore, MetaStore};
 
 /// Runs every clause of [`MetaStore`]. Wants a runtime of several threads: on one, less happens at once.
 pub async fn run_meta(store: Arc<dyn MetaStore>) {
@@ -76,17 +77,4 @@ pub async fn run_blobs(store: Arc<dyn BlobStore>) {
     blobs::a_reader_sees_nothing_or_all(store).await;
     blobs::sweep_deletes_all_under_a_prefix_but_what_is_kept(store).await;
     blobs::sweep_aborts_uploads_under_a_prefix_but_what_is_kept(store).await;
-}
-
-/// A partition that no other clause uses.
-fn fresh(name: &str) -> String {
-    format!("{name}-{}", hex::encode(&Version::random().to_bytes()[..8]))
-}
-
-fn key(space: Space, partition: &str, sort: &str) -> Key {
-    Key {
-        space,
-        partition: partition.to_owned(),
-        sort: sort.to_owned(),
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{fresh, key};
+use super::names::{fresh, key};
 use crate::storage::{Effect, Expect, Key, MetaStore, Op, Outcome, Row, Space, Version, dice::Dice};
 
 type Model = BTreeMap<Key, Row>;

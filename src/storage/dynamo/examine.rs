@@ -3,9 +3,9 @@
 use std::time::SystemTime;
 
 use super::{
-    DynamoMeta, TablesError,
+    DynamoMeta,
     client::Dynamo,
-    tables::{self, TableState},
+    tables::{self, ExaminedTable, TablesError},
     version,
     write::{self, NOWHERE},
 };
@@ -13,17 +13,6 @@ use crate::{
     config::{DynamoConfig, Limits},
     storage::{Key, MetaStore as _, Space, StoreError, server_date::ServerDate},
 };
-
-/// One table, as it was found.
-#[derive(Debug)]
-pub struct ExaminedTable {
-    /// The configuration's key that names it.
-    pub key: &'static str,
-    /// Its name.
-    pub table: String,
-    /// What there is.
-    pub state: Result<TableState, TablesError>,
-}
 
 impl DynamoMeta {
     /// Looks at each table of `config`. Nothing is made or written.

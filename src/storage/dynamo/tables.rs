@@ -16,7 +16,6 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    ExaminedTable,
     client::Dynamo,
     fault::{Class, Fault},
     items::{PARTITION, SORT},
@@ -26,6 +25,17 @@ use crate::{config::DynamoTables, storage::StoreError};
 
 /// How often a table that isn't usable yet is looked at.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// One table, as it was found.
+#[derive(Debug)]
+pub struct ExaminedTable {
+    /// The configuration's key that names it.
+    pub key: &'static str,
+    /// Its name.
+    pub table: String,
+    /// What there is.
+    pub state: Result<TableState, TablesError>,
+}
 
 /// Why the tables can't be used. None of these has changed anything in a table.
 #[derive(Debug, thiserror::Error)]

@@ -13,8 +13,8 @@ use futures_util::stream;
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::{
+    blocking::{run, spawn},
     layout::{INDEX, LINE, parse_line},
-    run, spawn,
 };
 use crate::storage::{ByteStream, StoreError, StoreErrorKind, bounds::short_object};
 

@@ -13,7 +13,7 @@ use aws_sdk_s3::{
 use http::HeaderValue;
 
 use super::{
-    Bounds, Bucket, Written,
+    bucket::{Bounds, Bucket, Written},
     error::Conflicts,
     http::{self as transport, Trust},
     open_error::S3OpenError,

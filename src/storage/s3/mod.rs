@@ -7,6 +7,7 @@
 //! acknowledged says which parts there are); conditional requests, about which servers differ.
 
 mod body;
+mod bucket;
 mod client;
 mod clock;
 mod error;
@@ -17,20 +18,16 @@ mod parts;
 mod read;
 mod sweep;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_sdk_s3::{
-    Client,
-    config::{Builder, timeout::TimeoutConfig},
-    types::{
-        ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, ObjectCannedAcl,
-        ServerSideEncryption, StorageClass,
-    },
-};
+use aws_sdk_s3::types::{ChecksumType, CompletedMultipartUpload, CompletedPart};
 
-use self::error::failed;
 pub use self::open_error::S3OpenError;
+use self::{
+    bucket::{Bucket, unquoted},
+    error::failed,
+};
 use super::{
     BlobStore, Object, ObjectKey, Opened, Part, PartNumber, Payload, StoreError, StoreErrorKind, Unnamed,
     bounds,
@@ -48,113 +45,6 @@ pub struct S3Blobs {
     bucket: Arc<Bucket>,
     /// As it was found when the bucket was opened.
     unnamed: Unnamed,
-}
-
-/// The bucket, and how to ask for what is in it.
-struct Bucket {
-    client: Client,
-    name: String,
-    /// Of every key, with the slash that ends it; or empty.
-    prefix: String,
-    /// What every new object is to be.
-    written: Written,
-    read_stall: Duration,
-    read_attempts: u32,
-    bounds: Bounds,
-}
-
-/// What the configuration says of new objects.
-struct Written {
-    encryption: Option<ServerSideEncryption>,
-    encryption_key: Option<String>,
-    class: Option<StorageClass>,
-    acl: Option<ObjectCannedAcl>,
-    /// A checksum for S3 to compare with; `None` where the server may not know it.
-    checksum: Option<ChecksumAlgorithm>,
-}
-
-/// How long requests may take.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    connect: Duration,
-    /// To be answered, beside the time for a body.
-    answer: Duration,
-    /// To put an object together.
-    complete: Duration,
-    /// For attempts after the first.
-    retries: Duration,
-    /// Of a body, in bytes a second.
-    slowest: u64,
-}
-
-impl Bounds {
-    /// One attempt takes at most `attempt`.
-    fn within(&self, attempt: Duration) -> TimeoutConfig {
-        TimeoutConfig::builder()
-            .connect_timeout(self.connect)
-            .operation_attempt_timeout(attempt)
-            .operation_timeout(attempt + self.retries)
-            .build()
-    }
-
-    /// For a request with a body of `length` bytes.
-    fn sending(&self, length: u64) -> Builder {
-        let body = Duration::from_secs(length.div_ceil(self.slowest.max(1)));
-        aws_sdk_s3::Config::builder().timeout_config(self.within(self.answer + body))
-    }
-}
-
-// The SDK's client would say a few pages about itself.
-impl fmt::Debug for Bucket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, prefix, .. } = self;
-        f.debug_struct("Bucket")
-            .field("name", name)
-            .field("prefix", prefix)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Bucket {
-    /// The key in the bucket.
-    fn key(&self, key: &ObjectKey) -> String {
-        self.full(key.as_str())
-    }
-
-    fn full(&self, key: &str) -> String {
-        [self.prefix.as_str(), key].concat()
-    }
-
-    async fn delete(&self, operation: &'static str, key: String) -> Result<(), StoreError> {
-        let deleted = self
-            .client
-            .delete_object()
-            .bucket(&self.name)
-            .key(key)
-            .send()
-            .await;
-        missing_is_fine(deleted.map_err(|error| failed(operation, error).into()))
-    }
-
-    async fn abort(&self, operation: &'static str, key: String, upload: &str) -> Result<(), StoreError> {
-        let aborted = self
-            .client
-            .abort_multipart_upload()
-            .bucket(&self.name)
-            .key(key)
-            .upload_id(upload)
-            .send()
-            .await;
-        missing_is_fine(aborted.map_err(|error| failed(operation, error).into()))
-    }
-}
-
-fn missing_is_fine<T>(result: Result<T, StoreError>) -> Result<(), StoreError> {
-    match result {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 #[async_trait]
@@ -265,7 +155,7 @@ impl BlobStore for S3Blobs {
     }
 
     async fn last_part(&self, key: &ObjectKey, upload: &str) -> Result<Option<PartNumber>, StoreError> {
-        parts::last(&self.bucket, key, upload).await
+        self.bucket.last_part(key, upload).await
     }
 
     fn unnamed(&self) -> Unnamed {
@@ -314,7 +204,7 @@ impl BlobStore for S3Blobs {
 
     async fn sweep(&self, prefix: &str, keep: &[ObjectKey]) -> Result<(), StoreError> {
         bounds::check_prefix(prefix)?;
-        sweep::sweep(&self.bucket, prefix, keep).await
+        self.bucket.sweep(prefix, keep).await
     }
 
     fn min_part(&self) -> u64 {
@@ -325,11 +215,6 @@ impl BlobStore for S3Blobs {
 fn sdk_number(number: PartNumber) -> i32 {
     // At most 10,000.
     i32::try_from(number.get()).unwrap_or(i32::MAX)
-}
-
-/// An ETag as it is compared: servers put it in quotes in some of their answers, and not in others.
-fn unquoted(etag: Option<&str>) -> String {
-    etag.unwrap_or_default().trim_matches('"').to_owned()
 }
 
 /// An answer without what it is for.

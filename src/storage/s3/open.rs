@@ -10,7 +10,9 @@ use bytes::Bytes;
 use tokio::time::sleep;
 
 use super::{
-    Bucket, S3Blobs, client,
+    S3Blobs,
+    bucket::Bucket,
+    client,
     error::{Failed, failed},
     open_error::S3OpenError,
     parts,

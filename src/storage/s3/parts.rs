@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
-use super::{Bucket, S3Blobs, error::failed};
+use super::{S3Blobs, bucket::Bucket, error::failed};
 use crate::storage::{
     BlobStore as _, ObjectKey, Opened, Part, PartNumber, Payload, StoreError, StoreErrorKind, Unnamed,
 };
@@ -81,32 +81,34 @@ fn is_refusal(error: &StoreError) -> bool {
     matches!(error.kind(), StoreErrorKind::InvalidPart | StoreErrorKind::Misuse)
 }
 
-/// The highest number of a part that the server lists.
-pub(super) async fn last(
-    bucket: &Bucket,
-    key: &ObjectKey,
-    upload: &str,
-) -> Result<Option<PartNumber>, StoreError> {
-    let (mut last, mut marker) = (None, None::<String>);
-    loop {
-        let listed = bucket
-            .client
-            .list_parts()
-            .bucket(&bucket.name)
-            .key(bucket.key(key))
-            .upload_id(upload)
-            .set_part_number_marker(marker.clone())
-            .send()
-            .await
-            .map_err(|error| failed("last_part", error))?;
-        let numbers = listed.parts().iter().filter_map(|part| part.part_number());
-        let numbers = numbers.filter_map(|number| PartNumber::new(u32::try_from(number).ok()?));
-        last = last.max(numbers.max());
-        let next = listed.next_part_number_marker().map(str::to_owned);
-        // One that doesn't move on would go on for ever.
-        if listed.is_truncated() != Some(true) || next.is_none() || next == marker {
-            return Ok(last);
+impl Bucket {
+    /// The highest number of a part that the server lists.
+    pub(super) async fn last_part(
+        &self,
+        key: &ObjectKey,
+        upload: &str,
+    ) -> Result<Option<PartNumber>, StoreError> {
+        let (mut last, mut marker) = (None, None::<String>);
+        loop {
+            let listed = self
+                .client
+                .list_parts()
+                .bucket(&self.name)
+                .key(self.key(key))
+                .upload_id(upload)
+                .set_part_number_marker(marker.clone())
+                .send()
+                .await
+                .map_err(|error| failed("last_part", error))?;
+            let numbers = listed.parts().iter().filter_map(|part| part.part_number());
+            let numbers = numbers.filter_map(|number| PartNumber::new(u32::try_from(number).ok()?));
+            last = last.max(numbers.max());
+            let next = listed.next_part_number_marker().map(str::to_owned);
+            // One that doesn't move on would go on for ever.
+            if listed.is_truncated() != Some(true) || next.is_none() || next == marker {
+                return Ok(last);
+            }
+            marker = next;
         }
-        marker = next;
     }
 }

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::time::{sleep, timeout};
 
-use super::{Bucket, error::failed, unquoted};
+use super::{
+    bucket::{Bucket, unquoted},
+    error::failed,
+};
 use crate::storage::{Object, ObjectKey, Opened, StoreError, StoreErrorKind, bounds::short_object};
 
 /// Bytes after which a connection was worth its while: what broke before it is forgotten.

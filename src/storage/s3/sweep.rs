@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Bucket, S3Blobs, error::failed};
+use super::{S3Blobs, bucket::Bucket, error::failed};
 use crate::storage::{ObjectKey, StoreError, StoreErrorKind};
 
 /// Deletes on their way at once.
@@ -60,15 +60,15 @@ impl Bucket {
         }
         Ok(())
     }
-}
 
-/// Deletes the objects whose keys begin with `prefix`, and aborts the multipart uploads towards such keys, but for those
-/// of `keep`.
-pub(super) async fn sweep(bucket: &Bucket, prefix: &str, keep: &[ObjectKey]) -> Result<(), StoreError> {
-    let keep: HashSet<String> = keep.iter().map(|key| bucket.key(key)).collect();
-    let prefix = bucket.full(prefix);
-    objects(bucket, &prefix, &keep).await?;
-    uploads(bucket, &prefix, &keep).await
+    /// Deletes the objects whose keys begin with `prefix`, and aborts the multipart uploads towards such keys, but for those
+    /// of `keep`.
+    pub(super) async fn sweep(&self, prefix: &str, keep: &[ObjectKey]) -> Result<(), StoreError> {
+        let keep: HashSet<String> = keep.iter().map(|key| self.key(key)).collect();
+        let prefix = self.full(prefix);
+        objects(self, &prefix, &keep).await?;
+        uploads(self, &prefix, &keep).await
+    }
 }
 
 impl S3Blobs {

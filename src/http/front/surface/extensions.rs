@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::{
     super::exchange::{Change, Exchange},
-    Read,
     cors::Origins,
     form::Form,
-    search, wrong_method,
+    reading::{Read, wrong_method},
+    search,
 };
 use crate::{
     admission::Body,

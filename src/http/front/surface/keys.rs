@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::{
     super::exchange::{Change, Exchange},
-    Read, wrong_method,
+    reading::{Read, wrong_method},
 };
 use crate::{
     admission::Body,

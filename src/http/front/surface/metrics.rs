@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{Response, StatusCode};
 
-use super::{Read, only_read};
+use super::reading::{Read, only_read};
 use crate::{admission::Body, http::reply::Reply, telemetry::Metrics};
 
 /// As the log calls it: of what is asked for every few seconds it says little.

@@ -12,17 +12,16 @@ mod form;
 pub(super) mod keys;
 pub(super) mod metrics;
 pub(super) mod probes;
+mod reading;
 pub(super) mod search;
 pub(super) mod tokens;
 
-use http::{Method, Request};
-
+use self::reading::Read;
 use super::exchange::{Change, Exchange};
 use crate::{
-    admission::Body,
     auth::{Decision, Wanted},
-    http::error::{self, Answer, FrontError},
-    oci::{Effect, RepoName, Route, RouteError},
+    http::error::{self, Answer},
+    oci::{Effect, RepoName, Route},
 };
 
 /// What somebody asks for.
@@ -82,9 +81,6 @@ pub(super) struct Unreadable {
     pub(super) name: Option<&'static str>,
     pub(super) answer: Answer,
 }
-
-/// What a surface says to a request: `None`, that it isn't its own.
-type Read<T> = Option<Result<T, Answer>>;
 
 impl Surfaces {
     /// Reads what is asked for.
@@ -232,17 +228,4 @@ pub(super) struct Decided {
     pub(super) exchange: Exchange,
     pub(super) surface: Surface,
     pub(super) decision: Decision,
-}
-
-/// That the endpoint knows other methods.
-fn wrong_method(allow: &'static str, method: &Method) -> Answer {
-    error::front(&FrontError::Route(RouteError::MethodNotAllowed { allow }), method)
-}
-
-/// The method of a request for something that can only be looked at.
-fn only_read(request: &Request<Body>) -> Result<(), Answer> {
-    match *request.method() {
-        Method::GET | Method::HEAD => Ok(()),
-        ref other => Err(wrong_method("GET, HEAD", other)),
-    }
 }

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Read, only_read};
+use super::reading::{Read, only_read};
 use crate::{
     admission::Body,
     http::reply::Reply,

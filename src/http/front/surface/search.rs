@@ -9,7 +9,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{super::exchange::Exchange, Read, cors::Origins, form::Form, wrong_method};
+use super::{
+    super::exchange::Exchange,
+    cors::Origins,
+    form::Form,
+    reading::{Read, wrong_method},
+};
 use crate::{
     admission::Body,
     auth::{Decision, Right},

@@ -14,9 +14,8 @@ use tokio::time::timeout;
 
 use super::{
     super::exchange::{Change, Exchange},
-    Read,
     form::Form,
-    wrong_method,
+    reading::{Read, wrong_method},
 };
 use crate::{
     admission::{self, Body},
