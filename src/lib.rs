@@ -11,6 +11,7 @@ pub mod placement;
 pub mod config;
 pub mod clock;
 pub mod telemetry;
+pub mod outbound;
 pub mod storage;
 pub mod admission;
 pub mod ownership;

@@ -16,9 +16,8 @@ use std::{
 
 use parking_lot::Mutex;
 use rustls::{
-    CipherSuite, ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     client::Resumption,
-    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
     server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier},
 };
@@ -26,6 +25,7 @@ use rustls::{
 use tokio::time::Instant;
 
 use super::chain::ChainOnly;
+use crate::outbound::provider;
 
 static ONLY_13: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
 static FROM_12: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
@@ -401,20 +401,6 @@ impl Spec for ClientSpec {
         config.enable_secret_extraction = true;
         Ok(config)
     }
-}
-
-/// aws-lc-rs with AES-128-GCM first: the cheapest of its ciphers, and as strong as anything around it.
-fn provider() -> Arc<CryptoProvider> {
-    let mut provider = aws_lc_rs::default_provider();
-    provider.cipher_suites.sort_by_key(|suite| {
-        !matches!(
-            suite.suite(),
-            CipherSuite::TLS13_AES_128_GCM_SHA256
-                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
-        )
-    });
-    Arc::new(provider)
 }
 
 fn content(contents: &[Vec<u8>], index: usize) -> &[u8] {

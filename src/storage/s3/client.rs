@@ -15,7 +15,7 @@ use http::HeaderValue;
 use super::{
     bucket::{Bounds, Bucket, Written},
     error::Conflicts,
-    http::{self as transport, Trust},
+    http as transport,
     open_error::S3OpenError,
 };
 use crate::config::{Limits, S3Config, S3Encryption};
@@ -57,7 +57,7 @@ async fn client(config: &S3Config, limits: &Limits, bounds: Bounds) -> Result<Cl
         loader = loader.credentials_provider(fixed);
     }
     let shared = loader.load().await;
-    let trust = Trust::new(config.verify_certificate);
+    let trust = transport::trust(config.verify_certificate);
     let retries = RetryConfig::standard()
         .with_max_attempts(limits.s3_attempts)
         .with_initial_backoff(limits.s3_backoff_min)

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::storage::StoreError;
+use crate::{outbound::TrustError, storage::StoreError};
 
 /// Why a bucket can't be used. Each says what to change.
 #[derive(Debug, thiserror::Error)]
@@ -93,4 +93,13 @@ pub enum S3OpenError {
         #[source]
         source: StoreError,
     },
+}
+
+impl From<TrustError> for S3OpenError {
+    fn from(error: TrustError) -> Self {
+        match error {
+            TrustError::File { path, source } => Self::Bundle { path, source },
+            TrustError::Tls(source) => Self::Tls(source),
+        }
+    }
 }
