@@ -5,10 +5,7 @@
 //! (tokens are verified by keys in a file) and revoking one (they are short-lived; the service stops renewing them).
 
 use async_trait::async_trait;
-use jsonwebtoken::{
-    Algorithm, DecodingKey, Validation,
-    jwk::{self, JwkSet},
-};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use x509_parser::{
@@ -19,7 +16,9 @@ use x509_parser::{
 };
 
 use super::{
-    AuthError, Authenticator, Credentials, Evidence, FileFault, Login, Verdict, Via, scope::granted,
+    AuthError, Authenticator, Credentials, Evidence, FileFault, Login, Verdict, Via,
+    jws::{self, Key},
+    scope::granted,
     watched::Watched,
 };
 use crate::{
@@ -32,16 +31,12 @@ use crate::{
 /// How far the clocks of the service and of this member may be apart, in seconds.
 const LEEWAY_SECONDS: u64 = 60;
 
+/// What such services sign by.
+const ACCEPTED: &[Algorithm] = &[Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
+
 pub(super) struct Tokens {
     service: String,
     keys: Watched<Vec<Key>>,
-}
-
-/// A key that signs tokens.
-struct Key {
-    id: Option<String>,
-    algorithm: Algorithm,
-    key: DecodingKey,
 }
 
 impl Tokens {
@@ -57,29 +52,15 @@ impl Tokens {
     }
 
     fn login(&self, token: &str) -> Option<Login> {
-        let header = jsonwebtoken::decode_header(token).ok()?;
-        // What must be understood of it isn't: no extension is known here (RFC 7515, 4.1.11).
-        if header.crit.is_some() {
-            return None;
-        }
-        let keys = self.keys.current();
-        let may_have_signed = |key: &&Key| {
-            let same_id = match (&key.id, &header.kid) {
-                (Some(own), Some(named)) => own == named,
-                _ => true,
-            };
-            key.algorithm == header.alg && same_id
+        let validation = |algorithm| {
+            let mut validation = Validation::new(algorithm);
+            validation.set_audience(&[&self.service]);
+            validation.set_required_spec_claims(&["exp", "aud"]);
+            validation.leeway = LEEWAY_SECONDS;
+            validation.validate_nbf = true;
+            validation
         };
-        let mut validation = Validation::new(header.alg);
-        validation.set_audience(&[&self.service]);
-        validation.set_required_spec_claims(&["exp", "aud"]);
-        validation.leeway = LEEWAY_SECONDS;
-        validation.validate_nbf = true;
-        let claims = keys
-            .iter()
-            .filter(may_have_signed)
-            .find_map(|key| jsonwebtoken::decode::<Claims>(token, &key.key, &validation).ok())?
-            .claims;
+        let claims: Claims = jws::verified(token, &self.keys.current(), validation).ok()?;
         let user = claims.sub.unwrap_or_default();
         if !user.is_empty() && !is_user_name(&user) {
             return None;
@@ -176,11 +157,7 @@ fn pem_keys(content: &[u8]) -> Result<Vec<Key>, String> {
                 let (_, info) = SubjectPublicKeyInfo::from_der(&block.contents).map_err(|_| malformed())?;
                 public_key(&info)?
             }
-            "RSA PUBLIC KEY" => Key {
-                id: None,
-                algorithm: Algorithm::RS256,
-                key: DecodingKey::from_rsa_der(&block.contents),
-            },
+            "RSA PUBLIC KEY" => Key::new(Algorithm::RS256, DecodingKey::from_rsa_der(&block.contents)),
             label if label.ends_with("PRIVATE KEY") => {
                 return Err("it holds a private key: that belongs to the token service alone, give the certificate or the public key".to_owned());
             }
@@ -210,36 +187,17 @@ fn public_key(info: &SubjectPublicKeyInfo<'_>) -> Result<Key, String> {
     } else {
         return Err("its key is of another kind than RSA, P-256 and Ed25519".to_owned());
     };
-    Ok(Key {
-        id: None,
-        algorithm,
-        key,
-    })
+    Ok(Key::new(algorithm, key))
 }
 
 fn jwks_keys(content: &[u8]) -> Result<Vec<Key>, String> {
     let set: JwkSet =
         serde_json::from_slice(content).map_err(|error| format!("it is no JSON Web Key Set: {error}"))?;
     let mut keys = Vec::new();
-    for key in set.keys {
+    for key in &set.keys {
         // Those for encryption, and symmetric ones, sign nothing here.
-        let algorithm = match &key.algorithm {
-            jwk::AlgorithmParameters::RSA(_) => Algorithm::RS256,
-            jwk::AlgorithmParameters::EllipticCurve(curve) if curve.curve == jwk::EllipticCurve::P256 => {
-                Algorithm::ES256
-            }
-            jwk::AlgorithmParameters::OctetKeyPair(_) => Algorithm::EdDSA,
-            _ => continue,
-        };
-        if matches!(key.common.public_key_use, Some(jwk::PublicKeyUse::Encryption)) {
-            continue;
-        }
-        let decoding = DecodingKey::from_jwk(&key).map_err(|_| "one of its keys is malformed".to_owned())?;
-        keys.push(Key {
-            id: key.common.key_id,
-            algorithm,
-            key: decoding,
-        });
+        let key = Key::of_jwk(key, ACCEPTED).map_err(|_| "one of its keys is malformed".to_owned())?;
+        keys.extend(key);
     }
     match keys.is_empty() {
         true => Err("it holds no RSA, P-256 or Ed25519 key for signatures".to_owned()),

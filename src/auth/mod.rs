@@ -18,6 +18,8 @@ mod gate;
 mod hashing;
 mod htpasswd;
 mod issued;
+mod jws;
+pub mod oidc;
 mod origin;
 mod password_hash;
 mod policy;

@@ -2,7 +2,7 @@
 //!
 //! Deliberately absent: deciding. `auth` asks these values.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use crate::oci::{Action, RepoPattern};
 
@@ -13,6 +13,15 @@ const MAX_USER_BYTES: usize = 256;
 #[must_use]
 pub fn is_user_name(text: &str) -> bool {
     (1..=MAX_USER_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// Whether a URL's host is this machine, whose traffic nobody else sees.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    address.map_or(host.eq_ignore_ascii_case("localhost"), |address| {
+        address.is_loopback()
+    })
 }
 
 /// The ways to log in. Several may be there at once; without any everybody is anonymous.

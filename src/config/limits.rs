@@ -93,6 +93,14 @@ pub struct Limits {
     pub revocations_trusted: Duration,
     /// Entries of the list that are read; where there are more, tokens that were got by keys aren't good.
     pub revocations: usize,
+    /// Until an identity provider's answer begins, and once more until it has ended.
+    pub provider_patience: Duration,
+    /// Time between two questions to one after a failure, or because of a token that no known key has signed.
+    pub provider_again_after: Duration,
+    /// Time between two looks at whether its keys and addresses have changed.
+    pub provider_refresh_interval: Duration,
+    /// Age from which on what it published isn't believed any more, while it can't be asked.
+    pub provider_trusted: Duration,
     /// Time between two looks at files with passwords, keys of tokens and policies.
     pub file_check_interval: Duration,
 
@@ -350,6 +358,10 @@ impl Default for Limits {
             revocations_look_interval: Duration::from_secs(15),
             revocations_trusted: Duration::from_secs(50),
             revocations: 65_536,
+            provider_patience: Duration::from_secs(5),
+            provider_again_after: Duration::from_secs(60),
+            provider_refresh_interval: Duration::from_secs(15 * 60),
+            provider_trusted: 24 * HOUR,
             file_check_interval: Duration::from_secs(2),
 
             manifest_inline_bytes: 32 * KIB,
