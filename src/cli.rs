@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     app::{self, Reach, StartError, Verdict, dev::DevOptions},
     auth::GateSpec,
-    config::{self, Config, ConfigErrors, Limits, LogOutput, Storage},
+    config::{self, Config, ConfigErrors, Limits, LogOutput},
+    storage,
     telemetry::logs::{self, LogError},
 };
 
@@ -223,16 +224,7 @@ fn summary(config: &Config) -> String {
         "http"
     };
     lines.push(format!("  listens on   {tls}://{}", config.listen));
-    lines.push(match &config.storage {
-        Storage::Embedded { root } => format!("  storage      embedded, in {}", root.display()),
-        Storage::Shared { blobs, meta, .. } => {
-            let tables = &meta.tables.repo_meta;
-            format!(
-                "  storage      S3 bucket {}, DynamoDB tables {tables} and others",
-                blobs.bucket
-            )
-        }
-    });
+    lines.push(format!("  storage      {}", storage::summary(&config.storage)));
     if let Some(cluster) = &config.cluster {
         let members = match &cluster.members {
             Some(members) => members

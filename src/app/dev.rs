@@ -12,17 +12,19 @@ use std::{
 };
 
 use super::{
-    App, DevCertificates, Embedded, MemberSpec, MeshSpec, StartError, certificates::OPERATOR,
-    serve::until_told, signals::Signals, spec::public_tls,
+    App, DevCertificates, MemberSpec, MeshSpec, StartError, certificates::OPERATOR, serve::until_told,
+    signals::Signals, spec::public_tls,
 };
 use crate::{
     auth::GateSpec,
     config::{
-        Collecting, Extensions, Limits, MeshTls, PairSource, RateLimits, Retention, Searching, TlsFiles,
+        Collecting, Extensions, Limits, MeshTls, PairSource, RateLimits, Retention, Searching, Storage,
+        TlsFiles,
     },
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
     registry::{Immutable, Quotas},
+    storage,
 };
 
 /// The placement key of every `dev` mesh: fixed, so that repositories keep their owners over restarts. It protects
@@ -60,7 +62,7 @@ impl DevOptions {
 /// [`StartError`] before anything is served.
 pub async fn dev(options: &DevOptions, say: impl Fn(&str)) -> Result<(), StartError> {
     let signals = Signals::catch().map_err(StartError::Machine)?;
-    let embedded = Embedded::open(&options.data).await?;
+    let opened = storage::open(&Storage::embedded(options.data.clone()), &Limits::default()).await?;
     let mut addresses: Vec<Ipv4Addr> = (1..=options.members)
         .map(|n| Ipv4Addr::new(127, 0, 0, n))
         .collect();
@@ -71,7 +73,7 @@ pub async fn dev(options: &DevOptions, say: impl Fn(&str)) -> Result<(), StartEr
     let specs = specs(options, &addresses)?;
     let mut apps = Vec::new();
     for spec in specs.members {
-        apps.push(App::bind(spec, embedded.stores()).await?);
+        apps.push(App::bind(spec, opened.stores()).await?);
     }
     // Each then sees all others when it begins to serve, not with a later heartbeat.
     for app in &apps {
@@ -80,7 +82,7 @@ pub async fn dev(options: &DevOptions, say: impl Fn(&str)) -> Result<(), StartEr
     let running = futures_util::future::join_all(apps.into_iter().map(App::serve)).await;
     say(&greeting(options, &addresses, &specs.certificates));
     until_told(running, signals, Limits::default().drain_time).await;
-    embedded.close().await;
+    opened.close().await;
     Ok(())
 }
 

@@ -9,31 +9,20 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::Running;
 use crate::{
-    config::{self, Cluster, Config, DynamoConfig, S3Config, Storage},
+    config::{self, Cluster, Config, Storage},
     ownership::{Leases, SharedSettings, View as _},
     placement::MemberId,
+    storage,
 };
 
 /// The hash key, and where everything is stored, by the keys of the configuration. Not among them: endpoints, regions and
 /// credentials, since one store may be reached in several ways.
-pub(super) fn shared_settings(cluster: &Cluster, storage: &Storage) -> SharedSettings {
+pub(super) fn shared_settings(cluster: &Cluster, stored: &Storage) -> SharedSettings {
     let settings = SharedSettings::new().with("cluster.hashKey", cluster.hash_key.as_bytes());
-    match storage {
-        // One process has it: its members can't differ.
-        Storage::Embedded { .. } => settings,
-        Storage::Shared { blobs, meta, .. } => stores(settings, blobs, meta),
-    }
-}
-
-fn stores(settings: SharedSettings, blobs: &S3Config, meta: &DynamoConfig) -> SharedSettings {
-    let settings = settings
-        .with("storage.storageDriver.bucket", blobs.bucket.as_bytes())
-        .with("storage.storageDriver.rootdirectory", blobs.prefix.as_bytes());
-    meta.tables
-        .by_key()
+    storage::identity(stored)
         .into_iter()
-        .fold(settings, |settings, (key, name)| {
-            settings.with(&format!("storage.cacheDriver.{key}"), name.as_bytes())
+        .fold(settings, |settings, (key, value)| {
+            settings.with(&key, value.as_bytes())
         })
 }
 

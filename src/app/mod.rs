@@ -7,34 +7,31 @@
 
 mod certificates;
 pub mod dev;
-mod embedded;
 mod expiry;
 mod member;
 mod mesh_door;
 mod members;
 mod serve;
-mod shared;
 mod signals;
 mod spec;
 mod verify;
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, net::SocketAddr};
 
 pub use self::{
     certificates::{CertificateError, DevCertificates, Pair},
-    embedded::Embedded,
     member::{App, Running},
     serve::{Bound, bind, serve},
     spec::{Host, MemberSpec, MeshSpec},
     verify::{Finding, Findings, Reach, Verdict, verify},
 };
-pub use crate::registry::Stores;
+pub use crate::storage::Stores;
 use crate::{
     auth::FileFault,
     config::identity::IdentityError,
     net::{BindError, TlsError},
     ownership::JoinError,
-    storage::{S3OpenError, StoreError, TablesError},
+    storage::OpenError,
 };
 
 /// Why nothing was started.
@@ -70,38 +67,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// A directory can't be used.
-    #[error("can't use the directory {}", path.display())]
-    Directory {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Another process uses the directory.
-    #[error("{} is in use by process {holder}: stop that one, or choose another directory", path.display())]
-    InUse {
-        /// Its path.
-        path: PathBuf,
-        /// The process, as it said in the lock file.
-        holder: String,
-    },
-    /// A store can't be opened.
-    #[error("can't open the store in {}", path.display())]
-    Store {
-        /// Where it is.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: StoreError,
-    },
-    /// The bucket can't be used.
+    /// What is stored can't be reached or used.
     #[error(transparent)]
-    Bucket(#[from] S3OpenError),
-    /// The tables can't be used.
-    #[error(transparent)]
-    Tables(#[from] TablesError),
+    Storage(#[from] OpenError),
     /// The operating system doesn't say who we are.
     #[error("can't ask the operating system for this machine's name, addresses or signals")]
     Machine(#[source] io::Error),

@@ -2,16 +2,14 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
-use super::{
-    App, Embedded, MemberSpec, MeshSpec, Running, StartError, Stores, members, shared, signals::Signals,
-    spec::public_tls,
-};
+use super::{App, MemberSpec, MeshSpec, Running, StartError, members, signals::Signals, spec::public_tls};
 use crate::{
     auth::GateSpec,
-    config::{Cluster, Collecting, Config, Limits, Listen, ListenAddress, Storage, identity::Machine},
+    config::{Cluster, Collecting, Config, Limits, Listen, ListenAddress, identity::Machine},
     ownership::Membership,
     placement::MemberId,
     registry::{Immutable, Quotas},
+    storage::{self, OpenStores},
 };
 
 /// Runs the member that `config` describes, until SIGTERM or SIGINT. `explicit` says which of its members this is.
@@ -36,7 +34,7 @@ pub async fn serve(config: &Config, explicit: Option<&str>) -> Result<(), StartE
 pub struct Bound {
     /// The member.
     pub app: App,
-    opened: Opened,
+    opened: OpenStores,
 }
 
 /// The part of a start that can be refused. Nothing is served yet.
@@ -45,39 +43,9 @@ pub struct Bound {
 /// [`StartError`].
 pub async fn bind(config: &Config, explicit: Option<&str>) -> Result<Bound, StartError> {
     let spec = member_spec(config, explicit)?;
-    let opened = Opened::open(&config.storage, &spec.limits).await?;
+    let opened = storage::open(&config.storage, &spec.limits).await?;
     let app = App::bind(spec, opened.stores()).await?;
     Ok(Bound { app, opened })
-}
-
-/// The stores of this process.
-enum Opened {
-    Embedded(Embedded),
-    Shared(Stores),
-}
-
-impl Opened {
-    async fn open(storage: &Storage, limits: &Limits) -> Result<Self, StartError> {
-        Ok(match storage {
-            Storage::Embedded { root } => Self::Embedded(Embedded::open(root).await?),
-            Storage::Shared { blobs, meta, .. } => Self::Shared(shared::open(blobs, meta, limits).await?),
-        })
-    }
-
-    fn stores(&self) -> Stores {
-        match self {
-            Self::Embedded(embedded) => embedded.stores(),
-            Self::Shared(stores) => stores.clone(),
-        }
-    }
-
-    async fn close(self) {
-        match self {
-            Self::Embedded(embedded) => embedded.close().await,
-            // What was acknowledged is there already.
-            Self::Shared(_) => {}
-        }
-    }
 }
 
 /// Lets members run until a signal comes, then ends them; a second signal ends them at once.

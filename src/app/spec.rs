@@ -128,13 +128,8 @@ impl MemberSpec {
 
     /// Takes over the length of parts that a configuration gives (`chunksize`).
     pub(super) fn with_parts(mut self, storage: &Storage) -> Self {
-        match storage {
-            Storage::Embedded { .. } => {}
-            Storage::Shared { blobs, .. } => {
-                let bytes = blobs.part_bytes.and_then(|bytes| usize::try_from(bytes).ok());
-                self.limits.upload_part_bytes = bytes.unwrap_or(self.limits.upload_part_bytes);
-            }
-        }
+        let bytes = storage.part_bytes().and_then(|bytes| usize::try_from(bytes).ok());
+        self.limits.upload_part_bytes = bytes.unwrap_or(self.limits.upload_part_bytes);
         self
     }
 }

@@ -33,9 +33,9 @@ pub use fault::{ConfigErrors, Fault, FaultKind};
 pub use immutable::ImmutableTags;
 pub use limits::Limits;
 pub use model::{
-    Cluster, Collecting, Collection, Config, DynamoConfig, DynamoTables, Extensions, Listen, ListenAddress,
-    Log, LogLevel, LogOutput, MeshTls, PairSource, RateLimits, S3Config, S3Credentials, S3Encryption,
-    Searching, Storage, Timeouts, TlsFiles,
+    BlobStorage, Cluster, Collecting, Collection, Config, DynamoConfig, DynamoTables, Extensions, Listen,
+    ListenAddress, Log, LogLevel, LogOutput, MeshTls, MetaStorage, PairSource, RateLimits, S3Config,
+    S3Credentials, S3Encryption, Searching, Storage, Timeouts, TlsFiles,
 };
 pub use retention::{KeepRules, KeepTags, Retention, RetentionPolicy, TagPattern};
 pub use secret::Secret;

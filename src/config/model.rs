@@ -125,7 +125,7 @@ impl Config {
             public_tls: None,
             logins: Logins::default(),
             access: None,
-            storage: Storage::Embedded { root },
+            storage: Storage::embedded(root),
             quotas: BTreeMap::new(),
             immutable_tags: Vec::new(),
             verify_reads: false,
@@ -192,24 +192,68 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
-/// Where content and metadata are.
+/// Where content and metadata are. `storage::open` opens them; what a driver is like, it says itself.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    /// Where content is.
+    pub blobs: BlobStorage,
+    /// Where metadata is.
+    pub meta: MetaStorage,
+}
+
+/// The driver of the blob store.
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "a process has one")]
-pub enum Storage {
-    /// A directory of this machine, for one process.
-    Embedded {
+pub enum BlobStorage {
+    /// Files in a directory of this machine, for one process.
+    Files {
+        /// The directory, which is that of the metadata, too.
+        root: PathBuf,
+    },
+    /// A bucket.
+    S3(S3Config),
+}
+
+/// The driver of the metadata store.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
+pub enum MetaStorage {
+    /// A file in a directory of this machine, for one process.
+    Redb {
         /// The directory.
         root: PathBuf,
     },
-    /// Services that all members share.
-    Shared {
-        /// The blob store.
-        blobs: S3Config,
-        /// The metadata store.
-        meta: DynamoConfig,
-        /// A directory of this machine; nothing in it has to be kept.
-        root: Option<PathBuf>,
-    },
+    /// Tables of DynamoDB.
+    Dynamo(DynamoConfig),
+}
+
+impl Storage {
+    /// Everything in a directory of this machine, for one process.
+    #[must_use]
+    pub fn embedded(root: PathBuf) -> Self {
+        Self {
+            blobs: BlobStorage::Files { root: root.clone() },
+            meta: MetaStorage::Redb { root },
+        }
+    }
+
+    /// Whether several processes can have it at a time.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        match (&self.blobs, &self.meta) {
+            (BlobStorage::Files { .. }, _) | (_, MetaStorage::Redb { .. }) => false,
+            (BlobStorage::S3(_), MetaStorage::Dynamo(_)) => true,
+        }
+    }
+
+    /// Bytes of a part of a large blob, where the configuration says so.
+    #[must_use]
+    pub fn part_bytes(&self) -> Option<u64> {
+        match &self.blobs {
+            BlobStorage::Files { .. } => None,
+            BlobStorage::S3(bucket) => bucket.part_bytes,
+        }
+    }
 }
 
 /// An S3 bucket and how to reach it.

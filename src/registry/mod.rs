@@ -74,20 +74,12 @@ pub use self::{
     uploads::Upload,
     whole::Whole,
 };
+pub use crate::storage::Stores;
 use crate::{
     ownership::Incarnation,
     placement::MemberId,
     storage::{BlobStore, MetaStore, ObjectKey, Reads, pause},
 };
-
-/// The two stores that all members share.
-#[derive(Clone)]
-pub struct Stores {
-    /// Rows.
-    pub meta: Arc<dyn MetaStore>,
-    /// Objects.
-    pub blobs: Arc<dyn BlobStore>,
-}
 
 /// In whose name repositories are changed.
 #[derive(Clone, Debug)]

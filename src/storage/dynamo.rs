@@ -8,6 +8,7 @@
 //! condition; and retries by the SDK (see [`client`]).
 
 mod client;
+mod driver;
 mod examine;
 mod fault;
 mod items;

@@ -27,6 +27,7 @@ use std::{path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
+pub(super) use self::driver::FileBlobs;
 use self::{blocking::run, disk::Disk, read::Reading};
 use super::{
     BlobStore, Object, ObjectKey, Opened, Part, PartNumber, Payload, StoreError, StoreErrorKind, Unnamed,
@@ -35,6 +36,7 @@ use super::{
 
 mod blocking;
 mod disk;
+mod driver;
 mod layout;
 mod read;
 

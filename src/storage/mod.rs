@@ -2,7 +2,7 @@
 //!
 //! Both are traits, cut for DynamoDB and S3. A driver knows nothing of registries: the domain logic is written once,
 //! above. Each trait is a contract in words (its docs), a suite that every driver runs (`contract`) and a wrapper
-//! that injects faults (`faulty`).
+//! that injects faults (`faulty`). [`open`] opens what a configuration names; nothing outside knows which drivers there are.
 //!
 //! Absent on purpose: transactions across the two stores (an object becomes visible through a row, never by itself)
 //! and listings of objects (nothing ever walks a bucket).
@@ -12,6 +12,7 @@ mod bounds;
 mod coalesced;
 pub mod contract;
 mod dice;
+mod driver;
 mod dynamo;
 mod error;
 pub mod keys;
@@ -20,6 +21,7 @@ mod fs;
 mod memory;
 mod meta;
 mod metered;
+mod open;
 pub(crate) mod pause;
 mod redb;
 mod s3;
@@ -39,12 +41,14 @@ pub use self::{
     blob::{BlobStore, ByteStream, Object, ObjectKey, Opened, Part, PartNumber, Payload, Unnamed},
     bounds::{MAX_PAGE, MAX_ROW, MAX_TRANSACTION},
     coalesced::Coalesced,
+    driver::{Look, OpenError, Seen},
     dynamo::{DynamoMeta, ExaminedTable, TableState, TablesError},
     error::{StoreError, StoreErrorKind},
     fs::FsBlobs,
     memory::{MemoryBlobs, MemoryMeta},
     meta::{Effect, Entry, Expect, Key, MAX_OPS, MetaStore, Op, Outcome, Page, Row, Space, Version},
     metered::{MeteredBlobs, MeteredMeta},
+    open::{Examined, OpenStores, Stores, directory, examine, examine_here, identity, open, summary},
     redb::RedbMeta,
     s3::{S3Blobs, S3OpenError},
 };

@@ -32,11 +32,13 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+pub(super) use self::driver::RedbFile;
 use super::{
     Entry, Key, MetaStore, Op, Outcome, Page, Row, Space, StoreError, StoreErrorKind, Version, bounds,
     error::io_kind,
 };
 
+mod driver;
 mod writer;
 
 #[cfg(test)]

@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use portolan::app::Embedded;
 
 use crate::support::{
     client::{Ask as _, Client, Http, Request, chunk, octets},
     content::Blob,
-    eventually,
+    embedded, eventually,
     mesh::{MEMBERS, Mesh, Plan},
     process::Dev,
     raw::Raw,
@@ -58,7 +57,7 @@ async fn stands_still(mesh: &Mesh) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_an_open_range_costs_little_more_than_it_took() {
     let folder = tempfile::tempdir().unwrap();
-    let embedded = Embedded::open(folder.path()).await.unwrap();
+    let embedded = embedded(folder.path()).await;
     let mesh = Plan::over(embedded.stores()).parts(8 << 20).start().await;
     let repository = mesh.names().owned_by(OWNER, "pieces");
     let blob = Blob::named("pieces", 24 << 20);

@@ -9,11 +9,12 @@ use super::{
     pairs,
 };
 use crate::{
-    app::{Embedded, StartError, serve::resolve},
+    app::serve::resolve,
     auth::{self, ExaminedFile},
     causes,
-    config::{Config, Limits, Listen, LogOutput, Storage},
+    config::{Config, Limits, Listen, LogOutput},
     placement::MemberId,
+    storage::{self, OpenError},
     telemetry::logs,
 };
 
@@ -28,8 +29,8 @@ pub(super) async fn look(
         let mesh = cluster.mesh_listen(&config.listen);
         findings.push(listener("mesh address", &mesh, reach).await);
     }
-    if let Storage::Embedded { root } = &config.storage {
-        findings.push(match Embedded::examine(root).await {
+    if let Some(root) = storage::directory(&config.storage) {
+        findings.push(match storage::examine_here(&config.storage).await {
             Ok(()) => Finding::ok("storage.rootDirectory", root.display().to_string()),
             Err(error) => directory(&error, reach),
         });
@@ -66,10 +67,10 @@ pub(super) async fn look(
     findings
 }
 
-fn directory(error: &StartError, reach: Reach) -> Finding {
+fn directory(error: &OpenError, reach: Reach) -> Finding {
     const SUBJECT: &str = "storage.rootDirectory";
     match error {
-        StartError::InUse { path, holder } => {
+        OpenError::InUse { path, holder } => {
             let said = format!(
                 "{} is in use by process {holder}: by this member, if it runs",
                 path.display()

@@ -16,7 +16,7 @@ mod stores;
 
 pub use self::finding::{Finding, Findings, Reach, Verdict};
 use crate::{
-    config::{Cluster, Config, Limits, Storage, identity::Machine},
+    config::{Cluster, Config, Limits, identity::Machine},
     placement::MemberId,
 };
 
@@ -38,13 +38,7 @@ async fn online(config: &Config, me: Option<&MemberId>, limits: &Limits) -> Vec<
             None => Vec::new(),
         }
     };
-    let stores = async {
-        match &config.storage {
-            Storage::Shared { blobs, meta, .. } => stores::look(config, me, blobs, meta, limits).await,
-            Storage::Embedded { .. } => Vec::new(),
-        }
-    };
-    let (mut findings, stores) = tokio::join!(cluster, stores);
+    let (mut findings, stores) = tokio::join!(cluster, stores::look(config, me, limits));
     findings.extend(stores);
     findings
 }

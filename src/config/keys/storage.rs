@@ -35,7 +35,7 @@ pub(super) const STORAGE: &[Key] = &[
         "storage.rootDirectory",
         Text,
         Mapped(
-            "without storageDriver, required: the embedded store (blobs and `meta.redb`); with one, optional: nothing has to be kept on a replica",
+            "required without cacheDriver, which then is there (`meta.redb`), and without storageDriver, which then is there, too (`blobs`); with both, optional: nothing has to be kept on a replica",
         ),
     ),
     key(
@@ -47,7 +47,7 @@ pub(super) const STORAGE: &[Key] = &[
         "storage.remoteCache",
         Bool,
         Mapped(
-            "follows storageDriver: with one, metadata is always in cacheDriver, so `false` is a contradiction",
+            "`true`: metadata is in cacheDriver; `false`: in rootDirectory, for one member; without it, as cacheDriver says",
         ),
     ),
     key("storage.redirectBlobURL", Bool, NoEffect(REDIRECTS)),
@@ -192,7 +192,7 @@ pub(super) const STORAGE: &[Key] = &[
     key(
         "storage.cacheDriver.name",
         Text,
-        Mapped("`dynamodb`; `boltdb` means the embedded store; `redis` is refused"),
+        Mapped("`dynamodb`; `boltdb` means `meta.redb` in rootDirectory; `redis` is refused"),
     ),
 ];
 

@@ -129,10 +129,10 @@ fn the_sample_cluster_is_understood_key_by_key() {
     let config = parse(Path::new("cluster.json"), CLUSTER).unwrap();
     assert_eq!(config.listen.to_string(), "0.0.0.0:9000");
     assert_eq!(config.log.level, LogLevel::Debug);
-    let Storage::Shared { blobs, meta, root } = &config.storage else {
+    let (BlobStorage::S3(blobs), MetaStorage::Dynamo(meta)) = (&config.storage.blobs, &config.storage.meta)
+    else {
         panic!("{:?}", config.storage)
     };
-    assert!(root.is_some());
     assert_eq!(
         (blobs.bucket.as_str(), blobs.region.as_str()),
         ("portolan", "us-east-1")
@@ -187,7 +187,8 @@ fn zots_own_sample_loads_as_it_stands() {
 fn a_file_with_nothing_but_a_root_has_zots_defaults() {
     let config = yaml("storage: {rootDirectory: /data}").unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
-    assert!(matches!(&config.storage, Storage::Embedded { root } if root == Path::new("/data")));
+    assert!(matches!(&config.storage.meta, MetaStorage::Redb { root } if root == Path::new("/data")));
+    assert!(!config.storage.is_shared());
     assert_eq!(config.timeouts, Timeouts::default());
     assert_eq!(config.log, Log::default());
     assert!(config.cluster.is_none() && config.public_tls.is_none());

@@ -41,7 +41,7 @@ fn half_a_shared_storage_is_refused() {
     let shared = SHARED.split(", cacheDriver").next().unwrap();
     refused(
         &format!("storage: {{{shared}}}"),
-        &["- storage.cacheDriver: is required with storageDriver"],
+        &["- storage.rootDirectory: is required: without cacheDriver"],
     );
     let meta = SHARED.split("}, ").nth(1).unwrap();
     refused(
@@ -50,7 +50,39 @@ fn half_a_shared_storage_is_refused() {
     );
     refused(
         &format!("storage: {{{SHARED}, remoteCache: false}}"),
-        &["1 storage.remoteCache: contradicts storageDriver"],
+        &["1 storage.remoteCache: contradicts cacheDriver"],
+    );
+}
+
+#[test]
+fn a_bucket_without_a_cache_driver_is_for_one_member_and_says_so() {
+    let bucket = SHARED.split(", cacheDriver").next().unwrap();
+    for more in ["", ", remoteCache: false", ", cacheDriver: {name: boltdb}"] {
+        let config = yaml(&format!("storage: {{{EMBEDDED}, {bucket}{more}}}")).unwrap();
+        assert!(
+            matches!(&config.storage.meta, MetaStorage::Redb { root } if root == Path::new("/data")),
+            "{more}"
+        );
+        assert!(matches!(&config.storage.blobs, BlobStorage::S3(bucket) if bucket.bucket == "reg"));
+        let said = config
+            .warnings
+            .iter()
+            .filter(|said| said.contains("/data (meta.redb)"));
+        assert_eq!(said.count(), 1, "{:?}", config.warnings);
+    }
+    refused(
+        &format!("storage: {{{EMBEDDED}, {bucket}, remoteCache: true}}"),
+        &["- storage.cacheDriver: is required with remoteCache: true"],
+    );
+    let one = format!("{EMBEDDED}, {bucket}");
+    assert!(yaml(&clustered(&one, &format!("members: [a:9000]\n  {TLS}"))).is_ok());
+    refused(
+        &clustered(&one, &format!("members: [a:9000, b:9000]\n  {TLS}")),
+        &["3 cluster: 2 members share their storage, and what is in rootDirectory is one process's"],
+    );
+    refused(
+        &clustered(&one, "tls: {cacert: a, cert: b, key: c, memberSan: m.x}"),
+        &["3 cluster: members that come and go share their storage"],
     );
 }
 
@@ -63,7 +95,7 @@ fn s3_is_validated_in_full() {
         )
     };
     let config = yaml(&with("accesskey: AK, secretkey: SK, encrypt: true, keyid: arn, chunksize: 16777216, storageclass: standard_ia, secure: true, rootdirectory: /a/b/, createbucket: true")).unwrap();
-    let Storage::Shared { blobs, .. } = &config.storage else {
+    let BlobStorage::S3(blobs) = &config.storage.blobs else {
         panic!()
     };
     assert_eq!(

@@ -195,7 +195,7 @@ fn lenient_forms_mean_what_the_strict_ones_do() {
 
     let config = load(&folder().join("templated.yaml")).unwrap();
     assert!(config.public_tls.is_none() && !config.logins.exist());
-    assert!(matches!(config.storage, Storage::Embedded { .. }));
+    assert!(matches!(config.storage.meta, MetaStorage::Redb { .. }));
     let config = load(&folder().join("certificates.json")).unwrap();
     assert_eq!(config.logins.certificates.unwrap().sources.len(), 4);
     let config = load(&folder().join("homelab.yaml")).unwrap();

@@ -23,7 +23,7 @@ pub(super) fn cluster(
     storage: Option<&Storage>,
 ) -> Option<Cluster> {
     if !c.has("cluster") {
-        if matches!(storage, Some(Storage::Shared { .. })) {
+        if storage.is_some_and(Storage::is_shared) {
             c.warn("cluster: without it this member knows no other; give every replica on this storage the same cluster");
         }
         return None;
@@ -280,7 +280,7 @@ fn san_covers(san: &str, name: &str) -> bool {
 
 /// Several members need a store that they share.
 fn shared(c: &mut Checked, members: Option<&[MemberId]>, storage: Option<&Storage>) {
-    if !matches!(storage, Some(Storage::Embedded { .. })) {
+    if storage.is_none_or(Storage::is_shared) {
         return;
     }
     let why = match members {
@@ -290,7 +290,7 @@ fn shared(c: &mut Checked, members: Option<&[MemberId]>, storage: Option<&Storag
         None => return,
     };
     let problem = format!(
-        "{why} share their storage, and the embedded store is one process's: configure storageDriver (s3) and cacheDriver (dynamodb), or list this member alone; `portolan dev` runs a whole mesh in one process"
+        "{why} share their storage, and what is in rootDirectory is one process's: configure storageDriver (s3) and cacheDriver (dynamodb), or list this member alone; `portolan dev` runs a whole mesh in one process"
     );
     c.refuse(FaultKind::Contradiction, "cluster", problem);
 }

@@ -1,13 +1,14 @@
-//! `storage`: embedded, or shared on S3 and DynamoDB.
+//! `storage`: which drivers hold content and metadata.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::values;
 use crate::config::{
     check::Checked,
     fault::FaultKind,
     model::{
-        Collecting, Collection, DynamoConfig, DynamoTables, S3Config, S3Credentials, S3Encryption, Storage,
+        BlobStorage, Collecting, Collection, DynamoConfig, DynamoTables, MetaStorage, S3Config,
+        S3Credentials, S3Encryption, Storage,
     },
     secret::Secret,
     time_window::TimeWindow,
@@ -24,16 +25,13 @@ const LONG_PULL: Duration = Duration::from_secs(3 * 60 * 60);
 
 pub(super) fn storage(c: &mut Checked) -> Option<Storage> {
     remarks(c);
-    let root = c.text("storage.rootDirectory").map(PathBuf::from);
     if c.is_unserved("storage.storageDriver") || c.is_unserved("storage.cacheDriver") {
         // What the other one needs depends on a driver that nobody knows.
         s3(c);
         dynamo(c);
         return None;
     }
-    let embedded_meta = c
-        .text("storage.cacheDriver.name")
-        .is_some_and(|name| name.eq_ignore_ascii_case("boltdb"));
+    let embedded_meta = is_boltdb(c);
     match (
         c.has("storage.storageDriver"),
         c.has("storage.cacheDriver") && !embedded_meta,
@@ -46,28 +44,33 @@ pub(super) fn storage(c: &mut Checked) -> Option<Storage> {
                 "storage.rootDirectory",
                 "without storageDriver, everything is kept there",
             )?;
-            Some(Storage::Embedded { root: root.into() })
+            Some(Storage::embedded(root.into()))
         }
         (true, true) => {
             let (blobs, meta) = (s3(c), dynamo(c));
-            Some(Storage::Shared {
-                blobs: blobs?,
-                meta: meta?,
-                root,
+            Some(Storage {
+                blobs: BlobStorage::S3(blobs?),
+                meta: MetaStorage::Dynamo(meta?),
             })
         }
         (true, false) => {
-            s3(c);
-            let problem = "is required with storageDriver: shared content needs shared metadata; set name: dynamodb, a region and the tables";
-            match embedded_meta {
-                true => c.refuse(
-                    FaultKind::Contradiction,
-                    "storage.cacheDriver.name",
-                    format!("boltdb is one machine's; a cacheDriver of all members {problem}"),
-                ),
-                false => c.refuse(FaultKind::Missing, "storage.cacheDriver", problem),
+            let blobs = s3(c);
+            if c.bool("storage.remoteCache") == Some(true) {
+                let problem =
+                    "is required with remoteCache: true: set name: dynamodb, a region and the tables";
+                c.refuse(FaultKind::Missing, "storage.cacheDriver", problem);
             }
-            None
+            let root = c.required(
+                "storage.rootDirectory",
+                "without cacheDriver, metadata is kept there, for one member; several need one (name: dynamodb)",
+            )?;
+            c.warn(format!(
+                "storage: metadata is in {root} (meta.redb), for this member alone; nothing in the bucket can be pulled without it, so keep it as safe as the bucket"
+            ));
+            Some(Storage {
+                blobs: BlobStorage::S3(blobs?),
+                meta: MetaStorage::Redb { root: root.into() },
+            })
         }
         (false, true) => {
             dynamo(c);
@@ -123,14 +126,21 @@ fn remarks(c: &mut Checked) {
     if c.bool("storage.commit") == Some(false) {
         c.warn("storage.commit: what is acknowledged is always on disk");
     }
+    let remote = c.has("storage.cacheDriver") && !is_boltdb(c);
     match (c.bool("storage.remoteCache"), c.has("storage.storageDriver")) {
-        (Some(false), true) => {
-            let problem = "contradicts storageDriver: content that all members share needs metadata that they share; say true or leave it out";
+        (Some(false), true) if remote => {
+            let problem = "contradicts cacheDriver: false keeps metadata in rootDirectory, for one member; leave out one of the two";
             c.refuse(FaultKind::Contradiction, "storage.remoteCache", problem);
         }
         (Some(true), false) => c.warn("storage.remoteCache: without storageDriver there is nothing remote"),
         (Some(_) | None, _) => {}
     }
+}
+
+/// zot's name for metadata on a machine's own disk.
+fn is_boltdb(c: &mut Checked) -> bool {
+    c.text("storage.cacheDriver.name")
+        .is_some_and(|name| name.eq_ignore_ascii_case("boltdb"))
 }
 
 fn s3(c: &mut Checked) -> Option<S3Config> {

@@ -68,6 +68,10 @@ fn write_payload(mut file: &File, payload: &Payload) -> io::Result<()> {
 }
 
 impl Disk {
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
         fs::create_dir_all(&root)?;

@@ -10,6 +10,7 @@ mod body;
 mod bucket;
 mod client;
 mod clock;
+mod driver;
 mod error;
 mod http;
 mod open;

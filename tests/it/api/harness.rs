@@ -139,8 +139,14 @@ fn owned_by(exchange: &Exchange, names: &Names) -> Option<usize> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_is_the_same_over_the_embedded_store() {
     let folder = tempfile::tempdir().unwrap();
-    let embedded = portolan::app::Embedded::open(folder.path()).await.unwrap();
-    let mesh = Plan::over(embedded.stores()).start().await;
+    let embedded = crate::support::embedded(folder.path()).await;
+    over(Plan::over(embedded.stores())).await;
+    embedded.close().await;
+}
+
+/// All tests once, each through another member than the one before.
+pub(crate) async fn over(plan: Plan) {
+    let mesh = plan.start().await;
     for (number, test) in super::all().enumerate() {
         let door = mesh.door((test.home() + number) % 3);
         let run = Run::new(
@@ -153,8 +159,7 @@ async fn the_api_is_the_same_over_the_embedded_store() {
             Mode::Strict,
         );
         let ran = (test.run)(run).await;
-        assert!(ran.is_ok(), "nothing fails here: {ran:?}");
+        assert!(ran.is_ok(), "nothing fails here: {}: {ran:?}", test.name);
     }
     mesh.stop().await;
-    embedded.close().await;
 }

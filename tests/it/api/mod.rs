@@ -25,7 +25,7 @@ mod uploads;
 
 pub(crate) use self::{
     discovery::next,
-    harness::{Test, through_every_member},
+    harness::{Test, over, through_every_member},
     run::{Mode, Names, Run},
 };
 

@@ -1,5 +1,6 @@
 //! The drivers for services, over real ones: `tests/run` starts them and says where they are. Without, these tests fail.
 
+mod alone;
 mod broken;
 mod collect;
 mod counts;

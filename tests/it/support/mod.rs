@@ -19,6 +19,17 @@ pub(crate) fn thorough() -> bool {
     std::env::var_os("PORTOLAN_TEST_THOROUGH").is_some()
 }
 
+/// The stores in a directory, as a member by itself has them.
+pub(crate) async fn embedded(root: &std::path::Path) -> portolan::storage::OpenStores {
+    use portolan::{
+        config::{Limits, Storage},
+        storage::open,
+    };
+    open(&Storage::embedded(root.to_owned()), &Limits::default())
+        .await
+        .unwrap()
+}
+
 /// Waits for `what`, asking `holds` again and again.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let end = tokio::time::Instant::now() + PATIENCE;

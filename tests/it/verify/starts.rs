@@ -6,7 +6,7 @@ use bytes::Bytes;
 use portolan::{
     app::{self, StartError},
     config::Config,
-    storage::{BlobStore as _, ObjectKey, Payload},
+    storage::{BlobStore as _, ObjectKey, OpenError, Payload},
     telemetry::logs,
 };
 use serde_json::json;
@@ -47,11 +47,13 @@ fn way(error: &StartError) -> Option<Way> {
         StartError::Join(_) => Some(Way::Join),
         StartError::Identity(_) => Some(Way::Identity),
         StartError::Resolve { .. } => Some(Way::Resolve),
-        StartError::Directory { .. } => Some(Way::Directory),
-        StartError::InUse { .. } => Some(Way::InUse),
-        StartError::Store { .. } => Some(Way::Store),
-        StartError::Bucket(_) => Some(Way::Bucket),
-        StartError::Tables(_) => Some(Way::Tables),
+        StartError::Storage(error) => Some(match error {
+            OpenError::Directory { .. } => Way::Directory,
+            OpenError::InUse { .. } => Way::InUse,
+            OpenError::Store { .. } => Way::Store,
+            OpenError::Bucket(_) => Way::Bucket,
+            OpenError::Tables(_) => Way::Tables,
+        }),
         // Of `dev` alone, of the operating system, of what is compiled in, or refused with the configuration.
         StartError::Certificates(_)
         | StartError::Machine(_)
