@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Pushes a large blob through a member that doesn't own its repository and pulls it through another one, as tests/memory.sh
 # does, but on three processes of `portolan serve` on SeaweedFS and dynoxide: what memory each of them takes, and how
-# often the bytes go to S3 and come back, counted by the members and by SeaweedFS.
+# often the bytes go to S3 and come back, counted by the members and by SeaweedFS. Then pieces of it, by clients that ask for all
+# from a byte on and leave after a piece, as containerd's parallel fetch does: of what they don't take little is read.
 #
 # usage: tests/memory-shared.sh [MIB]    the blob's size, 1024 if none is given; PORTOLAN=path tests another binary
 set -euo pipefail
@@ -65,6 +66,35 @@ pushed() {
   equal "$1: S3 sent no byte back" 0 "${counts[1]}"
 }
 
+# bytes_of METRIC [LABEL]: the sum of all members.
+bytes_of() {
+  local member
+  for member in "${members[@]}"; do ask "https://$member/metrics"; done |
+    awk -v metric="$1" -v label="${2:-}" 'index($0, metric) == 1 && index($0, label) { sum += $NF } END { printf "%.0f\n", sum }'
+}
+
+# read_so_far: the bytes that S3 sent, that members read of it, and that they got from each other.
+read_so_far() {
+  s3_bytes sent
+  bytes_of portolan_store_read_bytes_total
+  bytes_of portolan_forward_body_bytes_total 'direction="download"'
+}
+
+# piece_taken HTTP MEMBER BYTES: by a client that leaves then; what was read for it is at most 1.3 times that, or 1 MiB more.
+piece_taken() {
+  local http=$1 member=$2 piece=$3 first=$((4 << 20)) taken before after read most i
+  most=$((piece * 13 / 10))
+  [ "$most" -ge $((piece + (1 << 20))) ] || most=$((piece + (1 << 20)))
+  mapfile -t before < <(read_so_far)
+  taken=$(python3 tests/lib/piece.py "$http" "$member" "$mesh_ca" "/v2/$whole/blobs/$digest" "$first" "$piece")
+  equal "a piece of $piece bytes by HTTP/$http through $member" \
+    "$(content | tail -c +$((first + 1)) | head -c "$piece" | sha256sum | cut -d ' ' -f 1)" "$taken"
+  mapfile -t after < <(read_so_far)
+  for i in 0 1 2; do read[i]=$((after[i] - before[i])); done
+  check "S3 sent ${read[0]} bytes for it, members read ${read[1]} and passed on ${read[2]}: none more than $most" \
+    test "${read[0]}" -le "$most" -a "${read[1]}" -le "$most" -a "${read[2]}" -le "$most"
+}
+
 report_begin memory-shared
 need_shared
 cluster_start
@@ -76,4 +106,9 @@ pushed "a blob of $mib MiB pushed by PUT through ${members[0]} for ${members[2]}
 pushed "the same by PATCH without a length" push_streamed "$streamed"
 measured "pulled through ${members[1]}, exact" pull "$whole"
 equal "S3 sent the bytes once" "$bytes" "${counts[1]}"
+for member in "${members[1]}" "${members[2]}"; do
+  for http in 1 2; do
+    for piece in $((64 << 10)) $((512 << 10)) $((4 << 20)); do piece_taken "$http" "$member" "$piece"; done
+  done
+done
 cluster_stop

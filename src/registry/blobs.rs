@@ -14,7 +14,7 @@ use super::{
     noted::Noted,
     objects::Written,
     pause::Pause,
-    quota,
+    pieces, quota,
     references::{User, user_of},
     row,
 };
@@ -95,6 +95,15 @@ pub enum MountSource<'a> {
     Anywhere,
 }
 
+/// How much will be taken of what is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// All, unless something happens.
+    Whole,
+    /// Nobody knows: many ask for all from some byte on, and leave after a piece.
+    Perhaps,
+}
+
 /// How a mount ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mounted {
@@ -161,11 +170,11 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::ContentLost`] when they are lost, now or instead of the last of them.
-    pub async fn read(&self, blob: &Blob, range: ResolvedRange) -> Result<ByteStream> {
+    pub async fn read(&self, blob: &Blob, range: ResolvedRange, taken: Taken) -> Result<ByteStream> {
         match blob.size {
             0 => Ok(Box::pin(stream::empty())),
             1..=SHORT => self.read_short(blob, range).await,
-            _ => self.read_long(blob, range).await,
+            _ => self.read_long(blob, range, taken).await,
         }
     }
 
@@ -192,11 +201,14 @@ impl Registry {
         }
     }
 
-    async fn read_long(&self, blob: &Blob, range: ResolvedRange) -> Result<ByteStream> {
+    async fn read_long(&self, blob: &Blob, range: ResolvedRange, taken: Taken) -> Result<ByteStream> {
         let is_all = range.first == 0 && range.last.checked_add(1) == Some(blob.size);
         let mut object = blob.written();
         loop {
-            let opened = self.blobs.get(&object.key, range.first, range.last).await;
+            let opened = match taken {
+                Taken::Whole => self.blobs.get(&object.key, range.first, range.last).await,
+                Taken::Perhaps => pieces::open(&self.blobs, &object.key, range).await,
+            };
             let damage = match &opened {
                 Ok(opened) => object.damage(Some(&opened.object)),
                 Err(error) => Damage::of(error),
@@ -252,7 +264,7 @@ impl Registry {
         let mut ranges = ranges.into_iter();
         let first = match ranges.next() {
             // Before anything is promised.
-            Some(range) => Some(Ok(self.read(&blob, range).await?)),
+            Some(range) => Some(Ok(self.read(&blob, range, Taken::Whole).await?)),
             None => None,
         };
         let (registry, blob) = (self.clone(), Arc::new(blob));
@@ -356,7 +368,7 @@ async fn read_part(
     range: ResolvedRange,
 ) -> std::result::Result<ByteStream, StoreError> {
     let opened = async move {
-        let part = registry.read(&blob, range).await;
+        let part = registry.read(&blob, range, Taken::Whole).await;
         part.map_err(|error| match error {
             RegistryError::Store(error) => error,
             error => StoreError::with_source(StoreErrorKind::Corrupt, "get", error),

@@ -37,6 +37,7 @@ mod manifests;
 mod noted;
 mod objects;
 mod overview;
+mod pieces;
 mod preferences;
 mod pulls;
 mod quota;
@@ -60,7 +61,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 pub use self::{
-    blobs::{Blob, BlobParts, MountSource, Mounted},
+    blobs::{Blob, BlobParts, MountSource, Mounted, Taken},
     error::{Damage, Needed, RegistryError, Result},
     immutable::Immutable,
     listing::Names,

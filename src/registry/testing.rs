@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    DeleteManifest, Holder, MayPush, PutManifest, Registry, Result, Settings, Stores, WhileListed,
+    DeleteManifest, Holder, MayPush, PutManifest, Registry, Result, Settings, Stores, Taken, WhileListed,
     changes::Cause,
 };
 use crate::{
@@ -343,7 +343,12 @@ pub(super) async fn pull(registry: &Registry, repository: &RepoName, digest: &Di
         first: 0,
         last: blob.size.saturating_sub(1),
     };
-    let pieces: Vec<Bytes> = registry.read(&blob, range).await?.try_collect().await.unwrap();
+    let pieces: Vec<Bytes> = registry
+        .read(&blob, range, Taken::Whole)
+        .await?
+        .try_collect()
+        .await
+        .unwrap();
     Ok(pieces.concat())
 }
 

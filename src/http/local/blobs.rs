@@ -17,8 +17,8 @@ use crate::{
         headers::{announced, is_known, preconditions},
         reply::{Reply, etag},
     },
-    oci::{Action, ByteRanges, Digest, MediaType, RepoName, ResolvedRange, paths},
-    registry::{Blob, MountSource, Mounted},
+    oci::{Action, ByteRanges, Digest, MediaType, RepoName, ResolvedRange, leaves_open, paths},
+    registry::{Blob, MountSource, Mounted, Taken},
     storage::ByteStream,
 };
 
@@ -48,7 +48,11 @@ impl Local {
         match wanted(headers, &etag, &blob)? {
             Wanted::Part(range) => {
                 let content_range = format!("bytes {}-{}/{}", range.first, range.last, blob.size);
-                let body = self.bytes_of(&blob, range).await?;
+                let taken = match leaves_open(headers) {
+                    true => Taken::Perhaps,
+                    false => Taken::Whole,
+                };
+                let body = self.bytes_of(&blob, range, taken).await?;
                 let reply = typed(StatusCode::PARTIAL_CONTENT, MediaType::OCTET_STREAM)
                     .header("content-range", content_range);
                 Ok(reply.stream(range.len(), body))
@@ -61,7 +65,10 @@ impl Local {
             }
             Wanted::Whole => {
                 let body = match blob.size.checked_sub(1) {
-                    Some(last) => self.bytes_of(&blob, ResolvedRange { first: 0, last }).await?,
+                    Some(last) => {
+                        let all = ResolvedRange { first: 0, last };
+                        self.bytes_of(&blob, all, Taken::Whole).await?
+                    }
                     None => admission::empty(),
                 };
                 let reply =
@@ -89,8 +96,8 @@ impl Local {
         Ok(reply.head(blob.size))
     }
 
-    async fn bytes_of(&self, blob: &Blob, range: ResolvedRange) -> Result<Body, Refusal> {
-        Ok(body_of(self.registry.read(blob, range).await?))
+    async fn bytes_of(&self, blob: &Blob, range: ResolvedRange, taken: Taken) -> Result<Body, Refusal> {
+        Ok(body_of(self.registry.read(blob, range, taken).await?))
     }
 
     pub(super) async fn push_blob(

@@ -6,7 +6,7 @@ use super::{super::testing::*, *};
 use crate::{
     clock,
     oci::{MediaType, Reference, RepoName, ResolvedRange},
-    registry::{MountSource, Mounted, Tended},
+    registry::{MountSource, Mounted, Taken, Tended},
     storage::{BlobStore as _, MetaStore as _, Payload, faulty::FaultRates, keys, rows},
 };
 
@@ -50,7 +50,7 @@ async fn try_range(
     let blob = registry.blob(name, digest).await.unwrap();
     let range = ResolvedRange { first, last };
     let stream = registry
-        .read(&blob, range)
+        .read(&blob, range, Taken::Whole)
         .await
         .map_err(|error| error.to_string())?;
     let pieces: Vec<Bytes> = stream.try_collect().await.map_err(|error| error.to_string())?;
@@ -393,7 +393,7 @@ async fn a_blob_that_is_read_wrongly_never_ends() {
                 first: 0,
                 last: blob.size - 1,
             };
-            let Ok(mut stream) = one.read(&blob, range).await else {
+            let Ok(mut stream) = one.read(&blob, range, Taken::Whole).await else {
                 continue;
             };
             let mut came = 0;

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::{super::testing::*, *};
+use crate::registry::Taken;
 use crate::storage::{BlobStore as _, MetaStore as _, Space, rows::SessionState};
 
 /// Sends `content` in chunks that end at `cuts`, the last of them with the request that ends the session.
@@ -105,9 +106,10 @@ async fn ranges_of_a_blob_are_read() {
     let blob = one.blob(&name, &digest).await.unwrap();
     assert_eq!((blob.size, &blob.digest), (555, &digest));
     let range = crate::oci::ResolvedRange { first: 99, last: 200 };
-    let pieces: Vec<Bytes> = futures_util::TryStreamExt::try_collect(one.read(&blob, range).await.unwrap())
-        .await
-        .unwrap();
+    let pieces: Vec<Bytes> =
+        futures_util::TryStreamExt::try_collect(one.read(&blob, range, Taken::Whole).await.unwrap())
+            .await
+            .unwrap();
     assert_eq!(pieces.concat(), content[99..=200]);
 }
 

@@ -9,7 +9,7 @@ use portolan::{
     config::{Limits, S3Config, S3Encryption, Secret},
     oci::ResolvedRange,
     ownership::Incarnation,
-    registry::{Holder, Registry, Settings, Stores},
+    registry::{Holder, Registry, Settings, Stores, Taken},
     storage::{
         BlobStore, MemoryMeta, MetaStore as _, ObjectKey, PartNumber, Payload, S3Blobs, S3OpenError,
         contract, keys, rows,
@@ -94,7 +94,7 @@ async fn an_upload_whose_request_died_is_finished_by_another() {
         last: blob.size - 1,
     };
     let pieces: Vec<Bytes> = other
-        .read(&blob, range)
+        .read(&blob, range, Taken::Whole)
         .await
         .unwrap()
         .try_collect()
