@@ -114,7 +114,7 @@ impl App {
             Some(joined) => joined.leases.clone(),
         };
         let permits = Shares::new(Supply::of(limits.front_requests));
-        let probes = Probes::new(view.clone(), drain.clone(), permits.clone(), stores.clone());
+        let seen = stores.clone();
         let stores = counted(stores, &metrics);
         let holder = Holder {
             member: id.clone(),
@@ -126,6 +126,7 @@ impl App {
             ..gate
         };
         let gate = Arc::new(Gate::new(gate, stores.meta.clone(), &limits)?);
+        let probes = Probes::new(view.clone(), drain.clone(), permits.clone(), seen, gate.clone());
         let settings = Settings {
             quotas,
             immutable,

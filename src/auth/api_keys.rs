@@ -5,8 +5,9 @@
 //! the user's ring, is replaced with every change: so changes of one user's keys form one chain, and what bounds them is what
 //! lists them. The rings list who has keys at all.
 //!
-//! A key whose maker had logged in by a password is refused while that name has no password any more; whoever comes by
-//! certificate has no such list, so their keys end by their date or an administrator.
+//! A key whose maker had logged in by a password is refused while that name has no password any more, and one of a directory's user
+//! while the directory doesn't have them; whoever comes by certificate has no such list, so their keys end by their date or an
+//! administrator.
 //!
 //! Deliberately absent: when a key was last used, which would be a write for each request.
 
@@ -19,7 +20,8 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     AuthError, Authenticator, Credentials, Evidence, KeyUse, Login, MadeBy, Scope, ScopeError, Verdict, Via,
-    htpasswd::Htpasswd,
+    authenticator::{API_KEY_PREFIX, is_api_key},
+    standing::Standing,
 };
 use crate::{
     clock,
@@ -29,9 +31,6 @@ use crate::{
         rows,
     },
 };
-
-/// What every key begins with, as zot's do.
-const PREFIX: &str = "zak_";
 
 /// Most scopes of a key, and most bytes of its label.
 const MAX_SCOPES: usize = 64;
@@ -145,7 +144,7 @@ impl ApiKeys {
         if new.expires_ms.is_some_and(|end| end <= created_ms) {
             return Err(ApiKeyError::Past);
         }
-        let text = format!("{PREFIX}{}", hex::encode(Version::random().to_bytes()));
+        let text = format!("{API_KEY_PREFIX}{}", hex::encode(Version::random().to_bytes()));
         let hash = hash(&text);
         let row = rows::ApiKey {
             min_reader: 1,
@@ -157,6 +156,7 @@ impl ApiKeys {
             expires_ms: new.expires_ms.unwrap_or_default(),
             hash: hash.clone(),
             by_certificate: maker.by == MadeBy::Certificate,
+            by_directory: maker.by == MadeBy::Directory,
         };
         let bytes = row.encode_to_vec();
         self.change(&maker.user, |listed| {
@@ -287,9 +287,10 @@ impl ApiKeys {
         if scopes.is_empty() && !row.scopes.is_empty() {
             return Ok(None);
         }
-        let by = match row.by_certificate {
-            true => MadeBy::Certificate,
-            false => MadeBy::Password,
+        let by = match (row.by_certificate, row.by_directory) {
+            (true, _) => MadeBy::Certificate,
+            (false, true) => MadeBy::Directory,
+            (false, false) => MadeBy::Password,
         };
         let user = row.user.clone();
         let key = seen(row);
@@ -309,16 +310,8 @@ impl ApiKeys {
 /// Logging in by API keys.
 pub(super) struct KeyLogins {
     pub(super) keys: Arc<ApiKeys>,
-    /// Whose keys made by password are good; without such a file nobody's are.
-    pub(super) passwords: Option<Arc<Htpasswd>>,
-}
-
-/// Whether keys are good that `user` made after logging in like this.
-pub(super) fn may_have_keys(passwords: Option<&Htpasswd>, user: &str, by: MadeBy) -> bool {
-    match by {
-        MadeBy::Password => passwords.is_some_and(|file| file.stamp(user).is_some()),
-        MadeBy::Certificate => true,
-    }
+    /// Whose keys are good.
+    pub(super) standing: Standing,
 }
 
 #[async_trait]
@@ -328,17 +321,18 @@ impl Authenticator for KeyLogins {
         let Credentials::Basic { user, password } = &evidence.credentials else {
             return Ok(Verdict::NotMine);
         };
-        if !password.starts_with(PREFIX) || !is_user_name(user) {
+        if !is_api_key(password) || !is_user_name(user) {
             return Ok(Verdict::NotMine);
         }
         let found = self.keys.login(password).await.map_err(AuthError::Unavailable)?;
-        let is_good = |(maker, key): &(String, KeyUse)| {
-            maker == user && may_have_keys(self.passwords.as_deref(), user, key.by)
+        let Some((maker, key)) = found.filter(|(maker, _)| maker == user) else {
+            return Ok(Verdict::Refused);
         };
-        Ok(match found.filter(is_good) {
-            Some((user, key)) => Verdict::Known(Login {
-                user,
-                groups: Vec::new(),
+        let groups = self.standing.of(&maker, key.by).await?;
+        Ok(match groups {
+            Some(groups) => Verdict::Known(Login {
+                user: maker,
+                groups,
                 via: Via::ApiKey(key),
             }),
             None => Verdict::Refused,

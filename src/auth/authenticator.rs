@@ -18,8 +18,6 @@ use crate::admission::Grants;
 /// - What can't be found out is an error, never one of these.
 /// - Refusing a name that doesn't exist takes as long as refusing a wrong password.
 /// - Nothing of the evidence is logged, kept as it is, or part of an error.
-///
-/// LDAP and OpenID Connect will be further ones: they find groups as well, which [`Login`] carries.
 #[async_trait]
 pub trait Authenticator: Send + Sync + 'static {
     /// Looks at the evidence.
@@ -66,6 +64,8 @@ pub enum Via {
     Nobody,
     /// By a password: the policies say what they may do. The stamp is that of its hash.
     Password(Stamp),
+    /// By a password that a directory knows: the same.
+    Directory,
     /// By a certificate: the same.
     Certificate,
     /// By a key of their own: the policies, within its scopes where there are any.
@@ -108,4 +108,14 @@ pub enum MadeBy {
     Password,
     /// By a certificate.
     Certificate,
+    /// By a password that a directory knows: the key is refused when it doesn't have that user any more.
+    Directory,
+}
+
+/// What every API key begins with, as zot's do.
+pub(super) const API_KEY_PREFIX: &str = "zak_";
+
+/// Whether a password is an API key, good or not.
+pub(super) fn is_api_key(password: &str) -> bool {
+    password.starts_with(API_KEY_PREFIX)
 }

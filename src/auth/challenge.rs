@@ -52,7 +52,9 @@ impl Challenges {
         let realm = logins.realm.as_deref().unwrap_or("portolan");
         Self {
             realm: realm.to_owned(),
-            basic: logins.htpasswd.is_some() || logins.api_keys == crate::config::access::ApiKeys::On,
+            basic: logins.htpasswd.is_some()
+                || logins.ldap.is_some()
+                || logins.api_keys == crate::config::access::ApiKeys::On,
             certificates: logins.certificates.is_some(),
             tokens,
         }

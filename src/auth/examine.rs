@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::{FileFault, bearer::Tokens, htpasswd::Htpasswd};
-use crate::config::{Logins, access::TokenKeys};
+use super::{FileFault, bearer::Tokens, htpasswd::Htpasswd, ldap::Directory};
+use crate::config::{
+    Limits, Logins,
+    access::{LdapAccount, LdapAuthority, TokenKeys},
+};
 
 /// A file, and whether a start could use it.
 #[derive(Debug)]
@@ -46,5 +49,39 @@ pub fn examine(logins: &Logins) -> Vec<ExaminedFile> {
             left_out: Vec::new(),
         });
     }
+    if let Some(ldap) = &logins.ldap {
+        // Whatever of its files can't be used is named by the fault; without any, nothing can be wrong here.
+        let named = match (&ldap.account, &ldap.authority) {
+            (LdapAccount::File(file), _) => Some(("http.auth.ldap.credentialsFile", file)),
+            (_, LdapAuthority::File(file)) => Some(("http.auth.ldap.caCert", file)),
+            _ => None,
+        };
+        if let Some((key, file)) = named {
+            files.push(ExaminedFile {
+                key,
+                file: file.clone(),
+                fault: Directory::load(ldap.clone(), &Limits::default()).err(),
+                left_out: Vec::new(),
+            });
+        }
+    }
     files
+}
+
+/// Asks each server that knows who may log in, without letting anybody in: the key of the configuration that names it, where it
+/// is, and why it can't be asked.
+pub async fn examine_online(
+    logins: &Logins,
+    limits: &Limits,
+) -> Vec<(&'static str, String, Result<(), String>)> {
+    let Some(ldap) = &logins.ldap else {
+        return Vec::new();
+    };
+    // Files have been looked at.
+    let Ok(directory) = Directory::load(ldap.clone(), limits) else {
+        return Vec::new();
+    };
+    let all = directory.examine().await.into_iter();
+    all.map(|(server, looked)| ("http.auth.ldap.address", server, looked))
+        .collect()
 }

@@ -1,7 +1,7 @@
 //! The decision: who asks, by the authenticators in their order, and what they may do.
 //!
-//! The order is: a token, of the registry's own or else of the configured service (`Authorization: Bearer`); an API key, then a password (`Authorization: Basic`); a client's
-//! certificate (without `Authorization`); nobody. Whoever knows who it is ends the search. Evidence that proves nobody
+//! The order is: a token, of the registry's own or else of the configured service (`Authorization: Bearer`); an API key, then a password of
+//! the file, then one that a directory knows (`Authorization: Basic`); a client's certificate (without `Authorization`); nobody. Whoever knows who it is ends the search. Evidence that proves nobody
 //! is refused, even where somebody without any would be let through.
 
 use std::{
@@ -29,7 +29,9 @@ use super::{
     hashing::HashingLimits,
     htpasswd::Htpasswd,
     issued::{Issuer, Ways},
+    ldap::Directory,
     policy::Policy,
+    standing::Standing,
     watched::Watched,
     who::{Rights, Who},
 };
@@ -70,6 +72,7 @@ pub struct Gate {
     authenticators: Vec<Box<dyn Authenticator>>,
     api_keys: Option<Arc<ApiKeys>>,
     issuer: Option<Arc<Issuer>>,
+    directory: Option<Arc<Directory>>,
     challenges: Challenges,
     policy: PolicySource,
     fail_delay: Duration,
@@ -102,14 +105,20 @@ impl Gate {
             Some(file) => PolicySource::File(policy_of(&file, access.is_some(), logins.exist())?),
             None => PolicySource::Fixed(Arc::new(policy(access, logins.exist()))),
         };
-        let passwords = match &logins.htpasswd {
-            Some(file) => Some(Arc::new(Htpasswd::load(file, HashingLimits::from(limits))?)),
-            None => None,
+        let standing = Standing {
+            passwords: match &logins.htpasswd {
+                Some(file) => Some(Arc::new(Htpasswd::load(file, HashingLimits::from(limits))?)),
+                None => None,
+            },
+            directory: match &logins.ldap {
+                Some(ldap) => Some(Directory::load(ldap.clone(), limits)?),
+                None => None,
+            },
         };
         let tokens = token_service(&logins, origin);
         let issuer = matches!(tokens, TokenService::Own(_)).then(|| {
             let ways = Ways {
-                passwords: passwords.clone(),
+                standing: standing.clone(),
                 certificates: logins.certificates.is_some(),
                 api_keys: api_keys.is_some(),
             };
@@ -118,7 +127,8 @@ impl Gate {
         Ok(Self {
             challenges: Challenges::new(&logins, tokens),
             fail_delay: logins.fail_delay,
-            authenticators: authenticators(logins, issuer.as_ref(), api_keys.as_ref(), passwords)?,
+            directory: standing.directory.clone(),
+            authenticators: authenticators(logins, issuer.as_ref(), api_keys.as_ref(), standing)?,
             api_keys,
             issuer,
             policy,
@@ -132,11 +142,28 @@ impl Gate {
         self.issuer.as_ref()
     }
 
-    /// Learns what was revoked at other members, until `drain` begins.
+    /// Learns what was revoked at other members, and whether who is asked about logins can be, until `drain` begins.
     pub async fn follow(self: Arc<Self>, drain: Drain) {
-        if let Some(issuer) = &self.issuer {
-            issuer.follow(drain).await;
-        }
+        let revoked = async {
+            if let Some(issuer) = &self.issuer {
+                issuer.follow(drain.clone()).await;
+            }
+        };
+        let directory = async {
+            if let Some(directory) = &self.directory {
+                directory.follow(drain.clone()).await;
+            }
+        };
+        tokio::join!(revoked, directory);
+    }
+
+    /// Which ways to log in don't work now, and why. The others do.
+    pub fn troubles(&self) -> Vec<String> {
+        let directory = self.directory.as_ref().and_then(|directory| directory.trouble());
+        directory
+            .map(|reason| format!("nobody can log in by http.auth.ldap: {reason}"))
+            .into_iter()
+            .collect()
     }
 
     /// Where users' keys are; `None` when they make none.
@@ -260,6 +287,7 @@ impl Gate {
         };
         let maker = match via {
             Via::Password(_) => Some(maker(MadeBy::Password)),
+            Via::Directory => Some(maker(MadeBy::Directory)),
             Via::Certificate => Some(maker(MadeBy::Certificate)),
             // A key that could make keys would outlive its own end and its scopes.
             Via::Nobody | Via::ApiKey(_) | Via::Issued { .. } | Via::Token { .. } => None,
@@ -493,7 +521,7 @@ fn authenticators(
     logins: Logins,
     issuer: Option<&Arc<Issuer>>,
     api_keys: Option<&Arc<ApiKeys>>,
-    passwords: Option<Arc<Htpasswd>>,
+    standing: Standing,
 ) -> Result<Vec<Box<dyn Authenticator>>, FileFault> {
     let mut authenticators: Vec<Box<dyn Authenticator>> = Vec::new();
     if let Some(issuer) = issuer {
@@ -505,11 +533,14 @@ fn authenticators(
     if let Some(keys) = api_keys {
         authenticators.push(Box::new(KeyLogins {
             keys: keys.clone(),
-            passwords: passwords.clone(),
+            standing: standing.clone(),
         }));
     }
-    if let Some(passwords) = passwords {
+    if let Some(passwords) = standing.passwords {
         authenticators.push(Box::new(passwords));
+    }
+    if let Some(directory) = standing.directory {
+        authenticators.push(Box::new(directory));
     }
     if let Some(names) = logins.certificates {
         authenticators.push(Box::new(Certificates(names)));

@@ -1,19 +1,17 @@
 //! Comparing passwords with their hashes, which is slow on purpose: on threads that may block, a few at a time, and
 //! not again for a while after it went well.
 //!
-//! A pull of twenty layers is twenty requests with one password. What is remembered of a success is a keyed hash of
-//! name, password and that hash, under a key that this process drew: a changed line of the file is another entry.
+//! A pull of twenty layers is twenty requests with one password. A success is remembered for name, password and that hash:
+//! a changed line of the file is another entry.
 
-use std::{collections::HashMap, num::NonZero, sync::Arc, thread};
+use std::{num::NonZero, sync::Arc, thread};
 
-use aws_lc_rs::hmac;
-use parking_lot::Mutex;
 use tokio::{
-    sync::{OnceCell, Semaphore},
-    time::{Duration, Instant, timeout},
+    sync::Semaphore,
+    time::{Duration, timeout},
 };
 
-use super::{AuthError, password_hash::PasswordHash};
+use super::{AuthError, once::Once, password_hash::PasswordHash};
 use crate::config::Limits;
 
 /// Bounds on comparing passwords.
@@ -40,20 +38,13 @@ impl From<&Limits> for HashingLimits {
     }
 }
 
-/// A keyed hash of what was compared.
-type Tag = [u8; 32];
-
 /// Compares passwords.
 pub(super) struct Hashing {
     limits: HashingLimits,
     slots: Arc<Semaphore>,
     queue: Arc<Semaphore>,
-    key: hmac::Key,
-    compared: Mutex<HashMap<Tag, Arc<Compared>>>,
+    compared: Once<()>,
 }
-
-/// When the comparison went well; who comes while it goes on waits for it instead of comparing as well.
-type Compared = OnceCell<Instant>;
 
 /// A comparison that didn't go well.
 enum Unequal {
@@ -65,13 +56,10 @@ impl Hashing {
     /// As many at a time as a quarter of this machine's processors, at least one: the others are for content.
     pub(super) fn new(limits: HashingLimits) -> Self {
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
-        // 32 random bytes.
-        let halves = [0, 1].map(|_| crate::storage::Version::random().to_bytes());
         Self {
             slots: Arc::new(Semaphore::new((processors / 4).max(1))),
             queue: Arc::new(Semaphore::new(limits.waiting)),
-            key: hmac::Key::new(hmac::HMAC_SHA256, halves.as_flattened()),
-            compared: Mutex::default(),
+            compared: Once::new(limits.remembered, limits.entries),
             limits,
         }
     }
@@ -86,66 +74,19 @@ impl Hashing {
         password: &str,
         hash: &PasswordHash,
     ) -> Result<bool, AuthError> {
-        let tag = self.tag(user, password, hash);
-        let entry = self.entry(tag);
-        let compare = || async {
+        let tag = self.compared.tag(&[user, password, hash.as_str()]);
+        let compare = async {
             match self.compare(password, hash).await {
-                Ok(true) => Ok(Instant::now()),
-                Ok(false) => Err(Unequal::Wrong),
+                Ok(true) => Ok(()),
                 Err(AuthError::Busy) => Err(Unequal::Busy),
-                Err(_) => Err(Unequal::Wrong),
+                Ok(false) | Err(_) => Err(Unequal::Wrong),
             }
         };
-        match entry.get_or_try_init(compare).await {
-            Ok(_) => Ok(true),
-            Err(unequal) => {
-                let mut compared = self.compared.lock();
-                if compared
-                    .get(&tag)
-                    .is_some_and(|kept| Arc::ptr_eq(kept, &entry) && !kept.initialized())
-                {
-                    compared.remove(&tag);
-                }
-                match unequal {
-                    Unequal::Wrong => Ok(false),
-                    Unequal::Busy => Err(AuthError::Busy),
-                }
-            }
+        match self.compared.get(tag, compare).await {
+            Ok(()) => Ok(true),
+            Err(Unequal::Wrong) => Ok(false),
+            Err(Unequal::Busy) => Err(AuthError::Busy),
         }
-    }
-
-    fn tag(&self, user: &str, password: &str, hash: &PasswordHash) -> Tag {
-        let mut context = hmac::Context::with_key(&self.key);
-        for part in [user, password, hash.as_str()] {
-            context.update(&(part.len() as u64).to_le_bytes());
-            context.update(part.as_bytes());
-        }
-        let mut tag = [0; 32];
-        tag.copy_from_slice(context.sign().as_ref());
-        tag
-    }
-
-    fn entry(&self, tag: Tag) -> Arc<Compared> {
-        let mut compared = self.compared.lock();
-        let is_over = |entry: &Compared| {
-            entry
-                .get()
-                .is_some_and(|at| at.elapsed() >= self.limits.remembered)
-        };
-        if let Some(entry) = compared.get(&tag).filter(|entry| !is_over(entry)) {
-            return entry.clone();
-        }
-        if compared.len() >= self.limits.entries {
-            compared.retain(|_, entry| !is_over(entry));
-        }
-        if compared.len() >= self.limits.entries
-            && let Some(any) = compared.keys().next().copied()
-        {
-            compared.remove(&any);
-        }
-        let entry = Arc::new(Compared::new());
-        compared.insert(tag, entry.clone());
-        entry
     }
 
     async fn compare(&self, password: &str, hash: &PasswordHash) -> Result<bool, AuthError> {
@@ -167,6 +108,8 @@ impl Hashing {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     const LIMITS: HashingLimits = HashingLimits {
@@ -206,11 +149,11 @@ mod tests {
         let hashing = Hashing::new(LIMITS);
         let good = hash("secret");
         assert!(!hashing.is_equal("a", "wrong", &good).await.unwrap());
-        assert_eq!(hashing.compared.lock().len(), 0);
+        assert_eq!(hashing.compared.len(), 0);
         for user in ["a", "b", "c", "d"] {
             assert!(hashing.is_equal(user, "secret", &good).await.unwrap());
         }
-        assert_eq!(hashing.compared.lock().len(), 2);
+        assert_eq!(hashing.compared.len(), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,11 +19,14 @@ mod hashing;
 mod htpasswd;
 mod issued;
 mod jws;
+mod ldap;
 pub mod oidc;
+mod once;
 mod origin;
 mod password_hash;
 mod policy;
 mod scope;
+mod standing;
 mod stamp;
 #[cfg(test)]
 mod tests;
@@ -37,7 +40,7 @@ pub use self::{
     api_keys::{ApiKey, ApiKeyError, ApiKeys, KeyMaker, NewApiKey},
     authenticator::{Authenticator, Evidence, KeyUse, Login, MadeBy, Verdict, Via},
     credentials::Credentials,
-    examine::{ExaminedFile, examine},
+    examine::{ExaminedFile, examine, examine_online},
     gate::{Gate, GateSpec},
     issued::{Asked, AskedError, Issued, Issuer},
     origin::Origin,
@@ -184,6 +187,9 @@ pub enum AuthError {
     /// Too many logins wait for their passwords to be compared.
     #[error("too many logins at once")]
     Busy,
+    /// The directory that knows passwords can't be asked.
+    #[error("the directory that knows who may log in can't be asked")]
+    Unreachable,
     /// What is needed to find out can't be asked.
     #[error("logins can't be checked")]
     Unavailable(#[source] crate::storage::StoreError),

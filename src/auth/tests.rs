@@ -78,7 +78,10 @@ async fn cases(folder: &TempDir) -> Vec<Case> {
         .unwrap();
     let key_logins = api_keys::KeyLogins {
         keys,
-        passwords: Some(passwords.clone()),
+        standing: standing::Standing {
+            passwords: Some(passwords.clone()),
+            directory: None,
+        },
     };
     let names = CertificateNames {
         sources: vec![CertificateName::CommonName],

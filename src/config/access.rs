@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
+use super::secret::Secret;
 use crate::oci::{Action, RepoPattern};
 
 /// Most bytes of a user's name: it becomes part of a row's key.
@@ -31,6 +32,8 @@ pub struct Logins {
     pub realm: Option<String>,
     /// A file of names and hashes of passwords.
     pub htpasswd: Option<PathBuf>,
+    /// A directory of names and passwords.
+    pub ldap: Option<Ldap>,
     /// Tokens of an external service.
     pub bearer: Option<Bearer>,
     /// Keys that users make for themselves.
@@ -47,7 +50,7 @@ impl Logins {
     /// Whether there is any way to be somebody.
     #[must_use]
     pub fn exist(&self) -> bool {
-        self.htpasswd.is_some() || self.bearer.is_some() || self.certificates.is_some()
+        self.htpasswd.is_some() || self.ldap.is_some() || self.bearer.is_some() || self.certificates.is_some()
     }
 }
 
@@ -69,6 +72,69 @@ pub enum ApiKeys {
     Off,
     /// They do.
     On,
+}
+
+/// A directory that is searched for users, who then bind by their passwords (RFC 4511).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ldap {
+    /// Hosts, tried in this order; never empty.
+    pub servers: Vec<String>,
+    /// The port of each.
+    pub port: u16,
+    /// What is between us and them.
+    pub security: LdapSecurity,
+    /// Whose certificates are good.
+    pub authority: LdapAuthority,
+    /// As whom is searched.
+    pub account: LdapAccount,
+    /// Where users are: a distinguished name (RFC 4514).
+    pub base: String,
+    /// Whether they may be anywhere below it, and not only directly.
+    pub subtree: bool,
+    /// The attribute that is a user's name.
+    pub user_attribute: String,
+    /// The attribute of a user whose values are their groups.
+    pub group_attribute: Option<String>,
+    /// What a user must fit, too: a filter in parentheses (RFC 4515).
+    pub user_filter: Option<String>,
+}
+
+/// How a directory is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LdapSecurity {
+    /// In TLS from the first byte on.
+    Tls,
+    /// In TLS from the first request on (RFC 4511, 4.14).
+    StartTls,
+    /// In the clear.
+    Plain,
+}
+
+/// Whose certificates a directory may show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LdapAuthority {
+    /// Of whom this machine trusts.
+    Machine,
+    /// Of those in this PEM file.
+    File(PathBuf),
+    /// Anybody's.
+    Unverified,
+}
+
+/// As whom a directory is searched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LdapAccount {
+    /// As nobody.
+    Anonymous,
+    /// As who is named in this file.
+    File(PathBuf),
+    /// As this one.
+    Named {
+        /// A distinguished name.
+        dn: String,
+        /// Its password.
+        password: Secret,
+    },
 }
 
 /// A token service, and how its tokens are known.

@@ -79,6 +79,10 @@ pub struct Limits {
     pub password_remembered: Duration,
     /// Passwords that are remembered like this at once, as keyed hashes.
     pub passwords_remembered: usize,
+    /// Connections to a directory, and questions to it at once; more wait as for a comparison of passwords.
+    pub directory_connections: usize,
+    /// Time for a directory to take a connection, and to answer one request.
+    pub directory_request_timeout: Duration,
     /// Failed logins that wait for `http.auth.failDelay` at once; more get 429.
     pub failed_logins_delayed: usize,
     /// API keys of one user.
@@ -351,6 +355,8 @@ impl Default for Limits {
             password_check_wait: Duration::from_secs(10),
             password_remembered: Duration::from_secs(60),
             passwords_remembered: 4_096,
+            directory_connections: 8,
+            directory_request_timeout: Duration::from_secs(3),
             failed_logins_delayed: 4_096,
             api_keys_per_user: 100,
             token_life: Duration::from_secs(5 * 60),

@@ -375,6 +375,9 @@ pub(super) fn auth(error: &AuthError) -> Answer {
             answer
         }
         AuthError::Busy => overloaded(),
+        AuthError::Unreachable => unavailable(
+            "the directory that knows who may log in can't be asked; nothing was changed, try again",
+        ),
         AuthError::Unavailable(error) => store(error.kind()),
     }
 }

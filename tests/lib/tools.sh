@@ -130,6 +130,11 @@ need_access() {
   need_deb openssl=openssl htpasswd=apache2-utils
 }
 
+need_ldap() {
+  PATH=$PATH:/usr/sbin # where Debian has slapd, and not everybody looks
+  need_deb curl=curl python3=python3 openssl=openssl htpasswd=apache2-utils slapd=slapd ldapsearch=ldap-utils
+}
+
 need_squid() {
   need_deb curl=curl python3=python3 skopeo=skopeo htpasswd=apache2-utils openssl=openssl squid=squid
   need_go crane "$crane"

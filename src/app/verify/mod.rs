@@ -2,7 +2,7 @@
 //!
 //! What `config::load` can't know is looked at here, by the very code that a start runs: whatever a start can refuse is
 //! found. On this machine that is the member's name, its addresses, certificates, files and directories; with `--online`
-//! also the other members, the bucket and the tables. Everything is looked at, at the same time, each look bounded; each
+//! also the other members, the bucket, the tables and directories of users. Everything is looked at, at the same time, each look bounded; each
 //! fault says what to change. Nothing is changed: no file, bucket or table is made.
 //!
 //! Deliberately absent: what a running mesh knows by itself (leases, readiness), and repairs.
@@ -16,6 +16,7 @@ mod stores;
 
 pub use self::finding::{Finding, Findings, Reach, Verdict};
 use crate::{
+    auth,
     config::{Cluster, Config, Limits, identity::Machine},
     placement::MemberId,
 };
@@ -38,8 +39,17 @@ async fn online(config: &Config, me: Option<&MemberId>, limits: &Limits) -> Vec<
             None => Vec::new(),
         }
     };
-    let (mut findings, stores) = tokio::join!(cluster, stores::look(config, me, limits));
+    let logins = async {
+        let looked = auth::examine_online(&config.logins, limits).await;
+        let finding = |(key, server, looked)| match looked {
+            Ok(()) => Finding::ok(key, server),
+            Err(problem) => Finding::fail(key, problem),
+        };
+        looked.into_iter().map(finding).collect::<Vec<_>>()
+    };
+    let (mut findings, stores, logins) = tokio::join!(cluster, stores::look(config, me, limits), logins);
     findings.extend(stores);
+    findings.extend(logins);
     findings
 }
 

@@ -7,7 +7,8 @@
 //! policies as they are then, within what was asked for.
 //!
 //! A token ends with what it was got by, as far as that can end: the password's hash in the file is compared with the one it
-//! was then, and keys that were revoked are in a list which members follow ([`revoked`]). No request to a store is made
+//! was then, a directory is asked at most once a minute whether it has the user, and keys that were revoked are in a list which members
+//! follow ([`revoked`]). No request to a store is made
 //! for a token of a known key. Deliberately absent: refresh tokens, and tokens for tokens, which would have no end.
 
 mod asked;
@@ -25,8 +26,8 @@ use serde::{Deserialize, Serialize};
 pub use self::asked::{Asked, AskedError};
 use self::{keys::SigningKeys, revoked::Revocations};
 use super::{
-    AuthError, Authenticator, Credentials, Evidence, Login, MadeBy, Scope, Verdict, Via,
-    api_keys::may_have_keys, htpasswd::Htpasswd, stamp::Stamp,
+    AuthError, Authenticator, Credentials, Evidence, Login, MadeBy, Scope, Verdict, Via, stamp::Stamp,
+    standing::Standing,
 };
 use crate::{
     clock,
@@ -40,6 +41,9 @@ const LEEWAY_SECONDS: u64 = 60;
 
 /// What a token calls itself (RFC 9068, 2.1), so that nothing else signed by the same key is one.
 const TYPE: &str = "at+jwt";
+
+/// Most bytes of groups in a token, give or take those of JSON around them.
+const MAX_GROUPS_BYTES: usize = 4 * 1024;
 
 /// What Homebrew sends where it has no token: it is nobody.
 const PLACEHOLDER: &str = "QQ==";
@@ -59,7 +63,7 @@ pub struct Issued {
 
 /// The ways to log in that tokens are given for, and what is needed to see whether one still holds.
 pub(super) struct Ways {
-    pub(super) passwords: Option<Arc<Htpasswd>>,
+    pub(super) standing: Standing,
     pub(super) certificates: bool,
     pub(super) api_keys: bool,
 }
@@ -96,6 +100,7 @@ enum By {
     Password {
         stamp: Stamp,
     },
+    Directory,
     Certificate,
     Key {
         id: String,
@@ -137,6 +142,7 @@ impl Issuer {
                 let by = match via {
                     Via::Nobody => By::Nobody,
                     Via::Password(stamp) => By::Password { stamp },
+                    Via::Directory => By::Directory,
                     Via::Certificate => By::Certificate,
                     Via::ApiKey(key) => {
                         end_ms = key.expires_ms.map_or(end_ms, |end| end.min(end_ms));
@@ -155,7 +161,7 @@ impl Issuer {
         let (issued_at, end) = (now_ms / 1000, end_ms / 1000);
         let claims = Claims {
             sub: user.clone(),
-            groups,
+            groups: few(groups),
             scope: asked.to_string(),
             by,
             iat: issued_at,
@@ -201,8 +207,9 @@ impl Issuer {
     /// Whether what the token was got by still holds.
     async fn holds(&self, claims: Claims) -> Result<Option<Login>, AuthError> {
         let user = claims.sub.unwrap_or_default();
+        let standing = &self.ways.standing;
         let mut scopes = Vec::new();
-        let holds = match claims.by {
+        let groups = match claims.by {
             By::Nobody => {
                 return Ok(Some(Login {
                     user: String::new(),
@@ -210,33 +217,50 @@ impl Issuer {
                     via: Via::Nobody,
                 }));
             }
-            By::Password { stamp } => {
-                let passwords = self.ways.passwords.as_ref();
-                passwords.and_then(|file| file.stamp(&user)) == Some(stamp)
-            }
-            By::Certificate => self.ways.certificates,
+            By::Password { stamp } => (standing.stamp(&user) == Some(stamp)).then_some(claims.groups),
+            By::Directory => self.groups(&user, MadeBy::Directory, claims.groups).await,
+            By::Certificate => self.ways.certificates.then_some(claims.groups),
             By::Key {
                 id,
                 scopes: texts,
                 made_by,
             } => {
                 scopes = texts.iter().filter_map(|text| Scope::parse(text).ok()).collect();
-                scopes.len() == texts.len()
+                let holds = scopes.len() == texts.len()
                     && self.ways.api_keys
-                    && may_have_keys(self.ways.passwords.as_deref(), &user, made_by)
-                    && !self.revoked.has(&id).await.map_err(AuthError::Unavailable)?
+                    && !self.revoked.has(&id).await.map_err(AuthError::Unavailable)?;
+                match holds {
+                    true => self.groups(&user, made_by, claims.groups).await,
+                    false => None,
+                }
             }
         };
-        if !holds || !is_user_name(&user) {
+        let Some(groups) = groups.filter(|_| is_user_name(&user)) else {
             return Ok(None);
-        }
+        };
         let asked = Asked::read(&claims.scope);
         Ok(Some(Login {
             user,
-            groups: claims.groups,
+            groups,
             via: Via::Issued { asked, scopes },
         }))
     }
+
+    /// The groups of who had logged in like this, if they still could. Where nobody can tell, what the token says counts: it was
+    /// found out minutes ago.
+    async fn groups(&self, user: &str, by: MadeBy, said: Vec<String>) -> Option<Vec<String>> {
+        self.ways.standing.of(user, by).await.unwrap_or(Some(said))
+    }
+}
+
+/// As many of somebody's groups as have room in a header. The others count, too, as long as whoever knows them can be asked.
+fn few(groups: Vec<String>) -> Vec<String> {
+    let mut left = MAX_GROUPS_BYTES;
+    let has_room = |group: &String| {
+        left = left.saturating_sub(group.len());
+        left > 0
+    };
+    groups.into_iter().take_while(has_room).collect()
 }
 
 #[async_trait]

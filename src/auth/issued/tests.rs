@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{super::KeyUse, *};
 use crate::{
-    auth::{ApiKeys, KeyMaker, NewApiKey, api_keys::REVOKED_FOR, hashing::HashingLimits},
+    auth::{ApiKeys, KeyMaker, NewApiKey, api_keys::REVOKED_FOR, hashing::HashingLimits, htpasswd::Htpasswd},
     storage::{Expect, MemoryMeta, Version, keys as rows_at, rows},
 };
 
@@ -56,7 +56,10 @@ impl World {
         let file = self.folder.path().join("users");
         let passwords = Arc::new(Htpasswd::load(&file, hashing).unwrap());
         let ways = Ways {
-            passwords: Some(passwords.clone()),
+            standing: Standing {
+                passwords: Some(passwords.clone()),
+                directory: None,
+            },
             certificates: true,
             api_keys: true,
         };

@@ -2,14 +2,11 @@
 
 use super::row::{
     Key,
-    Kind::{Any, Bool, Duration, Int, List, Map, Object, Secret, Section, Text, Texts},
+    Kind::{Any, Bool, Duration, Int, List, Map, Object, Port, Secret, Section, Text, Texts},
     Verdict::{self, Later, Mapped, NoEffect, Own, Same},
     key,
 };
 
-const LDAP: Verdict = Later(
-    "LDAP comes with a later release: leave it out, and log in by htpasswd, by client certificates or by a token service that asks LDAP",
-);
 const OPENID: Verdict = Later(
     "OpenID Connect comes with a later release: leave it out, and log in by htpasswd, by client certificates or by a token service",
 );
@@ -82,21 +79,83 @@ pub(super) const AUTH: &[Key] = &[
     key("http.auth.mtls.uriSanIndex", Int, Same),
     key("http.auth.mtls.dnsSanIndex", Int, Same),
     key("http.auth.mtls.emailSanIndex", Int, Same),
-    key("http.auth.ldap", Section, LDAP),
-    key("http.auth.ldap.credentialsFile", Text, LDAP),
-    key("http.auth.ldap.bindDN", Text, LDAP),
-    key("http.auth.ldap.bindPassword", Secret, LDAP),
-    key("http.auth.ldap.address", Text, LDAP),
-    key("http.auth.ldap.port", Int, LDAP),
-    key("http.auth.ldap.insecure", Bool, LDAP),
-    key("http.auth.ldap.startTLS", Bool, LDAP),
-    key("http.auth.ldap.skipVerify", Bool, LDAP),
-    key("http.auth.ldap.subtreeSearch", Bool, LDAP),
-    key("http.auth.ldap.baseDN", Text, LDAP),
-    key("http.auth.ldap.userAttribute", Text, LDAP),
-    key("http.auth.ldap.userGroupAttribute", Text, LDAP),
-    key("http.auth.ldap.userFilter", Text, LDAP),
-    key("http.auth.ldap.caCert", Text, LDAP),
+    key(
+        "http.auth.ldap",
+        Section,
+        Mapped(
+            "names and passwords of a directory: it is searched for the name, and what is found binds by the password",
+        ),
+    ),
+    key(
+        "http.auth.ldap.credentialsFile",
+        Text,
+        Mapped(
+            "a file of JSON with `bindDN` and `bindPassword`, as whom is searched; read again when it changes; without it the search is anonymous",
+        ),
+    ),
+    key(
+        "http.auth.ldap.bindDN",
+        Text,
+        Mapped("instead of credentialsFile, with bindPassword"),
+    ),
+    key("http.auth.ldap.bindPassword", Secret, Same),
+    key(
+        "http.auth.ldap.address",
+        Texts,
+        Mapped("required: a host, or several of them (zot: one), which are tried in this order"),
+    ),
+    key(
+        "http.auth.ldap.port",
+        Port,
+        Mapped("of each of them; 636 by default, and 389 with insecure"),
+    ),
+    key(
+        "http.auth.ldap.insecure",
+        Bool,
+        Mapped("true begins without TLS; false, the default, is LDAPS"),
+    ),
+    key(
+        "http.auth.ldap.startTLS",
+        Bool,
+        Mapped(
+            "with insecure: StartTLS before anything is said; without insecure it has no effect, as in zot, and a note",
+        ),
+    ),
+    key(
+        "http.auth.ldap.skipVerify",
+        Bool,
+        Mapped("true takes any certificate, with a warning"),
+    ),
+    key(
+        "http.auth.ldap.subtreeSearch",
+        Bool,
+        Mapped("true searches everything below baseDN; false, the default, what is directly below it"),
+    ),
+    key("http.auth.ldap.baseDN", Text, Mapped("required: where users are")),
+    key(
+        "http.auth.ldap.userAttribute",
+        Text,
+        Mapped(
+            "required: the attribute that is the user's name (`uid`, `sAMAccountName`), in the directory's spelling",
+        ),
+    ),
+    key(
+        "http.auth.ldap.userGroupAttribute",
+        Text,
+        Mapped(
+            "the attribute of a user whose values are their groups, as they stand (`memberOf`: whole names); without it nobody has any",
+        ),
+    ),
+    key(
+        "http.auth.ldap.userFilter",
+        Text,
+        Mapped("what a user must fit, beside the name (RFC 4515), with or without parentheses around it"),
+    ),
+    key(
+        "http.auth.ldap.caCert",
+        Text,
+        Mapped("a PEM file of authorities; without it those of this machine are trusted"),
+    ),
     key(
         "http.auth.bearer",
         Object,

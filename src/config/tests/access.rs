@@ -1,6 +1,7 @@
 //! `http.accessControl`: what could never match is refused, and what means something else than one may think is noted.
 
 use super::*;
+use crate::config::access as ways;
 
 fn with(access: &str) -> String {
     format!(
@@ -117,5 +118,53 @@ fn an_audit_that_is_required_is_one() {
     refused(
         "storage: {rootDirectory: /d}\nlog: {auditRequired: true}\n",
         &["2 log.auditRequired: there is no audit: say where it goes in log.audit"],
+    );
+}
+
+fn directory(keys: &str) -> String {
+    format!(
+        "storage: {{rootDirectory: /d}}\nhttp:\n  auth:\n    ldap: {{baseDN: 'dc=x', userAttribute: uid{keys}}}\n"
+    )
+}
+
+#[test]
+fn a_directory_is_spoken_to_as_in_zot() {
+    let ldap = |keys: &str| {
+        let config = yaml(&directory(keys)).unwrap();
+        (config.logins.ldap.clone().unwrap(), notes(&config))
+    };
+    let (plain, said) = ldap(", address: 'a.example, b.example', insecure: true, userFilter: 'off=FALSE'");
+    assert_eq!((plain.security, plain.port), (ways::LdapSecurity::Plain, 389));
+    assert_eq!(plain.servers, ["a.example", "b.example"]);
+    assert_eq!(plain.user_filter.as_deref(), Some("(off=FALSE)"));
+    assert!(said.contains("passwords go to the directory in the clear"));
+    let (start, _) = ldap(", address: [a.example], insecure: true, startTLS: true, port: 1389");
+    assert_eq!((start.security, start.port), (ways::LdapSecurity::StartTls, 1389));
+    let (tls, said) = ldap(", address: '::1', startTLS: true, skipVerify: true");
+    assert_eq!((tls.security, tls.port), (ways::LdapSecurity::Tls, 636));
+    assert_eq!(tls.authority, ways::LdapAuthority::Unverified);
+    assert!(
+        said.contains("startTLS: has no effect without insecure") && said.contains("skipVerify"),
+        "{said}"
+    );
+    assert_eq!(tls.account, ways::LdapAccount::Anonymous);
+}
+
+#[test]
+fn a_directory_that_cannot_be_asked_is_refused_with_its_key() {
+    refused(
+        &directory(
+            ", address: 'ldaps://a.example', userGroupAttribute: 'member of', userFilter: '(a=', bindDN: cn=x",
+        ),
+        &[
+            "4 http.auth.ldap.address[0]: expected a host, without scheme and port",
+            "4 http.auth.ldap.userGroupAttribute: expected an attribute",
+            "4 http.auth.ldap.userFilter: expected a filter",
+            "- http.auth.ldap.bindPassword: is required",
+        ],
+    );
+    refused(
+        &directory(", address: a, credentialsFile: f, bindPassword: hunter2"),
+        &["4 http.auth.ldap.credentialsFile: it and bindDN or bindPassword both say"],
     );
 }

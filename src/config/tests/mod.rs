@@ -207,10 +207,11 @@ fn all_faults_are_reported_at_once_in_the_order_of_the_file() {
             "3 storage.dedup: unknown key: did you mean dedupe?",
             "4 storage.gc: expected true or false, got \"maybe\"",
             "6 http.port: expected a port from 0 to 65535, got 70000",
-            "10 http.auth.ldap: LDAP comes with a later release",
             "11 log.level: expected one of trace, debug",
             "12 bananas: unknown key",
             "- http.tls.key: is required",
+            "- http.auth.ldap.baseDN: is required",
+            "- http.auth.ldap.userAttribute: is required",
             "- storage.rootDirectory: is required",
         ],
     );
@@ -240,7 +241,6 @@ fn what_is_switched_off_is_accepted_and_what_is_on_is_refused() {
         ],
     );
     for on in [
-        "auth: {ldap: {}}",
         "auth: {mtls: {}}",
         "auth: {bearer: {realm: 'http://x/', service: s, cert: c, oidc: [{issuer: x}]}}",
         "auth: {apikey: true}",

@@ -70,7 +70,7 @@ const MET: &[Met] = &[
         said: Faults(&[
             "4 storage.storageDriver.name: Google Cloud Storage",
             "5 storage.cacheDriver.name: Redis",
-            "11 http.auth.ldap: LDAP comes",
+            "11 http.auth.ldap.odd: unknown key",
             "12 http.auth.openid: OpenID Connect comes",
             "13 http.auth.bearer.oidc: only tokens",
             "16 extensions.lint: linting comes",

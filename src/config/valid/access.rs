@@ -4,6 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use http::Uri;
 
+use super::ldap;
 use crate::{
     config::{
         access::{
@@ -38,6 +39,7 @@ pub(super) fn logins(c: &mut Checked, tls: Option<&TlsFiles>) -> Logins {
     let logins = Logins {
         realm: c.text("http.realm"),
         htpasswd: htpasswd.flatten().map(Into::into),
+        ldap: ldap::ldap(c),
         bearer: bearer(c),
         api_keys: match c.bool("http.auth.apikey") {
             Some(true) => ApiKeys::On,
@@ -56,10 +58,10 @@ pub(super) fn logins(c: &mut Checked, tls: Option<&TlsFiles>) -> Logins {
     }
     let can_make_keys = c.has("http.auth.htpasswd")
         || logins.certificates.is_some()
-        || c.is_unserved("http.auth.ldap")
+        || c.has("http.auth.ldap")
         || c.is_unserved("http.auth.openid");
     if logins.api_keys == ApiKeys::On && !can_make_keys {
-        let problem = "users make keys after they have logged in by password or certificate: configure htpasswd or http.tls.cacert, too";
+        let problem = "users make keys after they have logged in by password or certificate: configure htpasswd, ldap or http.tls.cacert, too";
         c.refuse(FaultKind::Contradiction, "http.auth.apikey", problem);
     }
     logins
@@ -302,8 +304,9 @@ struct Lists {
 }
 
 fn policy(c: &mut Checked, path: &str, lists: Lists, groups: &BTreeMap<String, Vec<String>>) -> Policy {
-    // A way to log in that isn't served may be what knows groups.
-    let may_be_known = c.faults.iter().any(|fault| fault.key.starts_with("http.auth."));
+    // A directory knows groups of its own; and a way to log in that isn't served may.
+    let may_be_known = c.has("http.auth.ldap.userGroupAttribute")
+        || c.faults.iter().any(|fault| fault.key.starts_with("http.auth."));
     for (i, (group, line)) in lists.groups.iter().enumerate() {
         if !groups.contains_key(group) && !may_be_known {
             let problem = format!("expected a group of {GROUPS}, got {group:?}");

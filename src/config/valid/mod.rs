@@ -6,6 +6,7 @@ mod access;
 mod cluster;
 mod http;
 mod immutable;
+mod ldap;
 mod quota;
 mod retention;
 mod storage;

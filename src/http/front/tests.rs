@@ -55,10 +55,12 @@ where
         async move { Ok(answer.await) }
     }));
     let view = Arc::new(crate::ownership::StaticView::new(member(1), []));
+    let gate = Gate::new(GateSpec::default(), stores.meta.clone(), &Limits::default());
+    let gate = Arc::new(gate.unwrap());
     let parts = FrontParts {
         me: member(1),
-        gate: Arc::new(Gate::new(GateSpec::default(), stores.meta.clone(), &Limits::default()).unwrap()),
-        probes: Probes::new(view, drain.clone(), permits.clone(), stores.clone()),
+        probes: Probes::new(view, drain.clone(), permits.clone(), stores.clone(), gate.clone()),
+        gate,
         metrics: metrics.clone(),
         permits,
         limits,

@@ -256,7 +256,8 @@ impl Request {
 /// What everybody is told of how one logs in, in zot's words.
 pub(in crate::http::front) fn told(logins: &Logins) -> Value {
     let mut told = json!({});
-    if logins.htpasswd.is_some() {
+    // As zot says it, for both are asked for in the same way.
+    if logins.htpasswd.is_some() || logins.ldap.is_some() {
         told["htpasswd"] = json!({});
     }
     if let Some(bearer) = &logins.bearer {

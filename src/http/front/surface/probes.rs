@@ -16,6 +16,7 @@ use tokio::{
 use super::reading::{Read, only_read};
 use crate::{
     admission::Body,
+    auth::Gate,
     http::reply::Reply,
     net::{Drain, Shares},
     ownership::View,
@@ -41,18 +42,20 @@ struct Inner {
     drain: Drain,
     permits: Shares,
     stores: Stores,
+    gate: Arc<Gate>,
     stores_seen: Mutex<Option<(Instant, Result<(), String>)>>,
 }
 
 impl Probes {
     /// Of the member whose view of the mesh this is. It isn't ready any more once `drain` says that it leaves, nor while
     /// `stores` don't answer or all `permits` for requests are taken.
-    pub fn new(view: Arc<dyn View>, drain: Drain, permits: Shares, stores: Stores) -> Self {
+    pub fn new(view: Arc<dyn View>, drain: Drain, permits: Shares, stores: Stores, gate: Arc<Gate>) -> Self {
         Self(Arc::new(Inner {
             view,
             drain,
             permits,
             stores,
+            gate,
             stores_seen: Mutex::default(),
         }))
     }
@@ -91,6 +94,13 @@ impl Probes {
                 answer
             }
         }
+    }
+
+    /// What there is to say of a member that should be sent requests: one by whom some can't log in serves the others.
+    fn in_part(&self) -> String {
+        let troubles = self.0.gate.troubles();
+        let lines = troubles.iter().map(|trouble| format!("{trouble}\n"));
+        std::iter::once("ok\n".to_owned()).chain(lines).collect()
     }
 
     async fn ask_stores(&self) -> Result<(), String> {
@@ -132,7 +142,7 @@ impl Request {
         let (status, text) = match self {
             Self::Alive => (StatusCode::OK, "ok\n".to_owned()),
             Self::Ready(probes) => match probes.readiness().await {
-                Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+                Ok(()) => (StatusCode::OK, probes.in_part()),
                 Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
             },
         };
