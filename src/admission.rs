@@ -250,8 +250,8 @@ pub struct BlobSource {
     pub digest: Digest,
     /// Length of the whole blob in bytes.
     pub length: u64,
-    /// Its object.
-    pub object_key: ObjectKey,
+    /// Its object; a blob that is still being fetched from elsewhere has none.
+    pub object_key: Option<ObjectKey>,
 }
 
 /// Extension of every response: where it was made, and how long that took.

@@ -164,6 +164,11 @@ async fn dev(args: DevArgs) -> Result<ExitCode, CliError> {
         data,
         gate: config.as_ref().map(GateSpec::from).unwrap_or_default(),
         public_max_age: config.as_ref().map(|config| config.public_max_age),
+        sparse_indexes: config
+            .as_ref()
+            .map(|config| config.sparse_indexes.clone())
+            .unwrap_or_default(),
+        sync: config.as_ref().and_then(|config| config.sync.clone()),
         tls: config.and_then(|config| config.public_tls),
     };
     app::dev::dev(&options, |text| println!("{text}")).await?;

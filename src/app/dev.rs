@@ -18,9 +18,10 @@ use super::{
 use crate::{
     auth::GateSpec,
     config::{
-        Collecting, Extensions, Limits, MeshTls, PairSource, RateLimits, Retention, Searching, Storage,
+        Collecting, Extensions, Limits, MeshTls, PairSource, RateLimits, Retention, Searching, Storage, Sync,
         TlsFiles,
     },
+    oci::RepoPattern,
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
     registry::{Immutable, Quotas},
@@ -46,6 +47,10 @@ pub struct DevOptions {
     pub gate: GateSpec,
     /// How long shared caches may keep what everybody may read; `None` is the default of [`Limits`].
     pub public_max_age: Option<Duration>,
+    /// Where clients may push an index whose entries aren't there.
+    pub sparse_indexes: Vec<RepoPattern>,
+    /// What is mirrored from elsewhere.
+    pub sync: Option<Sync>,
     /// The certificate of the public listeners; `None` is plain HTTP.
     pub tls: Option<TlsFiles>,
 }
@@ -158,6 +163,8 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
             quotas: Quotas::default(),
             immutable: Immutable::default(),
             verify_reads: false,
+            sparse_indexes: options.sparse_indexes.clone(),
+            sync: options.sync.clone(),
             collecting: Collecting::On,
             extensions: Extensions {
                 search: Searching::On,
@@ -258,6 +265,8 @@ mod tests {
             data: "/tmp/a b".into(),
             gate: GateSpec::default(),
             public_max_age: None,
+            sparse_indexes: Vec::new(),
+            sync: None,
             tls: None,
         };
         let folder = tempfile::tempdir().unwrap();

@@ -21,6 +21,7 @@ use crate::{
     registry::{Holder, Registry, Settings},
     search::{Search, SearchLimits},
     storage::{Coalesced, MeteredBlobs, MeteredMeta, keys::Queue},
+    sync::Mirror,
     telemetry::Metrics,
 };
 
@@ -79,6 +80,8 @@ impl App {
             quotas,
             immutable,
             verify_reads,
+            sparse_indexes,
+            sync,
             collecting,
             extensions,
             retention,
@@ -158,7 +161,9 @@ impl App {
             ))),
             Searching::Off => None,
         };
-        let local = http::local(registry.clone());
+        let mirror = |sync| Mirror::new(sync, registry.clone(), drain.clone(), metrics.clone(), &limits);
+        let mirror = sync.as_ref().map(mirror).transpose()?;
+        let local = http::local(registry.clone(), mirror, sparse_indexes);
         let (router, mesh) = match joined {
             None => (local, None),
             Some(joined) => {

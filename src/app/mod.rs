@@ -32,6 +32,7 @@ use crate::{
     net::{BindError, TlsError},
     ownership::JoinError,
     storage::OpenError,
+    sync::MirrorError,
 };
 
 /// Why nothing was started.
@@ -46,6 +47,9 @@ pub enum StartError {
     /// A file with passwords, keys or policies can't be used.
     #[error(transparent)]
     Access(#[from] FileFault),
+    /// What is to be mirrored can't be set up.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
     /// The other members can't be joined.
     #[error(transparent)]
     Join(#[from] JoinError),

@@ -90,6 +90,8 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         quotas: Quotas::new(config.quotas.clone()),
         immutable: Immutable::new(config.immutable_tags.clone()),
         verify_reads: config.verify_reads,
+        sparse_indexes: config.sparse_indexes.clone(),
+        sync: config.sync.clone(),
         collecting: Collecting::On,
         extensions: config.extensions.clone(),
         retention: config.retention.clone(),

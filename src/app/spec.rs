@@ -4,8 +4,11 @@ use std::{net::SocketAddr, sync::Arc};
 
 use crate::{
     auth::GateSpec,
-    config::{Collecting, Collection, Extensions, Limits, MeshTls, RateLimits, Retention, Storage, Timeouts},
+    config::{
+        Collecting, Collection, Extensions, Limits, MeshTls, RateLimits, Retention, Storage, Sync, Timeouts,
+    },
     net::{CertificateFiles, ClientCertificates, Drain, Network, ServerSpec, Tcp, TlsVersions},
+    oci::RepoPattern,
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
     registry::{Immutable, Quotas},
@@ -34,6 +37,10 @@ pub struct MemberSpec {
     pub immutable: Immutable,
     /// Whether blobs of any length are hashed when they are read whole.
     pub verify_reads: bool,
+    /// Where clients may push an index whose entries aren't there.
+    pub sparse_indexes: Vec<RepoPattern>,
+    /// What is mirrored from elsewhere.
+    pub sync: Option<Sync>,
     /// Whether it collects what no manifest references.
     pub collecting: Collecting,
     /// What it offers beside the distribution API.
@@ -93,6 +100,8 @@ impl MemberSpec {
             quotas: Quotas::default(),
             immutable: Immutable::default(),
             verify_reads: false,
+            sparse_indexes: Vec::new(),
+            sync: None,
             collecting: Collecting::On,
             extensions: Extensions::default(),
             retention: Retention::default(),

@@ -431,6 +431,11 @@ fn is_off(key: &Key, node: &Node) -> bool {
     }
 }
 
+/// A value within a list of objects, as the kind its row wants; what isn't one has its fault already.
+pub(crate) fn setting(kind: Kind, value: &Value) -> Option<Setting> {
+    read(kind, value).ok()
+}
+
 /// Reads a value as the kind its row wants. Like zot, takes `"true"` for a boolean and `"9000"` for a number.
 pub(crate) fn read(kind: Kind, value: &Value) -> Result<Setting, String> {
     let setting = match (kind, value) {

@@ -247,6 +247,41 @@ pub struct Limits {
     /// And for how long.
     pub s3_idle_time: Duration,
 
+    // --- Other registries (`extensions.sync`) ---
+    /// Time to connect to one.
+    pub upstream_connect_timeout: Duration,
+    /// Time for its answer to begin, TLS included, and for a manifest or a token to come.
+    pub upstream_answer_timeout: Duration,
+    /// Time for it to say what a tag names while that is here, too; then what is here is served.
+    pub upstream_look_time: Duration,
+    /// Time without a byte of a blob; then the rest is asked for again.
+    pub upstream_stall: Duration,
+    /// Time for one blob (`syncTimeout`).
+    pub upstream_blob_time: Duration,
+    /// Repetitions of a request that failed (`maxRetries`), and of a blob that broke off without bringing a byte.
+    pub upstream_retries: u32,
+    /// Pause before the first of them (`retryDelay`), doubled for each further one up to `upstream_retry_delay_max`.
+    pub upstream_retry_delay: Duration,
+    /// See above (`maxRetryDelay`); a `Retry-After` beyond it isn't waited for.
+    pub upstream_retry_delay_max: Duration,
+    /// Requests at once to each (`reqConcurrent`).
+    pub upstream_requests: usize,
+    /// Connections to each that idle.
+    pub upstream_idle_connections: usize,
+    /// And for how long.
+    pub upstream_idle_time: Duration,
+    /// Time for which it isn't asked again for what it doesn't have.
+    pub mirror_absent_time: Duration,
+    /// Tags and digests of which that is remembered, or when they were last asked for.
+    pub mirror_remembered: usize,
+    /// Bytes of a blob that is being fetched that are put aside at once, to be read by who comes later. Three times as much of
+    /// each is in memory at most.
+    pub mirror_piece_bytes: usize,
+    /// Bytes at the end of a blob that clients get only when its digest is right.
+    pub mirror_withheld_bytes: u64,
+    /// Blobs that a member fetches at once; more are refused.
+    pub mirror_fetches: usize,
+
     // --- DynamoDB ---
     /// Time to connect, TLS included.
     pub dynamo_connect_timeout: Duration,
@@ -433,6 +468,23 @@ impl Default for Limits {
             s3_read_attempts: 5,
             s3_idle_connections: 64,
             s3_idle_time: Duration::from_secs(20),
+
+            upstream_connect_timeout: Duration::from_secs(5),
+            upstream_answer_timeout: Duration::from_secs(15),
+            upstream_look_time: Duration::from_secs(2),
+            upstream_stall: Duration::from_secs(20),
+            upstream_blob_time: 3 * HOUR,
+            upstream_retries: 2,
+            upstream_retry_delay: Duration::from_millis(500),
+            upstream_retry_delay_max: Duration::from_secs(10),
+            upstream_requests: 16,
+            upstream_idle_connections: 16,
+            upstream_idle_time: Duration::from_secs(30),
+            mirror_absent_time: Duration::from_secs(10),
+            mirror_remembered: 65_536,
+            mirror_piece_bytes: MIB,
+            mirror_withheld_bytes: 256 * KIB as u64,
+            mirror_fetches: 256,
 
             dynamo_connect_timeout: Duration::from_secs(2),
             dynamo_answer_timeout: Duration::from_secs(5),

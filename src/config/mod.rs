@@ -18,6 +18,7 @@ pub mod limits;
 mod model;
 mod retention;
 mod secret;
+pub mod sync;
 mod time_window;
 mod tree;
 mod valid;
@@ -39,6 +40,7 @@ pub use model::{
 };
 pub use retention::{KeepRules, KeepTags, Retention, RetentionPolicy, TagPattern};
 pub use secret::Secret;
+pub use sync::{ContentRule, Sync, SyncRegistry, TagRule, UpstreamUrl};
 pub use time_window::TimeWindow;
 
 /// The largest configuration file that is read.

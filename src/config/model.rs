@@ -18,10 +18,11 @@ use super::{
     limits::Limits,
     retention::Retention,
     secret::Secret,
+    sync::Sync,
     time_window::TimeWindow,
 };
 use crate::{
-    oci::RepoName,
+    oci::{RepoName, RepoPattern},
     placement::{HashKey, MemberId},
 };
 
@@ -50,6 +51,10 @@ pub struct Config {
     pub collection: Collection,
     /// Which tags and manifests are kept.
     pub retention: Retention,
+    /// Where clients may push an index whose entries aren't there.
+    pub sparse_indexes: Vec<RepoPattern>,
+    /// What is mirrored from elsewhere.
+    pub sync: Option<Sync>,
     /// Time-outs of the public listener.
     pub timeouts: Timeouts,
     /// How many requests a client may make.
@@ -131,6 +136,8 @@ impl Config {
             verify_reads: false,
             collection: Collection::default(),
             retention: Retention::default(),
+            sparse_indexes: Vec::new(),
+            sync: None,
             timeouts: Timeouts::default(),
             rate_limits: RateLimits::default(),
             external_url: None,

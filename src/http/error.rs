@@ -16,12 +16,15 @@ use serde_json::{Value, json};
 use crate::{
     admission::{self, Body, BodyError, Failure, RequestId},
     auth::{ApiKeyError, AuthError},
+    causes,
     oci::{
         Digest, EntityTagError, ErrorCode, ManifestError, MediaTypeError, RangeError, RepoName, RouteError,
         UploadId, paths,
     },
     registry::RegistryError,
     storage::StoreErrorKind,
+    sync::SyncError,
+    upstream::UpstreamError,
 };
 
 const OUTCOME: HeaderName = HeaderName::from_static("portolan-outcome");
@@ -262,6 +265,35 @@ pub(super) fn registry(error: &RegistryError) -> Answer {
     }
 }
 
+/// What another registry didn't give. Its fault is a gateway's; asking again may help.
+pub(super) fn sync(error: &SyncError) -> Answer {
+    let answer = |status, code| Answer::new(status, code, causes::in_a_line(error));
+    match error {
+        SyncError::Registry(error) => registry(error),
+        SyncError::Busy => overloaded(),
+        SyncError::Late => answer(StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable),
+        SyncError::Ended => unavailable("this member is shutting down; try again"),
+        SyncError::Upstream(upstream) => match upstream {
+            UpstreamError::NotFound => answer(StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown),
+            UpstreamError::Limited { retry_after } => {
+                let seconds = retry_after.map_or(UPSTREAM_RETRY_SECONDS, |wait| wait.as_secs().max(1));
+                // Not 429, which is what this registry says of itself: it would be made one of its own.
+                answer(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable)
+                    .with(header::RETRY_AFTER, seconds)
+            }
+            UpstreamError::Late => answer(StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable),
+            UpstreamError::Denied(_)
+            | UpstreamError::Status(_)
+            | UpstreamError::Realm(_)
+            | UpstreamError::Redirect(_)
+            | UpstreamError::Nonsense(_)
+            | UpstreamError::Digest { .. }
+            | UpstreamError::Length { .. }
+            | UpstreamError::Outbound(_) => answer(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable),
+        },
+    }
+}
+
 fn manifest(error: &ManifestError) -> Answer {
     let status = match error {
         ManifestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -417,6 +449,9 @@ pub(super) fn retried(method: &Method, agent: Option<&HeaderValue>) -> Answer {
         false => unavailable(OVERLOADED).with(header::RETRY_AFTER, RETRY_AFTER_SECONDS),
     }
 }
+
+/// When to come again to a registry that limits requests and doesn't say it.
+const UPSTREAM_RETRY_SECONDS: u64 = 10;
 
 const GO_CONTAINERREGISTRY: &[u8] = b"go-containerregistry/";
 

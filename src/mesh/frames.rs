@@ -330,7 +330,11 @@ pub(super) fn response_head(parts: &http::response::Parts, content_length: Optio
         blob: parts.extensions.get::<BlobSource>().map(|blob| pb::BlobSource {
             digest: blob.digest.to_string(),
             length: blob.length,
-            object_key: blob.object_key.as_str().to_owned(),
+            object_key: blob
+                .object_key
+                .as_ref()
+                .map(ObjectKey::to_string)
+                .unwrap_or_default(),
         }),
         content_length,
     }
@@ -358,7 +362,10 @@ pub(super) fn read_response(
         parts.extensions.insert(BlobSource {
             digest: blob.digest.parse().map_err(|_| field("blob.digest"))?,
             length: blob.length,
-            object_key: ObjectKey::parse(&blob.object_key).ok_or_else(|| field("blob.object_key"))?,
+            object_key: match blob.object_key.as_str() {
+                "" => None,
+                key => Some(ObjectKey::parse(key).ok_or_else(|| field("blob.object_key"))?),
+            },
         });
     }
     Ok((parts, head.content_length))

@@ -65,14 +65,14 @@ pub use self::{
     error::{Damage, Needed, RegistryError, Result},
     immutable::Immutable,
     listing::Names,
-    manifests::{DeleteManifest, MayPush, Pushed, PutManifest, WhileListed},
+    manifests::{DeleteManifest, MayBeAbsent, MayPush, Pushed, PutManifest, WhileListed},
     overview::{Document, Overview, Summary, Tagged},
     preferences::{Preference, Toggle},
     quota::Quotas,
     referrers::{Referrer, Referrers},
     retention::Retained,
     upkeep::{DuePage, DueWork, Tended},
-    uploads::Upload,
+    uploads::{Aside, Upload},
     whole::Whole,
 };
 pub use crate::storage::Stores;

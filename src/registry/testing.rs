@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    DeleteManifest, Holder, MayPush, PutManifest, Registry, Result, Settings, Stores, Taken, WhileListed,
-    changes::Cause,
+    DeleteManifest, Holder, MayBeAbsent, MayPush, PutManifest, Registry, Result, Settings, Stores, Taken,
+    WhileListed, changes::Cause,
 };
 use crate::{
     admission::BodyError,
@@ -388,6 +388,7 @@ pub(super) fn put<'a>(repository: &'a RepoName, reference: &'a Reference, body: 
             create: true,
             update: true,
         },
+        absent: MayBeAbsent::Nothing,
         only_if: UNCONDITIONAL,
         deadline: soon(),
     }

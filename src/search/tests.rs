@@ -13,7 +13,7 @@ use crate::{
     oci::{Preconditions, Reference, RepoName},
     ownership::Incarnation,
     registry::{
-        DeleteManifest, Holder, MayPush, PutManifest, Registry, Settings, Stores, WhileListed,
+        DeleteManifest, Holder, MayBeAbsent, MayPush, PutManifest, Registry, Settings, Stores, WhileListed,
         changes::{Cause, PARTITIONS},
     },
     storage::{MemoryBlobs, MemoryMeta, MetaStore, MeteredMeta},
@@ -226,6 +226,7 @@ async fn push(registry: &Registry, name: &str) {
             create: true,
             update: true,
         },
+        absent: MayBeAbsent::Nothing,
         only_if: &only_if,
         deadline: Instant::now() + Duration::from_secs(60),
     });

@@ -35,6 +35,9 @@ fn filled() -> Metrics {
     metrics.upkeep_row("trash", "done");
     metrics.upkeep_overdue("upkeep", took);
     metrics.certificate_ends("http.tls.cert", 0);
+    metrics.mirror("blob", "hit");
+    metrics.upstream("blob", "ok", took);
+    metrics.upstream_read(1);
     let _ = LINES.waiting.get_or_create(&LogLabels { log: "audit" });
     let _ = LINES.lost.get_or_create(&LogLabels { log: "audit" });
     metrics

@@ -41,6 +41,10 @@ pub struct Metrics {
     upkeep_rows: Family<UpkeepLabels, Counter>,
     upkeep_overdue: Family<QueueLabels, Gauge>,
     certificate_ends: Family<CertificateLabels, Gauge>,
+    mirror: Family<MirrorLabels, Counter>,
+    upstream_requests: Family<MirrorLabels, Counter>,
+    upstream_duration: Family<UpstreamLabels, Histogram, Latency>,
+    upstream_read: Counter,
 }
 
 #[derive(Clone, Debug)]
@@ -103,6 +107,17 @@ struct QueueLabels {
 struct UpkeepLabels {
     kind: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct MirrorLabels {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct UpstreamLabels {
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -216,6 +231,10 @@ impl Metrics {
             upkeep_rows: Family::default(),
             upkeep_overdue: Family::default(),
             certificate_ends: Family::default(),
+            mirror: Family::default(),
+            upstream_requests: Family::default(),
+            upstream_duration: Family::new_with_constructor(Latency),
+            upstream_read: Counter::default(),
             registry: Registry::default(),
         };
         let m = &metrics;
@@ -332,7 +351,48 @@ impl Metrics {
             Unit::Seconds,
             m.certificate_ends.clone(),
         );
+        registry.register(
+            "mirror_answers",
+            "Requests for what is mirrored from other registries, by what was wanted and where it came from",
+            m.mirror.clone(),
+        );
+        registry.register(
+            "upstream_requests",
+            "Requests to registries that are mirrored, by kind and outcome",
+            m.upstream_requests.clone(),
+        );
+        registry.register_with_unit(
+            "upstream_duration",
+            "Time until their answers began",
+            Unit::Seconds,
+            m.upstream_duration.clone(),
+        );
+        registry.register_with_unit(
+            "upstream_read",
+            "Bytes of manifests and blobs read from registries that are mirrored",
+            Unit::Bytes,
+            m.upstream_read.clone(),
+        );
         Self { registry, ..metrics }
+    }
+
+    /// Somebody wanted a manifest or a blob that is mirrored: a hit, fetched, absent, or what else there is.
+    pub fn mirror(&self, kind: &'static str, outcome: &'static str) {
+        self.mirror.get_or_create(&MirrorLabels { kind, outcome }).inc();
+    }
+
+    /// Another registry was asked.
+    pub fn upstream(&self, kind: &'static str, outcome: &'static str, took: Duration) {
+        let labels = MirrorLabels { kind, outcome };
+        self.upstream_requests.get_or_create(&labels).inc();
+        self.upstream_duration
+            .get_or_create(&UpstreamLabels { kind })
+            .observe(took.as_secs_f64());
+    }
+
+    /// Bytes came from another registry.
+    pub fn upstream_read(&self, bytes: u64) {
+        self.upstream_read.inc_by(bytes);
     }
 
     /// A client's request was answered to the last byte, or broke off.

@@ -21,6 +21,7 @@ mod imports;
 mod logs;
 mod membership;
 mod mesh;
+mod mirror;
 mod models;
 mod ownership;
 mod processes;

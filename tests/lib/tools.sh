@@ -124,6 +124,14 @@ need_clients() {
 
 need_overload() { need_clients; }
 
+# need_mirror [CLIENT]...
+need_mirror() {
+  need_clients
+  need_deb docker-registry=docker-registry
+  [[ " $* " != *" containerd "* ]] || need_deb containerd=containerd
+  [[ " $* " != *" docker "* ]] || need_deb dockerd=docker.io
+}
+
 need_access() {
   need_clients
   need_conformance

@@ -15,6 +15,7 @@ use crate::{
     config::{Config, Limits, Listen, LogOutput},
     placement::MemberId,
     storage::{self, OpenError},
+    sync,
     telemetry::logs,
 };
 
@@ -61,6 +62,13 @@ pub(super) async fn look(
                 let said = format!("{} is used without: {}", file.display(), left_out.join("; "));
                 Finding::warn(key, said)
             }
+        });
+    }
+    if let Some(sync) = &config.sync {
+        const SUBJECT: &str = "extensions.sync";
+        findings.push(match sync::examine(sync, limits) {
+            Ok(()) => Finding::ok(SUBJECT, format!("{} registries on demand", sync.registries.len())),
+            Err(error) => Finding::refused(reach, SUBJECT, &error),
         });
     }
     findings.extend(pairs::look(config, me, reach, limits));

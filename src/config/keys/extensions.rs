@@ -3,7 +3,7 @@
 use super::row::{
     Key,
     Kind::{Any, Bool, Duration, Int, List, Map, Number, Object, OneOf, Secret, Section, Text, Texts},
-    Verdict::{self, Later, Mapped, NoEffect, Same},
+    Verdict::{self, Later, Mapped, NoEffect, Own, Refused, Same},
     key,
 };
 
@@ -18,8 +18,15 @@ const LINT_LATER: Verdict = Later(
 const TRUST_LATER: Verdict = Later(
     "signatures are stored and listed, not verified: leave it out or say enable: false, and verify where you deploy",
 );
-const SYNC_LATER: Verdict = Later(
-    "mirroring comes with a later release: leave it out or say enable: false, and run regsync or skopeo sync beside it",
+const POLL_LATER: Verdict = Later(
+    "mirroring ahead of time comes with a later release: leave it out and say onDemand: true, or run regsync beside it",
+);
+const SIGNED_LATER: Verdict = Later(
+    "signatures are mirrored and listed, not verified: leave it out or say false, and verify where you deploy",
+);
+const HELPER: Verdict = Refused(
+    "no credential helper runs here: put a login or a token that lives long into credentialsFile, or have something outside \
+     write that file anew and restart",
 );
 const EVENTS_LATER: Verdict = Later("events come with a later release: leave it out or say enable: false");
 const LEGACY: Verdict = NoEffect("zot ignores it too");
@@ -77,129 +84,179 @@ pub(super) const EXTENSIONS: &[Key] = &[
 ];
 
 pub(super) const SYNC: &[Key] = &[
-    key("extensions.sync", Section, SYNC_LATER).idle_without("registries"),
-    key("extensions.sync.enable", Bool, SYNC_LATER),
-    key("extensions.sync.credentialsFile", Text, SYNC_LATER),
-    key("extensions.sync.downloadDir", Text, SYNC_LATER),
-    key("extensions.sync.registries", List, SYNC_LATER),
-    key("extensions.sync.registries[].urls", Texts, SYNC_LATER),
-    key("extensions.sync.registries[].onDemand", Bool, SYNC_LATER),
-    key("extensions.sync.registries[].pollInterval", Duration, SYNC_LATER),
+    key("extensions.sync", Section, Same).idle_without("registries"),
+    key("extensions.sync.enable", Bool, Same),
+    key(
+        "extensions.sync.credentialsFile",
+        Text,
+        Mapped("logins by host, as in zot; read by the start"),
+    ),
+    key(
+        "extensions.sync.downloadDir",
+        Text,
+        NoEffect("content goes straight into the stores"),
+    ),
+    key("extensions.sync.registries", List, Same),
+    key(
+        "extensions.sync.registries[].urls",
+        Texts,
+        Mapped("in order: the next one when one fails; without a path"),
+    ),
+    key("extensions.sync.registries[].onDemand", Bool, Same),
+    key("extensions.sync.registries[].pollInterval", Duration, POLL_LATER),
     key(
         "extensions.sync.registries[].manifestCheckInterval",
         Duration,
-        SYNC_LATER,
+        Mapped(
+            "a tag that is here is served at once, and looked at in the background at most that often; without it upstream is asked before each answer, for 2 s at most",
+        ),
     ),
-    key("extensions.sync.registries[].tlsVerify", Bool, SYNC_LATER),
-    key("extensions.sync.registries[].certDir", Text, SYNC_LATER),
-    key("extensions.sync.registries[].maxRetries", Int, SYNC_LATER),
-    key("extensions.sync.registries[].retryDelay", Duration, SYNC_LATER),
-    key("extensions.sync.registries[].maxRetryDelay", Duration, SYNC_LATER),
-    key("extensions.sync.registries[].syncTimeout", Duration, SYNC_LATER),
-    key("extensions.sync.registries[].onlySigned", Bool, SYNC_LATER),
+    key("extensions.sync.registries[].tlsVerify", Bool, Same),
+    key(
+        "extensions.sync.registries[].certDir",
+        Text,
+        Mapped("*.crt are trusted beside the machine's; client.cert and client.key are shown"),
+    ),
+    key(
+        "extensions.sync.registries[].maxRetries",
+        Int,
+        Mapped("of one request; 2 without it"),
+    ),
+    key(
+        "extensions.sync.registries[].retryDelay",
+        Duration,
+        Mapped("doubled for each further try, with jitter; 500ms without it"),
+    ),
+    key(
+        "extensions.sync.registries[].maxRetryDelay",
+        Duration,
+        Mapped("10s without it"),
+    ),
+    key(
+        "extensions.sync.registries[].syncTimeout",
+        Duration,
+        Mapped("for one blob; 3h without it"),
+    ),
+    key("extensions.sync.registries[].onlySigned", Bool, SIGNED_LATER),
     key(
         "extensions.sync.registries[].syncLegacyCosignTags",
         Bool,
-        SYNC_LATER,
+        Mapped("false: tags such as sha256-….sig aren't mirrored; else they are, whatever tags says"),
     ),
-    key("extensions.sync.registries[].preserveDigest", Bool, SYNC_LATER),
-    key("extensions.sync.registries[].reqConcurrent", Int, SYNC_LATER),
-    key("extensions.sync.registries[].reqPerSec", Number, SYNC_LATER),
-    key("extensions.sync.registries[].disableHTTP2", Bool, SYNC_LATER),
+    key(
+        "extensions.sync.registries[].preserveDigest",
+        Bool,
+        Mapped("digests never change, whatever it says"),
+    ),
+    key(
+        "extensions.sync.registries[].platforms",
+        Texts,
+        NoEffect("only what clients ask for is fetched, of whatever platform"),
+    ),
+    key(
+        "extensions.sync.registries[].reqConcurrent",
+        Int,
+        Mapped("of each member; 16 without it"),
+    ),
+    key(
+        "extensions.sync.registries[].reqPerSec",
+        Number,
+        Mapped("of each member"),
+    ),
+    key(
+        "extensions.sync.registries[].disableHTTP2",
+        Bool,
+        Mapped("registries are asked by HTTP/1.1, whatever it says"),
+    ),
     key(
         "extensions.sync.registries[].maxIdleConnsPerHost",
         Int,
-        SYNC_LATER,
+        NoEffect("the pool of connections has its own bounds"),
     ),
-    key("extensions.sync.registries[].credentialHelper", Text, SYNC_LATER),
+    key(
+        "extensions.sync.registries[].realmHosts",
+        Texts,
+        Own(
+            "hosts that may be sent the login for a token, beside the registry's own and those of its domain",
+        ),
+    ),
+    key("extensions.sync.registries[].credentialHelper", Text, HELPER),
     key(
         "extensions.sync.registries[].oauth2CredentialHelper",
         Object,
-        SYNC_LATER,
+        HELPER,
     ),
     key(
         "extensions.sync.registries[].oauth2CredentialHelper.tokenURL",
         Text,
-        SYNC_LATER,
+        HELPER,
     ),
     key(
         "extensions.sync.registries[].oauth2CredentialHelper.assertionFile",
         Text,
-        SYNC_LATER,
+        HELPER,
     ),
     key(
         "extensions.sync.registries[].oauth2CredentialHelper.signingFile",
         Text,
-        SYNC_LATER,
+        HELPER,
     ),
     key(
         "extensions.sync.registries[].oauth2CredentialHelper.grantType",
         Text,
-        SYNC_LATER,
+        HELPER,
     ),
     key(
         "extensions.sync.registries[].oauth2CredentialHelper.clientID",
         Text,
-        SYNC_LATER,
+        HELPER,
     ),
     key(
         "extensions.sync.registries[].oauth2CredentialHelper.clientSecretFile",
         Text,
-        SYNC_LATER,
+        HELPER,
     ),
     key(
         "extensions.sync.registries[].oauth2CredentialHelper.scopes",
         Texts,
-        SYNC_LATER,
+        HELPER,
     ),
     key(
         "extensions.sync.registries[].oauth2CredentialHelper.username",
         Text,
-        SYNC_LATER,
+        HELPER,
     ),
     key(
         "extensions.sync.registries[].oauth2CredentialHelper.audience",
         Text,
-        SYNC_LATER,
+        HELPER,
     ),
     key(
         "extensions.sync.registries[].oauth2CredentialHelper.subjectTokenType",
         Text,
-        SYNC_LATER,
+        HELPER,
     ),
     key(
         "extensions.sync.registries[].oauth2CredentialHelper.requestedTokenType",
         Text,
-        SYNC_LATER,
-    ),
-    key("extensions.sync.registries[].content", List, SYNC_LATER),
-    key("extensions.sync.registries[].content[].prefix", Text, SYNC_LATER),
-    key(
-        "extensions.sync.registries[].content[].destination",
-        Text,
-        SYNC_LATER,
+        HELPER,
     ),
     key(
-        "extensions.sync.registries[].content[].stripPrefix",
-        Bool,
-        SYNC_LATER,
+        "extensions.sync.registries[].content",
+        List,
+        Mapped("without it, everything under its own name"),
     ),
-    key("extensions.sync.registries[].content[].tags", Object, SYNC_LATER),
-    key(
-        "extensions.sync.registries[].content[].tags.regex",
-        Text,
-        SYNC_LATER,
-    ),
+    key("extensions.sync.registries[].content[].prefix", Text, Same),
+    key("extensions.sync.registries[].content[].destination", Text, Same),
+    key("extensions.sync.registries[].content[].stripPrefix", Bool, Same),
+    key("extensions.sync.registries[].content[].tags", Object, Same),
+    key("extensions.sync.registries[].content[].tags.regex", Text, Same),
     key(
         "extensions.sync.registries[].content[].tags.excludeRegex",
         Text,
-        SYNC_LATER,
+        Same,
     ),
-    key(
-        "extensions.sync.registries[].content[].tags.semver",
-        Bool,
-        SYNC_LATER,
-    ),
+    key("extensions.sync.registries[].content[].tags.semver", Bool, Same),
 ];
 
 pub(super) const EVENTS: &[Key] = &[

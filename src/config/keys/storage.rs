@@ -122,6 +122,13 @@ pub(super) const STORAGE: &[Key] = &[
         ),
     ),
     key(
+        "storage.sparseIndexes",
+        Texts,
+        Own(
+            "patterns of repositories into which clients may push an index whose entries aren't there: see docs/mirror.md",
+        ),
+    ),
+    key(
         "storage.subPaths",
         Any,
         Refused(

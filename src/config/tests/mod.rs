@@ -233,11 +233,12 @@ fn what_is_switched_off_is_accepted_and_what_is_on_is_refused() {
     let off = "storage: {rootDirectory: /d, redirectBlobURL: false, maxRepos: 0, retention: {dryRun: false, policies: []}}\nhttp: {auth: {apikey: false, failDelay: 0}, ratelimit: {}}\nextensions:\n  search: {enable: false, cve: {updateInterval: 2h}}\n  ui: {enable: \"false\"}\n  scrub:\n  mgmt: {enable: true}\n  metrics: {enable: true, prometheus: {path: /metrics}}\n";
     yaml(off).unwrap();
     refused(
-        "storage: {rootDirectory: /d}\nextensions:\n  search: {}\n  lint: {enable: true, madnatoryAnnotations: [x]}\n  sync:\n    registries: [{urls: [x], bananas: 1}]\n  metrics: {prometheus: {path: /m}}\n",
+        "storage: {rootDirectory: /d}\nextensions:\n  search: {}\n  lint: {enable: true, madnatoryAnnotations: [x]}\n  sync:\n    registries: [{urls: [x], bananas: 1}]\n  events: {sinks: [{bananas: 1}]}\n  metrics: {prometheus: {path: /m}}\n",
         &[
             "4 extensions.lint: linting comes",
-            "5 extensions.sync: mirroring comes",
-            "7 extensions.metrics.prometheus.path: expected one of /metrics",
+            "6 extensions.sync.registries[0].bananas: unknown key",
+            "7 extensions.events: events come",
+            "8 extensions.metrics.prometheus.path: expected one of /metrics",
         ],
     );
     for on in [
@@ -440,6 +441,108 @@ fn when_blobs_are_collected_is_read_as_in_zot() {
             "1 storage.gcInterval: expected a duration above 0, like 1h",
             "1 storage.trashDelay: expected a duration above 0, like 1h",
             "1 storage.gcTimeWindow: expected two different times of the day in UTC, like 02:00-05:00, got \"at night\"",
+        ],
+    );
+}
+
+#[test]
+fn registries_that_are_mirrored_are_read_with_their_rules() {
+    let text = r#"
+storage: {rootDirectory: /d, sparseIndexes: ["mirror/**"]}
+extensions:
+  sync:
+    credentialsFile: /etc/logins.json
+    downloadDir: /tmp
+    registries:
+      - urls: ["https://docker.io/", "http://Mirror.Example:5000"]
+        onDemand: true
+        manifestCheckInterval: 5m
+        certDir: /etc/certs
+        maxRetries: "5"
+        retryDelay: 1s
+        maxRetryDelay: 8s
+        syncTimeout: 1h
+        reqConcurrent: 4
+        reqPerSec: 0.5
+        syncLegacyCosignTags: false
+        preserveDigest: true
+        disableHTTP2: true
+        maxIdleConnsPerHost: 3
+        realmHosts: [Login.Example]
+        content:
+          - {prefix: /library/**, destination: /hub, stripPrefix: true, tags: {regex: "^v", excludeRegex: rc, semver: true}}
+          - {prefix: "a/b*/c"}
+"#;
+    let config = yaml(text).unwrap();
+    let sync = config.sync.unwrap();
+    assert_eq!(sync.credentials.as_deref(), Some(Path::new("/etc/logins.json")));
+    let [registry] = &sync.registries[..] else {
+        panic!("{sync:?}")
+    };
+    let urls: Vec<_> = registry.urls.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        urls,
+        ["https://registry-1.docker.io", "http://mirror.example:5000"]
+    );
+    let seconds = |n| std::time::Duration::from_secs(n);
+    assert_eq!(registry.check_interval, Some(seconds(300)));
+    assert_eq!((registry.retries, registry.concurrent), (5, 4));
+    assert_eq!(
+        (registry.retry_delay, registry.retry_delay_max),
+        (seconds(1), seconds(8))
+    );
+    assert_eq!(
+        (registry.timeout, registry.spacing),
+        (seconds(3600), Some(seconds(2)))
+    );
+    assert!(registry.realm_hosts.contains("login.example") && !registry.cosign_tags);
+    let rules: Vec<_> = registry
+        .content
+        .iter()
+        .map(|rule| (rule.base.as_str(), rule.destination.as_str()))
+        .collect();
+    assert_eq!(rules, [("library", "hub"), ("a", "")]);
+    let tags = &registry.content[0].tags;
+    assert!(
+        registry.content[0].strip_prefix && tags.semver && tags.regex.is_some() && tags.exclude.is_some()
+    );
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+    assert!(yaml("storage: {rootDirectory: /d}\nextensions: {sync: {enable: false, registries: [{urls: [x], onDemand: true}]}}").unwrap().sync.is_none());
+    refused(
+        r#"
+storage: {rootDirectory: /d, sparseIndexes: ["A"]}
+extensions:
+  sync:
+    registries:
+      - {onDemand: true}
+      - urls: ["https://u:p@x/", "https://x/path"]
+        onDemand: true
+        pollInterval: 1h
+        onlySigned: true
+        tlsVerify: false
+        certDir: /c
+        reqConcurrent: 0
+        reqPerSec: -1
+        realmHosts: ["https://x"]
+        credentialHelper: ecr
+        content: [{}, {prefix: A}, {prefix: a, destination: "A", tags: {regex: "("}}]
+"#,
+        &[
+            "2 storage.sparseIndexes[0]: \"A\": no repository's name",
+            "6 extensions.sync.registries[0].urls: is required",
+            "7 extensions.sync.registries[1].urls: expected http(s)://host or http(s)://host:port, got something with an @",
+            "7 extensions.sync.registries[1].urls: expected http(s)://host or http(s)://host:port, got \"https://x/path\"",
+            "9 extensions.sync.registries[1].pollInterval: mirroring ahead of time",
+            "10 extensions.sync.registries[1].onlySigned: signatures are mirrored",
+            "12 extensions.sync.registries[1].certDir: with tlsVerify: false",
+            "13 extensions.sync.registries[1].reqConcurrent: expected 1 to 10000, got 0",
+            "14 extensions.sync.registries[1].reqPerSec: expected requests a second, more than 0, got -1",
+            "15 extensions.sync.registries[1].realmHosts: expected hosts",
+            "16 extensions.sync.registries[1].credentialHelper: no credential helper",
+            "17 extensions.sync.registries[1].content[0].prefix: is required",
+            "17 extensions.sync.registries[1].content[1].prefix: \"A\"",
+            "17 extensions.sync.registries[1].content[2].destination: expected the beginning",
+            "17 extensions.sync.registries[1].content[2].tags.regex: isn't a regular expression",
         ],
     );
 }

@@ -63,7 +63,7 @@ const MET: &[Met] = &[
     },
     Met {
         file: "mirror.json",
-        said: Faults(&["6 extensions.sync: mirroring comes"]),
+        said: Faults(&["8 extensions.sync.registries[0].aKeyOfANewerRelease: unknown key"]),
     },
     Met {
         file: "company.json",

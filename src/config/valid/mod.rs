@@ -10,6 +10,7 @@ mod ldap;
 mod quota;
 mod retention;
 mod storage;
+mod sync;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -56,6 +57,8 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     let verify_reads = c.bool("storage.verifyReads").unwrap_or_default();
     let collection = storage::collection(&mut c);
     let retention = retention::retention(&mut c);
+    let sparse_indexes = storage::sparse_indexes(&mut c);
+    let sync = sync::sync(&mut c);
     let cluster = cluster::cluster(&mut c, listen.as_ref(), public_tls.as_ref(), storage.as_ref());
     match (listen, storage) {
         (Some(listen), Some(storage)) if c.faults.is_empty() => Ok(Config {
@@ -70,6 +73,8 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
             verify_reads,
             collection,
             retention,
+            sparse_indexes,
+            sync,
             timeouts,
             rate_limits,
             external_url,

@@ -3,15 +3,18 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::values;
-use crate::config::{
-    check::Checked,
-    fault::FaultKind,
-    model::{
-        BlobStorage, Collecting, Collection, DynamoConfig, DynamoTables, MetaStorage, S3Config,
-        S3Credentials, S3Encryption, Storage,
+use crate::{
+    config::{
+        check::Checked,
+        fault::FaultKind,
+        model::{
+            BlobStorage, Collecting, Collection, DynamoConfig, DynamoTables, MetaStorage, S3Config,
+            S3Credentials, S3Encryption, Storage,
+        },
+        secret::Secret,
+        time_window::TimeWindow,
     },
-    secret::Secret,
-    time_window::TimeWindow,
+    oci::RepoPattern,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -79,6 +82,19 @@ pub(super) fn storage(c: &mut Checked) -> Option<Storage> {
             None
         }
     }
+}
+
+/// `storage.sparseIndexes`.
+pub(super) fn sparse_indexes(c: &mut Checked) -> Vec<RepoPattern> {
+    const PATH: &str = "storage.sparseIndexes";
+    let mut patterns = Vec::new();
+    for (i, (text, line)) in c.texts(PATH).unwrap_or_default().into_iter().enumerate() {
+        match RepoPattern::parse(&text) {
+            Ok(pattern) => patterns.push(pattern),
+            Err(error) => c.refuse_element(FaultKind::Value, PATH, i, line, format!("{text:?}: {error}")),
+        }
+    }
+    patterns
 }
 
 /// `storage.gc` and what goes with it.

@@ -37,7 +37,7 @@ impl Local {
         let source = BlobSource {
             digest: digest.clone(),
             length: blob.size,
-            object_key: blob.object_key.clone(),
+            object_key: Some(blob.object_key.clone()),
         };
         let typed = |status, content_type: &str| {
             described(status, digest, &etag)
@@ -45,7 +45,7 @@ impl Local {
                 .header("content-type", content_type)
                 .extension(source)
         };
-        match wanted(headers, &etag, &blob)? {
+        match wanted(headers, &etag, digest, blob.size)? {
             Wanted::Part(range) => {
                 let content_range = format!("bytes {}-{}/{}", range.first, range.last, blob.size);
                 let taken = match leaves_open(headers) {
@@ -160,7 +160,7 @@ fn body_of(stream: ByteStream) -> Body {
 }
 
 /// What is said of a blob whether or not its bytes follow.
-fn described(status: StatusCode, digest: &Digest, etag: &HeaderValue) -> Reply {
+pub(super) fn described(status: StatusCode, digest: &Digest, etag: &HeaderValue) -> Reply {
     let etag = String::from_utf8_lossy(etag.as_bytes());
     Reply::new(status).content_digest(digest).header("etag", etag)
 }
@@ -174,7 +174,7 @@ pub(super) fn created(repository: &RepoName, digest: &Digest) -> http::Response<
 }
 
 /// What of a blob is asked for.
-enum Wanted {
+pub(super) enum Wanted {
     /// All of it.
     Whole,
     /// One part.
@@ -185,7 +185,12 @@ enum Wanted {
 
 /// All of an empty blob is asked for whatever the range, as Go's servers have it: there is no part of it to begin a fetch in
 /// pieces with. So is all of one that is shorter than its parts would be, with what stands around them.
-fn wanted(headers: &HeaderMap, etag: &HeaderValue, blob: &Blob) -> Result<Wanted, Refusal> {
+pub(super) fn wanted(
+    headers: &HeaderMap,
+    etag: &HeaderValue,
+    digest: &Digest,
+    size: u64,
+) -> Result<Wanted, Refusal> {
     let Some(range) = headers.get(header::RANGE) else {
         return Ok(Wanted::Whole);
     };
@@ -196,17 +201,17 @@ fn wanted(headers: &HeaderMap, etag: &HeaderValue, blob: &Blob) -> Result<Wanted
         return Ok(Wanted::Whole);
     }
     let text = range.to_str().unwrap_or_default();
-    let ranges = ByteRanges::parse(text).map_err(|error| error::range_not_satisfiable(blob.size, &error))?;
-    let Some(ranges) = ranges.filter(|_| blob.size > 0) else {
+    let ranges = ByteRanges::parse(text).map_err(|error| error::range_not_satisfiable(size, &error))?;
+    let Some(ranges) = ranges.filter(|_| size > 0) else {
         return Ok(Wanted::Whole);
     };
-    let parts = ranges.resolve(blob.size);
-    let parts = parts.map_err(|error| error::range_not_satisfiable(blob.size, &error))?;
+    let parts = ranges.resolve(size);
+    let parts = parts.map_err(|error| error::range_not_satisfiable(size, &error))?;
     if let [only] = parts[..] {
         return Ok(Wanted::Part(only));
     }
-    let multipart = Multipart::new(&blob.digest, blob.size, &parts);
-    Ok(match multipart.len() <= blob.size {
+    let multipart = Multipart::new(digest, size, &parts);
+    Ok(match multipart.len() <= size {
         true => Wanted::Parts(parts, multipart),
         false => Wanted::Whole,
     })

@@ -4,7 +4,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
-use super::outcome::{Local, Outcome, Refusal};
+use super::{
+    mirrored::Asker,
+    outcome::{Local, Outcome, Refusal},
+};
 use crate::{
     admission::{Body, Grants, Identity},
     http::{
@@ -13,7 +16,9 @@ use crate::{
         reply::Reply,
     },
     oci::{Action, Descriptor, MAX_MANIFEST_BYTES, MediaType, Reference, RepoName, Tag, paths},
-    registry::{DeleteManifest, MayPush, PutManifest, RegistryError, WhileListed, changes::Cause},
+    registry::{
+        DeleteManifest, MayBeAbsent, MayPush, PutManifest, RegistryError, WhileListed, changes::Cause,
+    },
 };
 
 /// A push, apart from what is pushed.
@@ -64,7 +69,13 @@ impl Local {
         Ok(typed(&descriptor).head(descriptor.size))
     }
 
-    pub(super) async fn put_manifest(&self, push: Push, headers: &HeaderMap, body: Body) -> Outcome {
+    pub(super) async fn put_manifest(
+        &self,
+        push: Push,
+        asker: &Asker,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Outcome {
         let Push {
             repository,
             reference,
@@ -94,10 +105,25 @@ impl Local {
                 create: grants.allows(&repository, Action::Create),
                 update: grants.allows(&repository, Action::Update),
             },
+            absent: match self
+                .sparse_indexes
+                .iter()
+                .any(|pattern| pattern.matches(&repository))
+            {
+                true => MayBeAbsent::Children,
+                false => MayBeAbsent::Nothing,
+            },
             only_if: &only_if,
             deadline,
         };
-        let pushed = self.registry.put_manifest(put).await;
+        let pushed = loop {
+            match self.registry.put_manifest(put.clone()).await {
+                // What is mirrored counts as here, and comes now.
+                Err(RegistryError::ManifestBlobUnknown { digest })
+                    if self.bring(asker.wants(&repository), &digest, deadline).await => {}
+                pushed => break pushed,
+            }
+        };
         let pushed = pushed.map_err(|error| unmet(error, &repository, &grants))?;
         let mut reply = Reply::new(StatusCode::CREATED)
             .location(paths::manifest(&repository, &pushed.digest))

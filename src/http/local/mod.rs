@@ -9,6 +9,7 @@ mod byteranges;
 mod history;
 mod listings;
 mod manifests;
+mod mirrored;
 mod outcome;
 mod uploads;
 
@@ -18,20 +19,29 @@ use http::{Response, StatusCode};
 use tokio::time::Instant;
 use tower::service_fn;
 
-use self::outcome::{Local, Outcome, Refusal};
+use self::{
+    mirrored::Asker,
+    outcome::{Local, Outcome, Refusal},
+};
 use super::{
     error::{self, Chain},
     reply::Reply,
 };
 use crate::{
     admission::{Admitted, Body, RequestId, Served, Service, StoreTime},
-    oci::Route,
+    oci::{RepoPattern, Route},
     registry::Registry,
+    sync::Mirror,
 };
 
-/// The local service over `registry`.
-pub fn local(registry: Arc<Registry>) -> Service {
-    let local = Local { registry };
+/// The local service over `registry`, with what is mirrored from elsewhere, and where clients may push an index whose entries
+/// aren't there.
+pub fn local(registry: Arc<Registry>, mirror: Option<Mirror>, sparse_indexes: Vec<RepoPattern>) -> Service {
+    let local = Local {
+        registry,
+        mirror,
+        sparse_indexes: sparse_indexes.into(),
+    };
     Service::new(service_fn(move |admitted| {
         let local = local.clone();
         async move { Ok::<_, Infallible>(local.serve(admitted).await) }
@@ -69,6 +79,10 @@ impl Local {
         } = admitted;
         let (head, body) = request.into_parts();
         let headers = &head.headers;
+        let asker = Asker {
+            of: Route::namespace(head.uri.query()),
+            by: identity.user.clone().unwrap_or_default(),
+        };
         match route {
             Route::ApiVersion => Ok(api_version()),
             Route::Catalog { page } => self.catalog(&page, grants.visible()).await,
@@ -90,11 +104,17 @@ impl Local {
             Route::GetManifest {
                 repository,
                 reference,
-            } => self.get_manifest(&repository, &reference, headers).await,
+            } => {
+                let here = self.get_manifest(&repository, &reference, headers);
+                self.fresh(asker.wants(&repository), &reference, here).await
+            }
             Route::HeadManifest {
                 repository,
                 reference,
-            } => self.head_manifest(&repository, &reference, headers).await,
+            } => {
+                let here = self.head_manifest(&repository, &reference, headers);
+                self.fresh(asker.wants(&repository), &reference, here).await
+            }
             Route::PutManifest {
                 repository,
                 reference,
@@ -108,7 +128,7 @@ impl Local {
                     grants,
                     deadline,
                 };
-                self.put_manifest(push, headers, body).await
+                self.put_manifest(push, &asker, headers, body).await
             }
             Route::DeleteManifest {
                 repository,
@@ -117,8 +137,23 @@ impl Local {
                 self.delete_manifest(&repository, &reference, headers, &identity, &grants, deadline)
                     .await
             }
-            Route::GetBlob { repository, digest } => self.get_blob(&repository, &digest, headers).await,
-            Route::HeadBlob { repository, digest } => self.head_blob(&repository, &digest, headers).await,
+            Route::GetBlob { repository, digest } => {
+                match self.get_blob(&repository, &digest, headers).await {
+                    Err(refusal) if refusal.is_unknown_blob() => {
+                        self.get_growing_blob(asker.wants(&repository), &digest, headers)
+                            .await
+                    }
+                    here => here,
+                }
+            }
+            Route::HeadBlob { repository, digest } => {
+                match self.head_blob(&repository, &digest, headers).await {
+                    Err(refusal) if refusal.is_unknown_blob() => {
+                        self.head_blob_elsewhere(asker.wants(&repository), &digest).await
+                    }
+                    here => here,
+                }
+            }
             Route::DeleteBlob { repository, digest } => {
                 self.delete_blob(&repository, &digest, headers, deadline).await
             }

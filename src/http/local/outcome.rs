@@ -7,12 +7,16 @@ use http::Response;
 use crate::{
     admission::Body,
     http::error::{self, Answer},
+    oci::RepoPattern,
     registry::{Registry, RegistryError},
+    sync::Mirror,
 };
 
 #[derive(Clone)]
 pub(super) struct Local {
     pub(super) registry: Arc<Registry>,
+    pub(super) mirror: Option<Mirror>,
+    pub(super) sparse_indexes: Arc<[RepoPattern]>,
 }
 
 /// An answer that isn't what was asked for, and the domain's reason where there is one.
@@ -33,6 +37,12 @@ impl From<RegistryError> for Refusal {
 impl From<Answer> for Refusal {
     fn from(answer: Answer) -> Self {
         Self { answer, cause: None }
+    }
+}
+
+impl Refusal {
+    pub(super) fn is_unknown_blob(&self) -> bool {
+        matches!(self.cause, Some(RegistryError::BlobUnknown))
     }
 }
 

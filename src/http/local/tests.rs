@@ -29,11 +29,8 @@ fn fixture() -> Fixture {
         member: "127.0.0.1:5000".parse().unwrap(),
         incarnation: Incarnation::random(),
     };
-    Fixture(local(Arc::new(Registry::new(
-        stores,
-        holder,
-        Settings::default(),
-    ))))
+    let registry = Arc::new(Registry::new(stores, holder, Settings::default()));
+    Fixture(local(registry, None, Vec::new()))
 }
 
 fn admitted(request: Request<Body>, actions: &[Action]) -> Admitted {

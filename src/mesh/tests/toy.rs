@@ -266,7 +266,7 @@ impl Toy {
         let source = BlobSource {
             digest,
             length,
-            object_key: ObjectKey::parse("blobs/a").unwrap(),
+            object_key: Some(ObjectKey::parse("blobs/a").unwrap()),
         };
         response.extension(source).body(body).unwrap()
     }

@@ -145,6 +145,14 @@ pub enum RouteError {
 }
 
 impl Route {
+    /// The host of the registry that a client of a mirror means: containerd's `?ns=`, which is on every request it sends to
+    /// one.
+    #[must_use]
+    pub fn namespace(query: Option<&str>) -> Option<String> {
+        let namespace = query::Query(query?).first("ns")?;
+        Some(namespace.into_owned()).filter(|namespace| !namespace.is_empty())
+    }
+
     /// A short name out of a fixed set, for logs and metric labels.
     #[must_use]
     pub fn name(&self) -> &'static str {

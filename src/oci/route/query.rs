@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// A query, decoded while it is read. Unknown keys (`ns`, a session's state) are nobody's business.
+/// A query, decoded while it is read. Unknown keys (a session's state) are nobody's business.
 #[derive(Clone, Copy)]
 pub(super) struct Query<'a>(pub(super) &'a str);
 

@@ -55,6 +55,8 @@ pub struct PutManifest<'a> {
     pub cause: Cause<'a>,
     /// What the caller may.
     pub may: MayPush,
+    /// What of what it refers to may be absent.
+    pub absent: MayBeAbsent,
     /// What must be so of what `reference` names. `If-Match` isn't asked where nothing is left to do: that is a repetition.
     pub only_if: &'a Preconditions,
     /// When nobody waits for the answer any more.
@@ -85,6 +87,18 @@ pub enum WhileListed {
     Refuse,
     /// It is: whoever asks deletes the index, too, or has lost it.
     Delete,
+}
+
+/// What of what a manifest refers to need not be in the repository. References are written all the same: what comes later is
+/// used from then on, and a link still implies a whole object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MayBeAbsent {
+    /// Only what its publisher keeps from registries.
+    Nothing,
+    /// What an index lists, too: the repository says so (`storage.sparseIndexes`).
+    Children,
+    /// All of it: it is mirrored, and comes when somebody asks for it.
+    Everything,
 }
 
 /// What the caller of a push may do. Which of them it takes is only known inside the transaction.
@@ -118,6 +132,7 @@ impl Registry {
             body,
             cause,
             may,
+            absent,
             only_if,
             deadline,
         } = push;
@@ -167,6 +182,7 @@ impl Registry {
             tags: all,
             cause,
             may,
+            absent,
             only_if,
             stored: None,
             has_referenced: false,

@@ -11,7 +11,7 @@ use super::{
         commit::{Change, Current, HeldBy, MAX_PLANNED, Plan},
         due, fence, row,
     },
-    MayPush,
+    MayBeAbsent, MayPush,
     read::{tagged, written},
 };
 use crate::{
@@ -37,6 +37,7 @@ pub(super) struct Push<'a> {
     pub(super) tags: Vec<Tag>,
     pub(super) cause: Cause<'a>,
     pub(super) may: MayPush,
+    pub(super) absent: MayBeAbsent,
     pub(super) only_if: &'a Preconditions,
     /// The object with the body, once it was written.
     pub(super) stored: Option<Stored>,
@@ -60,7 +61,7 @@ struct Found {
     manifest: Option<Row>,
     /// The tags that name something else, with what that is, if anything.
     tags: Vec<(Tag, Option<Descriptor>)>,
-    /// The first of what it refers to that isn't there.
+    /// The first of what it refers to that isn't there and has to be.
     missing: Option<Digest>,
 }
 
@@ -136,12 +137,12 @@ impl Push<'_> {
         }
         let mut missing = None;
         for blob in blobs {
-            if found.next().flatten().is_none() {
+            if found.next().flatten().is_none() && self.absent != MayBeAbsent::Everything {
                 missing.get_or_insert(blob);
             }
         }
         for child in children {
-            if row::live(found.next().flatten().as_ref())?.is_none() {
+            if row::live(found.next().flatten().as_ref())?.is_none() && self.absent == MayBeAbsent::Nothing {
                 missing.get_or_insert(child);
             }
         }

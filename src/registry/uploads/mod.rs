@@ -12,6 +12,7 @@
 //! What is left behind lies under `uploads/<id>/` and is swept when the session's due-row is: a closed session's row
 //! names the one object there that is to be kept.
 
+mod aside;
 mod end;
 mod finish;
 mod park;
@@ -30,6 +31,7 @@ mod tests;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 
+pub use self::aside::Aside;
 pub(super) use self::unshared::Waiting;
 use self::{
     receive::{Body, Intake, Received},

@@ -204,6 +204,8 @@ fn specs() -> Vec<MemberSpec> {
         quotas: Quotas::default(),
         immutable: Immutable::default(),
         verify_reads: false,
+        sparse_indexes: Vec::new(),
+        sync: None,
         collecting: Collecting::On,
         extensions: portolan::config::Extensions::default(),
         retention: Retention::default(),

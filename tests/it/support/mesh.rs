@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use portolan::{
     app::{App, DevCertificates, MemberSpec, MeshSpec, Running, StartError, Stores},
     auth::GateSpec,
-    config::{Collecting, Extensions, Limits, MeshTls, PairSource, RateLimits, Retention},
+    config::{Collecting, Extensions, Limits, MeshTls, PairSource, RateLimits, Retention, Sync},
     net::Remaining,
+    oci::RepoPattern,
     ownership::{Liveness, Membership, SharedSettings, View as _},
     placement::{HashKey, MemberId},
     registry::{Immutable, Quotas},
@@ -82,6 +83,8 @@ pub(crate) struct Plan {
     immutable: Immutable,
     retention: Retention,
     verify_reads: bool,
+    sparse_indexes: Vec<RepoPattern>,
+    sync: Option<Sync>,
     limits: Limits,
     gate: GateSpec,
     extensions: Extensions,
@@ -118,6 +121,8 @@ impl Plan {
             immutable: Immutable::default(),
             retention: Retention::default(),
             verify_reads: false,
+            sparse_indexes: Vec::new(),
+            sync: None,
             limits,
             gate: GateSpec::default(),
             extensions: Extensions::default(),
@@ -196,6 +201,18 @@ impl Plan {
         self
     }
 
+    /// With `storage.sparseIndexes`.
+    pub(crate) fn sparse_indexes(mut self, patterns: Vec<RepoPattern>) -> Self {
+        self.sparse_indexes = patterns;
+        self
+    }
+
+    /// With `extensions.sync`.
+    pub(crate) fn sync(mut self, sync: Sync) -> Self {
+        self.sync = Some(sync);
+        self
+    }
+
     pub(crate) async fn start(self) -> Mesh {
         // RUST_LOG shows what members log.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
@@ -250,6 +267,8 @@ impl Plan {
                 quotas: self.quotas.clone(),
                 immutable: self.immutable.clone(),
                 verify_reads: self.verify_reads,
+                sparse_indexes: self.sparse_indexes.clone(),
+                sync: self.sync.clone(),
                 collecting: Collecting::On,
                 extensions: self.extensions.clone(),
                 retention: self.retention.clone(),

@@ -28,6 +28,7 @@ enum Way {
     Bind,
     Tls,
     Access,
+    Mirror,
     Join,
     Identity,
     Resolve,
@@ -44,6 +45,7 @@ fn way(error: &StartError) -> Option<Way> {
         StartError::Bind(_) => Some(Way::Bind),
         StartError::Tls(_) => Some(Way::Tls),
         StartError::Access(_) => Some(Way::Access),
+        StartError::Mirror(_) => Some(Way::Mirror),
         StartError::Join(_) => Some(Way::Join),
         StartError::Identity(_) => Some(Way::Identity),
         StartError::Resolve { .. } => Some(Way::Resolve),
@@ -153,6 +155,34 @@ const ROWS: &[Row] = &[
         },
     },
     Row {
+        name: "the logins for other registries are missing",
+        way: Way::Mirror,
+        here: Here::Lack,
+        words: &["extensions.sync.credentialsFile", "none.json", "can't be read"],
+        spoil: |trial| trial.config["extensions"] = mirror(trial, "credentialsFile", "none.json"),
+    },
+    Row {
+        name: "the logins for other registries aren't logins",
+        way: Way::Mirror,
+        here: Here::Fail,
+        words: &["bad.json", "isn't of the form"],
+        spoil: |trial| {
+            fs::write(trial.path("bad.json"), "[]").unwrap();
+            trial.config["extensions"] = mirror(trial, "credentialsFile", "bad.json");
+        },
+    },
+    Row {
+        name: "the certificates of another registry are none",
+        way: Way::Mirror,
+        here: Here::Fail,
+        words: &["certDir", "ca.crt can't be used"],
+        spoil: |trial| {
+            fs::create_dir(trial.path("certs")).unwrap();
+            fs::write(trial.path("certs/ca.crt"), "").unwrap();
+            trial.config["extensions"] = mirror(trial, "certDir", "certs");
+        },
+    },
+    Row {
         name: "the certificate of http.tls is missing",
         way: Way::Tls,
         here: Here::Lack,
@@ -243,6 +273,15 @@ fn bearer(trial: &Trial, key: &str, file: &str) -> serde_json::Value {
     let mut bearer = json!({ "realm": "https://tokens.example.org/", "service": "registry" });
     bearer[key] = json!(trial.path(file));
     json!({ "bearer": bearer })
+}
+
+fn mirror(trial: &Trial, key: &str, file: &str) -> serde_json::Value {
+    let mut sync = json!({ "registries": [{ "urls": ["https://registry.example.org"], "onDemand": true }] });
+    match key {
+        "certDir" => sync["registries"][0][key] = json!(trial.path(file)),
+        key => sync[key] = json!(trial.path(file)),
+    }
+    json!({ "sync": sync })
 }
 
 /// How a start in this process ends, as `serve` would before it serves.
@@ -439,6 +478,7 @@ fn every_way_has_a_row() {
         Way::Bind,
         Way::Tls,
         Way::Access,
+        Way::Mirror,
         Way::Join,
         Way::Identity,
         Way::Resolve,

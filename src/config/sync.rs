@@ -1,0 +1,169 @@
+//! What is mirrored from where: `extensions.sync`.
+
+use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
+
+use regex_lite::Regex;
+
+use crate::oci::{RepoPattern, Tag};
+
+/// Registries that this one mirrors.
+#[derive(Debug, Clone, Default)]
+pub struct Sync {
+    /// Logins by host; read by the start.
+    pub credentials: Option<PathBuf>,
+    /// In the order in which they are asked.
+    pub registries: Vec<SyncRegistry>,
+}
+
+/// One registry that is mirrored on demand.
+#[derive(Debug, Clone)]
+pub struct SyncRegistry {
+    /// Where it is, each tried when those before it fail. Never empty.
+    pub urls: Vec<UpstreamUrl>,
+    /// For how long a tag that is here is served without asking; `None` asks each time.
+    pub check_interval: Option<Duration>,
+    /// Its certificate is checked.
+    pub verify_certificate: bool,
+    /// Further authorities, and a certificate to show.
+    pub certificates: Option<PathBuf>,
+    /// How often a request is repeated that failed.
+    pub retries: u32,
+    /// Pause before the first repetition, doubled for each further one.
+    pub retry_delay: Duration,
+    /// The longest of these pauses.
+    pub retry_delay_max: Duration,
+    /// Time for one blob.
+    pub timeout: Duration,
+    /// Requests at once.
+    pub concurrent: usize,
+    /// Time from one request to the next.
+    pub spacing: Option<Duration>,
+    /// Hosts that may be sent its logins for tokens, beside those that belong to it.
+    pub realm_hosts: BTreeSet<String>,
+    /// Whether signatures under cosign's tags are mirrored, whatever the rules say of tags.
+    pub cosign_tags: bool,
+    /// What of it is mirrored; with none, everything under its own name.
+    pub content: Vec<ContentRule>,
+}
+
+/// Where a registry is, `scheme://host` and perhaps `:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamUrl {
+    /// `https`, or `http`.
+    pub scheme: &'static str,
+    /// Host, in lower case, and port, if one is said.
+    pub authority: String,
+}
+
+impl UpstreamUrl {
+    /// The host, without the port.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let (host, port) = self.authority.rsplit_once(':').unwrap_or((&self.authority, ""));
+        match port.bytes().all(|b| b.is_ascii_digit()) {
+            true => host,
+            // A part of an IPv6 address.
+            false => &self.authority,
+        }
+    }
+}
+
+impl fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.authority)
+    }
+}
+
+/// Which repositories are mirrored, under which names.
+#[derive(Debug, Clone)]
+pub struct ContentRule {
+    /// Repositories upstream.
+    pub prefix: RepoPattern,
+    /// The components of `prefix` before the first that is a pattern; may be empty.
+    pub base: String,
+    /// What names here begin with; may be empty.
+    pub destination: String,
+    /// Whether `base` is left out of names here.
+    pub strip_prefix: bool,
+    /// Which tags.
+    pub tags: TagRule,
+}
+
+/// Which tags are mirrored.
+#[derive(Debug, Clone, Default)]
+pub struct TagRule {
+    /// Those in which this is found.
+    pub regex: Option<Regex>,
+    /// And in which this isn't.
+    pub exclude: Option<Regex>,
+    /// And that are versions.
+    pub semver: bool,
+}
+
+impl TagRule {
+    /// Whether `tag` is meant.
+    #[must_use]
+    pub fn includes(&self, tag: &Tag) -> bool {
+        let tag = tag.as_str();
+        self.regex.as_ref().is_none_or(|regex| regex.is_match(tag))
+            && !self.exclude.as_ref().is_some_and(|regex| regex.is_match(tag))
+            && (!self.semver || is_version(tag))
+    }
+}
+
+/// One to three numbers, perhaps a `v` before them, a pre-release and metadata after them, as zot reads versions. (A tag can
+/// hold no `+`.)
+fn is_version(tag: &str) -> bool {
+    let tag = tag.strip_prefix('v').unwrap_or(tag);
+    let (numbers, prerelease) = tag.split_once('-').map_or((tag, None), |(n, p)| (n, Some(p)));
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let is_identifier =
+        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    numbers.split('.').count() <= 3
+        && numbers.split('.').all(is_number)
+        && prerelease.is_none_or(|prerelease| prerelease.split('.').all(is_identifier))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_told_from_other_tags() {
+        for tag in ["1", "v1", "1.2", "1.2.3", "v1.2.3-rc.1", "1.2.3-alpha-x"] {
+            assert!(is_version(tag), "{tag}");
+        }
+        for tag in ["latest", "1.2.3.4", "v", "1.x", "1.2.3-", "1..2", "vv1", "1_2"] {
+            assert!(!is_version(tag), "{tag}");
+        }
+    }
+
+    #[test]
+    fn tags_pass_all_that_is_said_of_them() {
+        let rule = TagRule {
+            regex: Some(Regex::new("^v?[0-9]").unwrap()),
+            exclude: Some(Regex::new("-rc").unwrap()),
+            semver: true,
+        };
+        let includes = |tag: &str| rule.includes(&Tag::parse(tag).unwrap());
+        assert!(includes("v1.2") && includes("1.2.3-beta"));
+        assert!(!includes("v1.2-rc1") && !includes("latest") && !includes("2024_01"));
+        assert!(TagRule::default().includes(&Tag::parse("latest").unwrap()));
+    }
+
+    #[test]
+    fn a_host_is_told_from_its_port() {
+        for (authority, host) in [
+            ("a.example", "a.example"),
+            ("a.example:5000", "a.example"),
+            ("[::1]", "[::1]"),
+            ("[::1]:5000", "[::1]"),
+        ] {
+            let url = UpstreamUrl {
+                scheme: "https",
+                authority: authority.to_owned(),
+            };
+            assert_eq!(url.host(), host);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What isn't here, or may have moved elsewhere: asked of the mirror.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    blobs::{self, Wanted as Range},
+    outcome::{Local, Outcome, Refusal},
+};
+use crate::{
+    admission::BlobSource,
+    http::{error, reply::etag},
+    oci::{Digest, MediaType, Reference, RepoName, ResolvedRange},
+    registry::RegistryError,
+    sync::{Looked, SyncError, Wanted},
+};
+
+/// What is here may not be what upstream has by now (RFC 7234, 5.5.2).
+const REVALIDATION_FAILED: HeaderValue =
+    HeaderValue::from_static("111 - \"the upstream registry can't be asked\"");
+
+/// Who asks for what isn't here.
+pub(super) struct Asker {
+    /// The host of the registry that they mean.
+    pub(super) of: Option<String>,
+    /// Their name.
+    pub(super) by: String,
+}
+
+impl Asker {
+    pub(super) fn wants<'a>(&'a self, repository: &'a RepoName) -> Wanted<'a> {
+        Wanted {
+            repository,
+            of: self.of.as_deref(),
+            by: &self.by,
+        }
+    }
+}
+
+impl From<Arc<SyncError>> for Refusal {
+    fn from(error: Arc<SyncError>) -> Self {
+        error::sync(&error).into()
+    }
+}
+
+impl Local {
+    /// The answer `here`, once what upstream has is here, too.
+    pub(super) async fn fresh(
+        &self,
+        wanted: Wanted<'_>,
+        reference: &Reference,
+        here: impl Future<Output = Outcome>,
+    ) -> Outcome {
+        let Some(mirror) = &self.mirror else {
+            return here.await;
+        };
+        match mirror.look(wanted, reference).await? {
+            Looked::Here | Looked::Fetched => here.await,
+            Looked::Stale(_) => {
+                let mut response = here.await?;
+                response
+                    .headers_mut()
+                    .insert(header::WARNING, REVALIDATION_FAILED);
+                Ok(response)
+            }
+        }
+    }
+
+    /// A blob while it is being fetched. A part that doesn't reach its end would be given whole before anything is known of
+    /// it, so that waits.
+    pub(super) async fn get_growing_blob(
+        &self,
+        wanted: Wanted<'_>,
+        digest: &Digest,
+        headers: &HeaderMap,
+    ) -> Outcome {
+        let growing = match &self.mirror {
+            Some(mirror) => mirror.blob(wanted, digest).await?,
+            None => None,
+        };
+        let growing = growing.ok_or(RegistryError::BlobUnknown)?;
+        let whole = || self.get_blob(wanted.repository, digest, headers);
+        let Some(length) = growing.opened().await? else {
+            return whole().await;
+        };
+        let etag = etag(digest);
+        let all = ResolvedRange {
+            first: 0,
+            last: length.saturating_sub(1),
+        };
+        let (status, range) = match blobs::wanted(headers, &etag, digest, length)? {
+            Range::Whole => (StatusCode::OK, all),
+            Range::Part(range) if range.last == all.last => (StatusCode::PARTIAL_CONTENT, range),
+            Range::Part(_) | Range::Parts(..) => {
+                growing.finished().await?;
+                return whole().await;
+            }
+        };
+        // There is nothing to give before it is known to be right: then failing can still be said.
+        if length == 0 || growing.is_withheld(range.len()) {
+            growing.finished().await?;
+            return whole().await;
+        }
+        let mut reply = blobs::described(status, digest, &etag)
+            .header("accept-ranges", "bytes")
+            .header("content-type", MediaType::OCTET_STREAM)
+            .extension(BlobSource {
+                digest: digest.clone(),
+                length,
+                object_key: None,
+            });
+        if status == StatusCode::PARTIAL_CONTENT {
+            let ResolvedRange { first, last } = range;
+            reply = reply.header("content-range", format_args!("bytes {first}-{last}/{length}"));
+        }
+        let bytes = growing.read(self.registry.clone(), range);
+        let body = StreamBody::new(bytes.map_ok(Frame::data)).boxed_unsync();
+        Ok(reply.stream(range.len(), body))
+    }
+
+    /// That a blob can be had from upstream.
+    pub(super) async fn head_blob_elsewhere(&self, wanted: Wanted<'_>, digest: &Digest) -> Outcome {
+        let length = match &self.mirror {
+            Some(mirror) => mirror.blob_length(wanted, digest).await.map_err(Arc::new)?,
+            None => None,
+        };
+        let length = length.ok_or(RegistryError::BlobUnknown)?;
+        let reply = blobs::described(StatusCode::OK, digest, &etag(digest))
+            .header("accept-ranges", "bytes")
+            .header("content-type", MediaType::OCTET_STREAM);
+        Ok(reply.head(length))
+    }
+
+    /// Brings what a manifest refers to that is being pushed. Whether it is here then.
+    pub(super) async fn bring(&self, wanted: Wanted<'_>, digest: &Digest, deadline: Instant) -> bool {
+        let Some(mirror) = &self.mirror else {
+            return false;
+        };
+        let brought = async {
+            if let Ok(Some(growing)) = mirror.blob(wanted, digest).await {
+                return growing.finished().await.is_ok();
+            }
+            let reference = Reference::Digest(digest.clone());
+            matches!(mirror.look(wanted, &reference).await, Ok(Looked::Fetched))
+        };
+        timeout_at(deadline, brought).await.unwrap_or(false)
+    }
+}

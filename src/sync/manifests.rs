@@ -1,0 +1,238 @@
+//! Manifests: tags that may have moved upstream, digests that aren't here.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    Looked, Mirror, Shared, SyncError, Wanted,
+    jobs::{Outcome, answer},
+    rules::Source,
+};
+use crate::{
+    causes,
+    oci::{Descriptor, Digest, Preconditions, Reference, RepoName},
+    registry::{
+        MayBeAbsent, MayPush, PutManifest, RegistryError,
+        changes::{Cause, Why},
+    },
+    upstream::{Fetched, UpstreamError},
+};
+
+impl Mirror {
+    /// Sees to it that what `reference` names upstream is here, if it is mirrored.
+    ///
+    /// # Errors
+    /// [`SyncError`]: it isn't here, and upstream didn't give it.
+    pub async fn look(&self, wanted: Wanted<'_>, reference: &Reference) -> Outcome {
+        let shared = &self.shared;
+        if shared.candidates(wanted, Some(reference)).next().is_none() {
+            return Ok(Looked::Here);
+        }
+        let here = shared
+            .here(wanted.repository, reference)
+            .await
+            .map_err(Arc::new)?;
+        let key = (wanted.repository.clone(), reference.clone());
+        match (&here, reference) {
+            // Content never changes under its digest.
+            (Some(_), Reference::Digest(_)) => {
+                shared.metrics.mirror("manifest", "hit");
+                return Ok(Looked::Here);
+            }
+            (Some(_), Reference::Tag(_)) => {
+                let mut sources = shared.candidates(wanted, Some(reference));
+                let interval = sources.next().and_then(|(source, _)| source.check_interval);
+                if let Some(interval) = interval {
+                    shared.metrics.mirror("manifest", "hit");
+                    if !shared.looked.knows(&key) {
+                        shared.looked.remember(key, interval);
+                        let _in_the_background = shared.ask(wanted, reference, here);
+                    }
+                    return Ok(Looked::Here);
+                }
+            }
+            (None, _) if shared.absent.knows(&key) => {
+                shared.metrics.mirror("manifest", "absent");
+                return Ok(Looked::Here);
+            }
+            (None, _) => {}
+        }
+        let outcome = answer(shared.ask(wanted, reference, here)).await;
+        shared.metrics.mirror("manifest", told(&outcome));
+        match outcome {
+            Err(error) if error.is_absent() => Ok(Looked::Here),
+            outcome => outcome,
+        }
+    }
+}
+
+/// For metrics.
+fn told(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Ok(Looked::Here) => "hit",
+        Ok(Looked::Fetched) => "fetched",
+        Ok(Looked::Stale(_)) => "stale",
+        Err(error) if error.is_absent() => "absent",
+        Err(_) => "failed",
+    }
+}
+
+impl Shared {
+    /// The registries from which a repository is mirrored, with its names there; the one that is meant, if one is.
+    pub(super) fn candidates<'a>(
+        &'a self,
+        wanted: Wanted<'a>,
+        reference: Option<&'a Reference>,
+    ) -> impl Iterator<Item = (&'a Source, RepoName)> {
+        let meant = wanted
+            .of
+            .filter(|host| self.sources.iter().any(|source| source.is(host)));
+        let sources = self
+            .sources
+            .iter()
+            .filter(move |source| meant.is_none_or(|host| source.is(host)));
+        sources.filter_map(move |source| Some((source, source.remote(wanted.repository, reference)?)))
+    }
+
+    async fn here(
+        &self,
+        repository: &RepoName,
+        reference: &Reference,
+    ) -> Result<Option<Descriptor>, SyncError> {
+        match self.registry.describe_manifest(repository, reference).await {
+            Ok(descriptor) => Ok(Some(descriptor)),
+            Err(RegistryError::ManifestUnknown | RegistryError::NameUnknown) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn ask(
+        self: &Arc<Self>,
+        wanted: Wanted<'_>,
+        reference: &Reference,
+        here: Option<Descriptor>,
+    ) -> tokio::sync::watch::Receiver<Option<Outcome>> {
+        let (repository, of, by) = (
+            wanted.repository.clone(),
+            wanted.of.map(str::to_owned),
+            wanted.by.to_owned(),
+        );
+        let question = (repository.clone(), reference.clone(), of.clone());
+        let (shared, reference) = (self.clone(), reference.clone());
+        self.looks.ask(question, &self.drain, move || async move {
+            let wanted = Wanted {
+                repository: &repository,
+                of: of.as_deref(),
+                by: &by,
+            };
+            shared.bring(wanted, &reference, here).await
+        })
+    }
+
+    /// Asks each registry in turn.
+    async fn bring(&self, wanted: Wanted<'_>, reference: &Reference, here: Option<Descriptor>) -> Outcome {
+        let until = Instant::now() + self.bounds.within;
+        let mut last = SyncError::from(UpstreamError::NotFound);
+        for (source, remote) in self.candidates(wanted, Some(reference)) {
+            let fetched = match &here {
+                Some(here) => self.newer(source, &remote, reference, here).await,
+                None => {
+                    let fetched = source.upstream.manifest(&remote, reference, until).await;
+                    fetched.map(Some)
+                }
+            };
+            let stored = match fetched {
+                Ok(None) => return Ok(Looked::Here),
+                Ok(Some(fetched)) => self.store(wanted, reference, fetched).await,
+                Err(error) => Err(error.into()),
+            };
+            last = match stored {
+                Ok(()) => return Ok(Looked::Fetched),
+                Err(error) => error,
+            };
+            if !last.is_absent() {
+                let repository = wanted.repository;
+                tracing::warn!(%repository, %reference, error = causes::in_a_line(&last), "a manifest isn't mirrored");
+                break;
+            }
+            let key = (wanted.repository.clone(), reference.clone());
+            self.absent.remember(key, source.absent_time);
+        }
+        match here {
+            Some(_) if last.is_absent() => Ok(Looked::Here),
+            Some(_) => Ok(Looked::Stale(Arc::new(last))),
+            None => Err(Arc::new(last)),
+        }
+    }
+
+    /// What a tag names upstream, if that isn't what it names here.
+    async fn newer(
+        &self,
+        source: &Source,
+        remote: &RepoName,
+        reference: &Reference,
+        here: &Descriptor,
+    ) -> Result<Option<Fetched>, UpstreamError> {
+        let until = Instant::now() + self.bounds.look;
+        let named = source.upstream.look(remote, reference, until).await?;
+        let there: Reference = match named.digest {
+            Some(digest) if digest == here.digest => return Ok(None),
+            // Not by the tag, which may move once more meanwhile.
+            Some(digest) => digest.into(),
+            None => reference.clone(),
+        };
+        let until = Instant::now() + self.bounds.within;
+        let fetched = source.upstream.manifest(remote, &there, until).await?;
+        Ok(Some(fetched).filter(|fetched| fetched.digest != here.digest))
+    }
+
+    /// Stores a manifest, as a push of whoever asked for it.
+    async fn store(
+        &self,
+        wanted: Wanted<'_>,
+        reference: &Reference,
+        fetched: Fetched,
+    ) -> Result<(), SyncError> {
+        let Fetched {
+            media_type, bytes, ..
+        } = fetched;
+        let put = PutManifest {
+            repository: wanted.repository,
+            reference,
+            tags: &[],
+            media_type: Some(media_type),
+            body: bytes,
+            cause: Cause {
+                by: wanted.by,
+                why: Why::Mirror,
+            },
+            may: MayPush {
+                create: true,
+                update: true,
+            },
+            absent: MayBeAbsent::Everything,
+            only_if: &Preconditions::default(),
+            deadline: Instant::now() + self.bounds.within,
+        };
+        self.registry
+            .put_manifest(put)
+            .await
+            .map_err(|error| match error {
+                RegistryError::ManifestInvalid(_)
+                | RegistryError::ManifestTooLarge
+                | RegistryError::DigestMismatch { .. } => {
+                    SyncError::from(UpstreamError::Nonsense("something that is no manifest"))
+                }
+                error => error.into(),
+            })?;
+        self.absent
+            .forget(&(wanted.repository.clone(), reference.clone()));
+        Ok(())
+    }
+
+    /// A digest as what is remembered to be absent.
+    pub(super) fn blob_key(repository: &RepoName, digest: &Digest) -> (RepoName, Reference) {
+        (repository.clone(), Reference::Digest(digest.clone()))
+    }
+}

@@ -1,0 +1,179 @@
+//! The mirror: what isn't here and other registries have, fetched when somebody asks for it (`extensions.sync`).
+//!
+//! It runs where a repository is served, so at its owner: all who want a blob, through whichever member, read the one fetch of
+//! it while it comes in ([`Growing`]), and all who ask for a tag share one question upstream. A fetch belongs to nobody: it
+//! goes on when the client leaves that began it.
+//!
+//! What is fetched becomes content of the repository as if it had been pushed, through the registry, with its checks and its
+//! quotas. A manifest comes first and alone: what it refers to may be absent here and is fetched when it is asked for, so a
+//! link still implies a whole object. A name here decides about owner and rights; only [`rules`] know that it has another
+//! one upstream.
+//!
+//! Deliberately absent: mirroring ahead of time, and going on with the fetch of a member that died: the next one begins anew.
+
+mod blobs;
+mod growing;
+mod jobs;
+mod manifests;
+mod remembered;
+mod rules;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+
+pub use self::growing::Growing;
+use self::{jobs::Jobs, remembered::Remembered, rules::Source};
+use crate::{
+    config::{Limits, Sync},
+    net::Drain,
+    oci::{Digest, Reference, RepoName},
+    outbound::TrustError,
+    registry::{Registry, RegistryError},
+    telemetry::Metrics,
+    upstream::{Credentials, CredentialsError, UpstreamError},
+};
+
+/// Why something wasn't fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// Upstream doesn't have it, or didn't give it.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// It isn't allowed here, or a store failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// As many blobs are being fetched as there may be.
+    #[error("too many blobs are being fetched from other registries")]
+    Busy,
+    /// It took longer than `syncTimeout`.
+    #[error("the fetch took too long")]
+    Late,
+    /// This member is about to end.
+    #[error("the member that fetched it is shutting down")]
+    Ended,
+}
+
+impl SyncError {
+    /// Whether it says that upstream doesn't have it.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Upstream(UpstreamError::NotFound))
+    }
+}
+
+/// A mirror can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// Its logins can't be read.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// Certificates can't be read.
+    #[error("extensions.sync.registries[].certDir")]
+    Trust(#[from] TrustError),
+}
+
+/// Something that somebody wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The repository here.
+    pub repository: &'a RepoName,
+    /// The host of the registry that they mean (containerd's `?ns=`), if they say it.
+    pub of: Option<&'a str>,
+    /// Who asks, for people to read.
+    pub by: &'a str,
+}
+
+/// What is so of a manifest, now that upstream was asked where that was needed.
+#[derive(Clone, Debug)]
+pub enum Looked {
+    /// Here is what there is to be had; or nothing, here and there.
+    Here,
+    /// It was fetched just now.
+    Fetched,
+    /// It is here, and it isn't known whether upstream has another by now.
+    Stale(Arc<SyncError>),
+}
+
+/// The mirror of one member. Cheap to clone; clones are the same.
+#[derive(Clone)]
+pub struct Mirror {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    registry: Arc<Registry>,
+    sources: Vec<Source>,
+    drain: Drain,
+    metrics: Arc<Metrics>,
+    bounds: Bounds,
+    looks: Jobs,
+    fetches: Mutex<BTreeMap<(RepoName, Digest), Arc<Growing>>>,
+    /// What upstream doesn't have.
+    absent: Remembered<(RepoName, Reference)>,
+    /// Tags that upstream was asked for.
+    looked: Remembered<(RepoName, Reference)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// For a manifest to be here.
+    within: Duration,
+    look: Duration,
+    retries: u32,
+    piece: usize,
+    withheld: u64,
+    fetches: usize,
+}
+
+impl Mirror {
+    /// Mirrors into `registry` what `sync` says. Nothing is asked yet; files with logins and certificates are read now.
+    ///
+    /// # Errors
+    /// [`MirrorError`].
+    pub fn new(
+        sync: &Sync,
+        registry: Arc<Registry>,
+        drain: Drain,
+        metrics: Arc<Metrics>,
+        limits: &Limits,
+    ) -> Result<Self, MirrorError> {
+        let sources = sources(sync, limits, &metrics)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                registry,
+                sources,
+                drain,
+                metrics,
+                bounds: Bounds {
+                    within: limits.request_deadline / 4 * 3,
+                    look: limits.upstream_look_time,
+                    retries: limits.upstream_retries,
+                    piece: limits.mirror_piece_bytes,
+                    withheld: limits.mirror_withheld_bytes,
+                    fetches: limits.mirror_fetches,
+                },
+                looks: Jobs::default(),
+                fetches: Mutex::default(),
+                absent: Remembered::new(limits.mirror_remembered),
+                looked: Remembered::new(limits.mirror_remembered),
+            }),
+        })
+    }
+}
+
+/// Whether a mirror could be set up: reads what [`Mirror::new`] reads.
+///
+/// # Errors
+/// [`MirrorError`].
+pub fn examine(sync: &Sync, limits: &Limits) -> Result<(), MirrorError> {
+    sources(sync, limits, &Arc::new(Metrics::new())).map(drop)
+}
+
+fn sources(sync: &Sync, limits: &Limits, metrics: &Arc<Metrics>) -> Result<Vec<Source>, MirrorError> {
+    let credentials = match &sync.credentials {
+        Some(path) => Credentials::read(path)?,
+        None => Credentials::default(),
+    };
+    let source = |registry| Ok(Source::new(registry, &credentials, limits, metrics)?);
+    sync.registries.iter().map(source).collect()
+}

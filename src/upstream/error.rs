@@ -1,0 +1,122 @@
+//! Why another registry didn't give what it was asked for.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::{oci::Digest, outbound::OutboundError};
+
+/// Why another registry didn't give what it was asked for. What it said is never repeated but for what is a type of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// It doesn't have it.
+    #[error("the upstream registry doesn't have it")]
+    NotFound,
+    /// It has been asked too often.
+    #[error("the upstream registry limits requests")]
+    Limited {
+        /// When it may be asked again, as it says.
+        retry_after: Option<Duration>,
+    },
+    /// It wants a login, or another one.
+    #[error("the upstream registry denies access ({0}): look at extensions.sync.credentialsFile")]
+    Denied(StatusCode),
+    /// Any other status.
+    #[error("the upstream registry answered {0}")]
+    Status(StatusCode),
+    /// It wants its login to be shown to a stranger.
+    #[error(
+        "the upstream registry sends for a token to {0}, which gets no login of ours: if that is right, name it in \
+         extensions.sync.registries[].realmHosts"
+    )]
+    Realm(String),
+    /// It leads in circles, or where one mustn't go.
+    #[error("the upstream registry redirects {0}")]
+    Redirect(&'static str),
+    /// It answers as no registry does.
+    #[error("the upstream registry sent {0}")]
+    Nonsense(&'static str),
+    /// The content isn't what its digest says.
+    #[error("the upstream registry sent content with the digest {actual}, not {expected}")]
+    Digest {
+        /// As it was asked for, or as a header said.
+        expected: Digest,
+        /// Of what came.
+        actual: Digest,
+    },
+    /// The blob is of another length than before.
+    #[error("the upstream registry sent a blob of {now} bytes that had {before}")]
+    Length {
+        /// As the first answer said.
+        before: u64,
+        /// As a later one says.
+        now: u64,
+    },
+    /// It took too long in all.
+    #[error("the upstream registry didn't answer in time")]
+    Late,
+    /// There is no answer, or no more of it.
+    #[error("the upstream registry can't be read")]
+    Outbound(#[from] OutboundError),
+}
+
+/// What to do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Course {
+    /// It is the answer.
+    GiveUp,
+    /// Ask the next address.
+    Next,
+    /// Ask the same one again, then the next.
+    Again,
+}
+
+impl OutboundError {
+    /// Whether asking again gives the same.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Address(_) | Self::Private(_) | Self::TooLong(_) => true,
+            Self::Failed(_) | Self::Late(_) | Self::Body(_) | Self::Stalled(_) => false,
+        }
+    }
+}
+
+impl UpstreamError {
+    /// What a status other than success means.
+    pub(super) fn of(status: StatusCode, retry_after: Option<Duration>) -> Self {
+        match status {
+            StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::TOO_MANY_REQUESTS => Self::Limited { retry_after },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Denied(status),
+            status => Self::Status(status),
+        }
+    }
+
+    pub(super) fn course(&self) -> Course {
+        match self {
+            Self::NotFound | Self::Digest { .. } | Self::Length { .. } | Self::Late => Course::GiveUp,
+            Self::Denied(_) | Self::Realm(_) | Self::Redirect(_) | Self::Nonsense(_) => Course::Next,
+            Self::Limited { .. } => Course::Again,
+            Self::Status(status) if status.is_server_error() => Course::Again,
+            Self::Status(_) => Course::Next,
+            Self::Outbound(error) if error.is_final() => Course::Next,
+            Self::Outbound(_) => Course::Again,
+        }
+    }
+
+    /// For metrics: out of a fixed set.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::NotFound => "absent",
+            Self::Limited { .. } => "limited",
+            Self::Denied(_) | Self::Realm(_) => "denied",
+            Self::Late => "late",
+            Self::Status(_)
+            | Self::Redirect(_)
+            | Self::Nonsense(_)
+            | Self::Digest { .. }
+            | Self::Length { .. }
+            | Self::Outbound(_) => "failed",
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! An upstream registry that does what a test wants, and remembers what it was asked.
+
+use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+
+use crate::support::content::{Blob, Manifest};
+
+pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+type Handler = Arc<dyn Fn(&Seen) -> Response<Body> + Send + Sync>;
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) method: String,
+    /// Path and query.
+    pub(super) target: String,
+    pub(super) authorization: Option<String>,
+    pub(super) range: Option<String>,
+}
+
+/// See the module.
+pub(super) struct Fake {
+    pub(super) address: SocketAddr,
+    state: Arc<State>,
+    _serving: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct State {
+    handlers: Mutex<BTreeMap<String, Handler>>,
+    seen: Mutex<Vec<Seen>>,
+}
+
+impl Fake {
+    pub(super) async fn start() -> Self {
+        Self::on("127.0.0.1").await
+    }
+
+    pub(super) async fn on(host: &str) -> Self {
+        let listener = TcpListener::bind((host, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State::default());
+        let mut serving = JoinSet::new();
+        let shared = state.clone();
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let state = shared.clone();
+                let service = service_fn(move |request| {
+                    let answer = state.answer(&request);
+                    async move { Ok::<_, Infallible>(answer) }
+                });
+                connections.spawn(async move {
+                    let connection = hyper::server::conn::http1::Builder::new();
+                    let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        Self {
+            address,
+            state,
+            _serving: serving,
+        }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What is answered to requests for this path, without its query.
+    pub(super) fn at(
+        &self,
+        path: impl Into<String>,
+        answer: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static,
+    ) {
+        self.state.handlers.lock().insert(path.into(), Arc::new(answer));
+    }
+
+    pub(super) fn manifest(&self, repository: &str, reference: &str, manifest: &Manifest) {
+        for reference in [reference, &manifest.digest] {
+            let manifest = manifest.clone();
+            self.at(manifest_path(repository, reference), move |_| {
+                of_manifest(&manifest)
+            });
+        }
+    }
+
+    pub(super) fn blob(&self, repository: &str, blob: &Blob) {
+        let bytes = blob.bytes.clone();
+        self.at(blob_path(repository, &blob.digest), move |seen| {
+            let first = first_of(seen);
+            part(first, bytes.len(), whole(bytes.slice(first..)))
+        });
+    }
+
+    /// A blob of which `before` bytes come at once, and the others when the gate is opened.
+    pub(super) fn gated_blob(&self, repository: &str, blob: &Blob, before: usize) -> watch::Sender<bool> {
+        let gate = watch::Sender::new(false);
+        let (opened, bytes) = (gate.clone(), blob.bytes.clone());
+        self.at(blob_path(repository, &blob.digest), move |seen| {
+            let first = first_of(seen);
+            let (head, tail) = (
+                bytes.slice(first..before.max(first)),
+                bytes.slice(before.max(first)..),
+            );
+            let mut opened = opened.subscribe();
+            let rest = async move {
+                let _ = opened.wait_for(|is_open| *is_open).await;
+                Ok(Frame::data(tail))
+            };
+            let frames = futures_util::StreamExt::chain(
+                futures_util::stream::iter([Ok(Frame::data(head))]),
+                futures_util::stream::once(rest),
+            );
+            part(first, bytes.len(), StreamBody::new(frames).boxed_unsync())
+        });
+        gate
+    }
+
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.state.seen.lock().clone()
+    }
+
+    /// How many requests of this method came for this path.
+    pub(super) fn count(&self, method: &str, path: &str) -> usize {
+        let seen = self.seen();
+        seen.iter()
+            .filter(|seen| seen.method == method && seen.target.split('?').next() == Some(path))
+            .count()
+    }
+}
+
+impl State {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
+        let text = |name: header::HeaderName| {
+            let value = request.headers().get(name)?;
+            Some(value.to_str().unwrap().to_owned())
+        };
+        let seen = Seen {
+            method: request.method().to_string(),
+            target: request.uri().to_string(),
+            authorization: text(header::AUTHORIZATION),
+            range: text(header::RANGE),
+        };
+        self.seen.lock().push(seen.clone());
+        let handler = self.handlers.lock().get(request.uri().path()).cloned();
+        handler.map_or_else(|| status(404), |handler| handler(&seen))
+    }
+}
+
+pub(super) fn manifest_path(repository: &str, reference: &str) -> String {
+    format!("/v2/{repository}/manifests/{reference}")
+}
+
+pub(super) fn blob_path(repository: &str, digest: &str) -> String {
+    format!("/v2/{repository}/blobs/{digest}")
+}
+
+pub(super) fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+pub(super) fn status(status: u16) -> Response<Body> {
+    Response::builder()
+        .status(status)
+        .body(whole(Bytes::new()))
+        .unwrap()
+}
+
+/// A redirect.
+pub(super) fn redirect(to: impl Into<String>) -> Response<Body> {
+    let mut response = status(307);
+    let to = http::HeaderValue::try_from(to.into()).unwrap();
+    response.headers_mut().insert(header::LOCATION, to);
+    response
+}
+
+pub(super) fn typed(media_type: &str, bytes: impl Into<Bytes>) -> Response<Body> {
+    Response::builder()
+        .header(header::CONTENT_TYPE, media_type)
+        .body(whole(bytes.into()))
+        .unwrap()
+}
+
+pub(super) fn of_manifest(manifest: &Manifest) -> Response<Body> {
+    let mut response = typed(&manifest.media_type, manifest.bytes.clone());
+    let digest = http::HeaderValue::try_from(manifest.digest.as_str()).unwrap();
+    response.headers_mut().insert("docker-content-digest", digest);
+    response
+}
+
+/// The first byte that is asked for.
+fn first_of(seen: &Seen) -> usize {
+    let range = seen
+        .range
+        .as_deref()
+        .and_then(|range| range.strip_prefix("bytes="));
+    range.map_or(0, |range| range.trim_end_matches('-').parse().unwrap())
+}
+
+/// `body` as what follows `first` in a blob of `length` bytes.
+pub(super) fn part(first: usize, length: usize, body: Body) -> Response<Body> {
+    let response = Response::builder().header(header::CONTENT_LENGTH, length - first);
+    let response = match first {
+        0 => response,
+        _ => response.status(StatusCode::PARTIAL_CONTENT).header(
+            header::CONTENT_RANGE,
+            format!("bytes {first}-{}/{length}", length - 1),
+        ),
+    };
+    response.body(body).unwrap()
+}
+
+/// A body that breaks off after `bytes`.
+pub(super) fn broken(bytes: Bytes) -> Body {
+    // Not at once, or the head wouldn't leave either.
+    let end = async {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        Err(std::io::Error::other("broken off"))
+    };
+    let frames = futures_util::StreamExt::chain(
+        futures_util::stream::iter([Ok(Frame::data(bytes))]),
+        futures_util::stream::once(end),
+    );
+    StreamBody::new(frames).boxed_unsync()
+}
+
+/// A body that doesn't go on after `bytes`.
+pub(super) fn stuck(bytes: Bytes) -> Body {
+    let frames = futures_util::StreamExt::chain(
+        futures_util::stream::iter([Ok(Frame::data(bytes))]),
+        futures_util::stream::pending(),
+    );
+    StreamBody::new(frames).boxed_unsync()
+}

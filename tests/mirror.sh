@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# A mesh of three members as a mirror of docker-registry, by real clients: each pulls through a member that doesn't own the
+# repository what only upstream has, and gets its digest; the second pull asks upstream for no content; with upstream stopped, what
+# is here still pulls.
+#
+# usage: tests/mirror.sh [CLIENT]...    the first three when none is named; `all` is everyone
+#   crane oras podman     podman by a mirror in registries.conf
+#   containerd docker     by hosts.toml (so with ?ns=), by registry-mirrors; start daemons, and need root
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tests/lib/report.sh
+. tests/lib/tools.sh
+. tests/lib/mesh.sh
+. tests/lib/image.sh
+. tests/lib/containerd.sh
+
+quick=(crane oras podman)
+clients=("$@")
+[ ${#clients[@]} -gt 0 ] || clients=("${quick[@]}")
+[ "${clients[*]}" != all ] || clients=("${quick[@]}" containerd docker)
+
+crane() { timeout 180 crane "$@"; }
+oras() { timeout 180 oras "$@"; }
+
+# What docker and containerd call Docker Hub here is docker-registry: its name is in nobody's requests but theirs.
+upstream_start() {
+  local port
+  read -r port < <(python3 tests/lib/free_ports.py 127.0.0.1)
+  upstream=127.0.0.1:$port
+  mkdir -p "$scratch/upstream"
+  cat >"$scratch/upstream.yaml" <<END
+version: 0.1
+log: { accesslog: { disabled: false } }
+storage: { filesystem: { rootdirectory: $scratch/upstream } }
+http: { addr: $upstream }
+END
+  process_start "$logs/upstream.log" docker-registry serve "$scratch/upstream.yaml"
+  upstream_pid=$started_pid
+  wait_for 60 "$upstream_pid" ask "http://$upstream/v2/" || die "docker-registry did not start"
+}
+
+# content_asked: the manifests and blobs that upstream has given so far.
+content_asked() { grep -c '"GET /v2/[^ ]*/\(manifests\|blobs\)/' "$logs/upstream.log" || true; }
+
+mirror_start() {
+  cat >"$scratch/mirror.json" <<JSON
+{
+  "storage": { "rootDirectory": "$scratch/unused" },
+  "extensions": { "sync": { "registries": [ { "urls": ["http://$upstream"], "onDemand": true } ] } }
+}
+JSON
+  mesh_options=(--config "$scratch/mirror.json")
+  mesh_start
+}
+
+# pulled CLIENT: the digest that it pulls, with nothing kept from before.
+pulled() { "pulled_by_$1" "$(below "$1")" || true; }
+
+# Of another member, so that the pull is forwarded.
+below() { cat "$scratch/$1.repository"; }
+
+pulled_by_crane() {
+  rm -rf "$scratch/layout"
+  crane pull --insecure --format oci "${members[0]}/$1:v1" "$scratch/layout" >&2 && layout_digest "$scratch/layout"
+}
+
+pulled_by_oras() {
+  rm -rf "$scratch/layout"
+  oras copy --from-plain-http --to-oci-layout "${members[0]}/$1:v1" "$scratch/layout:v1" >&2 && layout_digest "$scratch/layout"
+}
+
+pulled_by_podman() {
+  mkdir -p "$scratch/podman"
+  cat >"$scratch/registries.conf" <<END
+[[registry]]
+prefix = "docker.io"
+location = "docker.io"
+
+[[registry.mirror]]
+location = "${members[0]}"
+insecure = true
+END
+  local podman=(timeout 180 podman --root "$scratch/podman/root" --runroot "$scratch/podman/run" --storage-driver vfs)
+  "${podman[@]}" rmi --all --force >&2 || true
+  CONTAINERS_REGISTRIES_CONF=$scratch/registries.conf "${podman[@]}" pull "docker.io/$1:v1" >&2
+  "${podman[@]}" image inspect --format '{{.Digest}}' "docker.io/$1:v1"
+}
+
+pulled_by_containerd() {
+  mkdir -p "$scratch/hosts/docker.io"
+  cat >"$scratch/hosts/docker.io/hosts.toml" <<END
+server = "https://registry-1.docker.io"
+
+[host."http://${members[0]}"]
+  capabilities = ["pull", "resolve"]
+END
+  [ -n "${CONTAINERD_ADDRESS:-}" ] || containerd_start
+  namespaces=$((${namespaces:-0} + 1))
+  timeout 180 ctr --namespace "pull-$namespaces" images pull --hosts-dir "$scratch/hosts" "docker.io/$1:v1" >&2
+  ctr_digest "docker.io/$1:v1" --namespace "pull-$namespaces"
+}
+
+pulled_by_docker() {
+  if [ -z "${docker_pid:-}" ]; then
+    mkdir -p "$scratch/docker"
+    echo "{ \"registry-mirrors\": [\"http://${members[0]}\"] }" >"$scratch/docker/daemon.json"
+    export DOCKER_HOST=unix://$scratch/docker/docker.sock
+    process_start "$logs/docker.log" /usr/sbin/dockerd --bridge=none --iptables=false --ip6tables=false --userland-proxy=false \
+      --data-root "$scratch/docker/data" --exec-root "$scratch/docker/run" --pidfile "$scratch/docker/docker.pid" \
+      --config-file "$scratch/docker/daemon.json" --host "$DOCKER_HOST" --insecure-registry 127.0.0.0/8
+    docker_pid=$started_pid
+    wait_for 60 "$docker_pid" docker version >&2 || die "dockerd did not start"
+  fi
+  docker system prune --all --force >&2
+  timeout 180 docker pull "$1:v1" >&2
+  docker image inspect --format '{{index .RepoDigests 0}}' "$1:v1" | sed 's/.*@//'
+}
+
+report_begin mirror
+need_mirror "${clients[@]}"
+user_settings_none
+upstream_start
+mirror_start
+owner=${members[2]}
+layers=$scratch/layers image=$scratch/image
+mkdir "$layers"
+image_layers "$layers"
+image_layout "$layers" "$image"
+for client in "${clients[@]}"; do
+  # docker has no names without a slash but those of `library`.
+  repository_owned_by "$owner" "mirrored/$client" >"$scratch/$client.repository"
+  check "upstream has an image for $client" skopeo copy --quiet --dest-tls-verify=false "oci:$image:v1" "docker://$upstream/$(below "$client"):v1"
+done
+digest=$(layout_digest "$image")
+before=$(forwards)
+for client in "${clients[@]}"; do
+  # In this shell: a daemon that it starts stays.
+  pulled "$client" >"$scratch/digest" 2>>"$logs/clients.log"
+  equal "$client pulls through the mirror what upstream has" "$digest" "$(cat "$scratch/digest")"
+  asked=$(content_asked)
+  pulled "$client" >"$scratch/digest" 2>>"$logs/clients.log"
+  equal "$client pulls it again" "$digest" "$(cat "$scratch/digest")"
+  equal "and upstream is asked for nothing" "$asked" "$(content_asked)"
+done
+check "the pulls were forwarded" test "$(forwards)" -gt "$before"
+process_stop "$upstream_pid" || true
+for client in "${clients[@]}"; do
+  pulled "$client" >"$scratch/digest" 2>>"$logs/clients.log"
+  equal "$client pulls it while upstream is down" "$digest" "$(cat "$scratch/digest")"
+done
+mesh_stop
