@@ -51,8 +51,8 @@ struct State {
 enum At {
     /// Here, and these follow it.
     Memory(Bytes),
-    /// In this piece, so far behind its beginning.
-    Aside(Aside, u64),
+    /// In this piece, from so far behind its beginning to before there: pieces may have bytes that are withheld yet.
+    Aside(Aside, u64, u64),
     /// The repository holds the blob.
     Registry,
     /// Not here yet.
@@ -222,7 +222,8 @@ impl Growing {
             let mut first = 0;
             for piece in &state.asides {
                 if at < first + piece.length() {
-                    return At::Aside(piece.clone(), at - first);
+                    let end = piece.length().min(visible - first);
+                    return At::Aside(piece.clone(), at - first, end);
                 }
                 first += piece.length();
             }
@@ -273,7 +274,7 @@ impl Reader {
             });
             match found.await {
                 At::Memory(bytes) => return Ok(Some(self.take(bytes))),
-                At::Aside(piece, first) => match self.registry.read_aside(&piece, first).await {
+                At::Aside(piece, first, end) => match self.registry.read_aside(&piece, first, end).await {
                     Ok(bytes) => self.open = Some(bytes),
                     // It has become a blob meanwhile, and the piece went.
                     Err(_) if self.growing.state.lock().end.is_some() => {}

@@ -34,9 +34,9 @@ impl Registry {
         Ok(Aside { key, length })
     }
 
-    /// The bytes of a piece from `first` on, which lies within it.
-    pub async fn read_aside(&self, aside: &Aside, first: u64) -> Result<ByteStream> {
-        Ok(self.blobs.get(&aside.key, first, aside.length - 1).await?.bytes)
+    /// The bytes of a piece from `first` to before `end`. Both lie within it, and there is something between them.
+    pub async fn read_aside(&self, aside: &Aside, first: u64, end: u64) -> Result<ByteStream> {
+        Ok(self.blobs.get(&aside.key, first, end - 1).await?.bytes)
     }
 
     /// Ends the upload by whose name pieces were put aside; they go with it.

@@ -235,6 +235,19 @@ pub(super) fn broken(bytes: Bytes) -> Body {
     StreamBody::new(frames).boxed_unsync()
 }
 
+/// A body whose end comes a little later than the rest.
+pub(super) fn late(head: Bytes, tail: Bytes) -> Body {
+    let tail = async {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        Ok(Frame::data(tail))
+    };
+    let frames = futures_util::StreamExt::chain(
+        futures_util::stream::iter([Ok(Frame::data(head))]),
+        futures_util::stream::once(tail),
+    );
+    StreamBody::new(frames).boxed_unsync()
+}
+
 /// A body that doesn't go on after `bytes`.
 pub(super) fn stuck(bytes: Bytes) -> Body {
     let frames = futures_util::StreamExt::chain(

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
+use http_body_util::BodyExt as _;
 use portolan::app::Stores;
 
 use super::{
     Image,
     fake::{
-        Body, Fake, blob_path, broken, manifest_path, of_manifest, part, redirect, status, stuck, typed,
-        whole,
+        Body, Fake, blob_path, broken, late, manifest_path, of_manifest, part, redirect, status, stuck,
+        typed, whole,
     },
     get_blob, get_manifest, plan, sync_from,
 };
@@ -202,6 +203,34 @@ async fn no_wrong_blob_is_stored_or_given_whole() {
         Response::new(broken(Bytes::from_static(b"0123456789")))
     });
     says([unknown.await.unwrap()], 502, "a blob without its length");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_blob_is_withheld_however_it_comes_in() {
+    let world = World::start("maxRetries: 0").await;
+    for (n, length) in [400_000, 64 << 10, 128 << 10, 300_000].into_iter().enumerate() {
+        let repository = world.repository(&format!("withheld/{n}"));
+        let wrong = Blob::named("withheld", length).bytes;
+        let blob = Blob::named(&format!("withheld {n}"), length);
+        let path = blob_path(&repository, &blob.digest);
+        world.upstream.at(path.clone(), move |_| {
+            // All of it but the last byte, which comes after a while.
+            let (head, tail) = (wrong.slice(..length - 1), wrong.slice(length - 1..));
+            part(0, length, late(head, tail))
+        });
+        let opened = world.client().open(&Request::get(path)).await.unwrap();
+        assert_eq!(opened.status(), 200);
+        let (mut body, mut given) = (opened.into_body(), 0);
+        let ended = loop {
+            match body.frame().await {
+                Some(Ok(frame)) => given += frame.data_ref().map_or(0, Bytes::len),
+                ended => break ended,
+            }
+        };
+        assert!(ended.is_some(), "it breaks off");
+        assert!(given <= length - (16 << 10), "{given} of {length}");
+    }
     world.stop().await;
 }
 
