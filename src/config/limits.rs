@@ -296,6 +296,20 @@ pub struct Limits {
     /// Time at the start for tables that are made to become usable.
     pub dynamo_create_timeout: Duration,
 
+    // --- PostgreSQL ---
+    /// Time to connect to one server, TLS and login included.
+    pub postgres_connect_timeout: Duration,
+    /// Time for the answer to one attempt of a request; above the 4 s for which the server waits for others' locks.
+    pub postgres_answer_timeout: Duration,
+    /// Attempts of a request, the first included: reads, and writes that are known to have had no effect.
+    pub postgres_attempts: u32,
+    /// Time within which those attempts begin.
+    pub postgres_retry_time: Duration,
+    /// Connections of one member; more requests wait.
+    pub postgres_connections: usize,
+    /// Life of a connection that nobody uses.
+    pub postgres_idle_time: Duration,
+
     // --- Retention of our own traces ---
     /// Life of a deleted repository's row.
     pub tombstone_time: Duration,
@@ -493,6 +507,13 @@ impl Default for Limits {
             dynamo_requests: 512,
             dynamo_create_timeout: Duration::from_secs(90),
 
+            postgres_connect_timeout: Duration::from_secs(2),
+            postgres_answer_timeout: Duration::from_secs(5),
+            postgres_attempts: 8,
+            postgres_retry_time: Duration::from_secs(8),
+            postgres_connections: 24,
+            postgres_idle_time: Duration::from_secs(30),
+
             tombstone_time: 7 * DAY,
             unreferenced_grace: HOUR,
             object_delay: 6 * HOUR,
@@ -569,6 +590,14 @@ mod tests {
             "an item of DynamoDB has 400 KB"
         );
         assert!(l.dynamo_connect_timeout < l.dynamo_answer_timeout);
+        assert!(
+            (l.postgres_retry_time + l.postgres_answer_timeout) * 2 < l.request_deadline,
+            "a write's outcome can be asked for within its request"
+        );
+        assert!(
+            l.postgres_answer_timeout > Duration::from_secs(4),
+            "the server's lock_timeout, by which it has answered"
+        );
         assert!(
             (l.dynamo_retry_time + l.dynamo_answer_timeout) * 2 < l.request_deadline,
             "a write's outcome can be asked for within its request"

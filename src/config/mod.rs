@@ -35,8 +35,8 @@ pub use immutable::ImmutableTags;
 pub use limits::Limits;
 pub use model::{
     BlobStorage, Cluster, Collecting, Collection, Config, DynamoConfig, DynamoTables, Extensions, Listen,
-    ListenAddress, Log, LogLevel, LogOutput, MeshTls, MetaStorage, PairSource, RateLimits, S3Config,
-    S3Credentials, S3Encryption, Searching, Storage, Timeouts, TlsFiles,
+    ListenAddress, Log, LogLevel, LogOutput, MeshTls, MetaStorage, PairSource, PostgresConfig, RateLimits,
+    S3Config, S3Credentials, S3Encryption, Searching, Storage, Timeouts, TlsFiles,
 };
 pub use retention::{KeepRules, KeepTags, Retention, RetentionPolicy, TagPattern};
 pub use secret::Secret;

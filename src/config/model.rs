@@ -223,7 +223,6 @@ pub enum BlobStorage {
 
 /// The driver of the metadata store.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub enum MetaStorage {
     /// A file in a directory of this machine, for one process.
     Redb {
@@ -232,6 +231,8 @@ pub enum MetaStorage {
     },
     /// Tables of DynamoDB.
     Dynamo(DynamoConfig),
+    /// A schema of PostgreSQL.
+    Postgres(PostgresConfig),
 }
 
 impl Storage {
@@ -249,7 +250,7 @@ impl Storage {
     pub fn is_shared(&self) -> bool {
         match (&self.blobs, &self.meta) {
             (BlobStorage::Files { .. }, _) | (_, MetaStorage::Redb { .. }) => false,
-            (BlobStorage::S3(_), MetaStorage::Dynamo(_)) => true,
+            (BlobStorage::S3(_), MetaStorage::Dynamo(_) | MetaStorage::Postgres(_)) => true,
         }
     }
 
@@ -370,6 +371,17 @@ impl DynamoTables {
             ("membersTablename", &self.members),
         ]
     }
+}
+
+/// A database of PostgreSQL and our schema in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresConfig {
+    /// The servers, of which one is the primary, the database, the user and how to log in. TLS is required or disabled.
+    pub servers: tokio_postgres::Config,
+    /// Certificates to trust; `None` is what this machine trusts.
+    pub authority: Option<PathBuf>,
+    /// The schema: a lower-case identifier that needs no quotes.
+    pub schema: String,
 }
 
 /// Time-outs of the public listener; there is no way to have none.

@@ -1,12 +1,12 @@
 //! What a driver is asked before it is a store: to open it, to look at it without changing anything, and what it says of
-//! itself. A driver is one folder, and one line in [`open`](super::open).
+//! itself. A driver is one folder, and one line in [`open()`](super::open()).
 
 use std::{io, path::PathBuf, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
-use super::{BlobStore, MetaStore, S3OpenError, StoreError, TablesError};
+use super::{BlobStore, DatabaseError, MetaStore, S3OpenError, StoreError, TablesError};
 use crate::config::Limits;
 
 /// A driver of metadata, as it was configured.
@@ -153,4 +153,7 @@ pub enum OpenError {
     /// The tables can't be used.
     #[error(transparent)]
     Tables(#[from] TablesError),
+    /// The database can't be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
 }

@@ -2,7 +2,7 @@
 //!
 //! Both are traits, cut for DynamoDB and S3. A driver knows nothing of registries: the domain logic is written once,
 //! above. Each trait is a contract in words (its docs), a suite that every driver runs (`contract`) and a wrapper
-//! that injects faults (`faulty`). [`open`] opens what a configuration names; nothing outside knows which drivers there are.
+//! that injects faults (`faulty`). [`open()`] opens what a configuration names; nothing outside knows which drivers there are.
 //!
 //! Absent on purpose: transactions across the two stores (an object becomes visible through a row, never by itself)
 //! and listings of objects (nothing ever walks a bucket).
@@ -23,6 +23,7 @@ mod meta;
 mod metered;
 mod open;
 pub(crate) mod pause;
+mod postgres;
 mod redb;
 mod s3;
 mod server_date;
@@ -49,6 +50,7 @@ pub use self::{
     meta::{Effect, Entry, Expect, Key, MAX_OPS, MetaStore, Op, Outcome, Page, Row, Space, Version},
     metered::{MeteredBlobs, MeteredMeta},
     open::{Examined, OpenStores, Stores, directory, examine, examine_here, identity, open, summary},
+    postgres::{DatabaseError, PostgresMeta},
     redb::RedbMeta,
     s3::{S3Blobs, S3OpenError},
 };

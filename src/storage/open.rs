@@ -28,6 +28,7 @@ fn meta_driver(storage: &Storage) -> Box<dyn MetaDriver + '_> {
     match &storage.meta {
         MetaStorage::Redb { root } => Box::new(RedbFile { root }),
         MetaStorage::Dynamo(config) => Box::new(config),
+        MetaStorage::Postgres(config) => Box::new(config),
     }
 }
 
@@ -117,7 +118,7 @@ pub fn identity(storage: &Storage) -> Vec<(String, String)> {
 pub fn directory(storage: &Storage) -> Option<&Path> {
     match (&storage.blobs, &storage.meta) {
         (BlobStorage::Files { root }, _) | (_, MetaStorage::Redb { root }) => Some(root),
-        (BlobStorage::S3(_), MetaStorage::Dynamo(_)) => None,
+        (BlobStorage::S3(_), MetaStorage::Dynamo(_) | MetaStorage::Postgres(_)) => None,
     }
 }
 

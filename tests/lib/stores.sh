@@ -52,6 +52,19 @@ need_dynoxide() {
   say "tools: dynoxide is there$(took "$begin")"
 }
 
+# PostgreSQL and PgBouncer: tests start servers of their own. Debian's package would start one, too.
+need_postgres() {
+  ls -d /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || {
+    local as_root=()
+    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+    "${as_root[@]}" mkdir -p /etc/postgresql-common
+    [ -e /etc/postgresql-common/createcluster.conf ] ||
+      echo 'create_main_cluster = false' | "${as_root[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
+    deb_install postgresql
+  }
+  [ -x /usr/sbin/pgbouncer ] || deb_install pgbouncer
+}
+
 need_stores() {
   need_deb curl=curl
   "need_$s3_server"

@@ -49,6 +49,10 @@ pub(crate) const GROUPS: &[Group] = &[
         keys: storage::DYNAMODB,
     },
     Group {
+        title: "storage.cacheDriver: postgres",
+        keys: storage::POSTGRES,
+    },
+    Group {
         title: "storage.cacheDriver: redis",
         keys: storage::REDIS,
     },

@@ -193,13 +193,15 @@ pub(super) const STORAGE: &[Key] = &[
     ),
     key(
         "storage.cacheDriver",
-        Driver(&["dynamodb", "redis", "boltdb"]),
+        Driver(&["dynamodb", "postgres", "redis", "boltdb"]),
         Same,
     ),
     key(
         "storage.cacheDriver.name",
         Text,
-        Mapped("`dynamodb`; `boltdb` means `meta.redb` in rootDirectory; `redis` is refused"),
+        Mapped(
+            "`dynamodb` or our own `postgres`; `boltdb` means `meta.redb` in rootDirectory; `redis` is refused",
+        ),
     ),
 ];
 
@@ -373,7 +375,36 @@ pub(super) const DYNAMODB: &[Key] = &[
     .of("dynamodb"),
 ];
 
-const NOT_REDIS: &str = "Redis is not supported as a metadata store: it can't give the strongly consistent transactions that the mesh stands on; use name: dynamodb";
+pub(super) const POSTGRES: &[Key] = &[
+    key(
+        "storage.cacheDriver.url",
+        Secret,
+        Own(
+            "`postgres://user:password@host:5432,other:5432/database`, or libpq's `host=... user=...`; the primary is found among several hosts; TLS, with the server's name verified, unless it says sslmode=disable",
+        ),
+    )
+    .of("postgres"),
+    key(
+        "storage.cacheDriver.password",
+        Secret,
+        Own("the password, where url has none"),
+    )
+    .of("postgres"),
+    key(
+        "storage.cacheDriver.cacert",
+        Text,
+        Own("PEM file of certificates to trust in place of the machine's"),
+    )
+    .of("postgres"),
+    key(
+        "storage.cacheDriver.schema",
+        Text,
+        Own("the schema, `portolan` by default; made by the first member that starts"),
+    )
+    .of("postgres"),
+];
+
+const NOT_REDIS: &str = "Redis is not supported as a metadata store: it can't give the strongly consistent transactions that the mesh stands on; use name: dynamodb or postgres";
 
 pub(super) const REDIS: &[Key] = &[
     key("storage.cacheDriver.url", Secret, Refused(NOT_REDIS)).of("redis"),

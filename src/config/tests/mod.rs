@@ -165,6 +165,17 @@ fn the_sample_cluster_is_understood_key_by_key() {
 }
 
 #[test]
+fn the_sample_without_aws_is_understood() {
+    let sample = include_str!("../../../deploy/postgres.yaml");
+    let config = parse(Path::new("postgres.yaml"), sample).unwrap();
+    assert!(config.storage.is_shared() && config.cluster.is_some());
+    let MetaStorage::Postgres(database) = &config.storage.meta else {
+        panic!("{:?}", config.storage)
+    };
+    assert_eq!(database.servers.get_hosts().len(), 2);
+}
+
+#[test]
 fn zots_own_sample_loads_as_it_stands() {
     let path = Path::new("seed.json");
     let names = [

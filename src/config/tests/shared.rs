@@ -87,6 +87,77 @@ fn a_bucket_without_a_cache_driver_is_for_one_member_and_says_so() {
 }
 
 #[test]
+fn a_database_is_named_by_its_url_and_spoken_to_over_tls() {
+    use tokio_postgres::config::SslMode;
+    let bucket = SHARED.split(", cacheDriver").next().unwrap();
+    let with = |more: &str| format!("storage: {{{bucket}, cacheDriver: {{name: Postgres, {more}}}}}");
+    let read = |more: &str| {
+        let config = yaml(&with(more)).unwrap();
+        assert!(config.storage.is_shared());
+        assert!(!format!("{config:?}").contains("sesame"));
+        match config.storage.meta {
+            MetaStorage::Postgres(database) => (database, config.warnings),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (database, _) =
+        read("url: 'postgres://portolan@db-1:5433,db-2/registry', password: sesame, cacert: /ca.crt");
+    assert_eq!(database.servers.get_hosts().len(), 2);
+    assert_eq!(database.servers.get_password(), Some(&b"sesame"[..]));
+    assert_eq!(database.servers.get_ssl_mode(), SslMode::Require);
+    assert_eq!(database.authority.as_deref(), Some(Path::new("/ca.crt")));
+    assert_eq!(database.schema, "portolan");
+    for (url, mode) in [
+        ("postgres://a:sesame@b/c?sslmode=verify-full", SslMode::Require),
+        ("postgres://a@b/c?sslmode=prefer", SslMode::Require),
+        ("host=/run/postgresql user=a dbname=c", SslMode::Disable),
+    ] {
+        let (database, warnings) = read(&format!("url: '{url}', schema: registry_2"));
+        assert_eq!(
+            (database.servers.get_ssl_mode(), warnings.len()),
+            (mode, 1),
+            "{url}"
+        );
+        assert_eq!(database.schema, "registry_2");
+    }
+    let (database, warnings) = read("url: 'postgres://a@b/c?sslmode=disable'");
+    assert_eq!(database.servers.get_ssl_mode(), SslMode::Disable);
+    assert!(
+        warnings.iter().any(|said| said.contains("sslmode=disable")),
+        "{warnings:?}"
+    );
+    for (more, fault) in [
+        ("schema: s", "- storage.cacheDriver.url: is required"),
+        (
+            "url: 'postgres://a@b/c', schema: Registry",
+            "1 storage.cacheDriver.schema: expected",
+        ),
+        (
+            "url: 'postgres://a:sesame@b:x/c'",
+            "1 storage.cacheDriver.url: expected postgres://",
+        ),
+        (
+            "url: 'postgres://a@b'",
+            "1 storage.cacheDriver.url: names no database",
+        ),
+        (
+            "url: 'postgres://b/c'",
+            "1 storage.cacheDriver.url: names no user",
+        ),
+        (
+            "url: 'postgres://a:x@b/c', password: y",
+            "1 storage.cacheDriver.password: is in url, too",
+        ),
+        (
+            "url: 'postgres://a@b/c?sslmode=disable', cacert: d",
+            "1 storage.cacheDriver.cacert: contradicts sslmode=disable",
+        ),
+    ] {
+        refused(&with(more), &[fault]);
+    }
+}
+
+#[test]
 fn s3_is_validated_in_full() {
     let with = |more: &str| {
         format!(

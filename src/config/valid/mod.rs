@@ -7,6 +7,7 @@ mod cluster;
 mod http;
 mod immutable;
 mod ldap;
+mod postgres;
 mod quota;
 mod retention;
 mod storage;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::values;
+use super::{postgres, values};
 use crate::{
     config::{
         check::Checked,
@@ -31,7 +31,7 @@ pub(super) fn storage(c: &mut Checked) -> Option<Storage> {
     if c.is_unserved("storage.storageDriver") || c.is_unserved("storage.cacheDriver") {
         // What the other one needs depends on a driver that nobody knows.
         s3(c);
-        dynamo(c);
+        shared_meta(c);
         return None;
     }
     let embedded_meta = is_boltdb(c);
@@ -50,22 +50,21 @@ pub(super) fn storage(c: &mut Checked) -> Option<Storage> {
             Some(Storage::embedded(root.into()))
         }
         (true, true) => {
-            let (blobs, meta) = (s3(c), dynamo(c));
+            let (blobs, meta) = (s3(c), shared_meta(c));
             Some(Storage {
                 blobs: BlobStorage::S3(blobs?),
-                meta: MetaStorage::Dynamo(meta?),
+                meta: meta?,
             })
         }
         (true, false) => {
             let blobs = s3(c);
             if c.bool("storage.remoteCache") == Some(true) {
-                let problem =
-                    "is required with remoteCache: true: set name: dynamodb, a region and the tables";
+                let problem = "is required with remoteCache: true: set name: dynamodb, a region and the tables, or name: postgres and a url";
                 c.refuse(FaultKind::Missing, "storage.cacheDriver", problem);
             }
             let root = c.required(
                 "storage.rootDirectory",
-                "without cacheDriver, metadata is kept there, for one member; several need one (name: dynamodb)",
+                "without cacheDriver, metadata is kept there, for one member; several need one (name: dynamodb or postgres)",
             )?;
             c.warn(format!(
                 "storage: metadata is in {root} (meta.redb), for this member alone; nothing in the bucket can be pulled without it, so keep it as safe as the bucket"
@@ -76,7 +75,7 @@ pub(super) fn storage(c: &mut Checked) -> Option<Storage> {
             })
         }
         (false, true) => {
-            dynamo(c);
+            shared_meta(c);
             let problem = "is required with cacheDriver: shared metadata needs shared content; set name: s3 and a bucket, or leave out cacheDriver for the embedded store";
             c.refuse(FaultKind::Missing, "storage.storageDriver", problem);
             None
@@ -382,13 +381,17 @@ fn part_bytes(c: &mut Checked) -> Option<u64> {
     }
 }
 
-fn dynamo(c: &mut Checked) -> Option<DynamoConfig> {
-    if !c
-        .text("storage.cacheDriver.name")?
-        .eq_ignore_ascii_case("dynamodb")
-    {
-        return None;
+/// The `cacheDriver` that is named.
+fn shared_meta(c: &mut Checked) -> Option<MetaStorage> {
+    let name = c.text("storage.cacheDriver.name")?;
+    match name.to_ascii_lowercase().as_str() {
+        "dynamodb" => dynamo(c).map(MetaStorage::Dynamo),
+        "postgres" => postgres::postgres(c).map(MetaStorage::Postgres),
+        _ => None,
     }
+}
+
+fn dynamo(c: &mut Checked) -> Option<DynamoConfig> {
     const ENDPOINT: &str = "storage.cacheDriver.endpoint";
     let region = c.required("storage.cacheDriver.region", "it says where the tables are");
     let endpoint = c

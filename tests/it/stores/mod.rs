@@ -5,6 +5,7 @@ mod broken;
 mod collect;
 mod counts;
 mod dynamo;
+pub(crate) mod postgres;
 mod proxied;
 pub(crate) mod proxy;
 mod races;

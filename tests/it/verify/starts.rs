@@ -37,6 +37,7 @@ enum Way {
     Store,
     Bucket,
     Tables,
+    Database,
 }
 
 /// Each that there is; a new one doesn't compile until it has its place here. `None` can't come of a configuration.
@@ -55,6 +56,7 @@ fn way(error: &StartError) -> Option<Way> {
             OpenError::Store { .. } => Way::Store,
             OpenError::Bucket(_) => Way::Bucket,
             OpenError::Tables(_) => Way::Tables,
+            OpenError::Database(_) => Way::Database,
         }),
         // Of `dev` alone, of the operating system, of what is compiled in, or refused with the configuration.
         StartError::Certificates(_)
@@ -441,6 +443,16 @@ async fn what_the_stores_and_other_members_refuse_is_found_online() {
         .await
         .is_bad()
         .has("FAIL  tables", &["none can be looked at"]);
+
+    trial.config["storage"]["cacheDriver"] =
+        json!({ "name": "postgres", "url": "postgres://a@127.0.0.1:1/b?sslmode=disable" });
+    let (way, said) = start(&trial).await.unwrap();
+    assert_eq!(way, Way::Database, "{said}");
+    trial
+        .verify()
+        .await
+        .is_bad()
+        .has("FAIL  database", &["can't be asked"]);
     dynamo_delete(&meta).await;
 }
 
@@ -471,7 +483,7 @@ async fn tables_that_hold_nothing_beside_a_bucket_that_does_are_said() {
 fn every_way_has_a_row() {
     let mut seen: BTreeSet<Way> = ROWS.iter().map(|row| row.way).collect();
     // In tests of their own: they need a running member, or stores.
-    seen.extend([Way::InUse, Way::Join, Way::Bucket, Way::Tables]);
+    seen.extend([Way::InUse, Way::Join, Way::Bucket, Way::Tables, Way::Database]);
     let all = [
         Way::Configuration,
         Way::Log,
@@ -487,6 +499,7 @@ fn every_way_has_a_row() {
         Way::Store,
         Way::Bucket,
         Way::Tables,
+        Way::Database,
     ];
     assert_eq!(seen, BTreeSet::from(all));
 }

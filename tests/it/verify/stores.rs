@@ -10,6 +10,7 @@ use super::Trial;
 use crate::{
     stores::{
         dynamo_client, dynamo_config, dynamo_delete, dynamo_open, dynamo_server,
+        postgres::{opened as database_opened, server::Server},
         proxy::{Fault, Proxy},
         s3_config, s3_open, s3_server,
     },
@@ -60,6 +61,33 @@ async fn stores_that_can_be_used_are_good() {
         .has("ok", &["clock, by the bucket", "within 30 s"])
         .has("ok", &["clock, by the tables", "within 30 s"]);
     dynamo_delete(&meta).await;
+}
+
+#[tokio::test]
+async fn a_database_is_looked_at_and_nothing_is_made_in_it() {
+    let (blobs, meta) = (s3_config(&s3_server()), dynamo_config(&dynamo_server()));
+    s3_open(&blobs).await;
+    let server = Server::start(&[]).await;
+    let mut trial = on(&blobs, &meta);
+    let url = format!(
+        "postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable",
+        server.port()
+    );
+    trial.config["storage"]["cacheDriver"] = json!({ "name": "postgres", "url": url });
+    for _ in 0..2 {
+        let said = trial.verify().await;
+        said.is_good()
+            .has("warn  database", &["schema portolan", "isn't there yet"]);
+    }
+    database_opened(&server.config()).await;
+    let said = trial.verify().await;
+    said.is_good().has("ok", &["database", "every right"]);
+    server
+        .sql("DROP FUNCTION portolan.confirm; DROP TABLE portolan.rows")
+        .await;
+    let said = trial.verify().await;
+    said.is_bad()
+        .has("FAIL  database", &["portolan", "grant what docs/stores.md lists"]);
 }
 
 #[tokio::test]
