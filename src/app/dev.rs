@@ -19,7 +19,7 @@ use crate::{
     auth::GateSpec,
     config::{
         Collecting, Extensions, Limits, MeshTls, PairSource, RateLimits, Retention, Searching, Storage, Sync,
-        TlsFiles,
+        TlsFiles, UserInterface,
     },
     oci::RepoPattern,
     ownership::{Membership, SharedSettings},
@@ -168,6 +168,7 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
             collecting: Collecting::On,
             extensions: Extensions {
                 search: Searching::On,
+                ui: UserInterface::On,
                 origins: Vec::new(),
             },
             retention: Retention::default(),

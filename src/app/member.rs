@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use ::http::HeaderValue;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -12,8 +13,8 @@ use super::{
 use crate::{
     auth::{Gate, GateSpec, Origin},
     clock,
-    config::{Collecting, Limits, Searching},
-    http::{self, ExtensionParts, FrontLimits, FrontParts, Probes, ServerLimits},
+    config::{Collecting, Limits, Logins, Searching, UserInterface, access::ApiKeys},
+    http::{self, ExtensionParts, FrontLimits, FrontParts, PageParts, Probes, ServerLimits},
     maintenance::{Pace, Retention, Settling, Share, Upkeep, write_pulls},
     net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls, Shares, Supply},
     ownership::{Leases, Liveness, StaticView, View},
@@ -23,6 +24,7 @@ use crate::{
     storage::{Coalesced, MeteredBlobs, MeteredMeta, keys::Queue},
     sync::Mirror,
     telemetry::Metrics,
+    ui::{Offers, Ui},
 };
 
 /// A member whose sockets are open, and that doesn't answer yet.
@@ -177,6 +179,10 @@ impl App {
                 (door.mesh.router(), Some(door))
             }
         };
+        let page = match extensions.ui {
+            UserInterface::On => Some(page(&logins)),
+            UserInterface::Off => None,
+        };
         let front = http::front(FrontParts {
             me: id.clone(),
             gate: gate.clone(),
@@ -192,6 +198,7 @@ impl App {
                 origins: extensions.origins,
                 logins,
             }),
+            page,
             mesh: router,
         });
         Ok(Self {
@@ -362,6 +369,24 @@ impl Running {
         let members = leases.members();
         let mut others = members.iter().filter(|member| member.id != self.id);
         others.any(|member| member.liveness == Liveness::Live)
+    }
+}
+
+/// The page, with ways to what `logins` offer.
+fn page(logins: &Logins) -> PageParts {
+    let passwords = logins.htpasswd.is_some() || logins.ldap.is_some();
+    let realm = logins
+        .realm
+        .as_deref()
+        .unwrap_or("Portolan")
+        .replace(['"', '\\'], "");
+    let challenge = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
+    PageParts {
+        ui: Ui::new(Offers {
+            passwords,
+            api_keys: logins.api_keys == ApiKeys::On,
+        }),
+        challenge: HeaderValue::try_from(challenge).ok().filter(|_| passwords),
     }
 }
 

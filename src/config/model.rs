@@ -78,6 +78,8 @@ pub struct Config {
 pub struct Extensions {
     /// zot's search API.
     pub search: Searching,
+    /// The page for people.
+    pub ui: UserInterface,
     /// Origins whose pages may ask (`http.allowOrigin`); without any, all.
     pub origins: Vec<String>,
 }
@@ -89,6 +91,16 @@ pub enum Searching {
     #[default]
     Off,
     /// Offered.
+    On,
+}
+
+/// `extensions.ui`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UserInterface {
+    /// As long as it isn't asked for.
+    #[default]
+    Off,
+    /// Shown.
     On,
 }
 

@@ -531,6 +531,12 @@ fn late() -> Answer {
     unavailable("no answer in time; try again")
 }
 
+/// A form that no page of this origin sent.
+pub(super) fn foreign_form() -> Answer {
+    let message = "this form wasn't sent by a page of this registry; nothing was changed";
+    Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+}
+
 /// The decision that came with a request doesn't cover what it asks for.
 pub(super) fn not_covered() -> Answer {
     auth(&AuthError::Denied)

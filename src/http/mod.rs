@@ -12,7 +12,7 @@ mod server;
 mod unread;
 
 pub use self::{
-    front::{Arrival, ExtensionParts, Front, FrontLimits, FrontParts, Probes, front},
+    front::{Arrival, ExtensionParts, Front, FrontLimits, FrontParts, PageParts, Probes, front},
     local::local,
     server::{ServerLimits, serve},
 };

@@ -24,6 +24,7 @@ mod mesh;
 mod mirror;
 mod models;
 mod ownership;
+mod page;
 mod processes;
 mod quota;
 mod races;

@@ -143,6 +143,23 @@ need_ldap() {
   need_deb curl=curl python3=python3 openssl=openssl htpasswd=apache2-utils slapd=slapd ldapsearch=ldap-utils
 }
 
+# What drives the browser, and what looks for barriers to people who see or hear little. Debian's Node.js is enough for these.
+page_modules=$target/tools/page
+
+need_page() {
+  local wanted="puppeteer-core@24.8.2 axe-core@4.14.1" out begin=$SECONDS
+  need_deb curl=curl python3=python3 openssl=openssl htpasswd=apache2-utils node=nodejs npm=npm chromium=chromium
+  need_go crane "$crane"
+  need_go grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+  [ "$(cat "$page_modules/wanted" 2>/dev/null)" != "$wanted" ] || return 0
+  say "tools: installing $wanted"
+  # shellcheck disable=SC2086 # two words
+  out=$(npm install --prefix "$page_modules" --ignore-scripts --no-audit --no-fund --no-save $wanted 2>&1) ||
+    die "npm install $wanted failed:"$'\n'"$(printf '%s\n' "$out" | tail -n 20)"
+  echo "$wanted" >"$page_modules/wanted"
+  say "tools: $wanted are there$(took "$begin")"
+}
+
 need_squid() {
   need_deb curl=curl python3=python3 skopeo=skopeo htpasswd=apache2-utils openssl=openssl squid=squid
   need_go crane "$crane"

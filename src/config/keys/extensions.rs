@@ -9,7 +9,6 @@ use super::row::{
 
 // What protects nothing is a remark until it is there; what does, as policies of tags do, is refused.
 const CVE: Verdict = NoEffect("nothing is scanned; searches for vulnerabilities say so");
-const UI: Verdict = NoEffect("a user interface comes with a later release; until then there is none");
 const SCRUB: Verdict =
     NoEffect("scrubbing comes with a later release; until then content is only looked at when it is read");
 const LINT_LATER: Verdict = Later(
@@ -67,8 +66,12 @@ pub(super) const EXTENSIONS: &[Key] = &[
         OneOf(&["spdx-json", "cyclonedx"]),
         CVE,
     ),
-    key("extensions.ui", Section, UI),
-    key("extensions.ui.enable", Bool, UI),
+    key(
+        "extensions.ui",
+        Section,
+        Mapped("a page for people, by every member; it needs extensions.search: docs/ui.md"),
+    ),
+    key("extensions.ui.enable", Bool, Same),
     key("extensions.scrub", Section, SCRUB),
     key("extensions.scrub.enable", Bool, SCRUB),
     key("extensions.scrub.interval", Duration, SCRUB),

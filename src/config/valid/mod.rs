@@ -22,6 +22,7 @@ use super::{
     limits::Limits,
     model::{
         Config, Extensions, Listen, ListenAddress, Log, LogLevel, LogOutput, Searching, Timeouts, TlsFiles,
+        UserInterface,
     },
     tree::Node,
 };
@@ -205,9 +206,19 @@ fn compat(c: &mut Checked) {
 }
 
 fn extensions(c: &mut Checked) -> Extensions {
-    let is_on = c.has("extensions.search") && c.bool("extensions.search.enable") != Some(false);
+    let searches = c.has("extensions.search") && c.bool("extensions.search.enable") != Some(false);
+    let shows = c.has("extensions.ui") && c.bool("extensions.ui.enable") != Some(false);
+    if shows && !searches {
+        let problem = "the page asks extensions.search: switch that on, too, as zot wants it";
+        c.refuse(FaultKind::Contradiction, "extensions.ui", problem.to_owned());
+    }
     Extensions {
-        search: if is_on { Searching::On } else { Searching::Off },
+        search: if searches { Searching::On } else { Searching::Off },
+        ui: if shows {
+            UserInterface::On
+        } else {
+            UserInterface::Off
+        },
         origins: http::origins(c),
     }
 }

@@ -136,6 +136,7 @@ impl Step for Dispatch {
                 Surface::Token(request) => request.answer(decision).await,
                 Surface::Extension(request) => request.answer(exchange, decision).await,
                 Surface::Search(request) => request.answer(exchange, decision).await,
+                Surface::Page(request) => request.answer(exchange, decision).await,
             }
         };
         match timeout_at(deadline + GRACE, answer).await {

@@ -19,13 +19,13 @@ mod wellformed;
 
 use std::{convert::Infallible, sync::Arc};
 
-use http::Response;
+use http::{HeaderValue, Response};
 use tower::{Layer as _, util::BoxCloneSyncService};
 
 pub use self::{exchange::Arrival, limits::FrontLimits, surface::probes::Probes};
 use self::{
     step::step,
-    surface::{Surfaces, cors::Origins, extensions, keys, metrics, search, tokens},
+    surface::{Surfaces, cors::Origins, extensions, keys, metrics, page, search, tokens},
 };
 use crate::{
     admission::{Body, Service},
@@ -36,6 +36,7 @@ use crate::{
     registry::Registry,
     search::Search,
     telemetry::Metrics,
+    ui::Ui,
 };
 
 /// The public service.
@@ -62,6 +63,8 @@ pub struct FrontParts {
     pub external_url: Option<String>,
     /// What is offered beside the distribution API; `None` is nothing.
     pub extensions: Option<ExtensionParts>,
+    /// The page, and what it asks browsers that haven't logged in; `None` is none.
+    pub page: Option<PageParts>,
     /// Where admitted requests go.
     pub mesh: Service,
 }
@@ -76,6 +79,14 @@ pub struct ExtensionParts {
     pub origins: Vec<String>,
     /// How one logs in, as it is told to everybody.
     pub logins: Logins,
+}
+
+/// What the page is made of.
+pub struct PageParts {
+    /// It.
+    pub ui: Ui,
+    /// What a browser shows its form for names and passwords by; `None` where there are no passwords.
+    pub challenge: Option<HeaderValue>,
 }
 
 impl ExtensionParts {
@@ -107,9 +118,10 @@ pub fn front(parts: FrontParts) -> Front {
         rate_limits,
         external_url,
         extensions,
+        page,
         mesh,
     } = parts;
-    let rates = Arc::new(ratelimit::Rates::new(&rate_limits, limits.rated_clients));
+    let external_url: Option<Arc<str>> = external_url.map(Into::into);
     let surfaces = Surfaces {
         probes,
         metrics: metrics::Desk(metrics.clone()),
@@ -117,48 +129,108 @@ pub fn front(parts: FrontParts) -> Front {
         tokens: gate.issuer().cloned().map(tokens::Desk),
         extensions: extensions.as_ref().map(ExtensionParts::desk),
         search: extensions.map(ExtensionParts::search_desk),
+        page: None,
     };
-    // The way of a request, from top to bottom, and of its response, back up: first whatever it is,
-    let any = (
-        // A name for it, on every response.
-        step(identify::Identify),
-        // Counted, and a line in the log when its response's body has ended.
-        step(access::Access { me, metrics }),
-        // What took how long, on every response.
-        step(access::Timing),
-        // That this is a registry, and where the way goes on, as clients see it.
-        step(responses::Api {
-            external_url: external_url.map(Into::into),
-        }),
-        // A response to HEAD has no body; one that is empty is read to its end.
-        step(responses::Bodiless),
-        // A panic is one request's failure.
-        step(responses::Contain),
-        // It can be read in one way only.
-        step(wellformed::WellFormed),
-        // What it asks for.
-        step(admit::Parse { surfaces }),
-    );
-    // then as something that there is.
-    let known = (
-        // Who guesses passwords doesn't get to guess on.
-        step(ratelimit::Guesses { rates: rates.clone() }),
-        // Where there is no room, when to come again.
-        step(room::TryAgain),
-        // Who asks, and what they may. Credentials end here.
-        step(admit::Authorise { gate }),
-        // Who may keep the answer.
-        step(caching::Caching {
-            public_max_age: limits.public_max_age,
-        }),
-        // They haven't asked too often.
-        step(ratelimit::RateLimit { rates }),
-        // There is room for it until its response's body has ended.
-        step(room::Admit::new(permits, &limits)),
-        // Whoever it is for answers, and nobody waits for ever.
-        step(admit::Dispatch { limits }),
-    );
-    Front::new(any.layer(known.layer(mesh)))
+    let way = Way {
+        me,
+        metrics,
+        external_url: external_url.clone(),
+        rates: Arc::new(ratelimit::Rates::new(&rate_limits, limits.rated_clients)),
+        gate,
+        permits,
+        limits,
+        mesh,
+    };
+    let Some(PageParts { ui, challenge }) = page else {
+        return way.of(surfaces);
+    };
+    // What the page asks goes the same way, for the same clients, with the same bounds; but no page is asked by a page.
+    let desk = page::Desk {
+        ui,
+        inside: way.of(surfaces.clone()),
+        external_url,
+        challenge,
+    };
+    way.of(Surfaces {
+        page: Some(desk),
+        ..surfaces
+    })
+}
+
+/// What a request meets on its way.
+struct Way {
+    me: MemberId,
+    metrics: Arc<Metrics>,
+    external_url: Option<Arc<str>>,
+    rates: Arc<ratelimit::Rates>,
+    gate: Arc<Gate>,
+    permits: Shares,
+    limits: FrontLimits,
+    mesh: Service,
+}
+
+impl Way {
+    /// The way of a request, from top to bottom, and of its response, back up.
+    fn of(&self, surfaces: Surfaces) -> Front {
+        let Self {
+            me,
+            metrics,
+            external_url,
+            rates,
+            gate,
+            permits,
+            limits,
+            mesh,
+        } = self;
+        // First whatever it is,
+        let any = (
+            // A name for it, on every response.
+            step(identify::Identify),
+            // Counted, and a line in the log when its response's body has ended.
+            step(access::Access {
+                me: me.clone(),
+                metrics: metrics.clone(),
+            }),
+            // What took how long, on every response.
+            step(access::Timing),
+            // That this is a registry, and where the way goes on, as clients see it.
+            step(responses::Api {
+                external_url: external_url.clone(),
+            }),
+            // A response to HEAD has no body; one that is empty is read to its end.
+            step(responses::Bodiless),
+            // What people look at says so to their browsers.
+            step(page::Dress {
+                desk: surfaces.page.clone(),
+            }),
+            // A panic is one request's failure.
+            step(responses::Contain),
+            // It can be read in one way only.
+            step(wellformed::WellFormed),
+            // What it asks for.
+            step(admit::Parse { surfaces }),
+        );
+        // then as something that there is.
+        let known = (
+            // Who guesses passwords doesn't get to guess on.
+            step(ratelimit::Guesses { rates: rates.clone() }),
+            // Where there is no room, when to come again.
+            step(room::TryAgain),
+            // Who asks, and what they may. Credentials end here.
+            step(admit::Authorise { gate: gate.clone() }),
+            // Who may keep the answer.
+            step(caching::Caching {
+                public_max_age: limits.public_max_age,
+            }),
+            // They haven't asked too often.
+            step(ratelimit::RateLimit { rates: rates.clone() }),
+            // There is room for it until its response's body has ended.
+            step(room::Admit::new(permits.clone(), limits)),
+            // Whoever it is for answers, and nobody waits for ever.
+            step(admit::Dispatch { limits: *limits }),
+        );
+        Front::new(any.layer(known.layer(mesh.clone())))
+    }
 }
 
 #[cfg(test)]

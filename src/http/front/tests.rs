@@ -67,6 +67,7 @@ where
         rate_limits: RateLimits::default(),
         external_url: None,
         extensions: None,
+        page: None,
         mesh,
     };
     Fixture {

@@ -143,7 +143,7 @@ async fn nobody_learns_the_schema_where_nothing_is_public() {
     };
     let extensions = Extensions {
         search: Searching::On,
-        origins: Vec::new(),
+        ..Extensions::default()
     };
     let mesh = crate::support::mesh::Plan::new()
         .gate(gate)

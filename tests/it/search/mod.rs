@@ -6,7 +6,7 @@
 
 mod attacks;
 mod endpoints;
-mod world;
+pub(crate) mod world;
 
 use std::collections::BTreeSet;
 

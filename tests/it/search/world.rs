@@ -5,7 +5,7 @@ use std::fs;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use portolan::{
     auth::GateSpec,
-    config::{self, Extensions, Searching},
+    config::{self, Extensions, Searching, UserInterface},
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -29,13 +29,13 @@ http:
 ";
 
 /// See above. `alice` reads, `admin` may everything and alone knows of `team/secret`.
-pub(super) struct World {
-    pub(super) mesh: Mesh,
+pub(crate) struct World {
+    pub(crate) mesh: Mesh,
     _folder: TempDir,
 }
 
 /// Somebody at a door.
-pub(super) struct Caller {
+pub(crate) struct Caller {
     client: Client,
     authorization: Option<String>,
 }
@@ -50,11 +50,11 @@ impl Ask for Caller {
 }
 
 impl World {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with_origins(&[]).await
     }
 
-    pub(super) async fn with_origins(origins: &[&str]) -> Self {
+    pub(crate) async fn with_origins(origins: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let lines =
             ["alice", "admin"].map(|user| format!("{user}:{}\n", bcrypt::hash(password(user), 4).unwrap()));
@@ -65,6 +65,7 @@ impl World {
         let config = config::parse(&file, &text).unwrap();
         let extensions = Extensions {
             search: Searching::On,
+            ui: UserInterface::On,
             origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
         };
         let plan = Plan::new().gate(GateSpec::from(&config)).extensions(extensions);
@@ -74,7 +75,7 @@ impl World {
         }
     }
 
-    pub(super) fn caller(&self, user: Option<&str>, member: usize) -> Caller {
+    pub(crate) fn caller(&self, user: Option<&str>, member: usize) -> Caller {
         let basic = |user: &str| STANDARD.encode(format!("{user}:{}", password(user)));
         Caller {
             client: self.mesh.client(member),
@@ -83,7 +84,7 @@ impl World {
     }
 
     /// Pushes the content, through one member after another, and lets alice say what she likes.
-    pub(super) async fn fill(&self) {
+    pub(crate) async fn fill(&self) {
         let content: Vec<Value> = serde_json::from_str(include_str!("content.json")).unwrap();
         for (n, item) in content.iter().enumerate() {
             let admin = self.caller(Some("admin"), n % 3);
@@ -110,7 +111,7 @@ impl World {
     }
 
     /// Pushes a small image that was built just now.
-    pub(super) async fn push(&self, repository: &str, tag: &str, member: usize) {
+    pub(crate) async fn push(&self, repository: &str, tag: &str, member: usize) {
         let admin = self.caller(Some("admin"), member);
         let created = time::OffsetDateTime::now_utc();
         let created = created
@@ -137,13 +138,13 @@ impl World {
     }
 
     /// What is answered to a query.
-    pub(super) async fn find(&self, user: Option<&str>, member: usize, query: &str) -> Value {
+    pub(crate) async fn find(&self, user: Option<&str>, member: usize, query: &str) -> Value {
         let request = Request::post(SEARCH).body(json!({ "query": query }).to_string());
         let answer = self.caller(user, member).ask(request).await.unwrap();
         answer.expect(200).json()
     }
 
-    pub(super) async fn digest(&self, repository: &str, tag: &str) -> String {
+    pub(crate) async fn digest(&self, repository: &str, tag: &str) -> String {
         let target = format!("/v2/{repository}/manifests/{tag}");
         let answer = self
             .caller(Some("admin"), 0)

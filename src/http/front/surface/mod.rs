@@ -11,6 +11,7 @@ pub(super) mod extensions;
 mod form;
 pub(super) mod keys;
 pub(super) mod metrics;
+pub(super) mod page;
 pub(super) mod probes;
 mod reading;
 pub(super) mod search;
@@ -40,6 +41,8 @@ pub(super) enum Surface {
     Extension(extensions::Request),
     /// To find something.
     Search(search::Request),
+    /// To look at the page.
+    Page(Box<page::Request>),
 }
 
 /// What the front has to know about a request.
@@ -73,6 +76,7 @@ pub(super) struct Surfaces {
     pub(super) tokens: Option<tokens::Desk>,
     pub(super) extensions: Option<extensions::Desk>,
     pub(super) search: Option<search::Desk>,
+    pub(super) page: Option<page::Desk>,
 }
 
 /// A request that asks for nothing, or not in the right way.
@@ -110,6 +114,11 @@ impl Surfaces {
             && let Some(read) = named(extensions::NAME, desk.read(&exchange.request))
         {
             return read.map(Surface::Extension);
+        }
+        if let Some(desk) = &self.page
+            && let Some(read) = named(page::NAME, desk.read(exchange))
+        {
+            return read.map(|request| Surface::Page(Box::new(request)));
         }
         let (method, uri) = (exchange.request.method(), exchange.request.uri());
         let route = Route::parse(method, uri.path(), uri.query());
@@ -177,6 +186,13 @@ impl Surface {
                 effect: Effect::Safe,
                 cost: Cost::Permit,
             },
+            // What it asks takes the permits.
+            Self::Page(request) => Facts {
+                name: page::NAME,
+                wanted: request.wanted(),
+                effect: request.effect(),
+                cost: Cost::Count,
+            },
         }
     }
 
@@ -185,6 +201,7 @@ impl Surface {
         match self {
             Self::Registry(route) => route.repository(),
             Self::Extension(request) => request.repository(),
+            Self::Page(request) => request.repository(),
             Self::Probe(_) | Self::Metrics(_) | Self::Keys(_) | Self::Token(_) | Self::Search(_) => None,
         }
     }
@@ -199,7 +216,8 @@ impl Surface {
             Self::Keys(request) => request.change(),
             Self::Token(request) => request.change(),
             Self::Extension(request) => request.change(),
-            Self::Probe(_) | Self::Metrics(_) | Self::Search(_) => None,
+            // What it changes is a request of its own.
+            Self::Probe(_) | Self::Metrics(_) | Self::Search(_) | Self::Page(_) => None,
         }
     }
 
@@ -212,7 +230,8 @@ impl Surface {
             | Self::Metrics(_)
             | Self::Keys(_)
             | Self::Extension(_)
-            | Self::Search(_) => refusal,
+            | Self::Search(_)
+            | Self::Page(_) => refusal,
         }
     }
 }

@@ -1,0 +1,564 @@
+//! The page (`extensions.ui`): which paths it has, who sends its forms, and what its answers say to browsers. What it shows is
+//! [`ui`](crate::ui)'s.
+//!
+//! | path | is |
+//! |---|---|
+//! | `/` | repositories, all or those that are searched for |
+//! | `/image/<name>` | a repository; with `:<tag>` or `@<digest>` what that names |
+//! | `/delete/<name>:<tag>`, `/delete/<name>@<digest>` | what would go; by POST it does |
+//! | `/keys` | API keys; by POST one is made or ends |
+//! | `/login` | to log in |
+//! | `/assets/…` | stylesheet, script, icon |
+//!
+//! Whoever opens a page is decided about as who wants to find what they may read. All that it shows or changes then goes
+//! through the front once more, as requests of the visitor's own, and each is decided about by itself.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::future::FutureExt as _;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Limited};
+use percent_encoding::percent_decode_str;
+use rustls::pki_types::CertificateDer;
+use tokio::time::timeout;
+use tower::ServiceExt as _;
+
+use super::{
+    super::{
+        Front,
+        exchange::{Arrival, Exchange},
+        step::{Next, Step},
+    },
+    form::Form,
+    reading::{Read, wrong_method},
+};
+use crate::{
+    admission::Body,
+    auth::{Decision, Right, Wanted},
+    http::{
+        error::{self, Answer},
+        reply::Reply,
+    },
+    oci::{Effect, Reference, RepoName, RouteError},
+    ui::{ASSETS, Ask, Asset, Change, Listing, Order, Page, Shown, Ui, Visitor, ask},
+};
+
+/// As the log calls it.
+pub(in crate::http::front) const NAME: &str = "page";
+
+/// The largest form, in bytes.
+const MAX_FORM: usize = 8 * 1024;
+/// How long it may take to come.
+const FORM_WITHIN: Duration = Duration::from_secs(10);
+/// The furthest that a list is looked at.
+const MAX_OFFSET: usize = 1_000_000;
+
+/// Nothing but what this origin has: no script, style or picture from elsewhere or in the page, no frame around it, no form
+/// that leads away.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// What answers browsers.
+#[derive(Clone)]
+pub(in crate::http::front) struct Desk {
+    pub(in crate::http::front) ui: Ui,
+    /// The front without the page.
+    pub(in crate::http::front) inside: Front,
+    /// How clients reach the registry, where that is configured.
+    pub(in crate::http::front) external_url: Option<Arc<str>>,
+    /// What a browser is to show its own form for names and passwords by; `None` where there are no passwords.
+    pub(in crate::http::front) challenge: Option<HeaderValue>,
+}
+
+pub(in crate::http::front) struct Request {
+    desk: Desk,
+    errand: Errand,
+    visit: Visit,
+}
+
+enum Errand {
+    Asset(&'static Asset, Lasting),
+    Show(Page),
+    /// A form was sent to this path.
+    Form(Sent),
+    Elsewhere(&'static str),
+}
+
+/// Whose form.
+enum Sent {
+    Delete { name: RepoName, reference: Reference },
+    Keys,
+}
+
+/// Whether a file was asked for by its version.
+enum Lasting {
+    Yes,
+    No,
+}
+
+/// What the visitor showed of themselves: their requests go on with it.
+struct Visit {
+    headers: HeaderMap,
+    uri: Uri,
+    version: http::Version,
+    client: SocketAddr,
+    certificates: Option<Arc<[CertificateDer<'static>]>>,
+}
+
+impl Visit {
+    fn of(exchange: &Exchange) -> Self {
+        let mut headers = HeaderMap::new();
+        for name in [header::AUTHORIZATION, header::COOKIE, header::HOST] {
+            for value in exchange.request.headers().get_all(&name) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        // The lines of the log that belong together.
+        if let Ok(id) = HeaderValue::from_str(exchange.id.as_str()) {
+            headers.insert("x-request-id", id);
+        }
+        Self {
+            headers,
+            uri: exchange.request.uri().clone(),
+            version: exchange.request.version(),
+            client: exchange.client,
+            certificates: exchange.certificates.clone(),
+        }
+    }
+
+    /// How the visitor calls this host.
+    fn host(&self) -> &str {
+        let named = self.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let authority = self.uri.authority().map(|authority| authority.as_str());
+        named.or(authority).unwrap_or("localhost")
+    }
+
+    /// Asks as the visitor.
+    fn ask(self, inside: Front) -> Ask {
+        let visit = Arc::new(self);
+        Ask(Arc::new(move |mut request| {
+            let (visit, inside) = (visit.clone(), inside.clone());
+            for name in visit.headers.keys() {
+                for value in visit.headers.get_all(name) {
+                    request.headers_mut().append(name.clone(), value.clone());
+                }
+            }
+            // As it would have come in: HTTP/2 names the authority in the target.
+            *request.version_mut() = visit.version;
+            let mut uri = visit.uri.clone().into_parts();
+            uri.path_and_query = request.uri().path_and_query().cloned();
+            if let Ok(uri) = Uri::from_parts(uri) {
+                *request.uri_mut() = uri;
+            }
+            let arrival = Arrival {
+                request,
+                client: visit.client,
+                certificates: visit.certificates.clone(),
+            };
+            async move {
+                match inside.oneshot(arrival).await {
+                    Ok(response) => response,
+                }
+            }
+            .boxed()
+        }))
+    }
+}
+
+impl Desk {
+    /// Whether a path is the page's.
+    fn owns(path: &str) -> bool {
+        let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        matches!(
+            first,
+            "" | "image" | "delete" | "keys" | "login" | "assets" | "home" | "explore"
+        )
+    }
+
+    pub(super) fn read(&self, exchange: &Exchange) -> Read<Request> {
+        let request = &exchange.request;
+        if !Self::owns(request.uri().path()) {
+            return None;
+        }
+        let errand = Errand::read(request.method(), request.uri(), request.headers());
+        Some(errand.map(|errand| Request {
+            desk: self.clone(),
+            errand,
+            visit: Visit::of(exchange),
+        }))
+    }
+}
+
+impl Errand {
+    fn read(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Self, Answer> {
+        let not_found = || error::route(&RouteError::NotFound, method);
+        let path = percent_decode_str(uri.path())
+            .decode_utf8()
+            .map_err(|_| not_found())?;
+        let form = Form(uri.query().unwrap_or_default());
+        let errand = match path.split_once('/').map_or("", |(_, rest)| rest) {
+            "" => Self::Show(Page::Repositories(listing(form))),
+            // Where zot's page begins.
+            "home" | "explore" => Self::Elsewhere("/"),
+            "keys" if *method == Method::POST => Self::Form(Sent::Keys),
+            "keys" => Self::Show(Page::Keys),
+            "login" => Self::Show(Page::Login),
+            rest => match rest.split_once('/') {
+                Some(("image", named)) => Self::image(named, form).ok_or_else(not_found)?,
+                Some(("delete", named)) => {
+                    let (name, reference) = named_by(named).ok_or_else(not_found)?;
+                    let reference = reference.ok_or_else(not_found)?;
+                    match *method {
+                        Method::POST => Self::Form(Sent::Delete { name, reference }),
+                        _ => Self::Show(Page::AskDelete { name, reference }),
+                    }
+                }
+                Some(_) | None => Self::asset(&path, form).ok_or_else(not_found)?,
+            },
+        };
+        match (&errand, method) {
+            (Self::Form(_), _) => match is_our_own(headers, uri) {
+                true => Ok(errand),
+                false => Err(error::foreign_form()),
+            },
+            (_, &Method::GET | &Method::HEAD) => Ok(errand),
+            (_, other) => Err(wrong_method("GET, HEAD", other)),
+        }
+    }
+
+    fn image(named: &str, form: Form<'_>) -> Option<Self> {
+        Some(Self::Show(match named_by(named)? {
+            (name, Some(reference)) => Page::Image { name, reference },
+            (name, None) => Page::Repository {
+                name,
+                tag: word(form, "tag", 128),
+                offset: offset(form),
+            },
+        }))
+    }
+
+    fn asset(path: &str, form: Form<'_>) -> Option<Self> {
+        let asset = ASSETS.iter().find(|asset| asset.path == path)?;
+        // Another release's version is for a moment only: its members answer, too.
+        let lasting = match form.first("v").as_deref() == Some(&asset.version) {
+            true => Lasting::Yes,
+            false => Lasting::No,
+        };
+        Some(Self::Asset(asset, lasting))
+    }
+}
+
+/// `name`, `name:tag` or `name@digest`.
+fn named_by(text: &str) -> Option<(RepoName, Option<Reference>)> {
+    let at = text.find(['@', ':']);
+    let (name, reference) = at.map_or((text, ""), |at| text.split_at(at));
+    let reference = match reference.split_at_checked(1) {
+        None => None,
+        Some((sign, reference)) => {
+            let reference = Reference::parse(reference).ok()?;
+            match (sign, &reference) {
+                (":", Reference::Tag(_)) | ("@", Reference::Digest(_)) => Some(reference),
+                _ => return None,
+            }
+        }
+    };
+    Some((RepoName::parse(name).ok()?, reference))
+}
+
+fn word(form: Form<'_>, name: &str, most: usize) -> String {
+    let said = form.first(name).unwrap_or_default();
+    said.trim().chars().take(most).collect()
+}
+
+fn offset(form: Form<'_>) -> usize {
+    let said = form.first("offset").and_then(|text| text.parse().ok());
+    said.unwrap_or(0).min(MAX_OFFSET)
+}
+
+fn listing(form: Form<'_>) -> Listing {
+    Listing {
+        query: word(form, "q", 300),
+        os: word(form, "os", 40),
+        arch: word(form, "arch", 40),
+        signed: word(form, "signed", 1) == "1",
+        order: Order::parse(&word(form, "sort", 10)),
+        offset: offset(form),
+    }
+}
+
+/// Whether a form comes from a page of this origin. Browsers say it of every form, as `Sec-Fetch-Site` or as `Origin`; nobody
+/// else has a login that is sent along without their doing, so who says neither is no visitor of a page.
+fn is_our_own(headers: &HeaderMap, uri: &Uri) -> bool {
+    let of = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = of("host").or_else(|| uri.authority().map(|authority| authority.as_str()));
+    let origin = of("origin").map(|origin| origin.split_once("://").map_or("", |(_, host)| host));
+    let is_here = origin.map(|origin| host.is_some_and(|host| host.eq_ignore_ascii_case(origin)));
+    match (of("sec-fetch-site"), is_here) {
+        (Some("same-origin"), Some(true) | None) => true,
+        (Some(_), _) => false,
+        (None, is_here) => is_here == Some(true),
+    }
+}
+
+impl Request {
+    pub(super) fn wanted(&self) -> Wanted<'_> {
+        match self.errand {
+            Errand::Asset(..) | Errand::Elsewhere(_) => Wanted::Open,
+            Errand::Show(_) | Errand::Form(_) => Wanted::Search,
+        }
+    }
+
+    pub(super) fn effect(&self) -> Effect {
+        match self.errand {
+            Errand::Form(_) => Effect::Unsafe,
+            Errand::Asset(..) | Errand::Elsewhere(_) | Errand::Show(_) => Effect::Safe,
+        }
+    }
+
+    pub(super) fn repository(&self) -> Option<&RepoName> {
+        match &self.errand {
+            Errand::Show(
+                Page::Repository { name, .. } | Page::Image { name, .. } | Page::AskDelete { name, .. },
+            )
+            | Errand::Form(Sent::Delete { name, .. }) => Some(name),
+            Errand::Show(Page::Repositories(_) | Page::Keys | Page::Login)
+            | Errand::Form(Sent::Keys)
+            | Errand::Asset(..)
+            | Errand::Elsewhere(_) => None,
+        }
+    }
+
+    pub(in crate::http::front) async fn answer(
+        self,
+        exchange: Exchange,
+        decision: Decision,
+    ) -> Result<Response<Body>, Answer> {
+        let Self { desk, errand, visit } = self;
+        let registry = match &desk.external_url {
+            Some(url) => url.split_once("://").map_or(&**url, |(_, host)| host),
+            None => visit.host(),
+        };
+        let registry = registry.to_owned();
+        let visitor = |deletable| Visitor {
+            user: decision.identity.user,
+            deletable,
+            registry,
+            ask: visit.ask(desk.inside.clone()),
+        };
+        let shown = match (errand, decision.right) {
+            (Errand::Asset(asset, lasting), _) => return Ok(file(asset, &lasting)),
+            (Errand::Elsewhere(path), _) => Shown::Elsewhere(path.to_owned()),
+            (Errand::Show(page), Right::Search { deletable }) => {
+                desk.ui.show(&page, &visitor(deletable)).await
+            }
+            (Errand::Form(form), Right::Search { deletable }) => {
+                let change = change(form, exchange.request.into_body()).await?;
+                desk.ui.change(&change, &visitor(deletable)).await
+            }
+            (Errand::Show(_) | Errand::Form(_), _) => return Err(error::not_covered()),
+        };
+        Ok(match shown {
+            Shown::Html(status, html) => document(status, html),
+            Shown::Elsewhere(path) => Reply::new(StatusCode::SEE_OTHER)
+                .no_store()
+                .location(path)
+                .empty(),
+            Shown::LogIn => {
+                let message = "Log in with a name and a password.";
+                let html = desk.ui.trouble(None, StatusCode::UNAUTHORIZED, message);
+                document(StatusCode::UNAUTHORIZED, html)
+            }
+        })
+    }
+}
+
+async fn change(form: Sent, body: Body) -> Result<Change, Answer> {
+    match form {
+        Sent::Delete { name, reference } => Ok(Change::Delete { name, reference }),
+        Sent::Keys => {
+            let whole = timeout(FORM_WITHIN, Limited::new(body, MAX_FORM).collect()).await;
+            let expected = || error::bad_api_key_request("a form of at most 8 KiB is expected");
+            let bytes = match whole {
+                Ok(Ok(whole)) => whole.to_bytes(),
+                Ok(Err(_)) | Err(_) => return Err(expected()),
+            };
+            let form = Form(std::str::from_utf8(&bytes).map_err(|_| expected())?);
+            let text = |name| form.first(name).unwrap_or_default();
+            Ok(match form.first("revoke") {
+                Some(id) => Change::RevokeKey { id },
+                None => Change::MakeKey {
+                    label: text("label"),
+                    scopes: text("scopes"),
+                    until: text("until"),
+                },
+            })
+        }
+    }
+}
+
+fn document(status: StatusCode, html: String) -> Response<Body> {
+    Reply::new(status)
+        .no_store()
+        .header("content-type", "text/html; charset=utf-8")
+        .bytes(html.into())
+}
+
+/// The same for everybody, for as long as the release is.
+fn file(asset: &'static Asset, lasting: &Lasting) -> Response<Body> {
+    let cached = match lasting {
+        Lasting::Yes => "public, max-age=31536000, immutable",
+        Lasting::No => "no-store",
+    };
+    Reply::new(StatusCode::OK)
+        .header("cache-control", cached)
+        .header("content-type", asset.media_type)
+        .bytes(bytes::Bytes::from_static(asset.content.as_bytes()))
+}
+
+/// What every answer at the page's paths says to browsers, and that refusals, whoever makes them, are pages for people.
+#[derive(Clone)]
+pub(in crate::http::front) struct Dress {
+    pub(in crate::http::front) desk: Option<Desk>,
+}
+
+impl Step for Dress {
+    type In = Exchange;
+    type Out = Exchange;
+
+    async fn run<N: Next<Exchange>>(self, exchange: Exchange, next: N) -> Response<Body> {
+        let desk = self.desk.filter(|_| Desk::owns(exchange.request.uri().path()));
+        let response = next.go(exchange).await;
+        let Some(desk) = desk else {
+            return response;
+        };
+        let mut response = match response.status().is_client_error() || response.status().is_server_error() {
+            true => refusal(&desk, response).await,
+            false => response,
+        };
+        let headers = response.headers_mut();
+        for (name, value) in [
+            (header::CONTENT_SECURITY_POLICY, POLICY),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::X_FRAME_OPTIONS, "DENY"),
+            // Forms of our own have to say where they come from.
+            (header::REFERRER_POLICY, "same-origin"),
+            (
+                http::HeaderName::from_static("cross-origin-opener-policy"),
+                "same-origin",
+            ),
+            (
+                http::HeaderName::from_static("cross-origin-resource-policy"),
+                "same-origin",
+            ),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+async fn refusal(desk: &Desk, response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    let is_page = head
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|of| of.as_bytes().starts_with(b"text/html"));
+    let body = match is_page {
+        true => body,
+        false => {
+            let said = Limited::new(body, MAX_FORM).collect().await;
+            let said = said.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+            let html = desk.ui.trouble(None, head.status, &ask::message(&said));
+            head.headers
+                .insert(header::CONTENT_LENGTH, HeaderValue::from(html.len()));
+            let html_type = HeaderValue::from_static("text/html; charset=utf-8");
+            head.headers.insert(header::CONTENT_TYPE, html_type);
+            head.headers
+                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            crate::admission::full(html.into())
+        }
+    };
+    // Tokens are for programs.
+    head.headers.remove(header::WWW_AUTHENTICATE);
+    if let (StatusCode::UNAUTHORIZED, Some(challenge)) = (head.status, &desk.challenge) {
+        head.headers.insert(header::WWW_AUTHENTICATE, challenge.clone());
+    }
+    Response::from_parts(head, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_names_one_thing() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        for (text, name, reference) in [
+            ("a", "a", None),
+            ("a/tag/b", "a/tag/b", None),
+            ("a/b:v1", "a/b", Some("v1".to_owned())),
+            (&format!("a@{digest}"), "a", Some(digest.clone())),
+        ] {
+            let (found, of) = named_by(text).unwrap();
+            assert_eq!(
+                (found.as_str(), of.map(|of| of.as_str().to_owned())),
+                (name, reference),
+                "{text}"
+            );
+        }
+        for wrong in [
+            "",
+            "A",
+            "a:",
+            "a@",
+            "a@v1",
+            "a/../b",
+            "a:<b>",
+            "a:b:c",
+            "a//b",
+            &format!("a:{digest}"),
+        ] {
+            assert!(named_by(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_form_is_our_own_if_the_browser_says_so() {
+        let check = |headers: &[(&'static str, &'static str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, HeaderValue::from_static(value));
+            }
+            is_our_own(&map, &Uri::from_static("/keys"))
+        };
+        let host = ("host", "r.example:5000");
+        for headers in [
+            &[host, ("sec-fetch-site", "same-origin")][..],
+            &[host, ("origin", "http://r.example:5000")],
+            &[
+                host,
+                ("origin", "https://R.example:5000"),
+                ("sec-fetch-site", "same-origin"),
+            ],
+        ] {
+            assert!(check(headers), "{headers:?}");
+        }
+        for headers in [
+            &[host][..],
+            &[host, ("origin", "null")],
+            &[host, ("origin", "http://r.example")],
+            &[host, ("origin", "http://evil.example")],
+            &[host, ("sec-fetch-site", "cross-site")],
+            &[host, ("sec-fetch-site", "same-site")],
+            &[host, ("sec-fetch-site", "none")],
+            &[
+                host,
+                ("origin", "http://evil.example"),
+                ("sec-fetch-site", "same-origin"),
+            ],
+            &[("origin", "http://r.example:5000")],
+        ] {
+            assert!(!check(headers), "{headers:?}");
+        }
+    }
+}
