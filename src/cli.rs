@@ -1,5 +1,7 @@
 //! The command line.
 
+mod past;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
@@ -27,7 +29,9 @@ const DATA: &str = "./portolan-data";
   portolan dev                              a mesh of three on this machine, to try it out
   portolan serve                            one member on 127.0.0.1:5000
   portolan serve /etc/portolan/config.yaml  one member of the mesh that the file describes
-  portolan verify config.json               what is wrong with a configuration, if anything"
+  portolan verify config.json               what is wrong with a configuration, if anything
+  portolan history team/app                 what became of a repository's tags and manifests
+  portolan restore team/app:v1 --at TIME    the tag names what it named then"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -66,6 +70,23 @@ enum Command {
   portolan verify /etc/portolan/config.yaml
   portolan verify --online /etc/portolan/config.yaml")]
     Verify(VerifyArgs),
+    /// Tell what became of a repository's tags and manifests
+    ///
+    /// Asks any member of a running mesh. The newest comes first.
+    #[command(after_help = "Examples:
+  portolan history team/app
+  portolan history team/app:v1 --server https://registry.example.org --user alice")]
+    History(past::HistoryArgs),
+    /// Bring back what was deleted or overwritten
+    ///
+    /// Asks any member of a running mesh. It takes the rights to create and to update, and for what was deleted that to delete.
+    /// What is there already stays as it is, and what can't come back is named.
+    #[command(after_help = "Examples:
+  portolan restore team/app:v1 --at 2026-01-31T12:00:00Z   the tag names what it named then
+  portolan restore team/app@sha256:...                     a deleted manifest, with its tags
+  portolan restore team/app --at 2026-01-31T12:00:00Z      all that was there then and was deleted since
+  portolan restore team/app --run 5fd1a2b3c4d5             what a run of retention deleted there")]
+    Restore(past::RestoreArgs),
 }
 
 #[derive(Debug, Args)]
@@ -123,6 +144,9 @@ pub enum CliError {
     /// Nothing could be started.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// A member wasn't reached, or refused.
+    #[error(transparent)]
+    Past(#[from] past::PastError),
 }
 
 impl Cli {
@@ -135,6 +159,8 @@ impl Cli {
             Command::Dev(args) => dev(args).await,
             Command::Serve(args) => serve(args).await,
             Command::Verify(args) => Ok(verify(&args).await),
+            Command::History(args) => past::history(&args).await,
+            Command::Restore(args) => past::restore(&args).await,
         }
     }
 }

@@ -410,6 +410,7 @@ fn settings(limits: &Limits) -> Settings {
         slow_body: limits.slow_body_bytes,
         session_ttl: limits.session_expiry,
         link_grace: limits.unreferenced_grace,
+        history: limits.history,
         object_delay: limits.object_delay,
         trash_delay: limits.trash_time,
         trash_again: limits.trash_again,

@@ -125,12 +125,14 @@ impl MemberSpec {
             interval,
             window,
             trash_delay,
+            history,
         } = collection;
         let limits = &mut self.limits;
         self.collecting = by_this_member;
         limits.unreferenced_grace = delay.unwrap_or(limits.unreferenced_grace);
         limits.collection_interval = interval.unwrap_or(limits.collection_interval);
         limits.collection_window = window;
+        limits.history = history.unwrap_or(limits.history);
         limits.object_delay = trash_delay.unwrap_or(limits.object_delay);
         self
     }

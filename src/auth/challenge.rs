@@ -138,18 +138,22 @@ pub(super) fn scope(route: &Route) -> String {
         | Route::FinishUpload { .. }
         | Route::CancelUpload { .. }
         | Route::Referrers { .. }
-        | Route::TagHistory { .. } => {
+        | Route::TagHistory { .. }
+        | Route::ManifestAt { .. }
+        | Route::Changes { .. }
+        | Route::Restore { .. } => {
             let permissions = route.permissions();
             // Nobody has to ask for what their request can do without where it goes.
             let is_asked_for = |permission: &&Permission| match permission.need {
                 Need::Optional(_) => Some(&permission.repository) != route.repository(),
                 Need::Required(_) | Need::AnyOf(_) => true,
             };
-            let scopes: Vec<String> = permissions
+            let mut scopes: Vec<String> = permissions
                 .iter()
                 .filter(is_asked_for)
                 .map(of_permission)
                 .collect();
+            scopes.dedup();
             scopes.join(" ")
         }
     }

@@ -436,6 +436,9 @@ impl Gate {
             | Route::CancelUpload { .. }
             | Route::Referrers { .. }
             | Route::TagHistory { .. }
+            | Route::ManifestAt { .. }
+            | Route::Changes { .. }
+            | Route::Restore { .. }
             | Route::MountBlob { from: Some(_), .. } => {
                 repositories(policy, told, who, route, Visible::Nothing)
             }

@@ -315,6 +315,8 @@ pub struct Limits {
     pub tombstone_time: Duration,
     /// Age before a link that no manifest references goes (`storage.gcDelay`).
     pub unreferenced_grace: Duration,
+    /// How long what was deleted can be brought back (`storage.history`); zero is not at all.
+    pub history: Duration,
     /// Age of the object of a collected blob before it is deleted (`storage.trashDelay`).
     pub object_delay: Duration,
     /// Age of trash before it is deleted: more than the longest request.
@@ -516,6 +518,7 @@ impl Default for Limits {
 
             tombstone_time: 7 * DAY,
             unreferenced_grace: HOUR,
+            history: 14 * DAY,
             object_delay: 6 * HOUR,
             trash_time: 6 * HOUR,
             trash_again: DAY,

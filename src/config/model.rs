@@ -115,6 +115,8 @@ pub struct Collection {
     pub interval: Option<Duration>,
     /// When rounds may begin (`storage.gcTimeWindow`).
     pub window: Option<TimeWindow>,
+    /// How long what was deleted can be brought back (`storage.history`); zero is not at all.
+    pub history: Option<Duration>,
     /// How long an object is kept that nothing names (`storage.trashDelay`).
     pub trash_delay: Option<Duration>,
 }

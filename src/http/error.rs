@@ -170,7 +170,7 @@ pub(super) fn route(error: &RouteError, method: &Method) -> Answer {
         RouteError::UploadUnknown => {
             Answer::new(StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown, message)
         }
-        RouteError::PageInvalid | RouteError::TimestampInvalid => {
+        RouteError::PageInvalid | RouteError::TimestampInvalid | RouteError::UndoInvalid => {
             Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
         }
         RouteError::TooManyTags => Answer::new(StatusCode::URI_TOO_LONG, ErrorCode::TagInvalid, message),

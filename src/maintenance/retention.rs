@@ -15,6 +15,8 @@ use crate::{
 
 /// How often it is looked whether the time has come for rounds to begin.
 const WINDOW_CHECK: Duration = Duration::from_secs(60);
+/// Random bytes in what a run is called.
+const RUN_BYTES: usize = 6;
 /// Repositories that are remembered as they were left: they aren't looked at again before something in them may go.
 const REMEMBERED: usize = 500_000;
 
@@ -93,6 +95,7 @@ impl Retention {
             self.pulls_since_ms = pulls_since_ms;
         }
         let mut page = Page::default();
+        let run = hex::encode(&Version::random().to_bytes()[..RUN_BYTES]);
         let mut lacks_pulls = false;
         loop {
             let names = self.registry.catalog(&page).await?;
@@ -106,7 +109,7 @@ impl Retention {
                 for (repository, version) in repositories.iter().zip(versions) {
                     match version {
                         Some(version) if self.is_settled(repository, version, now_ms()) => {}
-                        Some(_) => lacks_pulls |= self.visit(repository).await,
+                        Some(_) => lacks_pulls |= self.visit(repository, &run).await,
                         None => drop(self.left.remove(repository)),
                     }
                 }
@@ -132,8 +135,8 @@ impl Retention {
     }
 
     /// Gives whether pulls are missing.
-    async fn visit(&mut self, repository: &RepoName) -> bool {
-        let retained = self.registry.retain(repository, &self.policies).await;
+    async fn visit(&mut self, repository: &RepoName, run: &str) -> bool {
+        let retained = self.registry.retain(repository, &self.policies, run).await;
         let outcome = match &retained {
             Ok(Retained {
                 is_unfinished: true, ..

@@ -22,6 +22,7 @@ mod route;
 mod tag_pattern;
 mod text;
 mod timestamp;
+mod undo;
 mod upload_id;
 
 pub use action::{Action, Need, Permission};
@@ -40,4 +41,5 @@ pub use route::{Effect, MAX_TAGS_PER_PUT, Route, RouteError, paths};
 pub use tag_pattern::{TagPattern, TagPatternError};
 pub(crate) use text::text_newtype;
 pub use timestamp::{Rounding, Timestamp, TimestampError};
+pub use undo::Undo;
 pub use upload_id::{UploadId, UploadIdError};

@@ -171,7 +171,10 @@ impl Owners {
 /// right wherever it is done.
 fn changes_names(route: &Route) -> bool {
     match route {
-        Route::PutManifest { .. } | Route::DeleteManifest { .. } | Route::DeleteBlob { .. } => true,
+        Route::PutManifest { .. }
+        | Route::DeleteManifest { .. }
+        | Route::DeleteBlob { .. }
+        | Route::Restore { .. } => true,
         Route::ApiVersion
         | Route::Catalog { .. }
         | Route::ListTags { .. }
@@ -187,7 +190,9 @@ fn changes_names(route: &Route) -> bool {
         | Route::FinishUpload { .. }
         | Route::CancelUpload { .. }
         | Route::Referrers { .. }
-        | Route::TagHistory { .. } => false,
+        | Route::TagHistory { .. }
+        | Route::ManifestAt { .. }
+        | Route::Changes { .. } => false,
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     Damage, Registry, RegistryError, Result,
     commit::{Change, Current, Plan},
-    due::{self, Dues},
+    due,
     links::Recorded,
     noted::Noted,
     objects::Written,
@@ -17,12 +17,13 @@ use super::{
     pieces, quota,
     references::{User, user_of},
     row,
+    shelf::{is_shelved, present, shelved},
 };
 use crate::{
     oci::{Digest, RepoName, ResolvedRange},
     storage::{
-        ByteStream, Expect, MetaStore, ObjectKey, Outcome, Row, StoreError, StoreErrorKind, Version, keys,
-        rows,
+        ByteStream, Expect, MAX_OPS, ObjectKey, Outcome, Row, Space, StoreError, StoreErrorKind, Version,
+        keys, rows,
     },
 };
 
@@ -123,7 +124,7 @@ impl Registry {
         }
         let key = keys::link(digest, repository);
         let (found, version) = self.read_to_remember(repository, key).await?;
-        let link = HeldLink::of(digest, &found.ok_or(RegistryError::BlobUnknown)?)?;
+        let link = HeldLink::of(digest, &present(found)?.ok_or(RegistryError::BlobUnknown)?)?;
         let blob = link.blob.clone();
         if let Some(version) = version {
             let value = Arc::new(link);
@@ -294,12 +295,12 @@ impl Registry {
             let [held, Some(record), rest @ ..] = found.as_slice() else {
                 return Ok(Mounted::NotHere);
             };
-            let source = match from {
-                MountSource::Repository(source) if source == repository => held.as_ref(),
-                MountSource::Repository(_) => rest.first().and_then(Option::as_ref),
-                MountSource::Anywhere => Some(record),
+            let is_there = match from {
+                MountSource::Repository(source) if source == repository => present(held.clone())?.is_some(),
+                MountSource::Repository(_) => present(rest.first().cloned().flatten())?.is_some(),
+                MountSource::Anywhere => !self.is_shelved_everywhere(digest).await?,
             };
-            if source.is_none() {
+            if !is_there {
                 return Ok(Mounted::NotHere);
             }
             let to = Recorded::found(digest, record)?;
@@ -339,6 +340,23 @@ impl Registry {
         Err(RegistryError::Contended)
     }
 
+    /// Whether repositories only keep the blob for what was deleted, as far as the first of them tell.
+    async fn is_shelved_everywhere(&self, digest: &Digest) -> Result<bool> {
+        if !self.has_history() {
+            return Ok(false);
+        }
+        let page = self
+            .meta
+            .range(Space::Links, digest.as_str(), "", None, MAX_OPS)
+            .await?;
+        for entry in &page.entries {
+            if !is_shelved(&entry.row)? {
+                return Ok(false);
+            }
+        }
+        Ok(!page.entries.is_empty())
+    }
+
     /// Lets the blob go from the repository, if no manifest there refers to it.
     pub async fn delete_blob(&self, repository: &RepoName, digest: &Digest, deadline: Instant) -> Result<()> {
         let due_ms = due::after(self.settings.link_grace);
@@ -346,10 +364,9 @@ impl Registry {
             repository,
             deadline,
             Unlink {
-                meta: &*self.meta,
+                registry: self,
                 repository,
                 digest,
-                dues: self.dues,
                 due_ms,
             },
         )
@@ -396,10 +413,9 @@ fn part_of(bytes: &Bytes, range: ResolvedRange) -> Result<ByteStream> {
 
 /// The end of a link (rule G2).
 struct Unlink<'a> {
-    meta: &'a dyn MetaStore,
+    registry: &'a Registry,
     repository: &'a RepoName,
     digest: &'a Digest,
-    dues: Dues,
     due_ms: u64,
 }
 
@@ -407,18 +423,24 @@ impl Change for Unlink<'_> {
     type Outcome = ();
 
     async fn plan(&mut self, current: &Current) -> Result<Plan<()>> {
+        let Registry { meta, dues, .. } = self.registry;
         let key = keys::link(self.digest, self.repository);
-        let link = self.meta.get(&key).await?.ok_or(RegistryError::BlobUnknown)?;
-        if let User::Live(manifest) = user_of(self.meta, self.repository, self.digest).await? {
-            return Err(RegistryError::Referenced { manifest });
-        }
-        let mut ops = vec![
-            // A link that was made anew meanwhile is another one.
-            key.delete(Expect::Version(link.version)),
-            keys::linked_blob(self.repository, self.digest).delete(Expect::Any),
-            self.dues.digest(self.due_ms, self.digest),
-        ];
-        ops.extend(quota::discount(self.meta, &link).await?);
+        let link = present(meta.get(&key).await?)?.ok_or(RegistryError::BlobUnknown)?;
+        // A link that was made anew meanwhile is another one.
+        let expect = Expect::Version(link.version);
+        let mut ops = match user_of(&**meta, self.repository, self.digest).await? {
+            User::Live(manifest) => return Err(RegistryError::Referenced { manifest }),
+            User::Deleted if self.registry.has_history() => {
+                let kept = shelved(row::read_to_rewrite(&link)?);
+                vec![key.put(expect, row::bytes(&kept))]
+            }
+            User::Deleted | User::Nobody { .. } => vec![
+                key.delete(expect),
+                keys::linked_blob(self.repository, self.digest).delete(Expect::Any),
+                dues.digest(self.due_ms, self.digest),
+            ],
+        };
+        ops.extend(quota::discount(&**meta, &link).await?);
         Ok(Plan::Apply {
             ops,
             manifests: current.manifests(),

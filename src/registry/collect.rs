@@ -7,6 +7,9 @@
 //! - a *digest* is looked for among the links after its record was condemned: the record goes, or lives again;
 //! - an *object* that no record names any more is deleted, many in one request, and once more a day later.
 //!
+//! What only deleted manifests reference that can be brought back (`storage.history`) is *shelved*: its link stays, so its bytes
+//! do, but it counts against no quota and nobody finds it. When the last of those manifests goes for good, so does the link.
+//!
 //! A link is *in use* once a live manifest was seen to reference it: then nobody looks at it again until that manifest's
 //! references are collected, and a HEAD of it costs no write. A HEAD of any other link *arms* it for another grace, so that a
 //! client that was told that a blob is there finds it when it pushes the manifest.
@@ -15,7 +18,7 @@
 //! the references; the transaction that unlinks and condemns; the links; the transaction that removes the record.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -28,6 +31,7 @@ use super::{
     quota,
     references::{User, user_of},
     row,
+    shelf::{present, shelved},
     upkeep::{DueWork, Next, Tended, millis, repository_of},
 };
 use crate::{
@@ -48,7 +52,7 @@ impl Registry {
         }
         let key = keys::link(digest, repository);
         for _ in 0..self.settings.attempts {
-            let found = self.meta.get(&key).await?.ok_or(RegistryError::BlobUnknown)?;
+            let found = present(self.meta.get(&key).await?)?.ok_or(RegistryError::BlobUnknown)?;
             let link: rows::Link = row::read(&found)?;
             if self.stays(link.in_use, link.armed_ms) {
                 return Blob::linked(digest, &link);
@@ -101,6 +105,7 @@ impl Registry {
         match (ended, version) {
             (Unlinked::Over, _) => Ok(Next::Over(Vec::new())),
             (Unlinked::InUse(op), _) => Ok(Next::Over(vec![op])),
+            (Unlinked::Shelved, _) => Ok(Next::Settled(Tended::Done)),
             (Unlinked::ArmedUntil(at_ms), _) => Ok(Next::Again { at_ms, due }),
             (Unlinked::Gone { due: key, condemned }, Some(version)) => {
                 let record = match condemned {
@@ -206,6 +211,11 @@ impl Registry {
     pub(super) fn grace_ms(&self) -> u64 {
         millis(self.settings.link_grace)
     }
+
+    /// Whether what is deleted can be brought back.
+    pub(super) fn has_history(&self) -> bool {
+        !self.settings.history.is_zero()
+    }
 }
 
 /// An object that no record names.
@@ -260,6 +270,8 @@ enum Unlinked {
     InUse(Op),
     /// It isn't to be looked at before this time.
     ArmedUntil(u64),
+    /// It is kept for manifests that were deleted; the due-row went.
+    Shelved,
     /// It is gone. The due-row of its digest has this key; the record, unless it was condemned before, these bytes.
     Gone { due: Key, condemned: Option<Bytes> },
 }
@@ -290,16 +302,21 @@ impl Change for UnlinkUnused<'_> {
             return Ok(Plan::Done(Unlinked::Over));
         }
         let until_ms = link.armed_ms.saturating_add(self.registry.grace_ms());
-        if until_ms > self.ripe_ms {
+        if until_ms > self.ripe_ms && !link.shelved {
             return Ok(Plan::Done(Unlinked::ArmedUntil(until_ms)));
         }
         let orphans = match user_of(meta, self.repository, self.digest).await? {
+            // It needs no blob, or it would have brought it back.
+            User::Live(_) if link.shelved => return Ok(Plan::Done(Unlinked::Over)),
             User::Live(_) => {
                 let used = rows::Link { in_use: true, ..link };
                 let op = keys.0.put(Expect::Version(found.version), row::bytes(&used));
                 return Ok(Plan::Done(Unlinked::InUse(op)));
             }
-            // Whoever collects it arms the link and has it looked at again.
+            User::Deleted if self.registry.has_history() && !link.shelved => {
+                return self.shelve(current, link, &found).await;
+            }
+            // Whoever collects it has the link looked at again.
             User::Deleted => return Ok(Plan::Done(Unlinked::Over)),
             User::Nobody { orphans } => orphans,
         };
@@ -330,6 +347,25 @@ impl Change for UnlinkUnused<'_> {
                 due,
                 condemned: condemned_as,
             },
+        })
+    }
+}
+
+impl UnlinkUnused<'_> {
+    /// Only manifests that can be brought back use the link.
+    async fn shelve(&self, current: &Current, link: rows::Link, found: &Row) -> Result<Plan<Unlinked>> {
+        let shelved = row::bytes(&shelved(link));
+        let key = keys::link(self.digest, self.repository);
+        let mut ops = vec![
+            self.work.as_read().delete(),
+            key.put(Expect::Version(found.version), shelved),
+        ];
+        ops.extend(quota::discount(&*self.registry.meta, found).await?);
+        Ok(Plan::Apply {
+            ops,
+            manifests: current.manifests(),
+            changing: None,
+            outcome: Unlinked::Shelved,
         })
     }
 }

@@ -297,10 +297,11 @@ impl Registry {
             row.created_ms = now_ms;
         }
         row.manifests = manifests;
-        row.ends_ms = if exists {
-            0
-        } else {
-            due::after(self.settings.tombstone)
+        row.ends_ms = match (existed, exists) {
+            (_, true) => 0,
+            (true, false) => due::after(self.settings.tombstone.max(self.settings.history)),
+            // What is collected afterwards keeps it no longer than it must.
+            (false, false) => row.ends_ms.max(due::after(self.settings.tombstone)),
         };
 
         let mut ops = Vec::with_capacity(MAX_OPS);

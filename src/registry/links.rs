@@ -117,18 +117,21 @@ impl Registry {
         held: Option<&Row>,
     ) -> Result<Op> {
         let (key, expect) = (keys::link(digest, repository), Expect::unchanged(held));
+        let (counted_under, counted_shard) = counted
+            .map(|place| (place.prefix.as_str().to_owned(), place.shard))
+            .unwrap_or_default();
         let former: Option<rows::Link> = held.map(row::read_to_rewrite).transpose()?;
         if let Some(former) = former.filter(|former| former.object_key != to.object.key.as_str()) {
             let armed = rows::Link {
                 in_use: false,
                 armed_ms: clock::now_ms(),
+                shelved: false,
+                counted_under,
+                counted_shard,
                 ..former
             };
             return Ok(key.put(expect, row::bytes(&armed)));
         }
-        let (counted_under, counted_shard) = counted
-            .map(|place| (place.prefix.as_str().to_owned(), place.shard))
-            .unwrap_or_default();
         let link = rows::Link {
             min_reader: rows::SCHEMA,
             object_key: to.object.key.as_str().to_owned(),
@@ -138,6 +141,7 @@ impl Registry {
             etag: to.object.etag.clone(),
             in_use: false,
             armed_ms: clock::now_ms(),
+            shelved: false,
         };
         Ok(key.put(expect, row::bytes(&link)))
     }

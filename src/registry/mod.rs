@@ -47,10 +47,12 @@ mod remembered;
 mod retention;
 mod room;
 mod row;
+mod shelf;
 mod tags;
 #[cfg(test)]
 mod testing;
 mod turns;
+mod undo;
 mod upkeep;
 mod uploads;
 mod whole;
@@ -71,6 +73,7 @@ pub use self::{
     quota::Quotas,
     referrers::{Referrer, Referrers},
     retention::Retained,
+    undo::{Left, OfDeleted, Restore, Restored, WhyLeft},
     upkeep::{DuePage, DueWork, Tended},
     uploads::{Aside, Upload},
     whole::Whole,
@@ -115,6 +118,8 @@ pub struct Settings {
     pub session_ttl: Duration,
     /// How long a link needs no manifest.
     pub link_grace: Duration,
+    /// How long what was deleted can be brought back; zero is not at all.
+    pub history: Duration,
     /// How long the object of a collected blob is kept.
     pub object_delay: Duration,
     /// How long trash lies: longer than any request or presigned URL.
@@ -123,7 +128,7 @@ pub struct Settings {
     pub trash_again: Duration,
     /// By how much members' clocks may differ: nothing is done for being due until it has been for this long.
     pub clock_margin: Duration,
-    /// How long the row of a deleted repository is kept.
+    /// How long the row of a deleted repository is kept, if not for as long as it can be brought back.
     pub tombstone: Duration,
     /// The longest manifest, in bytes, that lies in its row.
     pub inline_manifest: usize,
@@ -165,6 +170,7 @@ impl Default for Settings {
             park_bytes: 1 << 20,
             session_ttl: 24 * HOUR,
             link_grace: 24 * HOUR,
+            history: 14 * 24 * HOUR,
             object_delay: 6 * HOUR,
             trash_delay: 2 * HOUR,
             trash_again: 24 * HOUR,

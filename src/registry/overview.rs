@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 
-use super::{Blob, Referrer, Registry, RegistryError, Result, row};
+use super::{Blob, Referrer, Registry, RegistryError, Result, row, shelf::present};
 use crate::{
     oci::{Digest, MediaType, RepoName, Tag},
     storage::{Expect, Key, MAX_OPS, MAX_PAGE, Row, Space, StoreErrorKind, Version, keys, rows},
@@ -162,7 +162,7 @@ impl Registry {
     }
 
     async fn one_blob(&self, digest: &Digest, row: Option<Row>, longest: u64) -> Result<Option<Bytes>> {
-        let Some(row) = row else { return Ok(None) };
+        let Some(row) = present(row)? else { return Ok(None) };
         let blob = Blob::linked(digest, &row::read(&row)?)?;
         match blob.size {
             0 => Ok(Some(Bytes::new())),

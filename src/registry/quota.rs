@@ -9,6 +9,8 @@
 //! quota, and whoever grants anew replaces them all at once: the quota is never exceeded. That is needed when no share
 //! has room for a blob, so only for blobs of more than a sixteenth of what is left.
 //!
+//! A link that is shelved isn't counted: it was taken off when it was, and is counted anew when it comes back.
+//!
 //! Absent on purpose: bytes of manifests, and who may push at all.
 
 #[cfg(test)]
@@ -16,7 +18,10 @@ mod tests;
 
 use std::{array, collections::BTreeMap, num::NonZeroU64};
 
-use super::{Registry, RegistryError, Result, row};
+use super::{
+    Registry, RegistryError, Result, row,
+    shelf::{is_shelved, present},
+};
 use crate::{
     entropy,
     oci::{Digest, RepoName},
@@ -212,12 +217,14 @@ impl Registry {
         held: &mut Option<Row>,
         size: u64,
     ) -> Result<Counted> {
-        if held.is_none()
-            && let Some(quota) = self.settings.quotas.of(repository)
-        {
+        let is_counted = held.as_ref().map(is_shelved).transpose()? == Some(false);
+        if !is_counted && let Some(quota) = self.settings.quotas.of(repository) {
             match Usage::read(&*self.meta, quota.prefix).await?.add(&quota, size) {
                 Ok(counted) => return Ok(counted),
-                Err(error) => *held = Some(self.held(repository, digest).await?.ok_or(error)?),
+                Err(error) => {
+                    let now = present(self.held(repository, digest).await?)?;
+                    *held = Some(now.ok_or(error)?);
+                }
             }
         }
         let link: Option<rows::Link> = held.as_ref().map(row::read_to_rewrite).transpose()?;
@@ -240,12 +247,15 @@ impl Registry {
         let usage = Usage::read(&*self.meta, quota.prefix).await?;
         let checked = usage.check(&quota, size);
         match digest {
-            Some(digest) if checked.is_err() && self.held(repository, digest).await?.is_some() => Ok(()),
+            Some(digest) if checked.is_err() => match present(self.held(repository, digest).await?)? {
+                Some(_) => Ok(()),
+                None => checked,
+            },
             Some(_) | None => checked,
         }
     }
 
-    /// The link, if the repository holds the blob.
+    /// The link's row, shelved or not.
     pub(super) async fn held(&self, repository: &RepoName, digest: &Digest) -> Result<Option<Row>> {
         Ok(self.meta.get(&keys::link(digest, repository)).await?)
     }

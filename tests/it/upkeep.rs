@@ -23,6 +23,7 @@ fn hasten(limits: &mut Limits) {
     limits.trash_again = short;
     limits.tombstone_time = short;
     limits.unreferenced_grace = short;
+    limits.history = Duration::ZERO;
     limits.clock_margin = Duration::ZERO;
     limits.upkeep_interval = Duration::from_millis(100);
 }

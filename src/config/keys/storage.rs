@@ -68,6 +68,13 @@ pub(super) const STORAGE: &[Key] = &[
         ),
     ),
     key(
+        "storage.history",
+        Duration,
+        Own(
+            "how long what was deleted or overwritten can be brought back, without counting against quotas; 336h without it, 0 is not at all",
+        ),
+    ),
+    key(
         "storage.fastRestart",
         Bool,
         Mapped("always on: a start walks nothing"),

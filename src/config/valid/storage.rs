@@ -130,6 +130,7 @@ pub(super) fn collection(c: &mut Checked) -> Collection {
         delay: c.duration("storage.gcDelay").map(Option::unwrap_or_default),
         interval,
         window,
+        history: c.duration("storage.history").map(Option::unwrap_or_default),
         trash_delay,
     }
 }

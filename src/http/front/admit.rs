@@ -208,6 +208,9 @@ fn carries_content(route: &Route) -> bool {
         | Route::UploadStatus { .. }
         | Route::CancelUpload { .. }
         | Route::Referrers { .. }
-        | Route::TagHistory { .. } => false,
+        | Route::TagHistory { .. }
+        | Route::ManifestAt { .. }
+        | Route::Changes { .. }
+        | Route::Restore { .. } => false,
     }
 }

@@ -84,7 +84,10 @@ fn is_content(route: &Route) -> bool {
         | Route::FinishUpload { .. }
         | Route::CancelUpload { .. }
         | Route::Referrers { .. }
-        | Route::TagHistory { .. } => false,
+        | Route::TagHistory { .. }
+        | Route::ManifestAt { .. }
+        | Route::Changes { .. }
+        | Route::Restore { .. } => false,
     }
 }
 

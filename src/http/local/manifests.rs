@@ -176,13 +176,13 @@ fn unmet(error: RegistryError, repository: &RepoName, grants: &Grants) -> Refusa
 }
 
 /// What is said of a manifest whether or not it follows.
-fn described(status: StatusCode, descriptor: &Descriptor) -> Reply {
+pub(super) fn described(status: StatusCode, descriptor: &Descriptor) -> Reply {
     Reply::new(status)
         .content_digest(&descriptor.digest)
         .header("etag", format_args!("\"{}\"", descriptor.digest))
 }
 
-fn typed(descriptor: &Descriptor) -> Reply {
+pub(super) fn typed(descriptor: &Descriptor) -> Reply {
     described(StatusCode::OK, descriptor).header("content-type", &descriptor.media_type)
 }
 

@@ -11,6 +11,7 @@ mod listings;
 mod manifests;
 mod mirrored;
 mod outcome;
+mod undo;
 mod uploads;
 
 use std::{convert::Infallible, sync::Arc};
@@ -101,6 +102,22 @@ impl Local {
                 tag,
                 query,
             } => self.tag_history(&repository, &tag, query).await,
+            Route::ManifestAt { repository, tag, at } => {
+                self.manifest_at(&repository, &tag, at, &head, &grants).await
+            }
+            Route::Changes {
+                repository,
+                tag,
+                limit,
+                before,
+            } => {
+                self.changes(&repository, tag.as_ref(), limit, before, &grants)
+                    .await
+            }
+            Route::Restore { repository, what } => {
+                self.restore(&repository, &what, &identity, &grants, deadline)
+                    .await
+            }
             Route::GetManifest {
                 repository,
                 reference,

@@ -8,7 +8,8 @@ pub mod paths;
 mod query;
 
 use super::{
-    Action, Algorithm, Digest, HistoryQuery, Need, Page, Permission, Reference, RepoName, Tag, UploadId,
+    Action, Algorithm, Digest, HistoryQuery, Need, Page, Permission, Reference, RepoName, Tag, Timestamp,
+    Undo, UploadId,
 };
 
 /// The most tags one manifest push may name in its query. The specification wants at least 10.
@@ -95,6 +96,21 @@ pub enum Route {
         tag: Tag,
         query: HistoryQuery,
     },
+    /// `GET`, `HEAD /v2/<name>/manifests/<tag>?at=`: what the tag named then. (A digest means the same at any time.)
+    ManifestAt {
+        repository: RepoName,
+        tag: Tag,
+        at: Timestamp,
+    },
+    /// `GET /v2/<name>/_portolan/history?n=&before=&tag=`: what became of the repository's names, or of one tag, the newest first.
+    Changes {
+        repository: RepoName,
+        tag: Option<Tag>,
+        limit: usize,
+        before: Option<Timestamp>,
+    },
+    /// `POST /v2/<name>/_portolan/restore`: what was deleted or overwritten comes back.
+    Restore { repository: RepoName, what: Undo },
 }
 
 /// Whether a route may change anything.
@@ -139,6 +155,9 @@ pub enum RouteError {
     /// A moment in the query is malformed.
     #[error("{}", super::TimestampError)]
     TimestampInvalid,
+    /// It isn't said what to restore, or more than one thing is.
+    #[error("say what to restore: tag and at, or digest, or run, or at alone")]
+    UndoInvalid,
     /// A manifest push names more than [`MAX_TAGS_PER_PUT`] tags.
     #[error("at most {MAX_TAGS_PER_PUT} different tags are expected with one manifest")]
     TooManyTags,
@@ -176,6 +195,9 @@ impl Route {
             Self::CancelUpload { .. } => "upload_cancel",
             Self::Referrers { .. } => "referrers",
             Self::TagHistory { .. } => "tag_history",
+            Self::ManifestAt { .. } => "manifest_at",
+            Self::Changes { .. } => "history",
+            Self::Restore { .. } => "restore",
         }
     }
 
@@ -200,7 +222,10 @@ impl Route {
             | Self::FinishUpload { repository, .. }
             | Self::CancelUpload { repository, .. }
             | Self::Referrers { repository, .. }
-            | Self::TagHistory { repository, .. } => Some(repository),
+            | Self::TagHistory { repository, .. }
+            | Self::ManifestAt { repository, .. }
+            | Self::Changes { repository, .. }
+            | Self::Restore { repository, .. } => Some(repository),
         }
     }
 
@@ -208,9 +233,11 @@ impl Route {
     #[must_use]
     pub fn subject(&self) -> Option<String> {
         match self {
-            Self::ApiVersion | Self::Catalog { .. } | Self::ListTags { .. } | Self::StartUpload { .. } => {
-                None
-            }
+            Self::ApiVersion
+            | Self::Catalog { .. }
+            | Self::ListTags { .. }
+            | Self::StartUpload { .. }
+            | Self::Changes { .. } => None,
             Self::GetManifest { reference, .. }
             | Self::HeadManifest { reference, .. }
             | Self::PutManifest { reference, .. }
@@ -225,7 +252,8 @@ impl Route {
             | Self::UploadChunk { upload, .. }
             | Self::CancelUpload { upload, .. } => Some(upload.to_string()),
             Self::Referrers { subject, .. } => Some(subject.to_string()),
-            Self::TagHistory { tag, .. } => Some(tag.to_string()),
+            Self::TagHistory { tag, .. } | Self::ManifestAt { tag, .. } => Some(tag.to_string()),
+            Self::Restore { what, .. } => Some(what.to_string()),
         }
     }
 
@@ -242,7 +270,9 @@ impl Route {
             | Self::HeadBlob { .. }
             | Self::UploadStatus { .. }
             | Self::Referrers { .. }
-            | Self::TagHistory { .. } => Effect::Safe,
+            | Self::TagHistory { .. }
+            | Self::ManifestAt { .. }
+            | Self::Changes { .. } => Effect::Safe,
             Self::PutManifest { .. }
             | Self::DeleteManifest { .. }
             | Self::DeleteBlob { .. }
@@ -251,7 +281,8 @@ impl Route {
             | Self::MountBlob { .. }
             | Self::UploadChunk { .. }
             | Self::FinishUpload { .. }
-            | Self::CancelUpload { .. } => Effect::Unsafe,
+            | Self::CancelUpload { .. }
+            | Self::Restore { .. } => Effect::Unsafe,
         }
     }
 
@@ -267,7 +298,9 @@ impl Route {
             | Self::GetBlob { .. }
             | Self::HeadBlob { .. }
             | Self::Referrers { .. }
-            | Self::TagHistory { .. } => Need::Required(Action::Read),
+            | Self::TagHistory { .. }
+            | Self::ManifestAt { .. }
+            | Self::Changes { .. } => Need::Required(Action::Read),
             Self::PutManifest { .. } => Need::AnyOf(&[Action::Create, Action::Update]),
             Self::StartUpload { .. }
             | Self::PushBlob { .. }
@@ -275,26 +308,45 @@ impl Route {
             | Self::UploadStatus { .. }
             | Self::UploadChunk { .. }
             | Self::FinishUpload { .. }
-            | Self::CancelUpload { .. } => Need::Required(Action::Create),
+            | Self::CancelUpload { .. }
+            | Self::Restore { .. } => Need::Required(Action::Create),
             Self::DeleteManifest { .. } | Self::DeleteBlob { .. } => Need::Required(Action::Delete),
         };
         let here = self.repository().map(|repository| Permission {
             repository: repository.clone(),
             need,
         });
-        let read = match self {
-            Self::MountBlob { from, .. } => from.as_ref(),
+        const MAY_READ: Need = Need::Optional(Action::Read);
+        let (beside, needs): (_, &[Need]) = match self {
+            Self::MountBlob { from, .. } => (from.as_ref(), &[MAY_READ]),
             // Who may is told what stands against a condition.
             Self::PutManifest { repository, .. } | Self::DeleteManifest { repository, .. } => {
-                Some(repository)
+                (Some(repository), &[MAY_READ])
             }
-            _ => None,
+            // What was deleted is seen by those who might restore it.
+            Self::ManifestAt { repository, .. } => (
+                Some(repository),
+                &[
+                    Need::Optional(Action::Create),
+                    Need::Optional(Action::Update),
+                    Need::Optional(Action::Delete),
+                ],
+            ),
+            // Who changed something is told to those who might.
+            Self::Changes { repository, .. } => (Some(repository), &[Need::Optional(Action::Update)]),
+            Self::Restore { repository, .. } => (
+                Some(repository),
+                &[Need::Required(Action::Update), Need::Optional(Action::Delete)],
+            ),
+            _ => (None, &[]),
         };
-        let read = read.map(|repository| Permission {
-            repository: repository.clone(),
-            need: Need::Optional(Action::Read),
+        let beside = beside.into_iter().flat_map(|repository| {
+            needs.iter().map(|need| Permission {
+                repository: repository.clone(),
+                need: *need,
+            })
         });
-        here.into_iter().chain(read).collect()
+        here.into_iter().chain(beside).collect()
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     query::Query,
 };
 use crate::oci::{
-    Algorithm, Digest, HistoryQuery, Page, Reference, RepoName, Rounding, Tag, Timestamp, UploadId,
+    Algorithm, Digest, HistoryQuery, Page, Reference, RepoName, Rounding, Tag, Timestamp, Undo, UploadId,
 };
 
 /// What the end of a path names.
@@ -27,6 +27,8 @@ enum Resource<'a> {
     Upload(&'a str),
     Referrers(&'a str),
     TagHistory(&'a str),
+    Changes,
+    Restore,
 }
 
 impl Route {
@@ -100,6 +102,8 @@ fn split(rest: &str) -> Option<(&str, Resource<'_>)> {
         ("blobs", digest) => Some((name, Resource::Blob(digest))),
         ("manifests", reference) => Some((name, Resource::Manifest(reference))),
         ("referrers", digest) => Some((name, Resource::Referrers(digest))),
+        ("_portolan", "history") => Some((name, Resource::Changes)),
+        ("_portolan", "restore") => Some((name, Resource::Restore)),
         ("tag-history", tag) => Some((name.strip_suffix("/_oci")?, Resource::TagHistory(tag))),
         _ => None,
     }
@@ -159,6 +163,26 @@ fn in_repository(
             }),
             _ => Err(RouteError::MethodNotAllowed { allow: "GET" }),
         },
+        Resource::Changes => match *method {
+            Method::GET => {
+                let HistoryQuery { limit, before, .. } = history(query)?;
+                let tag = query.first("tag").map(|text| Tag::parse(&text)).transpose();
+                Ok(Route::Changes {
+                    repository,
+                    tag: tag.map_err(|_| RouteError::TagInvalid)?,
+                    limit,
+                    before,
+                })
+            }
+            _ => Err(RouteError::MethodNotAllowed { allow: "GET" }),
+        },
+        Resource::Restore => match *method {
+            Method::POST => Ok(Route::Restore {
+                repository,
+                what: undo(query)?,
+            }),
+            _ => Err(RouteError::MethodNotAllowed { allow: "POST" }),
+        },
     }
 }
 
@@ -174,6 +198,16 @@ fn manifest(
             ReferenceError::Digest(error) => digest_error(error),
         })
     };
+    if matches!(*method, Method::GET | Method::HEAD)
+        && let Some(at) = query.first("at")
+        && let Reference::Tag(tag) = reference()?
+    {
+        return Ok(Route::ManifestAt {
+            repository,
+            tag,
+            at: moment_of(&at)?,
+        });
+    }
     match *method {
         Method::GET => Ok(Route::GetManifest {
             repository,
@@ -314,6 +348,30 @@ fn history(query: Query<'_>) -> Result<HistoryQuery, RouteError> {
         since: moment("since")?,
         digest: query.first("digest").map(|text| digest(&text)).transpose()?,
     })
+}
+
+/// A moment at which something was so: what happened within its millisecond had happened.
+fn moment_of(text: &str) -> Result<Timestamp, RouteError> {
+    Timestamp::parse(text, Rounding::Down).map_err(|_| RouteError::TimestampInvalid)
+}
+
+/// What to restore: exactly one thing.
+fn undo(query: Query<'_>) -> Result<Undo, RouteError> {
+    /// What a run of retention is called.
+    const LONGEST_RUN: usize = 64;
+    let at = query.first("at").map(|text| moment_of(&text)).transpose()?;
+    match (query.first("tag"), query.first("digest"), query.first("run"), at) {
+        (Some(tag), None, None, Some(at)) => Ok(Undo::Tag {
+            tag: Tag::parse(&tag).map_err(|_| RouteError::TagInvalid)?,
+            at,
+        }),
+        (None, Some(text), None, None) => Ok(Undo::Manifest(digest(&text)?)),
+        (None, None, Some(run), None) if (1..=LONGEST_RUN).contains(&run.len()) => {
+            Ok(Undo::Run(run.into_owned()))
+        }
+        (None, None, None, Some(at)) => Ok(Undo::Everything { at }),
+        _ => Err(RouteError::UndoInvalid),
+    }
 }
 
 fn tags(query: Query<'_>) -> Result<Vec<Tag>, RouteError> {

@@ -30,6 +30,16 @@ pub fn tag_history(repository: &RepoName, tag: &Tag) -> String {
     format!("/v2/{repository}/_oci/tag-history/{tag}")
 }
 
+/// Of what became of a repository's names.
+pub fn history(repository: &RepoName) -> String {
+    format!("/v2/{repository}/_portolan/history")
+}
+
+/// Of what brings back what was deleted or overwritten.
+pub fn restore(repository: &RepoName) -> String {
+    format!("/v2/{repository}/_portolan/restore")
+}
+
 /// Of an upload's session.
 pub fn session(repository: &RepoName, upload: &UploadId) -> String {
     format!("/v2/{repository}/blobs/uploads/{upload}")

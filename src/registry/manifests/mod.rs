@@ -259,7 +259,7 @@ impl Registry {
     }
 
     /// The rows at `keys`, however many these are.
-    async fn get_all(&self, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+    pub(in crate::registry) async fn get_all(&self, keys: &[Key]) -> Result<Vec<Option<Row>>> {
         let mut found = Vec::with_capacity(keys.len());
         for keys in keys.chunks(MAX_OPS) {
             found.extend(self.meta.get_many(keys).await?);

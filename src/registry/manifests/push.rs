@@ -10,6 +10,7 @@ use super::{
         changes::{Cause, Changing},
         commit::{Change, Current, HeldBy, MAX_PLANNED, Plan},
         due, fence, row,
+        shelf::present,
     },
     MayBeAbsent, MayPush,
     read::{tagged, written},
@@ -137,7 +138,8 @@ impl Push<'_> {
         }
         let mut missing = None;
         for blob in blobs {
-            if found.next().flatten().is_none() && self.absent != MayBeAbsent::Everything {
+            let is_absent = present(found.next().flatten())?.is_none();
+            if is_absent && self.absent != MayBeAbsent::Everything {
                 missing.get_or_insert(blob);
             }
         }
@@ -297,6 +299,7 @@ impl Push<'_> {
             pushed_ms: clock::now_ms(),
             body: Some(body),
             deleted_ms: 0,
+            shelved: false,
             object_etag,
         };
         ops.push(keys::manifest(self.repository, &self.digest).put(Expect::Any, row::bytes(&manifest)));

@@ -59,7 +59,8 @@ struct Seen {
 
 impl Registry {
     /// Deletes what `retention` doesn't keep, or, in a dry run, says what that is.
-    pub async fn retain(&self, repository: &RepoName, retention: &Retention) -> Result<Retained> {
+    /// `run` is what the run is called of which this is a part: by that it can be undone.
+    pub async fn retain(&self, repository: &RepoName, retention: &Retention, run: &str) -> Result<Retained> {
         let Some(policy) = retention.policy(repository) else {
             return Ok(Retained::default());
         };
@@ -69,7 +70,7 @@ impl Registry {
                 return Ok(retained);
             };
             let decision = decide(policy, retention.delay, &seen.facts);
-            tell(repository, retention, &decision);
+            tell(repository, retention, &decision, run);
             retained.again_ms = decision.again_ms;
             retained.lacks_pulls = decision.lacks_pulls;
             retained.version = Some(seen.row.version);
@@ -79,7 +80,7 @@ impl Registry {
                 return Ok(retained);
             }
             if self
-                .carry_out(repository, seen.row, decision, &mut retained)
+                .carry_out(repository, seen.row, decision, run, &mut retained)
                 .await?
             {
                 return Ok(retained);
@@ -175,11 +176,12 @@ impl Registry {
         repository: &RepoName,
         mut row: Row,
         decision: Decision,
+        run: &str,
         retained: &mut Retained,
     ) -> Result<bool> {
         let only_if = Preconditions::default();
         let cause = Cause {
-            by: "",
+            by: run,
             why: Why::Retention,
         };
         let whole: BTreeSet<_> = decision.manifests.iter().map(|(digest, _)| digest).collect();
@@ -348,14 +350,14 @@ fn asks_for_pulls(policy: &RetentionPolicy) -> bool {
 }
 
 /// Says what goes and why.
-fn tell(repository: &RepoName, retention: &Retention, decision: &Decision) {
+fn tell(repository: &RepoName, retention: &Retention, decision: &Decision, run: &str) {
     let dry_run = retention.dry_run;
     for (tag, digest, why) in &decision.tags {
         let reason = why.as_str();
-        tracing::info!(%repository, %tag, %digest, reason, dry_run, "retention: the tag goes");
+        tracing::info!(%repository, %tag, %digest, reason, dry_run, run, "retention: the tag goes");
     }
     for (digest, why) in &decision.manifests {
         let reason = why.as_str();
-        tracing::info!(%repository, %digest, reason, dry_run, "retention: the manifest goes");
+        tracing::info!(%repository, %digest, reason, dry_run, run, "retention: the manifest goes");
     }
 }

@@ -59,10 +59,10 @@ async fn what_no_policy_keeps_goes_with_its_manifest_and_the_repository_stays_wh
         dry_run: true,
         ..retention(NEWEST)
     };
-    let would = two.retain(&name, &dry).await.unwrap();
+    let would = two.retain(&name, &dry, "run").await.unwrap();
     assert_eq!((would.tags, would.manifests), (3, 3));
     assert_eq!(tags_of(&one, &name).await, ["a", "b", "c", "d", "late"]);
-    let went = two.retain(&name, &retention(NEWEST)).await.unwrap();
+    let went = two.retain(&name, &retention(NEWEST), "run").await.unwrap();
     assert_eq!((went.tags, went.manifests, went.is_unfinished), (3, 3, false));
     assert_eq!(tags_of(&one, &name).await, ["d", "late"]);
     assert_eq!(manifests_of(&world, &name).await, 1);
@@ -70,7 +70,7 @@ async fn what_no_policy_keeps_goes_with_its_manifest_and_the_repository_stays_wh
     // The version is that of the row as it is, and there is nothing more to do.
     let versions = one.versions(&[name.clone(), repo("b")]).await.unwrap();
     assert_eq!(versions, [went.version, None]);
-    let again = two.retain(&name, &retention(NEWEST)).await.unwrap();
+    let again = two.retain(&name, &retention(NEWEST), "run").await.unwrap();
     assert_eq!((again.tags, again.version), (0, went.version));
 }
 
@@ -83,7 +83,7 @@ async fn a_tag_goes_alone_where_its_manifest_has_another() {
     let kept = Reference::Tag(tag("v1"));
     one.put_manifest(put(&name, &kept, &body)).await.unwrap();
     let by_pattern = retention("policies: [{repositories: ['**'], keepTags: [{patterns: [v]}]}]");
-    let went = one.retain(&name, &by_pattern).await.unwrap();
+    let went = one.retain(&name, &by_pattern, "run").await.unwrap();
     assert_eq!((went.tags, went.manifests), (1, 0));
     assert_eq!(tags_of(&one, &name).await, ["v1"]);
     assert_eq!(one.manifest(&name, &kept).await.unwrap().1, body);
@@ -106,7 +106,7 @@ async fn a_manifest_of_more_tags_than_a_transaction_takes_goes_with_all() {
     }
     tagged(&one, &name, &["v1"]).await;
     let by_pattern = retention("policies: [{repositories: ['**'], keepTags: [{patterns: [v]}]}]");
-    let went = one.retain(&name, &by_pattern).await.unwrap();
+    let went = one.retain(&name, &by_pattern, "run").await.unwrap();
     assert_eq!((went.tags, went.manifests), (101, 1));
     assert_eq!(tags_of(&one, &name).await, ["v1"]);
 }
@@ -123,7 +123,7 @@ async fn what_is_pushed_meanwhile_stays_and_the_newest_are_always_there() {
         let policies = retention(NEWEST);
         let retains = members.iter().map(async |member| {
             for _ in 0..3 {
-                match member.retain(&name, &policies).await {
+                match member.retain(&name, &policies, "run").await {
                     Ok(_) | Err(RegistryError::Contended) => {}
                     Err(error) => panic!("{error:?}"),
                 }
@@ -139,7 +139,7 @@ async fn what_is_pushed_meanwhile_stays_and_the_newest_are_always_there() {
         };
         let (_, pushed) = tokio::join!(join_all(retains), pushes);
         pushed.unwrap();
-        members[2].retain(&name, &policies).await.unwrap();
+        members[2].retain(&name, &policies, "run").await.unwrap();
         assert_eq!(tags_of(&members[0], &name).await, ["a", "e"], "round {round}");
         assert_eq!(members[0].manifest(&name, &reference).await.unwrap().1, moved);
         assert_eq!(manifests_of(&world, &name).await, 2);
@@ -155,12 +155,12 @@ async fn stores_that_fail_delay_it() {
         tagged(&calm, &name, &["a", "b", "c", "d"]).await;
         let member = world.member(1);
         for _ in 0..5 {
-            let _ = member.retain(&name, &retention(NEWEST)).await;
+            let _ = member.retain(&name, &retention(NEWEST), "run").await;
             let tags = tags_of(&calm, &name).await;
             assert!(tags.ends_with(&["c".to_owned(), "d".to_owned()]), "{tags:?}");
         }
         let calm = world.settled().await;
-        calm.retain(&name, &retention(NEWEST)).await.unwrap();
+        calm.retain(&name, &retention(NEWEST), "run").await.unwrap();
         assert_eq!(tags_of(&calm, &name).await, ["c", "d"]);
         assert_eq!(manifests_of(&world, &name).await, 2);
     }
@@ -186,10 +186,10 @@ async fn what_an_index_lists_and_what_is_about_it_go_after_it() {
     let index = Bytes::from(index.to_string());
     one.put_manifest(put(&name, &v1, &index)).await.unwrap();
     let everything = retention("policies: [{repositories: ['**'], keepTags: [{}]}]");
-    let went = one.retain(&name, &everything).await.unwrap();
+    let went = one.retain(&name, &everything, "run").await.unwrap();
     assert_eq!((went.tags, went.manifests), (0, 0));
     let nothing = retention("policies: [{repositories: ['**'], keepTags: [{patterns: [never]}]}]");
-    let went = one.retain(&name, &nothing).await.unwrap();
+    let went = one.retain(&name, &nothing, "run").await.unwrap();
     assert_eq!((went.tags, went.manifests), (1, 2));
     assert_eq!(manifests_of(&world, &name).await, 0);
 }
@@ -201,7 +201,7 @@ async fn pulls_keep_a_tag_and_are_written_once_for_all_of_a_repository() {
     tagged(&one, &name, &["a", "b", "c"]).await;
     let by_pull = retention("policies: [{repositories: ['**'], keepTags: [{mostRecentlyPulledCount: 1}]}]");
     // Nobody knows yet what was pulled.
-    let went = one.retain(&name, &by_pull).await.unwrap();
+    let went = one.retain(&name, &by_pull, "run").await.unwrap();
     assert!(went.lacks_pulls);
     assert_eq!(went.tags, 0);
     let digest = |text: &str| sha256(&image(&[&sha256(b"{}")], text));
@@ -229,7 +229,7 @@ async fn pulls_keep_a_tag_and_are_written_once_for_all_of_a_repository() {
     assert_eq!((pulls("c").await, pulls("never").await), (None, None));
     assert_eq!(one.versions(std::slice::from_ref(&name)).await.unwrap(), before);
     // Nor for how long not.
-    let went = one.retain(&name, &by_pull).await.unwrap();
+    let went = one.retain(&name, &by_pull, "run").await.unwrap();
     assert_eq!((went.tags, went.lacks_pulls), (0, true));
     let since = rows::PullsSince {
         min_reader: rows::SCHEMA,
@@ -237,7 +237,7 @@ async fn pulls_keep_a_tag_and_are_written_once_for_all_of_a_repository() {
     };
     let op = keys::pulls_since().put(Expect::Any, row::bytes(&since));
     world.meta.transact(Version::random(), &[op]).await.unwrap();
-    let went = one.retain(&name, &by_pull).await.unwrap();
+    let went = one.retain(&name, &by_pull, "run").await.unwrap();
     assert_eq!((went.tags, went.lacks_pulls), (2, false));
     assert_eq!(tags_of(&one, &name).await, ["b"]);
 }

@@ -11,6 +11,7 @@ use super::super::{
     objects::Written,
     pause::Pause,
     row,
+    shelf::present,
 };
 use crate::{
     clock,
@@ -165,7 +166,7 @@ impl Registry {
             match row.state() {
                 SessionState::Closed if row.digest == digest.as_str() => {
                     let link = self.meta.get(&keys::link(digest, repository)).await?;
-                    return Ok(link.is_some());
+                    return Ok(present(link)?.is_some());
                 }
                 SessionState::Finishing if Instant::now() < deadline => pause.wait(deadline).await,
                 SessionState::Closed

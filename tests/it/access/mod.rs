@@ -154,6 +154,12 @@ impl Repository {
             (Request::head(at(&format!("blobs/{}", blob.digest))), "r"),
             (Request::get(at(&format!("referrers/{}", self.image.digest))), "r"),
             (Request::get(at("_oci/tag-history/v1")), "r"),
+            (Request::get(at("manifests/v1?at=2999-01-31T12:00:00Z")), "r"),
+            (Request::get(at("_portolan/history")), "r"),
+            (
+                Request::post(at("_portolan/restore?tag=v1&at=2999-01-31T12:00:00Z")).body(""),
+                "u",
+            ),
             (Request::post(at("blobs/uploads/")).body(""), "c"),
             (
                 octets(Request::post(at(&format!(
@@ -230,10 +236,13 @@ fn number(request: &Request) -> usize {
         Route::CancelUpload { .. } => 16,
         Route::Referrers { .. } => 17,
         Route::TagHistory { .. } => 18,
+        Route::ManifestAt { .. } => 19,
+        Route::Changes { .. } => 20,
+        Route::Restore { .. } => 21,
     }
 }
 
-const ROUTES: usize = 19;
+const ROUTES: usize = 22;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_by_everybody_through_owner_and_another_is_what_the_policy_says() {

@@ -21,6 +21,7 @@ mod pushes;
 mod referrers;
 mod run;
 mod transport;
+mod undo;
 mod uploads;
 
 pub(crate) use self::{
@@ -44,6 +45,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         pushes::ALL,
         referrers::ALL,
         transport::ALL,
+        undo::ALL,
         uploads::ALL,
     ];
     modules.into_iter().flatten()

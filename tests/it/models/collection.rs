@@ -1,8 +1,8 @@
 //! Collection of one blob's content (rules G1 to G5): uploads and a mount that link it, a manifest that comes and goes, the
-//! collector's unlinking and its looking for links, the trash, readers, a write that arrives late, and objects that somebody takes
+//! collector's unlinking and its looking for links, a deleted manifest that is kept and may be restored, the trash, readers, a write that arrives late, and objects that somebody takes
 //! away, or that a look doesn't find, and pushes that heal them.
 //!
-//! The steps are those of `registry::links`, `blobs`, `collect`, `objects` and `manifests::collect`. The times are steps that may happen whenever the
+//! The steps are those of `registry::links`, `blobs`, `collect`, `objects`, `manifests::collect` and `undo`. The times are steps that may happen whenever the
 //! rules' assumptions allow: a day is longer than a write that is late, the trash waits longer than any reader, and a
 //! client that was told that a blob is there uses it within the grace.
 
@@ -30,6 +30,14 @@ enum Weakened {
     MarkedRegardless,
     /// G2: a manifest whose references are collected lets its links be in use.
     StaysInUse,
+    /// G2: a link goes though a manifest that can be brought back uses it.
+    UnlinkedWhileKept,
+    /// G2: a link is shelved without replacing the repository's row.
+    ShelvedUnfenced,
+    /// G2: a link that comes back from the shelf gets no due-row.
+    UnshelvedForGood,
+    /// G2: what only a deleted manifest uses that is kept isn't looked at.
+    NeverShelved,
     /// G3: a record is condemned for a due-row that another collector has done with. (If this one dies then, nobody looks
     /// at the record again until its last link goes.)
     CondemnedUnasked,
@@ -76,6 +84,8 @@ struct Cast {
     remembers: bool,
     /// In the beginning a manifest uses the blob; it is deleted.
     used: bool,
+    /// Manifests that were deleted are kept, and one is restored.
+    history: bool,
     reads: bool,
     collectors: usize,
     crashes: u8,
@@ -122,6 +132,7 @@ struct State {
     /// Due-rows of the first repository's link.
     link_dues: u8,
     push: Push,
+    restore: Restore,
     /// The link as a member remembers it, with the version of the first repository's row.
     remembered: Option<(u8, Link)>,
     read: Read,
@@ -144,6 +155,8 @@ struct Link {
     is_old: bool,
     // A live manifest was seen to use it.
     in_use: bool,
+    // It is there for a manifest only that can be brought back.
+    shelved: bool,
 }
 
 /// The one manifest that refers to the blob, in the first repository.
@@ -153,6 +166,8 @@ enum Manifest {
     Live,
     /// Its references are there.
     Deleted,
+    /// Likewise, and its link was let go: it is kept for who restores it.
+    Kept,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -202,6 +217,10 @@ enum Unlink {
         link: Link,
         record: Option<Record>,
     },
+    Shelve {
+        row: u8,
+        link: Link,
+    },
     Over,
 }
 
@@ -209,6 +228,17 @@ enum Unlink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Push {
     Head,
+    Row,
+    Link { row: u8 },
+    Commit { row: u8 },
+    Over,
+}
+
+/// Somebody who brings the deleted manifest back (`Registry::restore`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Restore {
+    Look,
+    Unshelve,
     Row,
     Link { row: u8 },
     Commit { row: u8 },
@@ -257,16 +287,24 @@ impl State {
 
     /// A link that names another object stays: it follows by its due-row.
     fn link(&mut self, repository: usize, object: usize) {
-        if self.links[repository].is_some_and(|link| link.object != object) {
+        let former = self.links[repository];
+        if former.is_some_and(|link| link.object != object && !link.shelved) {
             return;
         }
         let version = self.version();
+        let named = former.map_or(object, |link| link.object);
         self.links[repository] = Some(Link {
-            object,
+            object: named,
             version,
             is_old: false,
             in_use: false,
+            shelved: false,
         });
+    }
+
+    /// The first repository's link, as everybody sees it who doesn't collect.
+    fn present(&self) -> Option<Link> {
+        self.links[0].filter(|link| !link.shelved)
     }
 
     /// A due-row of the link goes.
@@ -444,7 +482,7 @@ impl Collection {
         let mut next = state.clone();
         match state.mount {
             Mount::Look => {
-                next.mount = match (state.links[0], state.record) {
+                next.mount = match (state.present(), state.record) {
                     (Some(_), Some(record)) => Mount::Link(record),
                     _ => Mount::Over,
                 };
@@ -484,7 +522,7 @@ impl Collection {
                 steps.push(("an unlink reads the row", next));
             }
             Unlink::Link { row } => match state.links[0] {
-                Some(link) if link.is_old && !link.in_use => {
+                Some(link) if (link.is_old || link.shelved) && !link.in_use => {
                     let record = state.record;
                     next.unlink = Unlink::Manifests { row, link, record };
                     steps.push(("an unlink finds the grace over", next));
@@ -497,13 +535,22 @@ impl Collection {
                 }
             },
             Unlink::Manifests { row, link, record } => {
-                next.unlink = match state.manifest {
-                    Manifest::Live => Unlink::Mark { link },
+                let is_seen_to = match state.manifest {
+                    Manifest::Live | Manifest::Kept => link.shelved,
                     // Whoever collects it writes a due-row.
-                    Manifest::Deleted => {
+                    Manifest::Deleted => !self.cast.history || link.shelved,
+                    Manifest::None => false,
+                };
+                next.unlink = match state.manifest {
+                    _ if is_seen_to => {
                         next.unlinked();
                         Unlink::Over
                     }
+                    Manifest::Live => Unlink::Mark { link },
+                    Manifest::Deleted | Manifest::Kept if self.weakened == Weakened::UnlinkedWhileKept => {
+                        Unlink::Commit { row, link, record }
+                    }
+                    Manifest::Deleted | Manifest::Kept => Unlink::Shelve { row, link },
                     Manifest::None => Unlink::Commit { row, link, record },
                 };
                 steps.push(("an unlink looks for manifests", next));
@@ -554,6 +601,25 @@ impl Collection {
                     steps.push(("an unlink is refused", next));
                 }
             }
+            Unlink::Shelve { row, link } => {
+                let is_fenced = self.weakened != Weakened::ShelvedUnfenced;
+                if state.links[0] == Some(link) && (state.row == row || !is_fenced) {
+                    let version = next.version();
+                    if is_fenced {
+                        next.row = version;
+                    }
+                    next.links[0] = Some(Link {
+                        version,
+                        shelved: true,
+                        ..link
+                    });
+                    next.unlinked();
+                    steps.push(("a link is shelved", next));
+                } else {
+                    next.unlink = Unlink::Row;
+                    steps.push(("a link isn't shelved", next));
+                }
+            }
             Unlink::Over if state.link_dues > 0 && self.cast.unlinks => {
                 next.unlink = Unlink::Row;
                 steps.push(("an unlink finds work", next));
@@ -575,11 +641,22 @@ impl Collection {
                 next.manifest = Manifest::Deleted;
                 steps.push(("the manifest is deleted", next));
             }
-            Manifest::Deleted => {
+            Manifest::Deleted if self.cast.history => {
+                next.row = next.version();
+                next.manifest = Manifest::Kept;
+                if let Some(link) = state.present()
+                    && self.weakened != Weakened::NeverShelved
+                {
+                    next.link(0, link.object);
+                    next.link_dues += 1;
+                }
+                steps.push(("the manifest's link is let go", next));
+            }
+            Manifest::Deleted | Manifest::Kept => {
                 next.row = next.version();
                 next.manifest = Manifest::None;
                 if let Some(link) = state.links[0] {
-                    if self.weakened != Weakened::StaysInUse {
+                    if self.weakened != Weakened::StaysInUse && !link.shelved {
                         next.link(0, link.object);
                     }
                     next.link_dues += 1;
@@ -595,7 +672,7 @@ impl Collection {
         match state.push {
             Push::Head => {
                 self.head_remembered(state, steps);
-                if let Some(link) = state.links[0] {
+                if let Some(link) = state.present() {
                     if self.weakened != Weakened::NotRearmed && link.is_old && !link.in_use {
                         next.link(0, link.object);
                     }
@@ -608,11 +685,11 @@ impl Collection {
                 steps.push(("a push reads the row", next));
             }
             Push::Link { row } => {
-                next.push = match state.links[0] {
+                next.push = match state.present() {
                     Some(_) => Push::Commit { row },
                     None => Push::Over,
                 };
-                if state.links[0].is_none() && self.cast.heads {
+                if state.present().is_none() && self.cast.heads {
                     next.broken = Some("a blob that HEAD found isn't there for the manifest");
                 }
                 steps.push(("a push looks for the blob", next));
@@ -631,12 +708,61 @@ impl Collection {
         }
     }
 
+    /// The deleted manifest comes back: its link first, as if the blob had been pushed, then a push.
+    fn restore(&self, state: &State, steps: &mut Steps<State>) {
+        let mut next = state.clone();
+        match state.restore {
+            Restore::Look if matches!(state.manifest, Manifest::Deleted | Manifest::Kept) => {
+                next.restore = Restore::Unshelve;
+                steps.push(("somebody finds the deleted manifest", next));
+            }
+            Restore::Unshelve => {
+                if let Some(link) = state.links[0].filter(|link| link.shelved) {
+                    next.link(0, link.object);
+                    if self.weakened != Weakened::UnshelvedForGood {
+                        next.link_dues += 1;
+                    }
+                }
+                next.restore = Restore::Row;
+                steps.push(("the link is off the shelf", next));
+            }
+            Restore::Row => {
+                next.restore = Restore::Link { row: state.row };
+                steps.push(("a restore reads the row", next));
+            }
+            Restore::Link { row } => {
+                next.restore = match state.present() {
+                    Some(_) => Restore::Commit { row },
+                    None => Restore::Over,
+                };
+                steps.push(("a restore looks for the blob", next));
+            }
+            Restore::Commit { row } if row == state.row => {
+                next.row = next.version();
+                next.manifest = Manifest::Live;
+                next.restore = Restore::Over;
+                steps.push(("the manifest is back", next));
+            }
+            Restore::Commit { .. } => {
+                next.restore = Restore::Row;
+                steps.push(("a restore is refused", next));
+            }
+            Restore::Look | Restore::Over => {}
+        }
+        if !matches!(state.restore, Restore::Look | Restore::Over) && state.crashes > 0 {
+            let mut crashed = state.clone();
+            crashed.crashes -= 1;
+            crashed.restore = Restore::Over;
+            steps.push(("a restore crashes", crashed));
+        }
+    }
+
     /// A HEAD by what is remembered (rule R9): it writes nothing, so the link must be one that stays.
     fn head_remembered(&self, state: &State, steps: &mut Steps<State>) {
         if !self.cast.remembers {
             return;
         }
-        if let Some(link) = state.links[0] {
+        if let Some(link) = state.present() {
             let mut next = state.clone();
             next.remembered = Some((state.row, link));
             steps.push(("a member remembers the link", next));
@@ -654,7 +780,7 @@ impl Collection {
 
     fn read(&self, state: &State, steps: &mut Steps<State>) {
         let mut next = state.clone();
-        match (state.read, state.links[0]) {
+        match (state.read, state.present()) {
             (Read::Link, Some(link)) => {
                 next.read = Read::Object(link.object);
                 steps.push(("a pull finds the link", next));
@@ -776,7 +902,7 @@ impl Collection {
     fn time(&self, state: &State, steps: &mut Steps<State>) {
         let pushes = matches!(state.push, Push::Row | Push::Link { .. } | Push::Commit { .. });
         if self.cast.unlinks && !(pushes && self.cast.heads) {
-            let links = state.links[0];
+            let links = state.present();
             if let Some(link) = links.filter(|link| !link.is_old) {
                 let mut next = state.clone();
                 next.links[0] = Some(Link { is_old: true, ..link });
@@ -860,6 +986,11 @@ impl Model for Collection {
                 (true, false) => Push::Row,
                 (false, _) => Push::Over,
             },
+            restore: if self.cast.history {
+                Restore::Look
+            } else {
+                Restore::Over
+            },
             remembered: None,
             read: if reads { Read::Link } else { Read::Over },
             collectors: [Collector::Idle; COLLECTORS],
@@ -879,7 +1010,7 @@ impl Model for Collection {
             });
             state.links[0] = state.links[0].map(|link| Link { in_use: true, ..link });
             state.manifest = Manifest::Live;
-            state.deletes = 2;
+            state.deletes = if self.cast.history { 1 } else { 2 };
         }
         state
     }
@@ -892,6 +1023,7 @@ impl Model for Collection {
         self.unlink(state, steps);
         self.remove(state, steps);
         self.push(state, steps);
+        self.restore(state, steps);
         self.read(state, steps);
         for at in 0..self.cast.followers.max(1) {
             self.follow(state, at, steps);
@@ -921,8 +1053,17 @@ impl Model for Collection {
         {
             return Some("a record's object is in the trash");
         }
-        if state.manifest == Manifest::Live && state.links[0].is_none() {
+        if state.manifest == Manifest::Live && state.present().is_none() {
             return Some("a manifest's blob is gone");
+        }
+        let is_kept = self.cast.history && matches!(state.manifest, Manifest::Deleted | Manifest::Kept);
+        if is_kept && state.links[0].is_none() {
+            return Some("the blob of a manifest that can be brought back is gone");
+        }
+        // It is looked at until it is shelved.
+        let is_seen_to = state.link_dues > 0 || state.unlink != Unlink::Over;
+        if state.manifest == Manifest::Kept && state.present().is_some() && !is_seen_to {
+            return Some("what only a deleted manifest uses counts for good");
         }
         state.broken
     }
@@ -952,7 +1093,7 @@ impl Model for Collection {
     }
 }
 
-fn casts() -> [Cast; 14] {
+fn casts() -> [Cast; 17] {
     let one = Cast {
         uploads: 1,
         unlinks: true,
@@ -1030,6 +1171,30 @@ fn casts() -> [Cast; 14] {
             losses: 2,
             ..one
         },
+        Cast {
+            uploads: 0,
+            used: true,
+            history: true,
+            reads: true,
+            crashes: 1,
+            ..one
+        },
+        Cast {
+            uploads: 0,
+            used: true,
+            history: true,
+            mounts: true,
+            ..one
+        },
+        Cast {
+            uploads: 0,
+            used: true,
+            history: true,
+            pushes: true,
+            heads: true,
+            remembers: true,
+            ..one
+        },
         // The blob is pushed again, whatever uses it.
         Cast {
             used: true,
@@ -1064,6 +1229,10 @@ fn each_rule_of_collection_is_needed() {
         AnsweredUnchecked,
         MarkedRegardless,
         StaysInUse,
+        UnlinkedWhileKept,
+        ShelvedUnfenced,
+        UnshelvedForGood,
+        NeverShelved,
         CondemnedUnasked,
         LinksFirst,
         StateIsEnough,

@@ -29,6 +29,7 @@ fn hasten(limits: &mut Limits) {
     ] {
         *delay = short;
     }
+    limits.history = Duration::ZERO;
     limits.clock_margin = Duration::ZERO;
     limits.upkeep_interval = Duration::from_millis(200);
     limits.collection_interval = Duration::from_millis(200);

@@ -1,0 +1,404 @@
+//! `history` and `restore`: a member is asked over HTTP, as any client would ask it.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use clap::Args;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use crate::{
+    oci::{Digest, RepoName, Rounding, Tag, Timestamp, Undo, paths},
+    outbound::{self, Outbound, OutboundError, Pool, Reach, Trust, TrustError},
+};
+
+/// Time for the member's answer to begin, and to come whole. It gives a request a minute.
+const WITHIN: Duration = Duration::from_secs(90);
+/// Bytes of an answer that are read.
+const LONGEST: usize = 64 << 20;
+/// Changes that are asked for at once.
+const PAGE: usize = 100;
+
+#[derive(Debug, Args)]
+pub(super) struct Server {
+    /// A member, or what stands before the members
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "PORTOLAN_SERVER",
+        default_value = "http://127.0.0.1:5000"
+    )]
+    server: Uri,
+    /// Who asks; the password, or an API key, is taken from PORTOLAN_PASSWORD
+    #[arg(long, value_name = "NAME", env = "PORTOLAN_USER")]
+    user: Option<String>,
+    /// Authorities that are trusted instead of this machine's, in PEM
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// A repository, or one tag of it: NAME or NAME:TAG
+    what: String,
+    /// At most so many changes
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// A repository, a tag or a manifest: NAME, NAME:TAG or NAME@DIGEST
+    what: String,
+    /// As it was at this time (RFC 3339)
+    #[arg(long, value_name = "TIME", conflicts_with = "run")]
+    at: Option<String>,
+    /// What this run of retention deleted in the repository
+    #[arg(long, value_name = "ID")]
+    run: Option<String>,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Why nothing was told or restored.
+#[derive(Debug, thiserror::Error)]
+pub enum PastError {
+    /// The arguments don't say what.
+    #[error("{0}")]
+    What(String),
+    /// TLS can't be set up.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The member doesn't answer.
+    #[error("{server} can't be asked")]
+    Ask {
+        /// Who was asked.
+        server: String,
+        /// What happened.
+        #[source]
+        source: Box<OutboundError>,
+    },
+    /// It refused.
+    #[error("{status}: {message}")]
+    Refused {
+        /// With this status.
+        status: StatusCode,
+        /// And these words.
+        message: String,
+    },
+    /// What it says isn't understood.
+    #[error("{server} doesn't answer as this release's members do")]
+    Answer {
+        /// Who was asked.
+        server: String,
+    },
+}
+
+type Result<T> = std::result::Result<T, PastError>;
+
+/// What a name on the command line is.
+#[derive(Debug, PartialEq, Eq)]
+struct Named {
+    repository: RepoName,
+    of: Of,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Of {
+    All,
+    Tag(Tag),
+    Manifest(Digest),
+}
+
+impl Named {
+    fn parse(text: &str) -> Result<Self> {
+        let wrong = |error: &dyn std::fmt::Display| PastError::What(format!("{text:?}: {error}"));
+        let (name, of) = if let Some((name, digest)) = text.split_once('@') {
+            let digest = Digest::parse(digest).map_err(|error| wrong(&error))?;
+            (name, Of::Manifest(digest))
+        } else if let Some((name, tag)) = text.split_once(':') {
+            (name, Of::Tag(Tag::parse(tag).map_err(|error| wrong(&error))?))
+        } else {
+            (text, Of::All)
+        };
+        let repository = RepoName::parse(name).map_err(|error| wrong(&error))?;
+        Ok(Self { repository, of })
+    }
+}
+
+/// A member that is asked.
+struct Member<'a> {
+    server: &'a Server,
+    client: Outbound,
+}
+
+impl<'a> Member<'a> {
+    fn of(server: &'a Server) -> Result<Self> {
+        let trust = match &server.cacert {
+            Some(path) => Trust::Bundle(path.clone()),
+            None => Trust::Machine,
+        };
+        let pool = Pool {
+            connect: Duration::from_secs(10),
+            idle: Duration::from_secs(10),
+            idle_connections: 1,
+        };
+        let client = Outbound::new(&trust, Reach::Anywhere, &pool)?;
+        Ok(Self { server, client })
+    }
+
+    async fn ask(&self, method: Method, path: &str, query: &[(&str, String)]) -> Result<Value> {
+        let server = &self.server.server;
+        let query: Vec<_> = query
+            .iter()
+            .map(|(key, value)| format!("{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
+            .collect();
+        let base = server.to_string();
+        let target = format!("{}{path}?{}", base.trim_end_matches('/'), query.join("&"));
+        let mut request = Request::new(Bytes::new());
+        *request.method_mut() = method;
+        *request.uri_mut() = target
+            .parse()
+            .map_err(|error| PastError::What(format!("{target}: {error}")))?;
+        if let Some(login) = self.login()? {
+            request.headers_mut().insert(header::AUTHORIZATION, login);
+        }
+        let failed = |source| PastError::Ask {
+            server: server.to_string(),
+            source: Box::new(source),
+        };
+        let answer = self.client.send(request, WITHIN).await.map_err(failed)?;
+        let status = answer.status();
+        let body = outbound::whole(answer.into_body(), LONGEST, WITHIN)
+            .await
+            .map_err(failed)?;
+        let told: Option<Value> = serde_json::from_slice(&body).ok();
+        match told {
+            Some(told) if status == StatusCode::OK => Ok(told),
+            Some(told) if !status.is_success() => {
+                let message = told["errors"][0]["message"].as_str().unwrap_or("refused");
+                let message = message.to_owned();
+                Err(PastError::Refused { status, message })
+            }
+            _ => Err(PastError::Answer {
+                server: server.to_string(),
+            }),
+        }
+    }
+
+    fn login(&self) -> Result<Option<HeaderValue>> {
+        let Some(user) = &self.server.user else {
+            return Ok(None);
+        };
+        let password = std::env::var("PORTOLAN_PASSWORD").map_err(|_| {
+            PastError::What(
+                "with --user, the password is taken from PORTOLAN_PASSWORD, which isn't set".into(),
+            )
+        })?;
+        let mut login =
+            HeaderValue::try_from(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+                .map_err(|error| PastError::What(format!("the login: {error}")))?;
+        login.set_sensitive(true);
+        Ok(Some(login))
+    }
+}
+
+pub(super) async fn history(args: &HistoryArgs) -> std::result::Result<ExitCode, super::CliError> {
+    let named = Named::parse(&args.what)?;
+    let member = Member::of(&args.server)?;
+    let path = paths::history(&named.repository);
+    let mut changes: Vec<Value> = Vec::new();
+    while changes.len() < args.limit {
+        let asked = PAGE.min(args.limit - changes.len());
+        let mut query = vec![("n", asked.to_string())];
+        if let Some(last) = changes.last().and_then(|last| last["at"].as_str()) {
+            query.push(("before", last.to_owned()));
+        }
+        match &named.of {
+            Of::All => {}
+            Of::Tag(tag) => query.push(("tag", tag.to_string())),
+            Of::Manifest(_) => {
+                let problem = "history tells of a repository or of one tag, not of a manifest";
+                return Err(PastError::What(problem.into()).into());
+            }
+        }
+        let mut answer = member.ask(Method::GET, &path, &query).await?;
+        let Value::Array(page) = answer["changes"].take() else {
+            let server = args.server.server.to_string();
+            return Err(PastError::Answer { server }.into());
+        };
+        let is_last = page.len() < asked;
+        changes.extend(page);
+        if is_last {
+            break;
+        }
+    }
+    if args.server.json {
+        println!("{:#}", Value::Array(changes));
+    } else {
+        for line in changes.iter().flat_map(lines) {
+            println!("{line}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A change, a line for each tag that moved and for each manifest that no tag tells of.
+fn lines(change: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let who = change["run"].as_str().or(change["by"].as_str()).unwrap_or("-");
+    let head = format!("{}  {:9}  {who}", text(&change["at"]), text(&change["why"]));
+    let list = |key: &str| change[key].as_array().cloned().unwrap_or_default();
+    let mut lines = Vec::new();
+    for moved in list("tags") {
+        let tag = text(&moved["tag"]);
+        lines.push(match (moved["from"].as_str(), moved["to"].as_str()) {
+            (Some(from), Some(to)) => format!("{head}  {tag}: {from} -> {to}"),
+            (None, Some(to)) => format!("{head}  {tag}: {to}"),
+            (Some(from), None) => format!("{head}  {tag}: {from} untagged"),
+            (None, None) => continue,
+        });
+    }
+    lines.extend(
+        list("went")
+            .iter()
+            .map(|digest| format!("{head}  {} deleted", text(digest))),
+    );
+    if lines.is_empty() {
+        lines.extend(
+            list("came")
+                .iter()
+                .map(|digest| format!("{head}  {} pushed", text(digest))),
+        );
+    }
+    lines
+}
+
+pub(super) async fn restore(args: &RestoreArgs) -> std::result::Result<ExitCode, super::CliError> {
+    let (repository, what) = what(args)?;
+    let member = Member::of(&args.server)?;
+    let query = match &what {
+        Undo::Tag { tag, at } => vec![("tag", tag.to_string()), ("at", at.to_string())],
+        Undo::Manifest(digest) => vec![("digest", digest.to_string())],
+        Undo::Everything { at } => vec![("at", at.to_string())],
+        Undo::Run(run) => vec![("run", run.clone())],
+    };
+    let answer = member
+        .ask(Method::POST, &paths::restore(&repository), &query)
+        .await?;
+    if args.server.json {
+        println!("{answer:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let list = |key: &str| answer[key].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    for digest in list("manifests") {
+        println!("restored  {}", text(&digest));
+    }
+    for tag in list("tags") {
+        println!("restored  {}: {}", text(&tag["tag"]), text(&tag["digest"]));
+    }
+    for left in list("left") {
+        let why = match left["why"].as_str() {
+            Some("moved") => "names something else since",
+            Some("gone") => "isn't kept any more",
+            _ => "was left",
+        };
+        match left["tag"].as_str() {
+            Some(tag) => println!("left      {tag}: {} ({why})", text(&left["digest"])),
+            None => println!("left      {} ({why})", text(&left["digest"])),
+        }
+    }
+    if list("manifests").is_empty() && list("tags").is_empty() {
+        println!("nothing had to be restored");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the arguments ask for.
+fn what(args: &RestoreArgs) -> Result<(RepoName, Undo)> {
+    let Named { repository, of } = Named::parse(&args.what)?;
+    let at = args
+        .at
+        .as_deref()
+        .map(|text| Timestamp::parse(text, Rounding::Down));
+    let at = at
+        .transpose()
+        .map_err(|error| PastError::What(format!("--at: {error}")))?;
+    let what = match (of, at, &args.run) {
+        (Of::Tag(tag), Some(at), None) => Undo::Tag { tag, at },
+        (Of::Manifest(digest), None, None) => Undo::Manifest(digest),
+        (Of::All, Some(at), None) => Undo::Everything { at },
+        (Of::All, None, Some(run)) => Undo::Run(run.clone()),
+        (Of::Tag(_), ..) => return Err(PastError::What("a tag is restored with --at TIME".into())),
+        (Of::Manifest(_), ..) => {
+            return Err(PastError::What(
+                "a manifest is restored without --at and --run".into(),
+            ));
+        }
+        (Of::All, ..) => {
+            let problem = "a repository is restored with --at TIME, or what a run deleted with --run ID";
+            return Err(PastError::What(problem.into()));
+        }
+    };
+    Ok((repository, what))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn asked(arguments: &[&str]) -> Result<Undo> {
+        let cli = Cli::try_parse_from([&["portolan", "restore"], arguments].concat()).unwrap();
+        let Command::Restore(args) = cli.command else {
+            panic!("it is restore");
+        };
+        what(&args).map(|(repository, what)| {
+            assert_eq!(repository.as_str(), "team/app");
+            what
+        })
+    }
+
+    #[test]
+    fn what_to_restore_is_said_in_one_way() {
+        let at = Timestamp::parse("2026-01-31T12:00:00Z", Rounding::Down).unwrap();
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let time = ["--at", "2026-01-31T12:00:00Z"];
+        let tag = Tag::parse("v1").unwrap();
+        assert_eq!(
+            asked(&[&["team/app:v1"], &time[..]].concat()).unwrap(),
+            Undo::Tag { tag, at }
+        );
+        assert_eq!(
+            asked(&[&["team/app"], &time[..]].concat()).unwrap(),
+            Undo::Everything { at }
+        );
+        assert_eq!(
+            asked(&[&format!("team/app@{digest}")]).unwrap(),
+            Undo::Manifest(Digest::parse(&digest).unwrap())
+        );
+        assert_eq!(
+            asked(&["team/app", "--run", "ab"]).unwrap(),
+            Undo::Run("ab".into())
+        );
+        for wrong in [
+            &["team/app"][..],
+            &["team/app:v1"],
+            &["team/app:v1", "--run", "ab"],
+            &["Team/app", "--run", "ab"],
+            &["team/app", "--at", "yesterday"],
+        ] {
+            assert!(asked(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
