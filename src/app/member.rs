@@ -131,6 +131,7 @@ impl App {
             ..gate
         };
         let gate = Arc::new(Gate::new(gate, stores.meta.clone(), &limits)?);
+        gate.check().await?;
         let probes = Probes::new(view.clone(), drain.clone(), permits.clone(), seen, gate.clone());
         let settings = Settings {
             quotas,

@@ -27,7 +27,7 @@ pub use self::{
 };
 pub use crate::storage::Stores;
 use crate::{
-    auth::FileFault,
+    auth::{FileFault, oidc::Misconfigured},
     config::identity::IdentityError,
     net::{BindError, TlsError},
     ownership::JoinError,
@@ -50,6 +50,9 @@ pub enum StartError {
     /// What is to be mirrored can't be set up.
     #[error(transparent)]
     Mirror(#[from] MirrorError),
+    /// An identity provider is configured so that nobody could log in there.
+    #[error(transparent)]
+    Provider(#[from] Misconfigured),
     /// The other members can't be joined.
     #[error(transparent)]
     Join(#[from] JoinError),

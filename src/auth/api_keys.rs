@@ -6,8 +6,8 @@
 //! lists them. The rings list who has keys at all.
 //!
 //! A key whose maker had logged in by a password is refused while that name has no password any more, and one of a directory's user
-//! while the directory doesn't have them; whoever comes by certificate has no such list, so their keys end by their date or an
-//! administrator.
+//! while the directory doesn't have them; whoever comes by certificate or from an identity provider is in no such list, so their keys
+//! end by their date or an administrator. The groups that a provider named when a key was made are the key's.
 //!
 //! Deliberately absent: when a key was last used, which would be a write for each request.
 
@@ -52,6 +52,8 @@ pub struct KeyMaker {
     pub user: String,
     /// How they have logged in.
     pub by: MadeBy,
+    /// Groups that the way of logging in knew of.
+    pub groups: Vec<String>,
 }
 
 /// A key, as its user sees it later: without the key itself.
@@ -157,6 +159,8 @@ impl ApiKeys {
             hash: hash.clone(),
             by_certificate: maker.by == MadeBy::Certificate,
             by_directory: maker.by == MadeBy::Directory,
+            by_provider: maker.by == MadeBy::Provider,
+            groups: maker.groups.clone(),
         };
         let bytes = row.encode_to_vec();
         self.change(&maker.user, |listed| {
@@ -287,12 +291,13 @@ impl ApiKeys {
         if scopes.is_empty() && !row.scopes.is_empty() {
             return Ok(None);
         }
-        let by = match (row.by_certificate, row.by_directory) {
-            (true, _) => MadeBy::Certificate,
-            (false, true) => MadeBy::Directory,
-            (false, false) => MadeBy::Password,
+        let by = match (row.by_certificate, row.by_directory, row.by_provider) {
+            (true, _, _) => MadeBy::Certificate,
+            (false, true, _) => MadeBy::Directory,
+            (false, false, true) => MadeBy::Provider,
+            (false, false, false) => MadeBy::Password,
         };
-        let user = row.user.clone();
+        let (user, groups) = (row.user.clone(), row.groups.clone());
         let key = seen(row);
         if key.is_expired() {
             return Ok(None);
@@ -302,6 +307,7 @@ impl ApiKeys {
             scopes,
             expires_ms: key.expires_ms,
             by,
+            groups,
         };
         Ok(Some((user, key)))
     }
@@ -328,7 +334,7 @@ impl Authenticator for KeyLogins {
         let Some((maker, key)) = found.filter(|(maker, _)| maker == user) else {
             return Ok(Verdict::Refused);
         };
-        let groups = self.standing.of(&maker, key.by).await?;
+        let groups = self.standing.of(&maker, key.by, key.groups.clone()).await?;
         Ok(match groups {
             Some(groups) => Verdict::Known(Login {
                 user: maker,

@@ -5,7 +5,7 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 use super::{Asked, AuthError, Credentials, Scope, stamp::Stamp};
-use crate::admission::Grants;
+use crate::{admission::Grants, config::openid::ProviderKind};
 
 /// A way to prove who one is.
 ///
@@ -31,8 +31,23 @@ pub trait Authenticator: Send + Sync + 'static {
 pub struct Evidence<'a> {
     /// The `Authorization` header.
     pub credentials: Credentials,
+    /// The cookie of a session.
+    pub session: SessionCookie<'a>,
     /// The certificates of the connection, verified, the client's own first.
     pub certificates: Option<&'a [CertificateDer<'static>]>,
+}
+
+/// What a browser sends of a session by itself, whichever page makes it ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionCookie<'a> {
+    /// None.
+    None,
+    /// One, for a request that changes nothing or comes from a page of the registry's own.
+    Own(&'a str),
+    /// For a request that would change something, and doesn't say that it comes from a page of the registry's own.
+    Foreign,
+    /// Several: no guess is made which counts.
+    Several,
 }
 
 /// What the evidence proves.
@@ -68,6 +83,8 @@ pub enum Via {
     Directory,
     /// By a certificate: the same.
     Certificate,
+    /// By a session, begun by a login at an identity provider: the same.
+    Session(Session),
     /// By a key of their own: the policies, within its scopes where there are any.
     ApiKey(KeyUse),
     /// By a token that this registry gave them: the policies, within what was asked for and the scopes of the key, if any, that
@@ -87,6 +104,17 @@ pub enum Via {
     },
 }
 
+/// A session, of which there is nothing but the cookie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Names it, for the list of what was ended early.
+    pub id: String,
+    /// At which provider it was begun.
+    pub provider: ProviderKind,
+    /// When it ends, in milliseconds since the Unix epoch.
+    pub ends_ms: u64,
+}
+
 /// An API key that somebody has logged in by.
 #[derive(Clone, Debug)]
 pub struct KeyUse {
@@ -98,6 +126,8 @@ pub struct KeyUse {
     pub expires_ms: Option<u64>,
     /// How its maker had logged in.
     pub by: MadeBy,
+    /// Groups that its maker was in then, as far as the way of logging in knew.
+    pub groups: Vec<String>,
 }
 
 /// How the maker of a key had logged in.
@@ -110,6 +140,8 @@ pub enum MadeBy {
     Certificate,
     /// By a password that a directory knows: the key is refused when it doesn't have that user any more.
     Directory,
+    /// At an identity provider.
+    Provider,
 }
 
 /// What every API key begins with, as zot's do.

@@ -2,10 +2,18 @@
 
 use std::path::PathBuf;
 
-use super::{FileFault, bearer::Tokens, htpasswd::Htpasswd, ldap::Directory};
+use super::{
+    FileFault,
+    bearer::Tokens,
+    htpasswd::Htpasswd,
+    ldap::Directory,
+    oidc::{self, FetchBounds},
+    session,
+};
 use crate::config::{
     Limits, Logins,
     access::{LdapAccount, LdapAuthority, TokenKeys},
+    openid::ClientCredentials,
 };
 
 /// A file, and whether a start could use it.
@@ -23,7 +31,7 @@ pub struct ExaminedFile {
 
 /// Reads each file that `logins` names as a start does.
 #[must_use]
-pub fn examine(logins: &Logins) -> Vec<ExaminedFile> {
+pub fn examine(logins: &Logins, limits: &Limits) -> Vec<ExaminedFile> {
     let mut files = Vec::new();
     if let Some(file) = &logins.htpasswd {
         let (fault, left_out) = match Htpasswd::left_out(file) {
@@ -60,7 +68,35 @@ pub fn examine(logins: &Logins) -> Vec<ExaminedFile> {
             files.push(ExaminedFile {
                 key,
                 file: file.clone(),
-                fault: Directory::load(ldap.clone(), &Limits::default()).err(),
+                fault: Directory::load(ldap.clone(), limits).err(),
+                left_out: Vec::new(),
+            });
+        }
+    }
+    if let Some(openid) = &logins.openid {
+        let bounds = FetchBounds::from(limits);
+        for provider in &openid.providers {
+            let secret = match &provider.client {
+                ClientCredentials::File(file) => Some(file),
+                ClientCredentials::Given { .. } => None,
+            };
+            let named = [secret, provider.authority.as_ref()].into_iter().flatten();
+            let mut fault = oidc::Client::new(provider, bounds).err();
+            for file in named {
+                let is_its = matches!(&fault, Some(FileFault::Read { file: found, .. } | FileFault::Content { file: found, .. }) if found == file);
+                files.push(ExaminedFile {
+                    key: "http.auth.openid",
+                    file: file.clone(),
+                    fault: if is_its { fault.take() } else { None },
+                    left_out: Vec::new(),
+                });
+            }
+        }
+        if let Some(file) = &openid.sessions.keys {
+            files.push(ExaminedFile {
+                key: "http.auth.sessionKeysFile",
+                file: file.clone(),
+                fault: session::keys_of_file(file).err(),
                 left_out: Vec::new(),
             });
         }

@@ -1,10 +1,12 @@
 //! The decision: who asks, by the authenticators in their order, and what they may do.
 //!
-//! The order is: a token, of the registry's own or else of the configured service (`Authorization: Bearer`); an API key, then a password of
-//! the file, then one that a directory knows (`Authorization: Basic`); a client's certificate (without `Authorization`); nobody. Whoever knows who it is ends the search. Evidence that proves nobody
+//! The order is: a token, of the registry's own or else of the configured service (`Authorization: Bearer`); an API key, then a
+//! password of the file, then one that a directory knows (`Authorization: Basic`); without `Authorization` a session's cookie, then a
+//! client's certificate; nobody. Whoever knows who it is ends the search. Evidence that proves nobody
 //! is refused, even where somebody without any would be let through.
 
 use std::{
+    future::pending,
     path::Path,
     sync::{
         Arc,
@@ -13,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use tokio::{
     sync::Semaphore,
     time::{MissedTickBehavior, interval, sleep},
@@ -21,23 +23,26 @@ use tokio::{
 
 use super::{
     ApiKeys, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, FileFault, KeyMaker, KeysOf,
-    Login, MadeBy, Origin, Refusal, Right, Verdict, Via, Wanted,
+    Login, MadeBy, Origin, Refusal, Right, SessionCookie, Verdict, Via, Wanted,
     api_keys::KeyLogins,
     bearer::Tokens,
     certificate::Certificates,
     challenge::{self, Challenges, TokenFault, TokenService, Told},
+    cookies::{self, Jar},
     hashing::HashingLimits,
     htpasswd::Htpasswd,
-    issued::{Issuer, Ways},
+    issued::{Issuer, Ways, keys::SigningKeys, revoked::Revocations},
     ldap::Directory,
+    oidc::{Misconfigured, People, Returned},
     policy::Policy,
+    session::{self, Sessions},
     standing::Standing,
     watched::Watched,
     who::{Rights, Who},
 };
 use crate::{
     admission::{Grants, Identity, Visible},
-    config::{self, AccessControl, Config, Limits, Logins, access},
+    config::{self, AccessControl, Config, Limits, Logins, access, openid::OpenId},
     net::Drain,
     oci::{Action, Permission, Route},
     storage::MetaStore,
@@ -73,11 +78,22 @@ pub struct Gate {
     api_keys: Option<Arc<ApiKeys>>,
     issuer: Option<Arc<Issuer>>,
     directory: Option<Arc<Directory>>,
+    people: Option<Arc<People>>,
+    /// What is signed here and what was revoked, where anything is.
+    signed: Option<Signed>,
+    jar: Jar,
     challenges: Challenges,
     policy: PolicySource,
     fail_delay: Duration,
     delayed: Semaphore,
     look_every: Duration,
+}
+
+/// What tokens and sessions stand on.
+#[derive(Clone)]
+struct Signed {
+    keys: Arc<SigningKeys>,
+    revoked: Arc<Revocations>,
 }
 
 enum PolicySource {
@@ -115,22 +131,49 @@ impl Gate {
                 None => None,
             },
         };
-        let tokens = token_service(&logins, origin);
-        let issuer = matches!(tokens, TokenService::Own(_)).then(|| {
-            let ways = Ways {
-                standing: standing.clone(),
-                certificates: logins.certificates.is_some(),
-                api_keys: api_keys.is_some(),
-            };
-            Arc::new(Issuer::new(ways, &meta, limits))
+        let tokens = token_service(&logins, origin.clone());
+        let has_own = matches!(tokens, TokenService::Own(_));
+        let signed = (has_own || logins.openid.is_some()).then(|| {
+            let session = logins.openid.as_ref().map(|openid| openid.sessions.length);
+            let longest = session
+                .map(|length| length + limits.clock_margin)
+                .unwrap_or_default();
+            Signed {
+                keys: Arc::new(SigningKeys::new(meta.clone(), limits, longest)),
+                revoked: Arc::new(Revocations::new(meta.clone(), limits)),
+            }
         });
+        let issuer = signed
+            .as_ref()
+            .filter(|_| has_own)
+            .map(|Signed { keys, revoked }| {
+                let ways = Ways {
+                    standing: standing.clone(),
+                    certificates: logins.certificates.is_some(),
+                    api_keys: api_keys.is_some(),
+                };
+                Arc::new(Issuer::new(ways, keys.clone(), revoked.clone(), limits))
+            });
+        let is_secure = logins
+            .openid
+            .as_ref()
+            .is_some_and(|openid| openid.sessions.is_secure);
+        let jar = Jar::new(origin.clone(), is_secure);
+        let opened = match (&logins.openid, &signed) {
+            (Some(openid), Some(signed)) => Some(openid_of(openid, signed, &jar, origin, &meta, limits)?),
+            _ => None,
+        };
+        let (sessions, people) = opened.unzip();
         Ok(Self {
             challenges: Challenges::new(&logins, tokens),
             fail_delay: logins.fail_delay,
             directory: standing.directory.clone(),
-            authenticators: authenticators(logins, issuer.as_ref(), api_keys.as_ref(), standing)?,
+            authenticators: authenticators(logins, issuer.as_ref(), api_keys.as_ref(), standing, sessions)?,
             api_keys,
             issuer,
+            people,
+            signed,
+            jar,
             policy,
             delayed: Semaphore::new(limits.failed_logins_delayed),
             look_every: limits.file_check_interval,
@@ -142,28 +185,66 @@ impl Gate {
         self.issuer.as_ref()
     }
 
-    /// Learns what was revoked at other members, and whether who is asked about logins can be, until `drain` begins.
+    /// Who logs in by a browser; `None` where nobody does.
+    pub fn people(&self) -> Option<&Arc<People>> {
+        self.people.as_ref()
+    }
+
+    /// Whether a request shows anything that could be somebody's, right or wrong, by which one could guess.
+    pub fn is_shown_something(&self, headers: &HeaderMap) -> bool {
+        let has_session =
+            self.people.is_some() && !matches!(self.jar.get(headers, cookies::SESSION), cookies::Found::None);
+        has_session || headers.contains_key(AUTHORIZATION)
+    }
+
+    /// Finds out whether a way to log in is configured so that it can't work; what can't be asked just now may be later.
+    ///
+    /// # Errors
+    /// [`Misconfigured`].
+    pub async fn check(&self) -> Result<(), Misconfigured> {
+        match &self.people {
+            Some(people) => people.check().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ways to log in that don't work just now, and why. All others do.
+    pub fn troubles(&self) -> Vec<String> {
+        let directory = self.directory.as_ref().and_then(|directory| directory.trouble());
+        let directory = directory.map(|reason| format!("nobody can log in by http.auth.ldap: {reason}"));
+        let providers = self.people.iter().flat_map(|people| people.troubles());
+        directory.into_iter().chain(providers).collect()
+    }
+
+    /// Learns what was revoked at other members, and what those who are asked about logins say, until `drain` begins.
     pub async fn follow(self: Arc<Self>, drain: Drain) {
-        let revoked = async {
-            if let Some(issuer) = &self.issuer {
-                issuer.follow(drain.clone()).await;
+        let signed = async {
+            match &self.signed {
+                Some(Signed { keys, revoked }) => tokio::select! {
+                    () = keys.sweep() => {}
+                    () = revoked.follow() => {}
+                },
+                None => pending().await,
+            }
+        };
+        let providers = async {
+            match &self.people {
+                Some(people) => people.follow().await,
+                None => pending().await,
             }
         };
         let directory = async {
-            if let Some(directory) = &self.directory {
-                directory.follow(drain.clone()).await;
+            match &self.directory {
+                Some(directory) => directory.follow(drain.clone()).await,
+                None => pending().await,
             }
         };
-        tokio::join!(revoked, directory);
-    }
-
-    /// Which ways to log in don't work now, and why. The others do.
-    pub fn troubles(&self) -> Vec<String> {
-        let directory = self.directory.as_ref().and_then(|directory| directory.trouble());
-        directory
-            .map(|reason| format!("nobody can log in by http.auth.ldap: {reason}"))
-            .into_iter()
-            .collect()
+        tokio::select! {
+            () = drain.begun() => {}
+            () = signed => {}
+            () = directory => {}
+            () = providers => {}
+        }
     }
 
     /// Where users' keys are; `None` when they make none.
@@ -223,7 +304,7 @@ impl Gate {
             Wanted::Open => Ok(Decision::open()),
             Wanted::Route(route) => {
                 let login = self
-                    .login(&evidence(&caller), told, &challenge::scope(route))
+                    .login(&self.evidence(&caller), told, &challenge::scope(route))
                     .await?;
                 let policy = self.policy();
                 let who = Who::new(login, &policy);
@@ -239,7 +320,7 @@ impl Gate {
                     .map_err(|error| Refusal { user, error })
             }
             Wanted::Metrics => {
-                let login = self.login(&evidence(&caller), told, "").await?;
+                let login = self.login(&self.evidence(&caller), told, "").await?;
                 let policy = self.policy();
                 let who = Who::new(login, &policy);
                 match who.sees_metrics(&policy) {
@@ -253,12 +334,31 @@ impl Gate {
             Wanted::Search => self.search(&caller, told).await,
             Wanted::Keys(of) => self.keys(&caller, told, of).await,
             Wanted::Token(shown) => self.token(&caller, told, shown).await,
+            Wanted::Return(returned) => self.arrive(told, returned).await,
+            Wanted::Leave => {
+                let login = self.login(&self.evidence(&caller), told, "").await?;
+                match login {
+                    Some(Login {
+                        user,
+                        via: Via::Session(session),
+                        ..
+                    }) => Ok(Decision {
+                        identity: Identity {
+                            user: Some(user),
+                            groups: Vec::new(),
+                        },
+                        right: Right::Leave(session),
+                        ..Decision::open()
+                    }),
+                    Some(_) | None => Err(unauthenticated(told, "").into()),
+                }
+            }
         }
     }
 
     /// Who wants to find what they may read.
     async fn search(&self, caller: &Caller<'_>, told: Told<'_>) -> Result<Decision, Refusal> {
-        let login = self.login(&evidence(caller), told, "").await?;
+        let login = self.login(&self.evidence(caller), told, "").await?;
         let policy = self.policy();
         let who = Who::new(login, &policy);
         if !who.is_somebody() && !policy.knows_anonymous() {
@@ -274,21 +374,47 @@ impl Gate {
         })
     }
 
+    /// Who comes back from an identity provider.
+    async fn arrive(&self, told: Told<'_>, returned: &Returned) -> Result<Decision, Refusal> {
+        let Some(people) = &self.people else {
+            return Err(unauthenticated(told, "").into());
+        };
+        let arrived = match people.finish(returned).await {
+            Ok(arrived) => arrived,
+            Err(error) => {
+                if matches!(&error, AuthError::Login(fault) if fault.is_the_clients()) {
+                    self.delay().await?;
+                }
+                return Err(error.into());
+            }
+        };
+        Ok(Decision {
+            identity: Identity {
+                user: Some(arrived.user.clone()),
+                groups: arrived.groups.clone(),
+            },
+            right: Right::Arrive(Box::new(arrived)),
+            ..Decision::open()
+        })
+    }
+
     /// Who wants to see or change API keys.
     async fn keys(&self, caller: &Caller<'_>, told: Told<'_>, of: KeysOf) -> Result<Decision, Refusal> {
-        let login = self.login(&evidence(caller), told, "").await?;
+        let login = self.login(&self.evidence(caller), told, "").await?;
         let login = login.filter(|login| !matches!(login.via, Via::Nobody));
-        let Some(Login { user, via, .. }) = &login else {
+        let Some(Login { user, groups, via }) = &login else {
             return Err(unauthenticated(told, "").into());
         };
         let maker = |by| KeyMaker {
             user: user.clone(),
             by,
+            groups: groups.clone(),
         };
         let maker = match via {
             Via::Password(_) => Some(maker(MadeBy::Password)),
             Via::Directory => Some(maker(MadeBy::Directory)),
             Via::Certificate => Some(maker(MadeBy::Certificate)),
+            Via::Session(_) => Some(maker(MadeBy::Provider)),
             // A key that could make keys would outlive its own end and its scopes.
             Via::Nobody | Via::ApiKey(_) | Via::Issued { .. } | Via::Token { .. } => None,
         };
@@ -326,6 +452,8 @@ impl Gate {
         }
         let evidence = Evidence {
             credentials: shown.clone(),
+            // A browser has no use for a token.
+            session: SessionCookie::None,
             certificates: caller.certificates,
         };
         let login = self
@@ -389,6 +517,14 @@ impl Gate {
         Ok(())
     }
 
+    fn evidence<'a>(&self, caller: &Caller<'a>) -> Evidence<'a> {
+        Evidence {
+            credentials: Credentials::of(caller.headers),
+            session: self.jar.session(caller),
+            certificates: caller.certificates,
+        }
+    }
+
     /// The decision about each route.
     fn route(
         &self,
@@ -448,13 +584,6 @@ impl Gate {
                 repositories(policy, told, who, route, readable)
             }
         }
-    }
-}
-
-fn evidence<'a>(caller: &Caller<'a>) -> Evidence<'a> {
-    Evidence {
-        credentials: Credentials::of(caller.headers),
-        certificates: caller.certificates,
     }
 }
 
@@ -520,11 +649,45 @@ fn token_service(logins: &Logins, origin: Origin) -> TokenService {
     }
 }
 
+/// Who logs in by a browser, and what comes of it.
+fn openid_of(
+    config: &OpenId,
+    signed: &Signed,
+    jar: &Jar,
+    origin: Origin,
+    meta: &Arc<dyn MetaStore>,
+    limits: &Limits,
+) -> Result<(Arc<Sessions>, Arc<People>), FileFault> {
+    let keys = match &config.sessions.keys {
+        Some(file) => {
+            let secret = session::keys_of_file(file)?;
+            let keys = SigningKeys::of_secret(meta.clone(), limits, &secret);
+            Arc::new(keys.map_err(|_| FileFault::Content {
+                file: file.clone(),
+                problem: "no key can be made of it".to_owned(),
+            })?)
+        }
+        None => signed.keys.clone(),
+    };
+    let sessions = Arc::new(Sessions {
+        keys: keys.clone(),
+        revoked: signed.revoked.clone(),
+        meta: meta.clone(),
+        jar: jar.clone(),
+        length: config.sessions.length,
+        lag: limits.session_end_lag,
+        providers: config.providers.iter().map(|provider| provider.kind).collect(),
+    });
+    let people = People::new(config, keys, sessions.clone(), origin, limits)?;
+    Ok((sessions, Arc::new(people)))
+}
+
 fn authenticators(
     logins: Logins,
     issuer: Option<&Arc<Issuer>>,
     api_keys: Option<&Arc<ApiKeys>>,
     standing: Standing,
+    sessions: Option<Arc<Sessions>>,
 ) -> Result<Vec<Box<dyn Authenticator>>, FileFault> {
     let mut authenticators: Vec<Box<dyn Authenticator>> = Vec::new();
     if let Some(issuer) = issuer {
@@ -544,6 +707,9 @@ fn authenticators(
     }
     if let Some(directory) = standing.directory {
         authenticators.push(Box::new(directory));
+    }
+    if let Some(sessions) = sessions {
+        authenticators.push(Box::new(sessions));
     }
     if let Some(names) = logins.certificates {
         authenticators.push(Box::new(Certificates(names)));

@@ -12,6 +12,7 @@ mod authenticator;
 mod bearer;
 mod certificate;
 mod challenge;
+mod cookies;
 mod credentials;
 mod examine;
 mod gate;
@@ -26,6 +27,7 @@ mod origin;
 mod password_hash;
 mod policy;
 mod scope;
+mod session;
 mod standing;
 mod stamp;
 #[cfg(test)]
@@ -33,12 +35,12 @@ mod tests;
 mod watched;
 mod who;
 
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use rustls::pki_types::CertificateDer;
 
 pub use self::{
     api_keys::{ApiKey, ApiKeyError, ApiKeys, KeyMaker, NewApiKey},
-    authenticator::{Authenticator, Evidence, KeyUse, Login, MadeBy, Verdict, Via},
+    authenticator::{Authenticator, Evidence, KeyUse, Login, MadeBy, Session, SessionCookie, Verdict, Via},
     credentials::Credentials,
     examine::{ExaminedFile, examine, examine_online},
     gate::{Gate, GateSpec},
@@ -59,6 +61,8 @@ pub const TOKEN_PATH: &str = "/zot/auth/token";
 /// What a request shows of who sends it.
 #[derive(Clone, Copy)]
 pub struct Caller<'a> {
+    /// By which method it asks, which says whether it may change anything.
+    pub method: &'a Method,
     /// What it asks for, and of which host.
     pub uri: &'a Uri,
     /// Its headers.
@@ -82,6 +86,10 @@ pub enum Wanted<'a> {
     Keys(KeysOf),
     /// A token, for who shows these credentials, wherever in the request they stand, or else a certificate, or nothing.
     Token(&'a Credentials),
+    /// To end a login that was begun at an identity provider.
+    Return(&'a oidc::Returned),
+    /// To end their session.
+    Leave,
 }
 
 /// Whose API keys somebody wants to see or change.
@@ -157,6 +165,10 @@ pub enum Right {
     },
     /// To get a token for this login, or for nobody.
     Token(Option<Login>),
+    /// To go on with this session.
+    Arrive(Box<oidc::Arrived>),
+    /// To end this session.
+    Leave(Session),
 }
 
 /// A request that may not go on.
@@ -184,6 +196,14 @@ pub enum AuthError {
     /// They may not.
     #[error("the requested access is denied")]
     Denied,
+    /// What would change something comes with a session's cookie, and maybe from somebody else's page.
+    #[error(
+        "a change by a session comes from a page of this registry: Sec-Fetch-Site or Origin says so, or X-ZOT-API-CLIENT: zot-ui"
+    )]
+    ForeignPage,
+    /// A login at an identity provider came to nothing.
+    #[error(transparent)]
+    Login(oidc::LoginFault),
     /// Too many logins wait for their passwords to be compared.
     #[error("too many logins at once")]
     Busy,

@@ -13,14 +13,22 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// The groups of `user`, who had logged in like this to make a key; `None` where they couldn't any more.
+    /// The groups of `user`, who had logged in like this to make a key, and was in the groups `said` then; `None` where they couldn't
+    /// any more.
     ///
     /// # Errors
     /// [`AuthError`]: nobody can tell.
-    pub(super) async fn of(&self, user: &str, by: MadeBy) -> Result<Option<Vec<String>>, AuthError> {
+    pub(super) async fn of(
+        &self,
+        user: &str,
+        by: MadeBy,
+        said: Vec<String>,
+    ) -> Result<Option<Vec<String>>, AuthError> {
         match (by, &self.directory) {
             (MadeBy::Password, _) => Ok(self.stamp(user).map(|_| Vec::new())),
             (MadeBy::Certificate, _) => Ok(Some(Vec::new())),
+            // It is asked when they log in, and says it once.
+            (MadeBy::Provider, _) => Ok(Some(said)),
             (MadeBy::Directory, Some(directory)) => directory.groups(user).await,
             (MadeBy::Directory, None) => Ok(None),
         }

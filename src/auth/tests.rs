@@ -30,6 +30,7 @@ fn by_password(user: &str) -> KeyMaker {
     KeyMaker {
         user: user.to_owned(),
         by: MadeBy::Password,
+        groups: Vec::new(),
     }
 }
 
@@ -140,6 +141,7 @@ async fn contract() {
         let ask = async |credentials: &Credentials, certificates: Option<&[CertificateDer<'static>]>| {
             let evidence = Evidence {
                 credentials: credentials.clone(),
+                session: SessionCookie::None,
                 certificates,
             };
             case.authenticator.authenticate(&evidence).await.unwrap()
@@ -229,6 +231,7 @@ async fn ask(
     let route = Route::parse(&method, path, None).unwrap();
     let uri = path.parse().unwrap();
     let caller = Caller {
+        method: &method,
         uri: &uri,
         headers,
         certificates,
@@ -352,6 +355,7 @@ async fn a_key_has_the_rights_of_its_user_within_its_scopes_and_makes_no_keys() 
     }
     let desk = async |headers: &HeaderMap| {
         let caller = Caller {
+            method: &Method::GET,
             uri: &http::Uri::from_static("/"),
             headers,
             certificates: None,
@@ -463,6 +467,7 @@ async fn a_key_is_refused_while_its_user_has_no_password_and_works_again_after_t
     let carol = KeyMaker {
         user: "carol".to_owned(),
         by: MadeBy::Certificate,
+        groups: Vec::new(),
     };
     let (_, carols) = keys.create(&carol, NewApiKey::default()).await.unwrap();
     let works = async |user: &str, key: &str| {
@@ -492,6 +497,7 @@ async fn others_keys_are_for_administrators_by_what_they_may_do() {
         let gate = gate(spec(&folder, access));
         let headers = headers(user, &format!("{user}-secret"));
         let caller = Caller {
+            method: &Method::GET,
             uri: &http::Uri::from_static("/"),
             headers: &headers,
             certificates: None,

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
-use super::secret::Secret;
+use super::{openid::OpenId, secret::Secret};
 use crate::oci::{Action, RepoPattern};
 
 /// Most bytes of a user's name: it becomes part of a row's key.
@@ -42,6 +42,8 @@ pub struct Logins {
     pub tokens: OwnTokens,
     /// Certificates of clients, that chain to `http.tls.cacert`.
     pub certificates: Option<CertificateNames>,
+    /// Identity providers.
+    pub openid: Option<OpenId>,
     /// How long a failed login waits for its answer.
     pub fail_delay: Duration,
 }
@@ -50,7 +52,11 @@ impl Logins {
     /// Whether there is any way to be somebody.
     #[must_use]
     pub fn exist(&self) -> bool {
-        self.htpasswd.is_some() || self.ldap.is_some() || self.bearer.is_some() || self.certificates.is_some()
+        self.htpasswd.is_some()
+            || self.ldap.is_some()
+            || self.bearer.is_some()
+            || self.certificates.is_some()
+            || self.openid.is_some()
     }
 }
 

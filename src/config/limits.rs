@@ -97,6 +97,10 @@ pub struct Limits {
     pub revocations_trusted: Duration,
     /// Entries of the list that are read; where there are more, tokens that were got by keys aren't good.
     pub revocations: usize,
+    /// Time for which a session goes on at other members at most after its owner has logged out.
+    pub session_end_lag: Duration,
+    /// Logins at identity providers that are finished at once; more get 429.
+    pub logins_finishing: usize,
     /// Until an identity provider's answer begins, and once more until it has ended.
     pub provider_patience: Duration,
     /// Time between two questions to one after a failure, or because of a token that no known key has signed.
@@ -415,9 +419,11 @@ impl Default for Limits {
             revocations_look_interval: Duration::from_secs(15),
             revocations_trusted: Duration::from_secs(50),
             revocations: 65_536,
+            session_end_lag: Duration::from_secs(2),
+            logins_finishing: 64,
             provider_patience: Duration::from_secs(5),
             provider_again_after: Duration::from_secs(60),
-            provider_refresh_interval: Duration::from_secs(15 * 60),
+            provider_refresh_interval: Duration::from_secs(60),
             provider_trusted: 24 * HOUR,
             file_check_interval: Duration::from_secs(2),
 

@@ -16,6 +16,7 @@ mod keys;
 mod lenient;
 pub mod limits;
 mod model;
+pub mod openid;
 mod retention;
 mod secret;
 pub mod sync;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     admission::{self, Body, BodyError, Failure, RequestId},
-    auth::{ApiKeyError, AuthError},
+    auth::{ApiKeyError, AuthError, oidc::LoginFault},
     causes,
     oci::{
         Digest, EntityTagError, ErrorCode, ManifestError, MediaTypeError, RangeError, RepoName, RouteError,
@@ -406,6 +406,8 @@ pub(super) fn auth(error: &AuthError) -> Answer {
             }
             answer
         }
+        AuthError::ForeignPage => Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, error.to_string()),
+        AuthError::Login(fault) => login(fault),
         AuthError::Busy => overloaded(),
         AuthError::Unreachable => unavailable(
             "the directory that knows who may log in can't be asked; nothing was changed, try again",
@@ -413,6 +415,26 @@ pub(super) fn auth(error: &AuthError) -> Answer {
         AuthError::Unavailable(error) => store(error.kind()),
     }
 }
+
+/// A login at an identity provider that came to nothing.
+fn login(fault: &LoginFault) -> Answer {
+    let message = fault.to_string();
+    match fault {
+        LoginFault::NoProvider(_) | LoginFault::WrongPage | LoginFault::Unbegun => {
+            Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
+        }
+        LoginFault::Refused(_)
+        | LoginFault::Unproven(_)
+        | LoginFault::NoName(_)
+        | LoginFault::UnverifiedEmail
+        | LoginFault::TooManyGroups => Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message),
+        LoginFault::Provider(_) => Answer::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unknown, message)
+            .with(header::RETRY_AFTER, LOGIN_AGAIN_SECONDS),
+    }
+}
+
+/// When somebody may begin a login again, at the earliest, whose provider couldn't be asked.
+const LOGIN_AGAIN_SECONDS: u64 = 5;
 
 /// This member has no room now. Whoever talks to the client makes of it what has that client try again
 /// ([`retried`]); between members it is 429.

@@ -160,6 +160,23 @@ need_page() {
   say "tools: $wanted are there$(took "$begin")"
 }
 
+# need_npm PACKAGE VERSION: into a folder of its own, unless that very version is there already.
+need_npm() {
+  local folder=$target/tools/$1 begin=$SECONDS out
+  need_deb node=nodejs npm=npm
+  [ "$(node -p "require('$folder/node_modules/$1/package.json').version" 2>/dev/null)" != "$2" ] || return 0
+  say "tools: installing $1 $2"
+  mkdir -p "$folder"
+  out=$(npm install --prefix "$folder" --no-audit --no-fund --ignore-scripts "$1@$2" 2>&1) ||
+    die "npm install $1@$2 failed:"$'\n'"$(printf '%s\n' "$out" | tail -n 20)"
+  say "tools: $1 is there$(took "$begin")"
+}
+
+need_openid() {
+  need_deb curl=curl python3=python3 openssl=openssl
+  need_npm oidc-provider 9.13.3
+}
+
 need_squid() {
   need_deb curl=curl python3=python3 skopeo=skopeo htpasswd=apache2-utils openssl=openssl squid=squid
   need_go crane "$crane"

@@ -48,7 +48,7 @@ pub(super) async fn look(
             });
         }
     }
-    for examined in auth::examine(&config.logins) {
+    for examined in auth::examine(&config.logins, limits) {
         let ExaminedFile {
             key,
             file,

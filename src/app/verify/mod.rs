@@ -12,6 +12,7 @@ mod here;
 mod join;
 mod pairs;
 mod peers;
+mod providers;
 mod stores;
 
 pub use self::finding::{Finding, Findings, Reach, Verdict};
@@ -47,9 +48,12 @@ async fn online(config: &Config, me: Option<&MemberId>, limits: &Limits) -> Vec<
         };
         looked.into_iter().map(finding).collect::<Vec<_>>()
     };
-    let (mut findings, stores, logins) = tokio::join!(cluster, stores::look(config, me, limits), logins);
+    let providers = providers::look(config, limits);
+    let stores = stores::look(config, me, limits);
+    let (mut findings, stores, logins, providers) = tokio::join!(cluster, stores, logins, providers);
     findings.extend(stores);
     findings.extend(logins);
+    findings.extend(providers);
     findings
 }
 

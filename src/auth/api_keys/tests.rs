@@ -11,6 +11,7 @@ fn by_password(user: &str) -> KeyMaker {
     KeyMaker {
         user: user.to_owned(),
         by: MadeBy::Password,
+        groups: Vec::new(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The keys that sign tokens. Each member makes its own, keeps the private half in memory and puts the public half into the
+//! The keys that sign tokens and cookies of sessions. Each member makes its own, keeps the private half in memory and puts the public half into the
 //! metadata store before it signs anything with it; every hour it makes another one.
 //!
 //! So nobody has to agree on a key, a member that comes knows all of them, and one that goes takes its key with it.
@@ -7,12 +7,15 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use bytes::Bytes;
-use jsonwebtoken::{DecodingKey, EncodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use parking_lot::Mutex;
 use prost::Message as _;
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest as _, Sha256};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::{
+    auth::AuthError,
     clock,
     config::Limits,
     storage::{Expect, MetaStore, Outcome, Row, Space, StoreError, StoreErrorKind, Version, keys, rows},
@@ -25,13 +28,17 @@ const PAGE: usize = 100;
 /// Other members' keys that are remembered at once.
 const KNOWN: usize = 4_096;
 
-pub(super) struct SigningKeys {
+pub(in crate::auth) struct SigningKeys {
     meta: Arc<dyn MetaStore>,
     /// The one that signs now.
     own: tokio::sync::Mutex<Option<Own>>,
     known: Mutex<HashMap<String, Known>>,
-    /// How long a key signs; it is known for twice as long.
+    /// Of a file, which every member has; then there are no others.
+    fixed: Option<(String, EncodingKey, DecodingKey)>,
+    /// How long a key signs.
     life: Duration,
+    /// For how much longer it is known.
+    known_for: Duration,
     /// By how much clocks may differ.
     margin: Duration,
 }
@@ -49,18 +56,94 @@ struct Known {
 }
 
 impl SigningKeys {
-    pub(super) fn new(meta: Arc<dyn MetaStore>, limits: &Limits) -> Self {
+    /// What is signed lives for `longest` at most, or for as long as tokens do.
+    pub(in crate::auth) fn new(meta: Arc<dyn MetaStore>, limits: &Limits, longest: Duration) -> Self {
         Self {
             meta,
             own: tokio::sync::Mutex::default(),
             known: Mutex::default(),
+            fixed: None,
             life: limits.token_key_life,
+            known_for: limits.token_key_life.max(longest),
             margin: limits.clock_margin,
         }
     }
 
+    /// The one key that is made from this secret.
+    ///
+    /// # Errors
+    /// It can't be made, which doesn't happen.
+    pub(in crate::auth) fn of_secret(
+        meta: Arc<dyn MetaStore>,
+        limits: &Limits,
+        secret: &[u8],
+    ) -> Result<Self, aws_lc_rs::error::Unspecified> {
+        let seed = Sha256::new()
+            .chain_update("portolan sessions\0")
+            .chain_update(secret)
+            .finalize();
+        let (private, public) = pair(&seed)?;
+        let id = format!(
+            "file-{}",
+            hex::encode(Sha256::digest(&public).get(..8).unwrap_or_default())
+        );
+        Ok(Self {
+            fixed: Some((id, private, DecodingKey::from_ed_der(&public))),
+            ..Self::new(meta, limits, Duration::ZERO)
+        })
+    }
+
+    /// `claims`, signed, as something of this type.
+    ///
+    /// # Errors
+    /// [`AuthError::Unavailable`] when the store doesn't take the key.
+    pub(in crate::auth) async fn sign<T: Serialize + Sync>(
+        &self,
+        kind: &str,
+        claims: &T,
+    ) -> Result<String, AuthError> {
+        let (id, key) = self.own().await.map_err(AuthError::Unavailable)?;
+        let header = Header {
+            typ: Some(kind.to_owned()),
+            kid: Some(id),
+            ..Header::new(Algorithm::EdDSA)
+        };
+        // It signs what it can serialise with a key that was made for it.
+        jsonwebtoken::encode(&header, claims, &key).map_err(|_| AuthError::Denied)
+    }
+
+    /// What something of this type says, if a member signed it and it isn't over: `None` where it is none.
+    ///
+    /// # Errors
+    /// The store that has the key fails.
+    pub(in crate::auth) async fn read<T: DeserializeOwned>(
+        &self,
+        kind: &str,
+        text: &str,
+        leeway_seconds: u64,
+    ) -> Result<Option<T>, StoreError> {
+        let Ok(header) = jsonwebtoken::decode_header(text) else {
+            return Ok(None);
+        };
+        let is_ours = header.alg == Algorithm::EdDSA && header.typ.as_deref() == Some(kind);
+        let (Some(id), true, None) = (&header.kid, is_ours, &header.crit) else {
+            return Ok(None);
+        };
+        let Some(key) = self.find(id).await? else {
+            return Ok(None);
+        };
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_required_spec_claims(&["exp"]);
+        validation.leeway = leeway_seconds;
+        let read = jsonwebtoken::decode::<T>(text, &key, &validation);
+        Ok(read.ok().map(|read| read.claims))
+    }
+
     /// The key to sign with, by its id. Every member knows it.
     pub(super) async fn own(&self) -> Result<(String, EncodingKey), StoreError> {
+        if let Some((id, key, _)) = &self.fixed {
+            return Ok((id.clone(), key.clone()));
+        }
         let made = timeout(PUBLISH_WITHIN, async {
             let mut own = self.own.lock().await;
             let now_ms = clock::now_ms();
@@ -89,7 +172,7 @@ impl SigningKeys {
         let row = rows::TokenKey {
             min_reader: 1,
             public_key: public.into(),
-            ends_ms: now_ms + 2 * life,
+            ends_ms: now_ms + life + millis(self.known_for),
         };
         let version = Version::random();
         let at = keys::token_key(&own.id);
@@ -110,7 +193,10 @@ impl SigningKeys {
 
     /// The key of this id, whichever member's it is: `None` if there is none, or it has ended. Asks the store for those that
     /// aren't known yet.
-    pub(super) async fn find(&self, id: &str) -> Result<Option<DecodingKey>, StoreError> {
+    async fn find(&self, id: &str) -> Result<Option<DecodingKey>, StoreError> {
+        if let Some((own, _, key)) = &self.fixed {
+            return Ok((own == id).then(|| key.clone()));
+        }
         let now_ms = clock::now_ms();
         let is_good = |known: &Known| now_ms < known.ends_ms;
         if let Some(known) = self.known.lock().get(id).cloned() {
@@ -147,7 +233,7 @@ impl SigningKeys {
     }
 
     /// Takes keys and revocations away that have ended, every now and then, for ever.
-    pub(super) async fn sweep(&self) {
+    pub(in crate::auth) async fn sweep(&self) {
         let mut ticks = interval(self.life);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -206,8 +292,11 @@ const PUBLISH: &str = "publish a key of tokens";
 /// A private key for tokens, and the public one: 32 bytes.
 fn new_pair() -> Result<(EncodingKey, Vec<u8>), aws_lc_rs::error::Unspecified> {
     let halves = [0, 1].map(|_| Version::random().to_bytes());
-    let pair = Ed25519KeyPair::from_seed_unchecked(halves.as_flattened())
-        .map_err(|_| aws_lc_rs::error::Unspecified)?;
+    pair(halves.as_flattened())
+}
+
+fn pair(seed: &[u8]) -> Result<(EncodingKey, Vec<u8>), aws_lc_rs::error::Unspecified> {
+    let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| aws_lc_rs::error::Unspecified)?;
     let private = pair.to_pkcs8()?;
     let public = pair.public_key().as_ref().to_vec();
     Ok((EncodingKey::from_ed_der(private.as_ref()), public))

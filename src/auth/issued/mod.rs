@@ -12,15 +12,14 @@
 //! for a token of a known key. Deliberately absent: refresh tokens, and tokens for tokens, which would have no end.
 
 mod asked;
-mod keys;
-mod revoked;
+pub(super) mod keys;
+pub(super) mod revoked;
 #[cfg(test)]
 mod tests;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::{Deserialize, Serialize};
 
 pub use self::asked::{Asked, AskedError};
@@ -32,8 +31,6 @@ use super::{
 use crate::{
     clock,
     config::{Limits, access::is_user_name},
-    net::Drain,
-    storage::MetaStore,
 };
 
 /// How far members' clocks may be apart, in seconds.
@@ -70,8 +67,8 @@ pub(super) struct Ways {
 
 /// Gives tokens, and knows those that any member gave.
 pub struct Issuer {
-    keys: SigningKeys,
-    revoked: Revocations,
+    keys: Arc<SigningKeys>,
+    revoked: Arc<Revocations>,
     ways: Ways,
     life: Duration,
 }
@@ -111,21 +108,17 @@ enum By {
 }
 
 impl Issuer {
-    pub(super) fn new(ways: Ways, meta: &Arc<dyn MetaStore>, limits: &Limits) -> Self {
+    pub(super) fn new(
+        ways: Ways,
+        keys: Arc<SigningKeys>,
+        revoked: Arc<Revocations>,
+        limits: &Limits,
+    ) -> Self {
         Self {
-            keys: SigningKeys::new(meta.clone(), limits),
-            revoked: Revocations::new(meta.clone(), limits),
+            keys,
+            revoked,
             ways,
             life: limits.token_life,
-        }
-    }
-
-    /// Learns what was revoked, and takes away what has ended, until `drain` begins.
-    pub(super) async fn follow(&self, drain: Drain) {
-        tokio::select! {
-            () = drain.begun() => {}
-            () = self.revoked.follow() => {}
-            () = self.keys.sweep() => {}
         }
     }
 
@@ -144,6 +137,8 @@ impl Issuer {
                     Via::Password(stamp) => By::Password { stamp },
                     Via::Directory => By::Directory,
                     Via::Certificate => By::Certificate,
+                    // They are for browsers, which need no token.
+                    Via::Session(_) => return Err(AuthError::Denied),
                     Via::ApiKey(key) => {
                         end_ms = key.expires_ms.map_or(end_ms, |end| end.min(end_ms));
                         By::Key {
@@ -167,14 +162,7 @@ impl Issuer {
             iat: issued_at,
             exp: end,
         };
-        let (id, key) = self.keys.own().await.map_err(AuthError::Unavailable)?;
-        let header = Header {
-            typ: Some(TYPE.to_owned()),
-            kid: Some(id),
-            ..Header::new(Algorithm::EdDSA)
-        };
-        // It signs what it can serialise with a key that was made for it.
-        let token = jsonwebtoken::encode(&header, &claims, &key).map_err(|_| AuthError::Denied)?;
+        let token = self.keys.sign(TYPE, &claims).await?;
         Ok(Issued {
             token,
             user,
@@ -185,23 +173,11 @@ impl Issuer {
 
     /// Whose token this is, and what bounds them; `None` where it is none, or has ended.
     async fn read(&self, token: &str) -> Result<Option<Login>, AuthError> {
-        let Ok(header) = jsonwebtoken::decode_header(token) else {
-            return Ok(None);
-        };
-        let is_ours = header.alg == Algorithm::EdDSA && header.typ.as_deref() == Some(TYPE);
-        let (Some(id), true, None) = (&header.kid, is_ours, &header.crit) else {
-            return Ok(None);
-        };
-        let Some(key) = self.keys.find(id).await.map_err(AuthError::Unavailable)? else {
-            return Ok(None);
-        };
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_required_spec_claims(&["exp"]);
-        validation.leeway = LEEWAY_SECONDS;
-        let Ok(read) = jsonwebtoken::decode::<Claims>(token, &key, &validation) else {
-            return Ok(None);
-        };
-        self.holds(read.claims).await
+        let read = self.keys.read::<Claims>(TYPE, token, LEEWAY_SECONDS).await;
+        match read.map_err(AuthError::Unavailable)? {
+            Some(claims) => self.holds(claims).await,
+            None => Ok(None),
+        }
     }
 
     /// Whether what the token was got by still holds.
@@ -249,7 +225,8 @@ impl Issuer {
     /// The groups of who had logged in like this, if they still could. Where nobody can tell, what the token says counts: it was
     /// found out minutes ago.
     async fn groups(&self, user: &str, by: MadeBy, said: Vec<String>) -> Option<Vec<String>> {
-        self.ways.standing.of(user, by).await.unwrap_or(Some(said))
+        let found = self.ways.standing.of(user, by, said.clone()).await;
+        found.unwrap_or(Some(said))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     storage::{MAX_PAGE, MetaStore, Space, StoreError, StoreErrorKind, keys},
 };
 
-pub(super) struct Revocations {
+pub(in crate::auth) struct Revocations {
     meta: Arc<dyn MetaStore>,
     list: RwLock<List>,
     /// One look at a time.
@@ -42,7 +42,7 @@ struct List {
 }
 
 impl Revocations {
-    pub(super) fn new(meta: Arc<dyn MetaStore>, limits: &Limits) -> Self {
+    pub(in crate::auth) fn new(meta: Arc<dyn MetaStore>, limits: &Limits) -> Self {
         Self {
             meta,
             list: RwLock::default(),
@@ -59,30 +59,45 @@ impl Revocations {
     ///
     /// # Errors
     /// The list couldn't be read for too long.
-    pub(super) async fn has(&self, id: &str) -> Result<bool, StoreError> {
+    pub(in crate::auth) async fn has(&self, id: &str) -> Result<bool, StoreError> {
+        self.has_within(id, self.trusted).await
+    }
+
+    /// The same, of a list that isn't older than this, unless no newer one can be read.
+    ///
+    /// # Errors
+    /// The list couldn't be read for too long.
+    pub(in crate::auth) async fn has_within(&self, id: &str, age: Duration) -> Result<bool, StoreError> {
         self.is_asked_for.store(true, Ordering::Relaxed);
-        if let Some(known) = self.known(id) {
+        if let Some(known) = self.known(id, age) {
             return Ok(known);
         }
         let _turn = self.looking.lock().await;
-        match self.known(id) {
-            Some(known) => Ok(known),
-            None => {
-                self.look().await?;
-                Ok(self.list.read().ids.contains(id))
-            }
+        if let Some(known) = self.known(id, age) {
+            return Ok(known);
+        }
+        match self.look().await {
+            Ok(()) => Ok(self.list.read().ids.contains(id)),
+            Err(error) => self.known(id, self.trusted).ok_or(error),
         }
     }
 
+    /// That this one was revoked, by this member, and everybody can read that.
+    pub(in crate::auth) async fn learn(&self, id: &str) {
+        // A look that is under way may have begun before.
+        let _turn = self.looking.lock().await;
+        self.list.write().ids.insert(id.to_owned());
+    }
+
     /// What the list says, where it is young enough.
-    fn known(&self, id: &str) -> Option<bool> {
+    fn known(&self, id: &str, age: Duration) -> Option<bool> {
         let list = self.list.read();
-        let is_young = list.as_of?.elapsed() < self.trusted;
+        let is_young = list.as_of?.elapsed() < age.min(self.trusted);
         is_young.then(|| list.ids.contains(id))
     }
 
     /// Reads the list every few seconds as long as it is asked for, for ever. Whoever asks for it after a pause waits for a look.
-    pub(super) async fn follow(&self) {
+    pub(in crate::auth) async fn follow(&self) {
         let mut ticks = interval(self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

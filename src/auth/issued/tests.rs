@@ -3,15 +3,19 @@
 use std::fs;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::EncodingKey;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use prost::Message as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{super::KeyUse, *};
+use super::{
+    super::{KeyUse, SessionCookie},
+    *,
+};
 use crate::{
     auth::{ApiKeys, KeyMaker, NewApiKey, api_keys::REVOKED_FOR, hashing::HashingLimits, htpasswd::Htpasswd},
-    storage::{Expect, MemoryMeta, Version, keys as rows_at, rows},
+    net::Drain,
+    storage::{Expect, MemoryMeta, MetaStore, Version, keys as rows_at, rows},
 };
 
 /// A store, a file of passwords, and members that share both.
@@ -64,7 +68,12 @@ impl World {
             api_keys: true,
         };
         Member {
-            issuer: Arc::new(Issuer::new(ways, &self.meta, limits)),
+            issuer: Arc::new(Issuer::new(
+                ways,
+                Arc::new(SigningKeys::new(self.meta.clone(), limits, Duration::ZERO)),
+                Arc::new(Revocations::new(self.meta.clone(), limits)),
+                limits,
+            )),
             passwords,
         }
     }
@@ -88,6 +97,7 @@ impl Member {
     async fn user(&self, token: &str) -> Option<String> {
         let evidence = Evidence {
             credentials: Credentials::Bearer(token.to_owned()),
+            session: SessionCookie::None,
             certificates: None,
         };
         match self.issuer.authenticate(&evidence).await.unwrap() {
@@ -275,6 +285,7 @@ async fn key(world: &World, user: &str, new: NewApiKey) -> (ApiKeys, KeyUse) {
     let maker = KeyMaker {
         user: user.to_owned(),
         by: MadeBy::Password,
+        groups: Vec::new(),
     };
     let (made, _) = keys.create(&maker, new).await.unwrap();
     let scopes = made
@@ -287,6 +298,7 @@ async fn key(world: &World, user: &str, new: NewApiKey) -> (ApiKeys, KeyUse) {
         scopes,
         expires_ms: made.expires_ms,
         by: MadeBy::Password,
+        groups: Vec::new(),
     };
     (keys, key)
 }
@@ -322,7 +334,12 @@ async fn a_revoked_key_ends_its_tokens_at_every_member_within_a_minute() {
     let issuer = third.issuer.clone();
     drain.spawn("follow", {
         let drain = drain.clone();
-        async move { issuer.follow(drain).await }
+        async move {
+            tokio::select! {
+                () = drain.begun() => {}
+                () = issuer.revoked.follow() => {}
+            }
+        }
     });
     assert_eq!(third.user(&others).await.as_deref(), Some("ann"));
     keys.revoke("ann", &other.id).await.unwrap();

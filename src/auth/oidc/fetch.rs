@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, Uri, header::ACCEPT};
+use http::{
+    HeaderValue, Request, StatusCode, Uri,
+    header::{ACCEPT, CONTENT_TYPE},
+};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -45,13 +48,13 @@ pub enum FetchError {
     #[error("{0} can't be asked")]
     Unreachable(String, #[source] OutboundError),
     /// It says no.
-    #[error("{url} answers {status}{said}")]
+    #[error("{url} answers {status} {said}")]
     Status {
         /// Who was asked.
         url: String,
         /// What it answered.
         status: StatusCode,
-        /// Its word for why, where it has one of OAuth 2.0's.
+        /// Its word for why (RFC 6749, 5.2); may be empty.
         said: String,
     },
     /// It says something else.
@@ -97,6 +100,24 @@ impl Client {
         self.send(url, request).await
     }
 
+    /// What `url` answers to a form.
+    pub(in crate::auth) async fn post<T: DeserializeOwned>(
+        &self,
+        url: &str,
+        form: String,
+        authorization: Option<HeaderValue>,
+    ) -> Result<T, FetchError> {
+        let mut request = asking(url)?.map(|_| Bytes::from(form));
+        *request.method_mut() = http::Method::POST;
+        let headers = request.headers_mut();
+        let is_form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        headers.insert(CONTENT_TYPE, is_form);
+        if let Some(value) = authorization {
+            headers.insert(http::header::AUTHORIZATION, value);
+        }
+        self.send(url, request).await
+    }
+
     async fn send<T: DeserializeOwned>(&self, url: &str, request: Request<Bytes>) -> Result<T, FetchError> {
         let unreachable = |error| FetchError::Unreachable(url.to_owned(), error);
         let answer = self
@@ -135,7 +156,5 @@ fn said(body: &[u8]) -> String {
     let value: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let code = value.as_ref().and_then(|value| value.get("error")?.as_str());
     let is_code = |code: &&str| code.len() <= 64 && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    code.filter(is_code)
-        .map(|code| format!(" ({code})"))
-        .unwrap_or_default()
+    code.filter(is_code).unwrap_or_default().to_owned()
 }

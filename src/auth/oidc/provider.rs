@@ -85,6 +85,11 @@ pub enum ProviderError {
     /// It publishes no key that could sign a token.
     #[error("{0} holds no RSA, P-256, P-384 or Ed25519 key for signatures")]
     NoKeys(String),
+    /// It has no place where people log in.
+    #[error(
+        "its discovery document names no authorization_endpoint and token_endpoint, so nobody can log in there"
+    )]
+    NoLogins,
     /// It was asked a moment ago and isn't asked again yet.
     #[error("{0}")]
     Before(String),
@@ -95,7 +100,7 @@ impl ProviderError {
     #[must_use]
     pub fn is_lasting(&self) -> bool {
         match self {
-            Self::OtherIssuer { .. } | Self::Insecure { .. } => true,
+            Self::OtherIssuer { .. } | Self::Insecure { .. } | Self::NoLogins => true,
             Self::Fetch(_) | Self::NoKeys(_) | Self::Before(_) => false,
         }
     }
@@ -127,6 +132,8 @@ struct Known {
     published: Option<Published>,
     /// When it was last asked, whatever came of it.
     asked: Option<Instant>,
+    /// When it was last asked because of a token that no known key had signed.
+    asked_for_key: Option<Instant>,
     /// Why the last look brought nothing.
     trouble: Option<String>,
 }
@@ -159,6 +166,10 @@ impl Provider {
         &self.issuer
     }
 
+    pub(in crate::auth) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Why the last look brought nothing; `None` where it did, or none was needed.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
@@ -171,6 +182,12 @@ impl Provider {
     /// [`ProviderError`]: it wasn't known, and can't be had.
     pub async fn metadata(&self) -> Result<Arc<Metadata>, ProviderError> {
         Ok(self.published().await?.metadata)
+    }
+
+    /// The same, where it is known already.
+    #[must_use]
+    pub fn known_metadata(&self) -> Option<Arc<Metadata>> {
+        self.believed().map(|published| published.metadata)
     }
 
     /// What `token` says, if this issuer signed it, it is as expected, and good now (give or take a minute).
@@ -270,10 +287,11 @@ impl Provider {
         if let Some(newer) = self.believed().filter(|published| published.when > before) {
             return Some(newer);
         }
-        let asked = self.known.read().asked;
+        let asked = self.known.read().asked_for_key;
         if asked.is_some_and(|asked| asked.elapsed() < self.bounds.again_after) {
             return None;
         }
+        self.known.write().asked_for_key = Some(Instant::now());
         self.look().await.ok()
     }
 

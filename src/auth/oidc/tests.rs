@@ -192,6 +192,7 @@ async fn a_new_key_is_known_at_once_and_made_up_ones_make_nobody_ask() {
     web.publish(&[&same_name]);
     assert!(is_good(&eager, &same_name.sign(&claims(&web.url))).await);
     assert!(!is_good(&eager, &old.sign(&claims(&web.url))).await);
+    assert!(!is_good(&patient, &Signer::new("made up").sign(&claims(&web.url))).await);
     let before = web.asked.load(Ordering::SeqCst);
     for _ in 0..5 {
         assert!(!is_good(&patient, &Signer::new("made up").sign(&claims(&web.url))).await);

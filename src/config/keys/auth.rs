@@ -2,18 +2,17 @@
 
 use super::row::{
     Key,
-    Kind::{Any, Bool, Duration, Int, List, Map, Object, Port, Secret, Section, Text, Texts},
-    Verdict::{self, Later, Mapped, NoEffect, Own, Same},
+    Kind::{Any, Bool, Driver, Duration, Int, List, Map, Object, Port, Secret, Section, Text, Texts},
+    Verdict::{self, Later, Mapped, Own, Refused, Same},
     key,
 };
 
-const OPENID: Verdict = Later(
-    "OpenID Connect comes with a later release: leave it out, and log in by htpasswd, by client certificates or by a token service",
-);
 const TOKENS: Verdict = Later(
     "only tokens of the docker protocol are known, by bearer.cert or bearer.jwks: leave it out until a later release",
 );
-const SESSIONS: Verdict = NoEffect("there is no web interface, so there are no sessions");
+const NOT_REDIS: Verdict = Refused(
+    "sessions are cookies that every member opens, so nothing keeps them: leave it out, or say {name: local}",
+);
 const CONDITIONS: Verdict = Later(
     "conditions come with a later release, and without them the policy would allow more than it says: write the policy without them",
 );
@@ -36,7 +35,9 @@ pub(super) const AUTH: &[Key] = &[
     key(
         "http.auth.apikey",
         Bool,
-        Mapped("users who log in by password or certificate make keys of their own at `/zot/auth/apikey`"),
+        Mapped(
+            "users who log in by password, certificate or openid make keys of their own at `/zot/auth/apikey`",
+        ),
     ),
     key(
         "http.auth.token",
@@ -52,9 +53,37 @@ pub(super) const AUTH: &[Key] = &[
             "true by default; false asks for passwords alone, and docker pulls nothing from an open repository without one",
         ),
     ),
-    key("http.auth.secureSession", Bool, SESSIONS),
-    key("http.auth.sessionKeysFile", Text, SESSIONS),
-    key("http.auth.sessionDriver", Any, SESSIONS),
+    key(
+        "http.auth.secureSession",
+        Bool,
+        Mapped(
+            "session cookies are for https alone; they are in any case where clients come by https (http.tls, or an https http.externalUrl)",
+        ),
+    ),
+    key(
+        "http.auth.sessionKeysFile",
+        Text,
+        Mapped(
+            "a JSON file with `hashKey` (32 bytes or more) and perhaps `encryptKey`, the same at every member; by these cookies of sessions are signed; without it members make keys themselves, which they replace every hour",
+        ),
+    ),
+    key(
+        "http.auth.sessionLength",
+        Duration,
+        Own("how long a session lasts: 1s to 720h, 2h by default, as in zot"),
+    ),
+    key(
+        "http.auth.sessionDriver",
+        Driver(&["local", "redis"]),
+        Mapped("sessions are cookies that every member opens; nothing keeps them"),
+    ),
+    key(
+        "http.auth.sessionDriver.name",
+        Text,
+        Mapped("`local`; `redis` is refused, for there is nothing to keep"),
+    ),
+    key("http.auth.sessionDriver.url", Secret, NOT_REDIS).of("redis"),
+    key("http.auth.sessionDriver.keyprefix", Text, NOT_REDIS).of("redis"),
     key(
         "http.auth.mtls",
         Section,
@@ -212,22 +241,77 @@ pub(super) const AUTH: &[Key] = &[
         Bool,
         TOKENS,
     ),
-    key("http.auth.openid", Object, OPENID),
-    key("http.auth.openid.callbackAllowOrigins", Texts, OPENID),
-    key("http.auth.openid.providers", Map, OPENID),
-    key("http.auth.openid.providers.*", Object, OPENID),
-    key("http.auth.openid.providers.*.credentialsFile", Text, OPENID),
-    key("http.auth.openid.providers.*.clientid", Text, OPENID),
-    key("http.auth.openid.providers.*.clientsecret", Secret, OPENID),
-    key("http.auth.openid.providers.*.name", Text, OPENID),
-    key("http.auth.openid.providers.*.keypath", Text, OPENID),
-    key("http.auth.openid.providers.*.issuer", Text, OPENID),
-    key("http.auth.openid.providers.*.authurl", Text, OPENID),
-    key("http.auth.openid.providers.*.tokenurl", Text, OPENID),
-    key("http.auth.openid.providers.*.scopes", Texts, OPENID),
-    key("http.auth.openid.providers.*.claimMapping", Object, OPENID),
-    key("http.auth.openid.providers.*.claimMapping.username", Text, OPENID),
-    key("http.auth.openid.providers.*.claimMapping.groups", Text, OPENID),
+    key(
+        "http.auth.openid",
+        Object,
+        Mapped(
+            "people log in at an identity provider by a browser, at `/zot/auth/login?provider=NAME`; makes `apikey` true unless that is given",
+        ),
+    ),
+    key(
+        "http.auth.openid.callbackAllowOrigins",
+        Texts,
+        Refused("a login leads back to the registry's own pages alone: leave it out"),
+    ),
+    key(
+        "http.auth.openid.providers",
+        Map,
+        Mapped("by name: `oidc`, `google`, `gitlab`, `github`"),
+    ),
+    key("http.auth.openid.providers.*", Object, Same),
+    key(
+        "http.auth.openid.providers.*.credentialsFile",
+        Text,
+        Mapped("a JSON file with `clientid` and `clientsecret`, read at the start"),
+    ),
+    key("http.auth.openid.providers.*.clientid", Text, Same),
+    key("http.auth.openid.providers.*.clientsecret", Secret, Same),
+    key("http.auth.openid.providers.*.name", Text, Same),
+    key(
+        "http.auth.openid.providers.*.keypath",
+        Text,
+        Mapped("empty; a key is refused: use clientsecret"),
+    ),
+    key(
+        "http.auth.openid.providers.*.issuer",
+        Text,
+        Mapped(
+            "the provider's URL, to the letter as in its discovery document; google and gitlab have defaults, github has none",
+        ),
+    ),
+    key(
+        "http.auth.openid.providers.*.authurl",
+        Text,
+        Mapped("of github, for a GitHub Enterprise"),
+    ),
+    key(
+        "http.auth.openid.providers.*.tokenurl",
+        Text,
+        Mapped("of github, for a GitHub Enterprise"),
+    ),
+    key(
+        "http.auth.openid.providers.*.scopes",
+        Texts,
+        Mapped(
+            "openid, profile and email by default, and openid always; of github read:user, user:email and read:org",
+        ),
+    ),
+    key(
+        "http.auth.openid.providers.*.certificateAuthorityFile",
+        Text,
+        Own("a PEM file of who signs the provider's certificate; those whom the machine trusts by default"),
+    ),
+    key("http.auth.openid.providers.*.claimMapping", Object, Same),
+    key(
+        "http.auth.openid.providers.*.claimMapping.username",
+        Text,
+        Mapped("the claim that is the user's name: email by default; of github email or login"),
+    ),
+    key(
+        "http.auth.openid.providers.*.claimMapping.groups",
+        Text,
+        Mapped("the claim that lists their groups: groups by default; of github these are organisations"),
+    ),
 ];
 
 const ACTIONS: Verdict = Mapped("`read`, `create`, `update`, `delete`");

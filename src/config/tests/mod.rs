@@ -332,18 +332,17 @@ fn quotas_are_bytes_by_names_of_repositories() {
 
 #[test]
 fn keys_without_effect_are_warnings_one_for_each_reason() {
-    let config = yaml("distSpecVersion: 1.0.1\nstorage: {rootDirectory: /d, dedupe: false, gc: true, gcDelay: 1h, gcInterval: 24h}\nhttp: {auth: {secureSession: true}, writeTimeout: 0}\nscheduler: {numWorkers: 4}").unwrap();
+    let config = yaml("distSpecVersion: 1.0.1\nstorage: {rootDirectory: /d, dedupe: false, gc: true, gcDelay: 1h, gcInterval: 24h}\nhttp: {writeTimeout: 0}\nscheduler: {numWorkers: 4}").unwrap();
     let all = config.warnings.join("\n");
     for part in [
         "1.0.1",
         "storage.dedupe",
-        "http.auth.secureSession",
         "scheduler.numWorkers",
         "http.writeTimeout",
     ] {
         assert!(all.contains(part), "{part} is missing in\n{all}");
     }
-    assert_eq!(config.warnings.len(), 5, "{all}");
+    assert_eq!(config.warnings.len(), 4, "{all}");
 }
 
 #[test]

@@ -70,9 +70,9 @@ const MET: &[Met] = &[
             "4 storage.storageDriver.name: Google Cloud Storage",
             "5 storage.cacheDriver.name: Redis",
             "11 http.auth.ldap.odd: unknown key",
-            "12 http.auth.openid: OpenID Connect comes",
             "13 http.auth.bearer.oidc: only tokens",
             "16 extensions.lint: linting comes",
+            "- http.externalUrl: is required with http.auth.openid",
         ]),
     },
     Met {

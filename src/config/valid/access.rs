@@ -14,6 +14,7 @@ use crate::{
         check::Checked,
         fault::FaultKind,
         model::{Listen, ListenAddress, TlsFiles},
+        openid::OpenId,
         tree::{Node, Value},
     },
     oci::{Action, RepoPattern},
@@ -29,7 +30,7 @@ const URI_PATTERN: &str = "http.auth.mtls.uriSanPattern";
 /// The longest that a failed login may wait.
 const MAX_FAIL_DELAY: i64 = 60;
 
-pub(super) fn logins(c: &mut Checked, tls: Option<&TlsFiles>) -> Logins {
+pub(super) fn logins(c: &mut Checked, tls: Option<&TlsFiles>, openid: Option<OpenId>) -> Logins {
     let htpasswd = c.has("http.auth.htpasswd").then(|| {
         c.required(
             "http.auth.htpasswd.path",
@@ -43,6 +44,8 @@ pub(super) fn logins(c: &mut Checked, tls: Option<&TlsFiles>) -> Logins {
         bearer: bearer(c),
         api_keys: match c.bool("http.auth.apikey") {
             Some(true) => ApiKeys::On,
+            // Who logs in by a browser has nothing else to give to a client.
+            None if openid.is_some() => ApiKeys::On,
             Some(false) | None => ApiKeys::Off,
         },
         tokens: match c.bool("http.auth.token.enable") {
@@ -50,6 +53,7 @@ pub(super) fn logins(c: &mut Checked, tls: Option<&TlsFiles>) -> Logins {
             Some(true) | None => OwnTokens::On,
         },
         certificates: certificates(c, tls),
+        openid,
         fail_delay: fail_delay(c),
     };
     if logins.realm.as_deref().is_some_and(|realm| !is_quotable(realm)) {
@@ -59,9 +63,9 @@ pub(super) fn logins(c: &mut Checked, tls: Option<&TlsFiles>) -> Logins {
     let can_make_keys = c.has("http.auth.htpasswd")
         || logins.certificates.is_some()
         || c.has("http.auth.ldap")
-        || c.is_unserved("http.auth.openid");
+        || !c.entries("http.auth.openid.providers").is_empty();
     if logins.api_keys == ApiKeys::On && !can_make_keys {
-        let problem = "users make keys after they have logged in by password or certificate: configure htpasswd, ldap or http.tls.cacert, too";
+        let problem = "users make keys after they have logged in by password, certificate or openid: configure htpasswd, ldap, http.tls.cacert or openid, too";
         c.refuse(FaultKind::Contradiction, "http.auth.apikey", problem);
     }
     logins
@@ -304,8 +308,9 @@ struct Lists {
 }
 
 fn policy(c: &mut Checked, path: &str, lists: Lists, groups: &BTreeMap<String, Vec<String>>) -> Policy {
-    // A directory knows groups of its own; and a way to log in that isn't served may.
+    // A directory and a provider know groups of their own; and a way to log in that isn't served may.
     let may_be_known = c.has("http.auth.ldap.userGroupAttribute")
+        || !c.entries("http.auth.openid.providers").is_empty()
         || c.faults.iter().any(|fault| fault.key.starts_with("http.auth."));
     for (i, (group, line)) in lists.groups.iter().enumerate() {
         if !groups.contains_key(group) && !may_be_known {
@@ -328,11 +333,11 @@ fn policy(c: &mut Checked, path: &str, lists: Lists, groups: &BTreeMap<String, V
 
 /// The users that are named at `path`: names that somebody can have.
 fn users(c: &mut Checked, path: &str, named: Vec<(String, u32)>) -> Vec<String> {
-    let have_certificates = c.has("http.tls.cacert");
+    let have_other_names = c.has("http.tls.cacert") || !c.entries("http.auth.openid.providers").is_empty();
     let mut users = Vec::new();
     for (i, (name, line)) in named.into_iter().enumerate() {
         // What follows may be the hash, of a line that was copied from the file of passwords.
-        if let (Some((before, _)), false) = (name.split_once(':'), have_certificates) {
+        if let (Some((before, _)), false) = (name.split_once(':'), have_other_names) {
             let problem = format!(
                 "expected a user's name, got {before:?} with a colon: what stands before the colon logs in by a password"
             );
@@ -409,7 +414,7 @@ pub(super) fn plain_door(c: &mut Checked, listen: Option<&Listen>, can_tell: boo
     }
 }
 
-fn is_local(listen: Option<&Listen>) -> bool {
+pub(super) fn is_local(listen: Option<&Listen>) -> bool {
     match listen.map(|listen| &listen.address) {
         Some(ListenAddress::Ip(ip)) => ip.is_loopback(),
         Some(ListenAddress::Name(name)) => name == "localhost",

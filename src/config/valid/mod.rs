@@ -7,6 +7,7 @@ mod cluster;
 mod http;
 mod immutable;
 mod ldap;
+mod openid;
 mod postgres;
 mod quota;
 mod retention;
@@ -36,17 +37,19 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     spec_version(&mut c);
     let listen = listen(&mut c);
     let public_tls = public_tls(&mut c);
-    let logins = access::logins(&mut c, public_tls.as_ref());
+    let openid = openid::openid(&mut c);
+    let logins = access::logins(&mut c, public_tls.as_ref(), openid);
     let access = access::access_control(&mut c, &logins);
     access::open_door(&mut c, listen.as_ref(), &logins, access.as_ref());
     let timeouts = timeouts(&mut c);
     let rate_limits = http::rate_limits(&mut c);
     let external_url = http::external_url(&mut c);
-    access::plain_door(
+    let can_tell = public_tls.is_some() || external_url.is_some();
+    access::plain_door(&mut c, listen.as_ref(), can_tell, &logins);
+    openid::way_back(
         &mut c,
-        listen.as_ref(),
-        public_tls.is_some() || external_url.is_some(),
-        &logins,
+        logins.openid.as_ref(),
+        can_tell || access::is_local(listen.as_ref()),
     );
     let public_max_age = http::public_max_age(&mut c);
     let extensions = extensions(&mut c);

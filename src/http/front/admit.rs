@@ -134,6 +134,7 @@ impl Step for Dispatch {
                 Surface::Metrics(request) => Ok(request.answer()),
                 Surface::Keys(request) => request.answer(exchange, decision).await,
                 Surface::Token(request) => request.answer(decision).await,
+                Surface::Session(request) => request.answer(exchange, decision).await,
                 Surface::Extension(request) => request.answer(exchange, decision).await,
                 Surface::Search(request) => request.answer(exchange, decision).await,
                 Surface::Page(request) => request.answer(exchange, decision).await,

@@ -37,6 +37,7 @@ impl Exchange {
     /// What it shows of who sends it.
     pub(super) fn caller(&self) -> Caller<'_> {
         Caller {
+            method: self.request.method(),
             uri: self.request.uri(),
             headers: self.request.headers(),
             certificates: self.certificates.as_deref(),

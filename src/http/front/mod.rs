@@ -25,7 +25,7 @@ use tower::{Layer as _, util::BoxCloneSyncService};
 pub use self::{exchange::Arrival, limits::FrontLimits, surface::probes::Probes};
 use self::{
     step::step,
-    surface::{Surfaces, cors::Origins, extensions, keys, metrics, page, search, tokens},
+    surface::{Surfaces, cors::Origins, extensions, keys, metrics, page, search, sessions, tokens},
 };
 use crate::{
     admission::{Body, Service},
@@ -127,6 +127,7 @@ pub fn front(parts: FrontParts) -> Front {
         metrics: metrics::Desk(metrics.clone()),
         keys: gate.api_keys().cloned().map(keys::Desk),
         tokens: gate.issuer().cloned().map(tokens::Desk),
+        sessions: gate.people().cloned().map(sessions::Desk),
         extensions: extensions.as_ref().map(ExtensionParts::desk),
         search: extensions.map(ExtensionParts::search_desk),
         page: None,
@@ -213,7 +214,10 @@ impl Way {
         // then as something that there is.
         let known = (
             // Who guesses passwords doesn't get to guess on.
-            step(ratelimit::Guesses { rates: rates.clone() }),
+            step(ratelimit::Guesses {
+                rates: rates.clone(),
+                gate: gate.clone(),
+            }),
             // Where there is no room, when to come again.
             step(room::TryAgain),
             // Who asks, and what they may. Credentials end here.

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, hash::Hash, net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
-use http::{Method, Response, StatusCode, header};
+use http::{Method, Response, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -14,12 +14,13 @@ use super::{
     step::{Next, Step},
     surface::{Asking, Cost, Decided, Surface},
 };
-use crate::{admission::Body, config::RateLimits, http::error::FrontError, net::client_network};
+use crate::{admission::Body, auth::Gate, config::RateLimits, http::error::FrontError, net::client_network};
 
 /// Before it is known who asks.
 #[derive(Clone)]
 pub(super) struct Guesses {
     pub(super) rates: Arc<Rates>,
+    pub(super) gate: Arc<Gate>,
 }
 
 impl Step for Guesses {
@@ -27,7 +28,7 @@ impl Step for Guesses {
     type Out = Asking;
 
     async fn run<N: Next<Asking>>(self, asking: Asking, next: N) -> Response<Body> {
-        if !has_credentials(&asking) {
+        if !self.has_credentials(&asking) {
             return next.go(asking).await;
         }
         let exchange = &asking.exchange;
@@ -45,15 +46,12 @@ impl Step for Guesses {
     }
 }
 
-/// A form for a token has its password inside.
-fn has_credentials(asking: &Asking) -> bool {
-    let is_form = matches!(&asking.surface, Surface::Token(request) if request.is_form());
-    is_form
-        || asking
-            .exchange
-            .request
-            .headers()
-            .contains_key(header::AUTHORIZATION)
+impl Guesses {
+    /// A form for a token has its password inside.
+    fn has_credentials(&self, asking: &Asking) -> bool {
+        let is_form = matches!(&asking.surface, Surface::Token(request) if request.is_form());
+        is_form || self.gate.is_shown_something(asking.exchange.request.headers())
+    }
 }
 
 /// Now that it is.

@@ -19,6 +19,7 @@ fn caller(world: &World, user: &str, door: usize, http: Http) -> Recorded {
     Recorded {
         client: Client::new(world.mesh.door(door), http),
         authorization: vec![basic(user, &password(user))],
+        more: Vec::new(),
     }
 }
 
@@ -51,6 +52,7 @@ async fn administrators_list_and_revoke_everybodys_keys_and_nobody_else_does() {
         let with_key = Recorded {
             client: Client::new(world.mesh.door(OTHER), http),
             authorization: vec![basic("otto", text)],
+            more: Vec::new(),
         };
         with_key.get("/v2/".to_owned()).await.unwrap().expect(200);
 
@@ -140,6 +142,7 @@ async fn a_bad_line_of_the_password_file_keeps_nobody_in_and_nobody_else_out() {
         let client = Recorded {
             client: Client::new(world.mesh.door(door), http),
             authorization: vec![basic(user, password)],
+            more: Vec::new(),
         };
         client.get("/v2/".to_owned()).await.unwrap().status
     };

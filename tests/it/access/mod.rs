@@ -3,6 +3,7 @@
 
 mod answers;
 mod keys;
+mod openid;
 mod tokens;
 mod world;
 
@@ -22,7 +23,7 @@ const OWNER: usize = 2;
 const OTHER: usize = 0;
 
 /// Everybody who asks.
-const CALLERS: [&str; 21] = [
+const CALLERS: [&str; 26] = [
     "anonymous",
     "wrong password",
     "unknown user",
@@ -44,6 +45,11 @@ const CALLERS: [&str; 21] = [
     "pull token",
     "push token",
     "catalog token",
+    "session",
+    "session from elsewhere",
+    "expired session",
+    "session of a stranger",
+    "two sessions",
 ];
 
 /// The model, first part: what a caller may do in the repositories of an area, by first letters of actions.
@@ -51,7 +57,9 @@ fn rights(caller: &str, area: &str) -> &'static str {
     match (caller, area) {
         ("root", _) => "rcud",
         ("reader", "team") => "r",
-        ("writer", "team") => "rc",
+        ("writer" | "session", "team") => "rc",
+        // The same, but that it changes nothing.
+        ("session from elsewhere", "team") => "r",
         ("mover", "team") => "rcu",
         ("deleter", "team") => "rd",
         ("otto", "other") => "rcud",
@@ -60,6 +68,7 @@ fn rights(caller: &str, area: &str) -> &'static str {
         ("pull token", "team") => "r",
         ("push token", "team") => "rcu",
         ("anonymous" | "reader" | "writer" | "mover" | "deleter" | "otto", "public") => "r",
+        ("session" | "session from elsewhere", "public") => "r",
         _ => "",
     }
 }
@@ -76,6 +85,7 @@ fn kind(caller: &str) -> Kind {
     match caller {
         "anonymous" => Kind::Nobody,
         "reader" | "writer" | "mover" | "deleter" | "otto" | "root" | "scoped key" => Kind::User,
+        "session" | "session from elsewhere" => Kind::User,
         "pull token" | "push token" | "catalog token" => Kind::Token,
         _ => Kind::Refused,
     }
@@ -261,6 +271,10 @@ async fn every_route_by_everybody_through_owner_and_another_is_what_the_policy_s
                 asked.insert(number(&request));
                 let what = format!("{caller} through {door}: {request}");
                 let is_head = request.method == http::Method::HEAD;
+                let may = match (caller, request.method.is_safe()) {
+                    ("session from elsewhere", true) => rights("session", "team"),
+                    _ => may,
+                };
                 let answer = client.ask(request).await.unwrap();
                 match expected(caller, needs, may) {
                     None => assert!(answer.is_success(), "{what}\n{answer}"),
@@ -462,6 +476,7 @@ async fn a_changed_password_file_counts_on_every_member_without_a_restart() {
     let client = Recorded {
         client: Client::new(world.mesh.door(OTHER), Http::Two),
         authorization: vec![basic("reader", "another")],
+        more: Vec::new(),
     };
     client.get("/v2/".to_owned()).await.unwrap().expect(200);
     world.mesh.stop().await;

@@ -95,6 +95,7 @@ async fn caller(world: &World, caller: &str, door: usize, repository: &str) -> R
     Recorded {
         client: world.mesh.client(door),
         authorization: bearer(&token),
+        more: Vec::new(),
     }
 }
 
@@ -289,6 +290,7 @@ async fn clients_are_sent_for_a_token_to_where_they_are() {
         let reader = Recorded {
             client: client.clone(),
             authorization: bearer(&token(client.ask(ask).await.unwrap())),
+            more: Vec::new(),
         };
         reader.get("/v2/".to_owned()).await.unwrap().expect(200);
         reader
@@ -326,6 +328,7 @@ async fn a_login_is_taken_by_dockers_form_and_by_oauth2s_and_a_wrong_one_by_neit
             let reader = Recorded {
                 client: world.mesh.client(OWNER),
                 authorization: bearer(&token),
+                more: Vec::new(),
             };
             reader
                 .get(format!("/v2/{name}/manifests/v1"))
@@ -406,6 +409,7 @@ async fn what_a_token_was_got_by_ends_it_at_every_member() {
         let client = Recorded {
             client: world.mesh.client(door),
             authorization: bearer(token),
+            more: Vec::new(),
         };
         client.get("/v2/".to_owned()).await.unwrap().status
     };
@@ -450,6 +454,7 @@ async fn a_changed_policy_counts_for_tokens_that_were_given_before() {
             )
             .await,
         )),
+        more: Vec::new(),
     };
     let status = || async { reader.get(format!("/v2/{name}/tags/list")).await.unwrap().status };
     assert_eq!(status().await, 200);

@@ -2,6 +2,7 @@
 
 use std::{fs, time::Duration};
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
@@ -13,6 +14,7 @@ use portolan::{
 };
 use rcgen::KeyPair;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::OWNER;
@@ -29,6 +31,9 @@ http:
     htpasswd: {path: FOLDER/users}
     BEARER
     apikey: true
+    sessionKeysFile: FOLDER/sessions.json
+    # Nobody is there: who has a session doesn't care.
+    openid: {providers: {oidc: {issuer: 'http://127.0.0.1:1', clientid: registry}}}
   accessControl:
     repositories:
       '**': {}
@@ -83,6 +88,8 @@ impl World {
         let users = ["reader", "writer", "mover", "deleter", "otto", "root"];
         let lines = users.map(|user| format!("{user}:{}\n", bcrypt::hash(password(user), 4).unwrap()));
         fs::write(folder.path().join("users"), lines.concat()).unwrap();
+        let keys = json!({ "hashKey": SESSIONS });
+        fs::write(folder.path().join("sessions.json"), keys.to_string()).unwrap();
         let pair = KeyPair::generate().unwrap();
         fs::write(folder.path().join("key.pem"), pair.public_key_pem()).unwrap();
         let bearer = match tokens {
@@ -244,17 +251,54 @@ impl World {
                 let catalog = json!([{ "type": "registry", "name": "catalog", "actions": ["*"] }]);
                 vec![self.token("registry", 120, catalog)]
             }
+            caller if caller.contains("session") => vec![],
             user => vec![basic(user, &password(user))],
         };
         Recorded {
             client: self.mesh.client(door),
             authorization,
+            more: self.session(caller),
         }
+    }
+
+    /// What a browser shows that `caller` uses.
+    fn session(&self, caller: &str) -> Vec<(&'static str, String)> {
+        let own = session(SESSIONS, 60);
+        let (cookie, site) = match caller {
+            "session" => (own, "same-origin"),
+            "session from elsewhere" => (own, "cross-site"),
+            "expired session" => (session(SESSIONS, -1), "same-origin"),
+            "session of a stranger" => (session("another", 60), "same-origin"),
+            "two sessions" => (format!("{own}; {own}"), "same-origin"),
+            _ => return Vec::new(),
+        };
+        vec![("cookie", cookie), ("sec-fetch-site", site.to_owned())]
     }
 
     fn token(&self, audience: &str, seconds: i64, access: serde_json::Value) -> String {
         token(&self.signer, audience, seconds, access)
     }
+}
+
+/// The key in the file of sessions' keys.
+const SESSIONS: &str = "0123456789abcdef0123456789abcdef";
+
+/// The cookie of a session of somebody of the group `writers`, that ends in so many seconds, as a member makes it of the key in a
+/// file: another release has to know it, too.
+fn session(key: &str, seconds: i64) -> String {
+    let secret = format!("portolan sessions\0{key}\0");
+    let pair = Ed25519KeyPair::from_seed_unchecked(&Sha256::digest(secret)).unwrap();
+    let id = hex::encode(&Sha256::digest(pair.public_key())[..8]);
+    let mut header = Header::new(Algorithm::EdDSA);
+    header.typ = Some("portolan-session+jwt".to_owned());
+    header.kid = Some(format!("file-{id}"));
+    let claims = json!({
+        "sid": "0123", "sub": "sam@example.org", "groups": ["writers"], "provider": "oidc",
+        "iat": now() - 100, "exp": now() + seconds,
+    });
+    let key = EncodingKey::from_ed_der(pair.to_pkcs8().unwrap().as_ref());
+    let text = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+    format!("portolan-session={text}")
 }
 
 pub(super) fn password(user: &str) -> String {
@@ -297,12 +341,17 @@ fn signed(
 pub(super) struct Recorded {
     pub(super) client: Client,
     pub(super) authorization: Vec<String>,
+    /// What else its requests say.
+    pub(super) more: Vec<(&'static str, String)>,
 }
 
 impl Ask for Recorded {
     async fn ask(&self, mut request: Request) -> Result<Answer, Broken> {
         for value in &self.authorization {
             request = request.header("authorization", value);
+        }
+        for (name, value) in &self.more {
+            request = request.header(name, value);
         }
         self.client.ask(request).await
     }

@@ -10,6 +10,11 @@ use portolan::{
     telemetry::logs,
 };
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+use tokio_util::task::TaskTracker;
 
 use super::{
     Trial,
@@ -29,6 +34,7 @@ enum Way {
     Tls,
     Access,
     Mirror,
+    Provider,
     Join,
     Identity,
     Resolve,
@@ -47,6 +53,7 @@ fn way(error: &StartError) -> Option<Way> {
         StartError::Tls(_) => Some(Way::Tls),
         StartError::Access(_) => Some(Way::Access),
         StartError::Mirror(_) => Some(Way::Mirror),
+        StartError::Provider(_) => Some(Way::Provider),
         StartError::Join(_) => Some(Way::Join),
         StartError::Identity(_) => Some(Way::Identity),
         StartError::Resolve { .. } => Some(Way::Resolve),
@@ -182,6 +189,30 @@ const ROWS: &[Row] = &[
             fs::create_dir(trial.path("certs")).unwrap();
             fs::write(trial.path("certs/ca.crt"), "").unwrap();
             trial.config["extensions"] = mirror(trial, "certDir", "certs");
+        },
+    },
+    Row {
+        name: "the credentials for a provider are missing",
+        way: Way::Access,
+        here: Here::Lack,
+        words: &["none.json", "can't be read"],
+        spoil: |trial| {
+            let file = json!(trial.path("none.json"));
+            trial.config["http"]["auth"] = openid("http://127.0.0.1:1");
+            let provider = &mut trial.config["http"]["auth"]["openid"]["providers"]["oidc"];
+            provider["clientid"] = "".into();
+            provider["credentialsFile"] = file;
+        },
+    },
+    Row {
+        name: "the key of sessions is too short",
+        way: Way::Access,
+        here: Here::Fail,
+        words: &["bad.json", "at least 32 bytes"],
+        spoil: |trial| {
+            fs::write(trial.path("bad.json"), r#"{"hashKey": "short"}"#).unwrap();
+            trial.config["http"]["auth"] = openid("http://127.0.0.1:1");
+            trial.config["http"]["auth"]["sessionKeysFile"] = json!(trial.path("bad.json"));
         },
     },
     Row {
@@ -374,6 +405,46 @@ async fn a_line_of_htpasswd_that_is_left_out_is_a_warning() {
         "warn  http.auth.htpasswd.path",
         &["users is used without", "line 1", "ann"],
     );
+}
+
+fn openid(issuer: &str) -> serde_json::Value {
+    json!({ "openid": { "providers": { "oidc": { "issuer": issuer, "clientid": "registry" } } } })
+}
+
+/// One that is down may come back: its own users wait, and nobody else.
+#[tokio::test]
+async fn a_provider_that_calls_itself_something_else_is_refused_and_one_that_is_down_is_not() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let issuer = format!("http://{}", listener.local_addr().unwrap());
+    TaskTracker::new().spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let _ = socket.read(&mut [0; 4096]).await;
+            let text = r#"{"issuer": "https://other.example", "jwks_uri": "https://other.example/jwks"}"#;
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                text.len()
+            );
+            let _ = socket.write_all(format!("{head}{text}").as_bytes()).await;
+        }
+    });
+    let mut trial = trial(&GOOD);
+    trial.config["http"]["auth"] = openid(&issuer);
+    let (way, said) = start(&trial).await.unwrap();
+    assert_eq!(way, Way::Provider);
+    assert!(
+        said.contains("https://other.example") && said.contains("providers.oidc"),
+        "{said}"
+    );
+    trial.verify_here().await.is_good();
+    let said = trial.verify().await;
+    said.is_bad()
+        .has("FAIL  login by oidc", &["https://other.example", "configure"]);
+
+    trial.config["http"]["auth"] = openid("http://127.0.0.1:1");
+    assert!(start(&trial).await.is_none());
+    let said = trial.verify().await;
+    said.is_bad()
+        .has("FAIL  login by oidc", &["127.0.0.1:1", "can't be asked"]);
 }
 
 /// A directory or an address that is in use may be in use by this very member.

@@ -1,7 +1,7 @@
 //! Which pages in browsers may ask (the fetch standard's CORS protocol), with zot's headers.
 //!
-//! Nothing here knows a login that a browser would send by itself, so a page can do no more than its user can with their
-//! password. Still only those origins are told yes that are configured, where any are.
+//! No page of another origin is told that it may send what a browser keeps (a session's cookie, a certificate), so it can do no more
+//! than its user can with their password. Still only those origins are told yes that are configured, where any are.
 
 use std::sync::Arc;
 

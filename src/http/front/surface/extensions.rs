@@ -263,6 +263,11 @@ pub(in crate::http::front) fn told(logins: &Logins) -> Value {
     if let Some(bearer) = &logins.bearer {
         told["bearer"] = json!({ "realm": bearer.realm, "service": bearer.service });
     }
+    if let Some(openid) = &logins.openid {
+        let providers = openid.providers.iter();
+        let named = providers.map(|one| (one.kind.as_str().to_owned(), json!({ "name": one.name })));
+        told["openid"] = json!({ "providers": named.collect::<serde_json::Map<_, _>>() });
+    }
     if logins.api_keys == ApiKeys::On {
         told["apikey"] = json!(true);
     }

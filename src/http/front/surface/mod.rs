@@ -15,6 +15,7 @@ pub(super) mod page;
 pub(super) mod probes;
 mod reading;
 pub(super) mod search;
+pub(super) mod sessions;
 pub(super) mod tokens;
 
 use self::reading::Read;
@@ -37,6 +38,8 @@ pub(super) enum Surface {
     Keys(keys::Request),
     /// A token.
     Token(tokens::Request),
+    /// To log in by a browser, or out.
+    Session(sessions::Request),
     /// Which extensions there are, and the small ones.
     Extension(extensions::Request),
     /// To find something.
@@ -74,6 +77,7 @@ pub(super) struct Surfaces {
     pub(super) metrics: metrics::Desk,
     pub(super) keys: Option<keys::Desk>,
     pub(super) tokens: Option<tokens::Desk>,
+    pub(super) sessions: Option<sessions::Desk>,
     pub(super) extensions: Option<extensions::Desk>,
     pub(super) search: Option<search::Desk>,
     pub(super) page: Option<page::Desk>,
@@ -104,6 +108,11 @@ impl Surfaces {
             && let Some(read) = named(tokens::NAME, desk.read(exchange).await)
         {
             return read.map(Surface::Token);
+        }
+        if let Some(desk) = &self.sessions
+            && let Some(read) = named(sessions::NAME, desk.read(&exchange.request))
+        {
+            return read.map(Surface::Session);
         }
         if let Some(desk) = &self.search
             && let Some(read) = named(search::NAME, desk.read(&exchange.request))
@@ -168,6 +177,12 @@ impl Surface {
                 effect: Effect::Safe,
                 cost: Cost::Count,
             },
+            Self::Session(request) => Facts {
+                name: sessions::NAME,
+                wanted: request.wanted(),
+                effect: request.effect(),
+                cost: Cost::Count,
+            },
             Self::Extension(request) => Facts {
                 name: extensions::NAME,
                 wanted: match request.is_personal() {
@@ -202,7 +217,12 @@ impl Surface {
             Self::Registry(route) => route.repository(),
             Self::Extension(request) => request.repository(),
             Self::Page(request) => request.repository(),
-            Self::Probe(_) | Self::Metrics(_) | Self::Keys(_) | Self::Token(_) | Self::Search(_) => None,
+            Self::Probe(_)
+            | Self::Metrics(_)
+            | Self::Keys(_)
+            | Self::Token(_)
+            | Self::Session(_)
+            | Self::Search(_) => None,
         }
     }
 
@@ -215,6 +235,7 @@ impl Surface {
             }),
             Self::Keys(request) => request.change(),
             Self::Token(request) => request.change(),
+            Self::Session(request) => request.change(),
             Self::Extension(request) => request.change(),
             // What it changes is a request of its own.
             Self::Probe(_) | Self::Metrics(_) | Self::Search(_) | Self::Page(_) => None,
@@ -229,6 +250,7 @@ impl Surface {
             | Self::Probe(_)
             | Self::Metrics(_)
             | Self::Keys(_)
+            | Self::Session(_)
             | Self::Extension(_)
             | Self::Search(_)
             | Self::Page(_) => refusal,

@@ -16,7 +16,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::FutureExt as _;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
@@ -108,7 +108,15 @@ struct Visit {
 impl Visit {
     fn of(exchange: &Exchange) -> Self {
         let mut headers = HeaderMap::new();
-        for name in [header::AUTHORIZATION, header::COOKIE, header::HOST] {
+        // The last two say whose page asks, without which a session changes nothing.
+        let site = HeaderName::from_static("sec-fetch-site");
+        for name in [
+            header::AUTHORIZATION,
+            header::COOKIE,
+            header::HOST,
+            header::ORIGIN,
+            site,
+        ] {
             for value in exchange.request.headers().get_all(&name) {
                 headers.append(name.clone(), value.clone());
             }
