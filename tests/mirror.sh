@@ -25,7 +25,7 @@ oras() { timeout 180 oras "$@"; }
 # What docker and containerd call Docker Hub here is docker-registry: its name is in nobody's requests but theirs.
 upstream_start() {
   local port
-  read -r port < <(python3 tests/lib/free_ports.py 127.0.0.1)
+  read -r port _ < <(python3 tests/lib/free_ports.py 127.0.0.1)
   upstream=127.0.0.1:$port
   mkdir -p "$scratch/upstream"
   cat >"$scratch/upstream.yaml" <<END
@@ -34,7 +34,8 @@ log: { accesslog: { disabled: false } }
 storage: { filesystem: { rootdirectory: $scratch/upstream } }
 http: { addr: $upstream }
 END
-  process_start "$logs/upstream.log" docker-registry serve "$scratch/upstream.yaml"
+  # skopeo's and podman's variable would be a key of docker-registry's configuration.
+  process_start "$logs/upstream.log" env -u REGISTRY_AUTH_FILE docker-registry serve "$scratch/upstream.yaml"
   upstream_pid=$started_pid
   wait_for 60 "$upstream_pid" ask "http://$upstream/v2/" || die "docker-registry did not start"
 }
