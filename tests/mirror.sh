@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A mesh of three members as a mirror of docker-registry, by real clients: each pulls through a member that doesn't own the
 # repository what only upstream has, and gets its digest; the second pull asks upstream for no content; with upstream stopped, what
-# is here still pulls.
+# is here still pulls. crane and oras do the same with another Portolan as upstream, whose repositories are below second/ here.
 #
 # usage: tests/mirror.sh [CLIENT]...    the first three when none is named; `all` is everyone
 #   crane oras podman     podman by a mirror in registries.conf
@@ -40,14 +40,38 @@ END
   wait_for 60 "$upstream_pid" ask "http://$upstream/v2/" || die "docker-registry did not start"
 }
 
-# content_asked: the manifests and blobs that upstream has given so far.
-content_asked() { grep -c '"GET /v2/[^ ]*/\(manifests\|blobs\)/' "$logs/upstream.log" || true; }
+second_start() {
+  local port
+  read -r port _ < <(python3 tests/lib/free_ports.py 127.0.0.1)
+  second=127.0.0.1:$port
+  cat >"$scratch/second.json" <<JSON
+{ "http": { "address": "127.0.0.1", "port": "$port" }, "storage": { "rootDirectory": "$scratch/second" } }
+JSON
+  process_start "$logs/second.log" "$portolan" serve "$scratch/second.json"
+  second_pid=$started_pid
+  wait_for 60 "$second_pid" ask "http://$second/v2/" || die "the second Portolan did not start"
+}
+
+# content_asked: the manifests and blobs that both have given so far.
+content_asked() {
+  local first
+  first=$(grep -c '"GET /v2/[^ ]*/\(manifests\|blobs\)/' "$logs/upstream.log" || true)
+  echo $((first + $(second_asked)))
+}
+
+second_asked() {
+  ask "http://$second/metrics" |
+    awk '/^portolan_requests_total/ && /route="(manifest|blob)_get"/ { sum += $NF } END { print sum + 0 }'
+}
 
 mirror_start() {
   cat >"$scratch/mirror.json" <<JSON
 {
   "storage": { "rootDirectory": "$scratch/unused" },
-  "extensions": { "sync": { "registries": [ { "urls": ["http://$upstream"], "onDemand": true } ] } }
+  "extensions": { "sync": { "registries": [
+    { "urls": ["http://$second"], "onDemand": true, "content": [{ "prefix": "**", "destination": "/second" }] },
+    { "urls": ["http://$upstream"], "onDemand": true, "content": [{ "prefix": "mirrored/**" }] }
+  ] } }
 }
 JSON
   mesh_options=(--config "$scratch/mirror.json")
@@ -56,6 +80,25 @@ JSON
 
 # pulled CLIENT: the digest that it pulls, with nothing kept from before.
 pulled() { "pulled_by_$1" "$(below "$1")" || true; }
+
+# tried CLIENT UPSTREAM: pulls twice, the second time without upstream.
+tried() {
+  asked=$(content_asked)
+  # In this shell: a daemon that it starts stays.
+  pulled "$1" >"$scratch/digest" 2>>"$logs/clients.log"
+  equal "$1 pulls through the mirror what $2 has" "$digest" "$(cat "$scratch/digest")"
+  check "which gave it" test "$(content_asked)" -gt "$asked"
+  asked=$(content_asked)
+  pulled "$1" >"$scratch/digest" 2>>"$logs/clients.log"
+  equal "$1 pulls it again" "$digest" "$(cat "$scratch/digest")"
+  equal "and upstream is asked for nothing" "$asked" "$(content_asked)"
+}
+
+# stays CLIENT
+stays() {
+  pulled "$1" >"$scratch/digest" 2>>"$logs/clients.log"
+  equal "$1 pulls it while upstream is down" "$digest" "$(cat "$scratch/digest")"
+}
 
 # Of another member, so that the pull is forwarded.
 below() { cat "$scratch/$1.repository"; }
@@ -121,32 +164,33 @@ report_begin mirror
 need_mirror "${clients[@]}"
 user_settings_none
 upstream_start
+second_start
 mirror_start
 owner=${members[2]}
 layers=$scratch/layers image=$scratch/image
 mkdir "$layers"
 image_layers "$layers"
 image_layout "$layers" "$image"
+digest=$(layout_digest "$image")
+before=$(forwards)
 for client in "${clients[@]}"; do
   # docker has no names without a slash but those of `library`.
   repository_owned_by "$owner" "mirrored/$client" >"$scratch/$client.repository"
   check "upstream has an image for $client" skopeo copy --quiet --dest-tls-verify=false "oci:$image:v1" "docker://$upstream/$(below "$client"):v1"
+  tried "$client" docker-registry
 done
-digest=$(layout_digest "$image")
-before=$(forwards)
-for client in "${clients[@]}"; do
-  # In this shell: a daemon that it starts stays.
-  pulled "$client" >"$scratch/digest" 2>>"$logs/clients.log"
-  equal "$client pulls through the mirror what upstream has" "$digest" "$(cat "$scratch/digest")"
-  asked=$(content_asked)
-  pulled "$client" >"$scratch/digest" 2>>"$logs/clients.log"
-  equal "$client pulls it again" "$digest" "$(cat "$scratch/digest")"
-  equal "and upstream is asked for nothing" "$asked" "$(content_asked)"
+for client in crane oras; do
+  repository_owned_by "$owner" "second/$client" >"$scratch/$client.second"
+  there=$(cat "$scratch/$client.second")
+  check "the second Portolan has an image for $client" skopeo copy --quiet --dest-tls-verify=false "oci:$image:v1" "docker://$second/${there#second/}:v1"
+done
+process_stop "$upstream_pid" || true
+for client in "${clients[@]}"; do stays "$client"; done
+for client in crane oras; do
+  cp "$scratch/$client.second" "$scratch/$client.repository"
+  tried "$client" "another Portolan"
 done
 check "the pulls were forwarded" test "$(forwards)" -gt "$before"
-process_stop "$upstream_pid" || true
-for client in "${clients[@]}"; do
-  pulled "$client" >"$scratch/digest" 2>>"$logs/clients.log"
-  equal "$client pulls it while upstream is down" "$digest" "$(cat "$scratch/digest")"
-done
+process_stop "$second_pid" || true
+for client in crane oras; do stays "$client"; done
 mesh_stop
