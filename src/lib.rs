@@ -22,6 +22,7 @@ pub mod net;
 pub mod sync;
 pub mod auth;
 pub mod search;
+pub mod events;
 pub mod ui;
 pub mod http;
 pub mod mesh;

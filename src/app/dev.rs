@@ -169,7 +169,7 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
             extensions: Extensions {
                 search: Searching::On,
                 ui: UserInterface::On,
-                origins: Vec::new(),
+                ..Extensions::default()
             },
             retention: Retention::default(),
             limits: limits.clone(),

@@ -14,12 +14,13 @@ use crate::{
     auth::{Gate, GateSpec, Origin},
     clock,
     config::{Collecting, Limits, Logins, Searching, UserInterface, access::ApiKeys},
+    events::{Naming, Pages, Telling},
     http::{self, ExtensionParts, FrontLimits, FrontParts, PageParts, Probes, ServerLimits},
     maintenance::{Pace, Retention, Settling, Share, Upkeep, write_pulls},
     net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls, Shares, Supply},
     ownership::{Leases, Liveness, StaticView, View},
     placement::MemberId,
-    registry::{Holder, Registry, Settings},
+    registry::{Holder, Registry, Settings, changes::Feed},
     search::{Search, SearchLimits},
     storage::{Coalesced, MeteredBlobs, MeteredMeta, keys::Queue},
     sync::Mirror,
@@ -44,6 +45,7 @@ pub struct App {
     collection: Option<Upkeep>,
     search: Option<Arc<Search>>,
     retention: Option<Retention>,
+    telling: Option<Telling>,
     limits: Limits,
 }
 
@@ -164,6 +166,10 @@ impl App {
             ))),
             Searching::Off => None,
         };
+        let share = Share::new(view.clone(), hash_key);
+        let telling = Telling::new(&extensions.events, &registry, share, &metrics, &limits)?;
+        let feed = Feed::new(registry.clone());
+        let events = Pages::new(feed, Naming::from(&extensions.events), limits.events_page);
         let mirror = |sync| Mirror::new(sync, registry.clone(), drain.clone(), metrics.clone(), &limits);
         let mirror = sync.as_ref().map(mirror).transpose()?;
         let local = http::local(registry.clone(), mirror, sparse_indexes);
@@ -200,6 +206,7 @@ impl App {
                 logins,
             }),
             page,
+            events,
             mesh: router,
         });
         Ok(Self {
@@ -218,6 +225,7 @@ impl App {
             collection,
             search,
             retention,
+            telling,
             limits,
         })
     }
@@ -247,6 +255,7 @@ impl App {
             collection,
             search,
             retention,
+            telling,
             limits,
         } = self;
         let pulls = write_pulls(registry.clone(), limits.pulls_interval, drain.token());
@@ -281,6 +290,9 @@ impl App {
         }
         if let Some(retention) = retention {
             drain.spawn("retention", retention.run(drain.token(), clock::now_ms));
+        }
+        if let Some(telling) = telling {
+            drain.spawn("events", telling.run(drain.token()));
         }
         let mesh = mesh_address.map(tracing::field::display);
         tracing::info!(member = %id, public = %address, mesh, "serving");

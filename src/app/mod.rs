@@ -29,6 +29,7 @@ pub use crate::storage::Stores;
 use crate::{
     auth::{FileFault, oidc::Misconfigured},
     config::identity::IdentityError,
+    events::SinkError,
     net::{BindError, TlsError},
     ownership::JoinError,
     storage::OpenError,
@@ -53,6 +54,9 @@ pub enum StartError {
     /// An identity provider is configured so that nobody could log in there.
     #[error(transparent)]
     Provider(#[from] Misconfigured),
+    /// A sink of events can't be used.
+    #[error("extensions.events: a sink can't be used")]
+    Sink(#[from] SinkError),
     /// The other members can't be joined.
     #[error(transparent)]
     Join(#[from] JoinError),

@@ -343,6 +343,20 @@ pub struct Limits {
     pub upkeep_rows_per_second: u32,
     /// How long changes of names are gathered before they are settled: history, search and events follow them.
     pub settle_pause: Duration,
+    /// How often it is looked whether there are events to tell, all feeds in one request.
+    pub events_look_interval: Duration,
+    /// Time to connect to a webhook, TLS not included.
+    pub events_connect_timeout: Duration,
+    /// The first pause before an event is told again that wasn't taken; later ones double up to `events_pause_max`.
+    pub events_pause_min: Duration,
+    /// The longest such pause.
+    pub events_pause_max: Duration,
+    /// For how long a sink that takes none is told an event again.
+    pub events_kept: Duration,
+    /// How often an event is told in vain that the sink refuses for what it says.
+    pub events_refusals: u32,
+    /// Batches of each feed that one answer of `/v2/_portolan/events` has: of up to 49 changes each.
+    pub events_page: usize,
     /// How often it is looked for changes that a member left when it died; when members come or go they are looked for at once.
     pub settle_interval: Duration,
     /// From round to round of the worker that collects links, blobs and their objects (`storage.gcInterval`).
@@ -535,6 +549,13 @@ impl Default for Limits {
             upkeep_partitions_at_once: 4,
             upkeep_rows_per_second: 1_000,
             settle_pause: Duration::from_millis(100),
+            events_look_interval: Duration::from_secs(2),
+            events_connect_timeout: Duration::from_secs(3),
+            events_pause_min: Duration::from_secs(1),
+            events_pause_max: Duration::from_secs(60),
+            events_kept: DAY,
+            events_refusals: 10,
+            events_page: 4,
             settle_interval: HOUR * 2,
             collection_interval: HOUR,
             collection_rows_per_second: 250,

@@ -9,6 +9,7 @@ pub mod access;
 mod check;
 mod docs;
 mod duration;
+mod events;
 mod fault;
 mod immutable;
 pub mod identity;
@@ -31,6 +32,7 @@ use std::path::Path;
 
 pub use access::{AccessControl, Logins};
 pub use docs::keys_as_markdown;
+pub use events::{EventSink, Events, SinkKind, SinkLogin, SinkTls};
 pub use fault::{ConfigErrors, Fault, FaultKind};
 pub use immutable::ImmutableTags;
 pub use limits::Limits;

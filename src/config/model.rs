@@ -14,6 +14,7 @@ use http::Method;
 
 use super::{
     access::{AccessControl, Logins},
+    events::Events,
     immutable::ImmutableTags,
     limits::Limits,
     retention::Retention,
@@ -82,6 +83,8 @@ pub struct Extensions {
     pub ui: UserInterface,
     /// Origins whose pages may ask (`http.allowOrigin`); without any, all.
     pub origins: Vec<String>,
+    /// Who is told of changes.
+    pub events: Events,
 }
 
 /// `extensions.search`.

@@ -538,6 +538,12 @@ pub(super) fn bad_preference(expected: &'static str) -> Answer {
     Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, expected)
 }
 
+/// A place among the events that isn't one.
+pub(super) fn bad_cursor() -> Answer {
+    let expected = "after= is what an answer gave as next, or 0 for the first that is kept";
+    Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, expected)
+}
+
 /// A request that came to nothing between two members.
 pub(super) fn mesh(failure: Failure) -> Answer {
     match failure {

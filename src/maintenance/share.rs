@@ -63,7 +63,7 @@ impl Share {
     }
 
     /// The numbers of the partitions of changes for which this member is ranked first among those that live.
-    pub(super) fn change_partitions(&self) -> Vec<u8> {
+    pub fn change_partitions(&self) -> Vec<u8> {
         let seen = match self.hash_key {
             Some(_) => self.view.members(),
             None => Arc::default(),

@@ -13,6 +13,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
 };
 
+use crate::config::SinkTls;
+
 /// Which certificates are good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
@@ -23,6 +25,13 @@ pub enum Trust {
     /// Those that this machine trusts or that chain to a `*.crt` in this directory; `client.cert` there is shown, with
     /// `client.key`, to who asks for one: docker's and containers' layout.
     Directory(PathBuf),
+    /// As a configuration has it.
+    Files {
+        /// Those that chain to one in this file; without it those that this machine trusts.
+        authorities: Option<PathBuf>,
+        /// What is shown to who asks for one: a certificate and its key.
+        shown: Option<(PathBuf, PathBuf)>,
+    },
     /// All of them: somebody asked for that.
     Anyone,
 }
@@ -44,6 +53,15 @@ pub enum TrustError {
     Tls(#[source] rustls::Error),
 }
 
+impl From<&SinkTls> for Trust {
+    fn from(tls: &SinkTls) -> Self {
+        Self::Files {
+            authorities: tls.authorities.clone(),
+            shown: tls.shown.clone(),
+        }
+    }
+}
+
 impl Trust {
     /// A client's TLS that trusts so. Certificates are read now.
     ///
@@ -62,6 +80,22 @@ impl Trust {
             }
             Self::Bundle(path) => authorities(path)?,
             Self::Machine => machine(),
+            Self::Files {
+                authorities: file,
+                shown,
+            } => {
+                let roots = file.as_deref().map_or_else(|| Ok(machine()), authorities)?;
+                let builder = builder.with_root_certificates(roots);
+                return match shown {
+                    Some((certificate, key)) => {
+                        let (chain, secret) = shown_pair(certificate, key)?;
+                        builder
+                            .with_client_auth_cert(chain, secret)
+                            .map_err(|error| fault(key, error))
+                    }
+                    None => Ok(builder.with_no_client_auth()),
+                };
+            }
             Self::Directory(folder) => {
                 let mut roots = machine();
                 for path in files(folder, "crt")? {
@@ -136,10 +170,14 @@ fn pair(folder: &Path) -> Result<Option<ClientPair>, TrustError> {
     if !cert.exists() {
         return Ok(None);
     }
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(&cert)?).collect();
-    let chain = chain.map_err(|error| fault(&cert, error))?;
-    let key = PrivateKeyDer::from_pem_slice(&read(&key)?).map_err(|error| fault(&key, error))?;
-    Ok(Some((chain, key)))
+    shown_pair(&cert, &key).map(Some)
+}
+
+fn shown_pair(cert: &Path, key: &Path) -> Result<ClientPair, TrustError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(cert)?).collect();
+    let chain = chain.map_err(|error| fault(cert, error))?;
+    let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| fault(key, error))?;
+    Ok((chain, key))
 }
 
 /// aws-lc-rs with AES-128-GCM first: the cheapest of its ciphers, and as strong as anything around it.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Registry, RegistryError, Result,
-    changes::Changing,
+    changes::{Changing, Taken},
     due,
     fence::{self, Fenced},
     pause::Pause,
@@ -256,7 +256,12 @@ impl Registry {
         let changes_names = changing.is_some();
         if let Some(changing) = changing {
             row.changed_ms = clock::now_ms().max(row.changed_ms + 1);
-            let made = changing.made(repository, row.changed_ms, manifests);
+            let former = &current.row.holder;
+            let taken = (!former.is_empty() && *former != row.holder).then(|| Taken {
+                from: former.clone(),
+                by: row.holder.clone(),
+            });
+            let made = changing.made(repository, row.changed_ms, manifests, taken);
             let key = keys::unsettled_change(repository, made.at_ms);
             all.push(key.put(Expect::Absent, row::bytes(&made)));
         }

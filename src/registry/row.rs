@@ -26,8 +26,27 @@ macro_rules! stored {
 }
 
 stored!(
-    Blob, Due, FeedBatch, FeedHead, Link, Manifest, Mark, NameChange, Parts, Preference, Pull, PullsSince,
-    Referrer, Repository, Session, Stars, Summary, Tag, TagEvent, Usage
+    Blob,
+    Due,
+    FeedBatch,
+    FeedHead,
+    FollowerPlace,
+    Link,
+    Manifest,
+    Mark,
+    NameChange,
+    Parts,
+    Preference,
+    Pull,
+    PullsSince,
+    Referrer,
+    Repository,
+    Session,
+    Stars,
+    Summary,
+    Tag,
+    TagEvent,
+    Usage
 );
 
 /// The row's message, to look at.

@@ -30,7 +30,7 @@ use crate::{
     oci::{Page, RepoName},
     registry::{
         Registry, RegistryError, Summary,
-        changes::{Feed, PARTITIONS},
+        changes::{Ends, Feed, PARTITIONS},
     },
     storage::Version,
 };
@@ -43,9 +43,6 @@ const AT_ONCE: usize = 8;
 const MAX_SETS: usize = 10_000;
 /// After which a look that failed is tried again, while nobody asks.
 const AGAIN: Duration = Duration::from_secs(5);
-
-/// A place in each of the feeds of changes.
-type Ends = [u64; PARTITIONS as usize];
 
 /// What lists are sorted and filtered by.
 #[derive(Clone, Copy, Debug, Default)]

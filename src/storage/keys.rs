@@ -12,6 +12,7 @@
 //! | repositories | `_changes#<0..7>` | `<repository>#<time>` | [`NameChange`](super::rows::NameChange), not settled yet |
 //! | repositories | `_feed#<0..7>` | `.` | [`FeedHead`](super::rows::FeedHead) |
 //! | repositories | `_feed#<0..7>` | `<number>` | [`FeedBatch`](super::rows::FeedBatch) |
+//! | repositories | `_followers#<follower>` | `<0..7>` | [`FollowerPlace`](super::rows::FollowerPlace) |
 //! | repositories | `_usage#<prefix>` | `<00..0f>` | [`Usage`](super::rows::Usage) |
 //! | repositories | `_summaries` | repository | [`Summary`](super::rows::Summary) |
 //! | repositories | `_stars` | repository | [`Stars`](super::rows::Stars) |
@@ -195,6 +196,15 @@ pub fn feed_batch(n: u8, number: u64) -> Key {
 /// The number in the sort key of a batch.
 pub fn feed_number(sort: &str) -> Option<u64> {
     u64::from_str_radix(sort, 16).ok()
+}
+
+/// How far a follower of this name has come in the `n`-th feed.
+pub fn follower_place(follower: &str, n: u8) -> Key {
+    key(
+        Space::Repositories,
+        format!("_followers#{follower}"),
+        n.to_string(),
+    )
 }
 
 /// Prefix of manifests among a repository's rows.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Direction, ForwardOutcome, LeaseOutcome, Metrics,
+    Direction, EventOutcome, ForwardOutcome, LeaseOutcome, Metrics,
     output::{LINES, LogLabels},
 };
 
@@ -38,6 +38,8 @@ fn filled() -> Metrics {
     metrics.mirror("blob", "hit");
     metrics.upstream("blob", "ok", took);
     metrics.upstream_read(1);
+    metrics.events("sinks[0]", EventOutcome::Told, 1);
+    metrics.events_waiting("sinks[0]", took);
     let _ = LINES.waiting.get_or_create(&LogLabels { log: "audit" });
     let _ = LINES.lost.get_or_create(&LogLabels { log: "audit" });
     metrics

@@ -45,6 +45,8 @@ pub struct Metrics {
     upstream_requests: Family<MirrorLabels, Counter>,
     upstream_duration: Family<UpstreamLabels, Histogram, Latency>,
     upstream_read: Counter,
+    events: Family<EventLabels, Counter>,
+    events_waiting: Family<SinkLabels, Gauge>,
 }
 
 #[derive(Clone, Debug)]
@@ -110,6 +112,17 @@ struct UpkeepLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SinkLabels {
+    sink: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EventLabels {
+    sink: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct MirrorLabels {
     kind: &'static str,
     outcome: &'static str,
@@ -149,6 +162,30 @@ impl LeaseOutcome {
         match self {
             Self::Ok => "ok",
             Self::Failed => "failed",
+        }
+    }
+}
+
+/// What became of telling a sink of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventOutcome {
+    /// The sink took it.
+    Told,
+    /// It didn't, or didn't say so; it is told again.
+    Failed,
+    /// It isn't told again.
+    GivenUp,
+    /// Some were gone before they could be told, nobody knows how many.
+    Missed,
+}
+
+impl EventOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Told => "told",
+            Self::Failed => "failed",
+            Self::GivenUp => "given_up",
+            Self::Missed => "missed",
         }
     }
 }
@@ -235,6 +272,8 @@ impl Metrics {
             upstream_requests: Family::default(),
             upstream_duration: Family::new_with_constructor(Latency),
             upstream_read: Counter::default(),
+            events: Family::default(),
+            events_waiting: Family::default(),
             registry: Registry::default(),
         };
         let m = &metrics;
@@ -372,6 +411,17 @@ impl Metrics {
             "Bytes of manifests and blobs read from registries that are mirrored",
             Unit::Bytes,
             m.upstream_read.clone(),
+        );
+        registry.register(
+            "events",
+            "Events that sinks were told of, by the sink's key in the configuration and outcome",
+            m.events.clone(),
+        );
+        registry.register_with_unit(
+            "events_oldest_waiting",
+            "For how long the oldest event has been waiting that this member is to tell a sink",
+            Unit::Seconds,
+            m.events_waiting.clone(),
         );
         Self { registry, ..metrics }
     }
@@ -515,6 +565,23 @@ impl Metrics {
         self.upkeep_overdue
             .get_or_create(&QueueLabels { queue })
             .set(i64::try_from(overdue.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// A sink was told of so many events, or wasn't.
+    pub fn events(&self, sink: &str, outcome: EventOutcome, events: u64) {
+        let labels = EventLabels {
+            sink: sink.to_owned(),
+            outcome: outcome.as_str(),
+        };
+        self.events.get_or_create(&labels).inc_by(events);
+    }
+
+    /// The oldest event that a sink is to be told of has been waiting for this long; zero if there is none.
+    pub fn events_waiting(&self, sink: &str, waiting: Duration) {
+        let sink = sink.to_owned();
+        self.events_waiting
+            .get_or_create(&SinkLabels { sink })
+            .set(i64::try_from(waiting.as_secs()).unwrap_or(i64::MAX));
     }
 
     /// The certificates of the file that `certificate`, a key of the configuration, names end at `until_s`, in seconds

@@ -8,6 +8,6 @@ mod output;
 mod store_time;
 
 pub use self::{
-    metrics::{Direction, ForwardOutcome, LeaseOutcome, Metrics},
+    metrics::{Direction, EventOutcome, ForwardOutcome, LeaseOutcome, Metrics},
     store_time::StoreTime,
 };

@@ -12,6 +12,7 @@ mod certificates;
 mod counter;
 mod crash;
 mod drain;
+mod events;
 mod faults;
 mod history;
 mod heal;

@@ -107,6 +107,9 @@ need_rust() {
 # libFuzzer comes as a crate, in C++.
 need_fuzz() { need_deb g++=build-essential; }
 
+# What the integration tests start themselves.
+need_it() { need_deb nats-server=nats-server; }
+
 need_conformance() {
   need_deb curl=curl python3=python3
   need_go conformance github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111

@@ -13,6 +13,7 @@ use crate::{
     auth::{self, ExaminedFile},
     causes,
     config::{Config, Limits, Listen, LogOutput},
+    events,
     placement::MemberId,
     storage::{self, OpenError},
     sync,
@@ -69,6 +70,13 @@ pub(super) async fn look(
         findings.push(match sync::examine(sync, limits) {
             Ok(()) => Finding::ok(SUBJECT, format!("{} registries on demand", sync.registries.len())),
             Err(error) => Finding::refused(reach, SUBJECT, &error),
+        });
+    }
+    for (i, sink) in config.extensions.events.sinks.iter().enumerate() {
+        let subject = format!("extensions.events.sinks[{i}]");
+        findings.push(match events::examine(sink, limits) {
+            Ok(()) => Finding::ok(subject, sink.address.clone()),
+            Err(error) => Finding::refused(reach, subject, &error),
         });
     }
     findings.extend(pairs::look(config, me, reach, limits));

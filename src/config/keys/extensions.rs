@@ -27,7 +27,8 @@ const HELPER: Verdict = Refused(
     "no credential helper runs here: put a login or a token that lives long into credentialsFile, or have something outside \
      write that file anew and restart",
 );
-const EVENTS_LATER: Verdict = Later("events come with a later release: leave it out or say enable: false");
+const NO_PROXY: Verdict =
+    Refused("sinks are asked directly: let events go to what can be reached without a proxy");
 const LEGACY: Verdict = NoEffect("zot ignores it too");
 
 pub(super) const EXTENSIONS: &[Key] = &[
@@ -263,35 +264,41 @@ pub(super) const SYNC: &[Key] = &[
 ];
 
 pub(super) const EVENTS: &[Key] = &[
-    key("extensions.events", Section, EVENTS_LATER).idle_without("sinks"),
-    key("extensions.events.enable", Bool, EVENTS_LATER),
-    key("extensions.events.source", Text, EVENTS_LATER),
-    key("extensions.events.typePrefix", Text, EVENTS_LATER),
-    key("extensions.events.sinks", List, EVENTS_LATER),
-    key("extensions.events.sinks[].type", Text, EVENTS_LATER),
-    key("extensions.events.sinks[].address", Text, EVENTS_LATER),
-    key("extensions.events.sinks[].channel", Text, EVENTS_LATER),
-    key("extensions.events.sinks[].timeout", Duration, EVENTS_LATER),
-    key("extensions.events.sinks[].proxy", Text, EVENTS_LATER),
-    key("extensions.events.sinks[].headers", Map, EVENTS_LATER),
-    key("extensions.events.sinks[].headers.*", Secret, EVENTS_LATER),
-    key("extensions.events.sinks[].credentials", Object, EVENTS_LATER),
     key(
-        "extensions.events.sinks[].credentials.username",
+        "extensions.events",
+        Section,
+        Mapped("who is told of changes: docs/events.md"),
+    ),
+    key("extensions.events.enable", Bool, Same),
+    key("extensions.events.source", Text, Same),
+    key("extensions.events.typePrefix", Text, Same),
+    key("extensions.events.sinks", List, Same),
+    key("extensions.events.sinks[].type", OneOf(&["http", "nats"]), Same),
+    key("extensions.events.sinks[].address", Text, Same),
+    key(
+        "extensions.events.sinks[].channel",
         Text,
-        EVENTS_LATER,
+        Mapped("the subject on NATS; over HTTP an attribute of the event"),
     ),
     key(
-        "extensions.events.sinks[].credentials.password",
-        Secret,
-        EVENTS_LATER,
+        "extensions.events.sinks[].timeout",
+        Duration,
+        Mapped("until an event is taken, 30s if it isn't said"),
     ),
+    key("extensions.events.sinks[].proxy", Text, NO_PROXY),
+    key("extensions.events.sinks[].headers", Map, Same),
+    key("extensions.events.sinks[].headers.*", Secret, Same),
+    key("extensions.events.sinks[].credentials", Object, Same),
+    key("extensions.events.sinks[].credentials.username", Text, Same),
+    key("extensions.events.sinks[].credentials.password", Secret, Same),
+    key("extensions.events.sinks[].credentials.token", Secret, Same),
     key(
-        "extensions.events.sinks[].credentials.token",
-        Secret,
-        EVENTS_LATER,
+        "extensions.events.sinks[].credentials.file",
+        Text,
+        Mapped("NATS: a file with a user's JWT and seed, as nsc writes it"),
     ),
-    key("extensions.events.sinks[].credentials.file", Text, EVENTS_LATER),
-    key("extensions.events.sinks[].tls", Any, EVENTS_LATER),
-    key("extensions.events.sinks[].tlsConfig", Any, EVENTS_LATER),
+    key("extensions.events.sinks[].tlsConfig", Object, Same),
+    key("extensions.events.sinks[].tlsConfig.caCertFile", Text, Same),
+    key("extensions.events.sinks[].tlsConfig.certFile", Text, Same),
+    key("extensions.events.sinks[].tlsConfig.keyFile", Text, Same),
 ];

@@ -161,6 +161,7 @@ fn nearest(parent: &str, name: &str, driver: Option<&str>) -> Option<&'static st
 /// are many. Never in another section: `address` stands in several, and in none of them for the other's.
 fn homes(parent: &str, name: &str, node: &Node) -> Vec<&'static str> {
     const MANY: usize = 3;
+    let levels = |pattern: &str| pattern.split_terminator('.').count();
     if let Some(map) = children(parent, None).find(|key| key.kind == Kind::Map && is_entry(key, node)) {
         return vec![map.path];
     }
@@ -170,8 +171,9 @@ fn homes(parent: &str, name: &str, node: &Node) -> Vec<&'static str> {
         .map(Key::parent)
         .filter(|home| *home != parent && (is_within(home, parent) || is_within(parent, home)))
         .filter(|home| is_served(home))
+        // Nor in the elements of another section's list.
+        .filter(|home| !home.ends_with("[]") || levels(home) <= levels(parent) + 1)
         .collect();
-    let levels = |pattern: &str| pattern.split_terminator('.').count();
     homes.sort_by_key(|home| (levels(home).abs_diff(levels(parent)), *home));
     homes.dedup();
     if homes.len() > MANY {

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod access;
+mod events;
 mod immutable;
 mod shared;
 mod zot;
@@ -248,7 +249,8 @@ fn what_is_switched_off_is_accepted_and_what_is_on_is_refused() {
         &[
             "4 extensions.lint: linting comes",
             "6 extensions.sync.registries[0].bananas: unknown key",
-            "7 extensions.events: events come",
+            "7 extensions.events.sinks[0].bananas: unknown key",
+            "7 extensions.events.sinks[0].type: is required",
             "8 extensions.metrics.prometheus.path: expected one of /metrics",
         ],
     );

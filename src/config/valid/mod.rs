@@ -4,6 +4,7 @@
 
 mod access;
 mod cluster;
+mod events;
 mod http;
 mod immutable;
 mod ldap;
@@ -223,6 +224,7 @@ fn extensions(c: &mut Checked) -> Extensions {
             UserInterface::Off
         },
         origins: http::origins(c),
+        events: events::events(c),
     }
 }
 

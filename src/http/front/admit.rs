@@ -138,6 +138,7 @@ impl Step for Dispatch {
                 Surface::Extension(request) => request.answer(exchange, decision).await,
                 Surface::Search(request) => request.answer(exchange, decision).await,
                 Surface::Page(request) => request.answer(exchange, decision).await,
+                Surface::Events(request) => request.answer(decision).await,
             }
         };
         match timeout_at(deadline + GRACE, answer).await {

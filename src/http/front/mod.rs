@@ -25,12 +25,13 @@ use tower::{Layer as _, util::BoxCloneSyncService};
 pub use self::{exchange::Arrival, limits::FrontLimits, surface::probes::Probes};
 use self::{
     step::step,
-    surface::{Surfaces, cors::Origins, extensions, keys, metrics, page, search, sessions, tokens},
+    surface::{Surfaces, cors::Origins, events, extensions, keys, metrics, page, search, sessions, tokens},
 };
 use crate::{
     admission::{Body, Service},
     auth::Gate,
     config::{Logins, RateLimits},
+    events::Pages,
     net::Shares,
     placement::MemberId,
     registry::Registry,
@@ -65,6 +66,8 @@ pub struct FrontParts {
     pub extensions: Option<ExtensionParts>,
     /// The page, and what it asks browsers that haven't logged in; `None` is none.
     pub page: Option<PageParts>,
+    /// What changed.
+    pub events: Pages,
     /// Where admitted requests go.
     pub mesh: Service,
 }
@@ -119,6 +122,7 @@ pub fn front(parts: FrontParts) -> Front {
         external_url,
         extensions,
         page,
+        events,
         mesh,
     } = parts;
     let external_url: Option<Arc<str>> = external_url.map(Into::into);
@@ -131,6 +135,7 @@ pub fn front(parts: FrontParts) -> Front {
         extensions: extensions.as_ref().map(ExtensionParts::desk),
         search: extensions.map(ExtensionParts::search_desk),
         page: None,
+        events: events::Desk(events),
     };
     let way = Way {
         me,

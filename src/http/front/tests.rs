@@ -10,8 +10,10 @@ use crate::{
     admission::{self, Admitted, Served},
     auth::{Gate, GateSpec},
     config::Limits,
+    events::Naming,
     net::{Drain, Supply},
-    registry::Stores,
+    ownership::Incarnation,
+    registry::{Holder, Settings, Stores, changes::Feed},
     storage::{MemoryBlobs, MemoryMeta},
 };
 
@@ -57,6 +59,11 @@ where
     let view = Arc::new(crate::ownership::StaticView::new(member(1), []));
     let gate = Gate::new(GateSpec::default(), stores.meta.clone(), &Limits::default());
     let gate = Arc::new(gate.unwrap());
+    let holder = Holder {
+        member: member(1),
+        incarnation: Incarnation::random(),
+    };
+    let registry = Arc::new(Registry::new(stores.clone(), holder, Settings::default()));
     let parts = FrontParts {
         me: member(1),
         probes: Probes::new(view, drain.clone(), permits.clone(), stores.clone(), gate.clone()),
@@ -68,6 +75,7 @@ where
         external_url: None,
         extensions: None,
         page: None,
+        events: Pages::new(Feed::new(registry), Naming::default(), 4),
         mesh,
     };
     Fixture {

@@ -108,6 +108,7 @@ impl Local {
             came: Vec::new(),
             went: Vec::new(),
             manifests_then: 0,
+            taken: None,
         });
         Ok((changes.collect(), history.more))
     }

@@ -19,8 +19,11 @@ const BATCHES: usize = 25;
 /// followed last; a new follower begins at [`ends`](Self::ends), or at 0, which is before the first.
 #[derive(Clone)]
 pub struct Feed {
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
 }
+
+/// A place in each of the feeds.
+pub type Ends = [u64; PARTITIONS as usize];
 
 /// What comes after a place in a feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +45,7 @@ impl Feed {
     }
 
     /// Where each of the feeds ends now: one read of the store for all. Whatever was settled before has a number up to that.
-    pub async fn ends(&self) -> Result<[u64; PARTITIONS as usize]> {
+    pub async fn ends(&self) -> Result<Ends> {
         let keys: Vec<_> = (0..PARTITIONS).map(keys::feed_head).collect();
         let found = self.registry.meta.get_many(&keys).await?;
         let mut ends = [0; PARTITIONS as usize];
@@ -54,11 +57,16 @@ impl Feed {
 
     /// What follows after the batch of this number in the `n`-th feed: one read of the store, three where there is nothing.
     pub async fn read(&self, n: u8, after: u64) -> Result<Followed> {
+        self.read_batches(n, after, BATCHES).await
+    }
+
+    /// The same of at most so many batches.
+    pub async fn read_batches(&self, n: u8, after: u64, batches: usize) -> Result<Followed> {
         let (space, feed, place) = (Space::Repositories, keys::feed(n), keys::feed_batch(n, after));
         let page = self
             .registry
             .meta
-            .range(space, &feed, "", Some(&place.sort), BATCHES)
+            .range(space, &feed, "", Some(&place.sort), batches)
             .await?;
         let mut followed = Followed {
             upto: after,

@@ -12,6 +12,7 @@
 //! Absent on purpose: what a manifest says, and pulls.
 
 mod feed;
+mod followers;
 mod history;
 mod settle;
 #[cfg(test)]
@@ -21,7 +22,8 @@ mod tests;
 
 pub(super) use self::settle::Unsettled;
 pub use self::{
-    feed::{Feed, Followed},
+    feed::{Ends, Feed, Followed},
+    followers::{NotedPlace, Place},
     history::{HistoryPage, TagEvent, TagEvents},
     settle::Settled,
 };
@@ -96,6 +98,17 @@ pub struct NameChange {
     pub went: Vec<Descriptor>,
     /// How many manifests the repository had then: with none it doesn't exist.
     pub manifests_then: u64,
+    /// That another member held the repository before.
+    pub taken: Option<Taken>,
+}
+
+/// A repository went from one member to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Who held it before.
+    pub from: String,
+    /// Who holds it since.
+    pub by: String,
 }
 
 /// A tag that names something else than before.
@@ -145,11 +158,20 @@ impl Changing {
     }
 
     /// The row, once it is known where and when.
-    pub(super) fn made(self, repository: &RepoName, at_ms: u64, manifests_then: u64) -> rows::NameChange {
+    pub(super) fn made(
+        self,
+        repository: &RepoName,
+        at_ms: u64,
+        manifests_then: u64,
+        taken: Option<Taken>,
+    ) -> rows::NameChange {
+        let (taken_from, taken_by) = taken.map_or_else(Default::default, |taken| (taken.from, taken.by));
         rows::NameChange {
             repository: repository.as_str().to_owned(),
             at_ms,
             manifests_then,
+            taken_from,
+            taken_by,
             ..self.0
         }
     }
@@ -224,6 +246,10 @@ impl NameChange {
             came,
             went,
             manifests_then: row.manifests_then,
+            taken: (!row.taken_from.is_empty()).then(|| Taken {
+                from: row.taken_from.clone(),
+                by: row.taken_by.clone(),
+            }),
         })
     }
 }

@@ -368,3 +368,65 @@ async fn a_tags_history_is_found_by_time_and_by_manifest() {
     };
     assert_eq!(history(asked).await, TagEvents::default());
 }
+
+#[tokio::test]
+async fn a_followers_place_is_moved_only_by_who_knows_it() {
+    let world = World::new();
+    let (one, two, name) = (Arc::new(world.member(1)), Arc::new(world.member(2)), repo("a"));
+    let n = keys::change_partition(&name);
+    one.put_manifest(put(&name, &by_tag("t"), &index(&[], None, "")))
+        .await
+        .unwrap();
+    settle_all(&one).await;
+    let (first, second) = (Feed::new(one.clone()), Feed::new(two));
+    assert_eq!(first.place("f", n).await.unwrap(), None);
+    // It begins once, where the feeds end then.
+    first.begin("f").await.unwrap();
+    let begun = first.place("f", n).await.unwrap().unwrap();
+    assert_eq!(begun.place, Place { after: 1, within: 0 });
+    one.put_manifest(put(&name, &by_tag("t2"), &index(&[], None, "")))
+        .await
+        .unwrap();
+    settle_all(&one).await;
+    second.begin("f").await.unwrap();
+    assert_eq!(second.place("f", n).await.unwrap(), Some(begun));
+    let place = |within| Place { after: 1, within };
+    let moved = first.note("f", n, &begun, place(1)).await.unwrap().unwrap();
+    assert_eq!(second.note("f", n, &begun, place(7)).await.unwrap(), None);
+    assert_eq!(second.place("f", n).await.unwrap(), Some(moved));
+    assert!(second.note("f", n, &moved, place(2)).await.unwrap().is_some());
+    assert_eq!(first.place("g", n).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_change_says_from_whom_its_member_took_the_repository() {
+    let world = World::new();
+    let (one, two, name) = (world.member(1), world.member(2), repo("a"));
+    for (member, t) in [
+        (&one, "t0"),
+        (&one, "t1"),
+        (&two, "t2"),
+        (&two, "t3"),
+        (&one, "t4"),
+    ] {
+        member
+            .put_manifest(put(&name, &by_tag(t), &index(&[], None, "")))
+            .await
+            .unwrap();
+    }
+    let changes = check_history(&world, &one, &name).await;
+    let taken: Vec<_> = changes
+        .iter()
+        .map(|change| {
+            change
+                .taken
+                .as_ref()
+                .map(|taken| (taken.from.as_str(), taken.by.as_str()))
+        })
+        .collect();
+    let (first, second) = ("127.0.0.1:5000", "127.0.0.2:5000");
+    assert_eq!(
+        taken,
+        [None, None, Some((first, second)), None, Some((second, first))]
+    );
+}

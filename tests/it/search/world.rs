@@ -67,6 +67,7 @@ impl World {
             search: Searching::On,
             ui: UserInterface::On,
             origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
+            ..Extensions::default()
         };
         let plan = Plan::new().gate(GateSpec::from(&config)).extensions(extensions);
         Self {

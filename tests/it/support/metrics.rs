@@ -27,6 +27,12 @@ impl Metrics {
         Self(samples.collect())
     }
 
+    /// Whether there is any sample of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let named = |sample: &String| sample.split('{').next() == Some(name);
+        self.0.keys().any(named)
+    }
+
     /// The sum of the samples called `name` that have all these labels.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let matches = |sample: &str| {

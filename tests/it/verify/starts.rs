@@ -44,6 +44,7 @@ enum Way {
     Bucket,
     Tables,
     Database,
+    Sink,
 }
 
 /// Each that there is; a new one doesn't compile until it has its place here. `None` can't come of a configuration.
@@ -65,6 +66,7 @@ fn way(error: &StartError) -> Option<Way> {
             OpenError::Tables(_) => Way::Tables,
             OpenError::Database(_) => Way::Database,
         }),
+        StartError::Sink(_) => Some(Way::Sink),
         // Of `dev` alone, of the operating system, of what is compiled in, or refused with the configuration.
         StartError::Certificates(_)
         | StartError::Machine(_)
@@ -125,6 +127,31 @@ const ROWS: &[Row] = &[
         spoil: |trial| {
             fs::create_dir(trial.path("audit")).unwrap();
             trial.config["log"] = json!({ "audit": trial.path("audit") });
+        },
+    },
+    Row {
+        name: "the login of a sink of events is missing",
+        way: Way::Sink,
+        here: Here::Lack,
+        words: &["none.creds", "NATS"],
+        spoil: |trial| {
+            trial.config["extensions"] = json!({ "events": { "sinks": [{
+                "type": "nats", "address": "nats://127.0.0.1", "channel": "a",
+                "credentials": { "file": trial.path("none.creds") },
+            }] } });
+        },
+    },
+    Row {
+        name: "what a sink of events is trusted by is no certificate",
+        way: Way::Sink,
+        here: Here::Fail,
+        words: &["ca.pem", "there is no certificate in it"],
+        spoil: |trial| {
+            fs::write(trial.path("ca.pem"), "none").unwrap();
+            trial.config["extensions"] = json!({ "events": { "sinks": [{
+                "type": "http", "address": "https://127.0.0.1",
+                "tlsConfig": { "caCertFile": trial.path("ca.pem") },
+            }] } });
         },
     },
     Row {
@@ -571,6 +598,7 @@ fn every_way_has_a_row() {
         Way::Bucket,
         Way::Tables,
         Way::Database,
+        Way::Sink,
     ];
     assert_eq!(seen, BTreeSet::from(all));
 }

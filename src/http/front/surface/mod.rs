@@ -7,6 +7,7 @@
 //! [`Surface::Registry`].
 
 pub(super) mod cors;
+pub(super) mod events;
 pub(super) mod extensions;
 mod form;
 pub(super) mod keys;
@@ -46,6 +47,8 @@ pub(super) enum Surface {
     Search(search::Request),
     /// To look at the page.
     Page(Box<page::Request>),
+    /// What changed.
+    Events(events::Request),
 }
 
 /// What the front has to know about a request.
@@ -81,6 +84,7 @@ pub(super) struct Surfaces {
     pub(super) extensions: Option<extensions::Desk>,
     pub(super) search: Option<search::Desk>,
     pub(super) page: Option<page::Desk>,
+    pub(super) events: events::Desk,
 }
 
 /// A request that asks for nothing, or not in the right way.
@@ -128,6 +132,9 @@ impl Surfaces {
             && let Some(read) = named(page::NAME, desk.read(exchange))
         {
             return read.map(|request| Surface::Page(Box::new(request)));
+        }
+        if let Some(read) = named(events::NAME, self.events.read(&exchange.request)) {
+            return read.map(Surface::Events);
         }
         let (method, uri) = (exchange.request.method(), exchange.request.uri());
         let route = Route::parse(method, uri.path(), uri.query());
@@ -201,6 +208,12 @@ impl Surface {
                 effect: Effect::Safe,
                 cost: Cost::Permit,
             },
+            Self::Events(_) => Facts {
+                name: events::NAME,
+                wanted: Wanted::Search,
+                effect: Effect::Safe,
+                cost: Cost::Permit,
+            },
             // What it asks takes the permits.
             Self::Page(request) => Facts {
                 name: page::NAME,
@@ -222,7 +235,8 @@ impl Surface {
             | Self::Keys(_)
             | Self::Token(_)
             | Self::Session(_)
-            | Self::Search(_) => None,
+            | Self::Search(_)
+            | Self::Events(_) => None,
         }
     }
 
@@ -238,7 +252,7 @@ impl Surface {
             Self::Session(request) => request.change(),
             Self::Extension(request) => request.change(),
             // What it changes is a request of its own.
-            Self::Probe(_) | Self::Metrics(_) | Self::Search(_) | Self::Page(_) => None,
+            Self::Probe(_) | Self::Metrics(_) | Self::Search(_) | Self::Events(_) | Self::Page(_) => None,
         }
     }
 
@@ -253,6 +267,7 @@ impl Surface {
             | Self::Session(_)
             | Self::Extension(_)
             | Self::Search(_)
+            | Self::Events(_)
             | Self::Page(_) => refusal,
         }
     }
