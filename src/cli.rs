@@ -121,7 +121,7 @@ struct ServeArgs {
 struct VerifyArgs {
     /// Configuration file, JSON or YAML
     config: PathBuf,
-    /// Also look at the other members, the bucket and the tables
+    /// Also look at the other members, the stores, and directories and issuers that know who may log in
     ///
     /// To be run where and as whom the member will run. A small object is written to the bucket and deleted; nothing
     /// else is changed.

@@ -81,6 +81,13 @@ pub enum Via {
     Password(Stamp),
     /// By a password that a directory knows: the same.
     Directory,
+    /// By a token that the issuer of a workload's signed: the same.
+    Workload {
+        /// Who that is.
+        issuer: String,
+        /// When it ends, in milliseconds since the Unix epoch.
+        expires_ms: u64,
+    },
     /// By a certificate: the same.
     Certificate,
     /// By a session, begun by a login at an identity provider: the same.

@@ -54,6 +54,7 @@ impl Challenges {
             realm: realm.to_owned(),
             basic: logins.htpasswd.is_some()
                 || logins.ldap.is_some()
+                || !logins.workloads.is_empty()
                 || logins.api_keys == crate::config::access::ApiKeys::On,
             certificates: logins.certificates.is_some(),
             tokens,

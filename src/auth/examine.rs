@@ -9,6 +9,7 @@ use super::{
     ldap::Directory,
     oidc::{self, FetchBounds},
     session,
+    workload::Workloads,
 };
 use crate::config::{
     Limits, Logins,
@@ -101,6 +102,16 @@ pub fn examine(logins: &Logins, limits: &Limits) -> Vec<ExaminedFile> {
             });
         }
     }
+    for workload in &logins.workloads {
+        if let Some(file) = &workload.authority {
+            files.push(ExaminedFile {
+                key: "http.auth.bearer.oidc[].certificateAuthorityFile",
+                file: file.clone(),
+                fault: Workloads::load(std::slice::from_ref(workload), &Limits::default()).err(),
+                left_out: Vec::new(),
+            });
+        }
+    }
     files
 }
 
@@ -110,14 +121,17 @@ pub async fn examine_online(
     logins: &Logins,
     limits: &Limits,
 ) -> Vec<(&'static str, String, Result<(), String>)> {
-    let Some(ldap) = &logins.ldap else {
-        return Vec::new();
-    };
-    // Files have been looked at.
-    let Ok(directory) = Directory::load(ldap.clone(), limits) else {
-        return Vec::new();
-    };
-    let all = directory.examine().await.into_iter();
-    all.map(|(server, looked)| ("http.auth.ldap.address", server, looked))
-        .collect()
+    let mut all = Vec::new();
+    // Files have been looked at: what can't be loaded has been said.
+    if let Some(ldap) = &logins.ldap
+        && let Ok(directory) = Directory::load(ldap.clone(), limits)
+    {
+        let looked = directory.examine().await.into_iter();
+        all.extend(looked.map(|(server, looked)| ("http.auth.ldap.address", server, looked)));
+    }
+    if let Ok(workloads) = Workloads::load(&logins.workloads, limits) {
+        let looked = workloads.examine().await.into_iter();
+        all.extend(looked.map(|(issuer, looked)| ("http.auth.bearer.oidc", issuer, looked)));
+    }
+    all
 }

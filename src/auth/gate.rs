@@ -1,8 +1,9 @@
 //! The decision: who asks, by the authenticators in their order, and what they may do.
 //!
-//! The order is: a token, of the registry's own or else of the configured service (`Authorization: Bearer`); an API key, then a
-//! password of the file, then one that a directory knows (`Authorization: Basic`); without `Authorization` a session's cookie, then a
-//! client's certificate; nobody. Whoever knows who it is ends the search. Evidence that proves nobody
+//! The order is: a token, of the registry's own or else of the configured service or of a workload's issuer (`Authorization:
+//! Bearer`, the last as a password, too); an API key, then a password of the file, then one that a directory knows
+//! (`Authorization: Basic`); without `Authorization` a session's cookie, then a client's certificate; nobody. Whoever knows who it is
+//! ends the search. Evidence that proves nobody
 //! is refused, even where somebody without any would be let through.
 
 use std::{
@@ -39,6 +40,7 @@ use super::{
     standing::Standing,
     watched::Watched,
     who::{Rights, Who},
+    workload::Workloads,
 };
 use crate::{
     admission::{Grants, Identity, Visible},
@@ -82,6 +84,7 @@ pub struct Gate {
     /// What is signed here and what was revoked, where anything is.
     signed: Option<Signed>,
     jar: Jar,
+    workloads: Arc<Workloads>,
     challenges: Challenges,
     policy: PolicySource,
     fail_delay: Duration,
@@ -131,6 +134,7 @@ impl Gate {
                 None => None,
             },
         };
+        let workloads = Workloads::load(&logins.workloads, limits)?;
         let tokens = token_service(&logins, origin.clone());
         let has_own = matches!(tokens, TokenService::Own(_));
         let signed = (has_own || logins.openid.is_some()).then(|| {
@@ -149,6 +153,7 @@ impl Gate {
             .map(|Signed { keys, revoked }| {
                 let ways = Ways {
                     standing: standing.clone(),
+                    issuers: logins.workloads.iter().map(|one| one.issuer.clone()).collect(),
                     certificates: logins.certificates.is_some(),
                     api_keys: api_keys.is_some(),
                 };
@@ -168,7 +173,15 @@ impl Gate {
             challenges: Challenges::new(&logins, tokens),
             fail_delay: logins.fail_delay,
             directory: standing.directory.clone(),
-            authenticators: authenticators(logins, issuer.as_ref(), api_keys.as_ref(), standing, sessions)?,
+            authenticators: authenticators(
+                logins,
+                issuer.as_ref(),
+                &workloads,
+                api_keys.as_ref(),
+                standing,
+                sessions,
+            )?,
+            workloads,
             api_keys,
             issuer,
             people,
@@ -213,7 +226,10 @@ impl Gate {
         let directory = self.directory.as_ref().and_then(|directory| directory.trouble());
         let directory = directory.map(|reason| format!("nobody can log in by http.auth.ldap: {reason}"));
         let providers = self.people.iter().flat_map(|people| people.troubles());
-        directory.into_iter().chain(providers).collect()
+        let workloads = self.workloads.troubles();
+        let workloads = workloads
+            .map(|reason| format!("workloads may not be able to log in by http.auth.bearer.oidc: {reason}"));
+        directory.into_iter().chain(providers).chain(workloads).collect()
     }
 
     /// Learns what was revoked at other members, and what those who are asked about logins say, until `drain` begins.
@@ -239,11 +255,16 @@ impl Gate {
                 None => pending().await,
             }
         };
+        let workloads = async {
+            self.workloads.follow(drain.clone()).await;
+            pending().await
+        };
         tokio::select! {
             () = drain.begun() => {}
             () = signed => {}
             () = directory => {}
             () = providers => {}
+            () = workloads => {}
         }
     }
 
@@ -416,7 +437,9 @@ impl Gate {
             Via::Certificate => Some(maker(MadeBy::Certificate)),
             Via::Session(_) => Some(maker(MadeBy::Provider)),
             // A key that could make keys would outlive its own end and its scopes.
-            Via::Nobody | Via::ApiKey(_) | Via::Issued { .. } | Via::Token { .. } => None,
+            Via::Nobody | Via::Workload { .. } | Via::ApiKey(_) | Via::Issued { .. } | Via::Token { .. } => {
+                None
+            }
         };
         let policy = self.policy();
         let who = Who::new(login, &policy);
@@ -446,8 +469,8 @@ impl Gate {
         if self.issuer.is_none() {
             return Err(AuthError::Denied.into());
         }
-        // A token for a token would have no end.
-        if matches!(shown, Credentials::Bearer(_)) {
+        // A token for one of ours would have no end; one of a workload's has its own.
+        if matches!(shown, Credentials::Bearer(token) if !self.workloads.have_issued(token)) {
             return Err(AuthError::Unauthenticated(told.passwords()).into());
         }
         let evidence = Evidence {
@@ -685,6 +708,7 @@ fn openid_of(
 fn authenticators(
     logins: Logins,
     issuer: Option<&Arc<Issuer>>,
+    workloads: &Arc<Workloads>,
     api_keys: Option<&Arc<ApiKeys>>,
     standing: Standing,
     sessions: Option<Arc<Sessions>>,
@@ -695,6 +719,9 @@ fn authenticators(
     }
     if let Some(bearer) = &logins.bearer {
         authenticators.push(Box::new(Tokens::load(bearer)?));
+    }
+    if !logins.workloads.is_empty() {
+        authenticators.push(Box::new(workloads.clone()));
     }
     if let Some(keys) = api_keys {
         authenticators.push(Box::new(KeyLogins {

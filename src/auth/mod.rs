@@ -34,6 +34,7 @@ mod stamp;
 mod tests;
 mod watched;
 mod who;
+mod workload;
 
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use rustls::pki_types::CertificateDer;
@@ -207,8 +208,8 @@ pub enum AuthError {
     /// Too many logins wait for their passwords to be compared.
     #[error("too many logins at once")]
     Busy,
-    /// The directory that knows passwords can't be asked.
-    #[error("the directory that knows who may log in can't be asked")]
+    /// The directory or the issuer that knows who it is can't be asked.
+    #[error("the directory or issuer that knows who may log in can't be asked")]
     Unreachable,
     /// What is needed to find out can't be asked.
     #[error("logins can't be checked")]

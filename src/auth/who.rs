@@ -52,9 +52,12 @@ impl Who {
         };
         let within = |scopes, asked| Rights::Policy { scopes, asked };
         let rights = match via {
-            Via::Nobody | Via::Password(_) | Via::Directory | Via::Certificate | Via::Session(_) => {
-                within(Vec::new(), None)
-            }
+            Via::Nobody
+            | Via::Password(_)
+            | Via::Directory
+            | Via::Workload { .. }
+            | Via::Certificate
+            | Via::Session(_) => within(Vec::new(), None),
             Via::ApiKey(key) => within(key.scopes, None),
             Via::Issued { asked, scopes } => within(scopes, Some(asked)),
             Via::Token { grants, catalog } => Rights::Token { grants, catalog },

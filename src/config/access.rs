@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
-use super::{openid::OpenId, secret::Secret};
+use super::{expression::Expression, openid::OpenId, secret::Secret};
 use crate::oci::{Action, RepoPattern};
 
 /// Most bytes of a user's name: it becomes part of a row's key.
@@ -36,6 +36,8 @@ pub struct Logins {
     pub ldap: Option<Ldap>,
     /// Tokens of an external service.
     pub bearer: Option<Bearer>,
+    /// Issuers whose tokens are logins by themselves.
+    pub workloads: Vec<Workload>,
     /// Keys that users make for themselves.
     pub api_keys: ApiKeys,
     /// Whether the registry gives tokens of its own.
@@ -55,6 +57,7 @@ impl Logins {
         self.htpasswd.is_some()
             || self.ldap.is_some()
             || self.bearer.is_some()
+            || !self.workloads.is_empty()
             || self.certificates.is_some()
             || self.openid.is_some()
     }
@@ -161,6 +164,32 @@ pub enum TokenKeys {
     Pem(PathBuf),
     /// A JSON Web Key Set (RFC 7517).
     Jwks(PathBuf),
+}
+
+/// An issuer of tokens for workloads (OpenID Connect Core 1.0, 2), and what these make of their bearers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// Its name (`iss`): a URL, below which it publishes its keys.
+    pub issuer: String,
+    /// Whom tokens must be for: one of these (`aud`). Never empty.
+    pub audiences: Vec<String>,
+    /// A PEM file of authorities for its certificate; `None` is whom this machine trusts.
+    pub authority: Option<PathBuf>,
+    /// Who a token's bearer is.
+    pub mapping: ClaimMapping,
+}
+
+/// What a token's claims make of its bearer. Expressions know `claims`, and `vars` of the variables before them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimMapping {
+    /// By their names, in order.
+    pub variables: Vec<(String, Expression)>,
+    /// What must hold, and what is said where it doesn't.
+    pub validations: Vec<(Expression, String)>,
+    /// The user's name.
+    pub username: Expression,
+    /// Their groups.
+    pub groups: Option<Expression>,
 }
 
 /// What of a client's certificate is its holder's name: the first of these that it has.

@@ -10,6 +10,7 @@ mod check;
 mod docs;
 mod duration;
 mod events;
+pub mod expression;
 mod fault;
 mod immutable;
 pub mod identity;

@@ -410,7 +410,7 @@ pub(super) fn auth(error: &AuthError) -> Answer {
         AuthError::Login(fault) => login(fault),
         AuthError::Busy => overloaded(),
         AuthError::Unreachable => unavailable(
-            "the directory that knows who may log in can't be asked; nothing was changed, try again",
+            "the directory or issuer that knows who may log in can't be asked; nothing was changed, try again",
         ),
         AuthError::Unavailable(error) => store(error.kind()),
     }

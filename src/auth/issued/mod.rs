@@ -61,6 +61,8 @@ pub struct Issued {
 /// The ways to log in that tokens are given for, and what is needed to see whether one still holds.
 pub(super) struct Ways {
     pub(super) standing: Standing,
+    /// Of workloads' tokens.
+    pub(super) issuers: Vec<String>,
     pub(super) certificates: bool,
     pub(super) api_keys: bool,
 }
@@ -98,6 +100,9 @@ enum By {
         stamp: Stamp,
     },
     Directory,
+    Workload {
+        issuer: String,
+    },
     Certificate,
     Key {
         id: String,
@@ -136,6 +141,10 @@ impl Issuer {
                     Via::Nobody => By::Nobody,
                     Via::Password(stamp) => By::Password { stamp },
                     Via::Directory => By::Directory,
+                    Via::Workload { issuer, expires_ms } => {
+                        end_ms = end_ms.min(expires_ms);
+                        By::Workload { issuer }
+                    }
                     Via::Certificate => By::Certificate,
                     // They are for browsers, which need no token.
                     Via::Session(_) => return Err(AuthError::Denied),
@@ -195,6 +204,7 @@ impl Issuer {
             }
             By::Password { stamp } => (standing.stamp(&user) == Some(stamp)).then_some(claims.groups),
             By::Directory => self.groups(&user, MadeBy::Directory, claims.groups).await,
+            By::Workload { issuer } => self.ways.issuers.contains(&issuer).then_some(claims.groups),
             By::Certificate => self.ways.certificates.then_some(claims.groups),
             By::Key {
                 id,

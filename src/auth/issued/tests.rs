@@ -64,6 +64,7 @@ impl World {
                 passwords: Some(passwords.clone()),
                 directory: None,
             },
+            issuers: Vec::new(),
             certificates: true,
             api_keys: true,
         };

@@ -26,6 +26,7 @@ use super::{
     AuthError, FileFault,
     authenticator::{Authenticator, Evidence, Login, Verdict, Via, is_api_key},
     credentials::Credentials,
+    jws,
     once::Once,
     watched::Watched,
 };
@@ -348,9 +349,10 @@ impl Authenticator for Arc<Directory> {
         let Credentials::Basic { user, password } = &evidence.credentials else {
             return Ok(Verdict::NotMine);
         };
-        // An empty one would bind as nobody, and be answered with success (RFC 4513, 5.1.2). A key of ours is nothing that a
+        // An empty one would bind as nobody, and be answered with success (RFC 4513, 5.1.2). Keys and tokens are nothing that a
         // directory is to learn.
-        if password.is_empty() || is_api_key(password) || !is_user_name(user) {
+        let is_none = password.is_empty() || is_api_key(password) || jws::issuer_of(password).is_some();
+        if is_none || !is_user_name(user) {
             return Ok(Verdict::Refused);
         }
         let tag = self.proven.tag(&[user, password]);

@@ -2,7 +2,7 @@
 
 use super::row::{
     Key,
-    Kind::{Any, Bool, Driver, Duration, Int, List, Map, Object, Port, Secret, Section, Text, Texts},
+    Kind::{Bool, Driver, Duration, Int, List, Map, Object, Port, Secret, Section, Text, Texts},
     Verdict::{self, Later, Mapped, Own, Refused, Same},
     key,
 };
@@ -12,6 +12,9 @@ const TOKENS: Verdict = Later(
 );
 const NOT_REDIS: Verdict = Refused(
     "sessions are cookies that every member opens, so nothing keeps them: leave it out, or say {name: local}",
+);
+const CLAIMS: Verdict = Mapped(
+    "CEL over `claims` and `vars`: at most 4 KiB, and two macros in each other; `claims.iss + '/' + claims.sub` is the username by default",
 );
 const CONDITIONS: Verdict = Later(
     "conditions come with a later release, and without them the policy would allow more than it says: write the policy without them",
@@ -222,17 +225,67 @@ pub(super) const AUTH: &[Key] = &[
         Duration,
         TOKENS,
     ),
-    key("http.auth.bearer.oidc", List, TOKENS),
-    key("http.auth.bearer.oidc[].issuer", Text, TOKENS),
-    key("http.auth.bearer.oidc[].audiences", Texts, TOKENS),
-    key("http.auth.bearer.oidc[].claimMapping", Object, TOKENS),
-    key("http.auth.bearer.oidc[].claimMapping.variables", Any, TOKENS),
-    key("http.auth.bearer.oidc[].claimMapping.validations", Any, TOKENS),
-    key("http.auth.bearer.oidc[].claimMapping.username", Text, TOKENS),
-    key("http.auth.bearer.oidc[].claimMapping.groups", Text, TOKENS),
-    key("http.auth.bearer.oidc[].certificateAuthority", Text, TOKENS),
-    key("http.auth.bearer.oidc[].certificateAuthorityFile", Text, TOKENS),
-    key("http.auth.bearer.oidc[].skipIssuerVerification", Bool, TOKENS),
+    key(
+        "http.auth.bearer.oidc",
+        List,
+        Mapped(
+            "issuers whose tokens are logins by themselves, as a bearer token or as the password beside any name; accessControl says what they may",
+        ),
+    ),
+    key(
+        "http.auth.bearer.oidc[].issuer",
+        Text,
+        Mapped("required: its name (`iss`), an https URL; its keys are fetched from below it"),
+    ),
+    key(
+        "http.auth.bearer.oidc[].audiences",
+        Texts,
+        Mapped("required: a token must be for one of them (`aud`)"),
+    ),
+    key("http.auth.bearer.oidc[].claimMapping", Object, Same),
+    key("http.auth.bearer.oidc[].claimMapping.variables", List, Same),
+    key(
+        "http.auth.bearer.oidc[].claimMapping.variables[].name",
+        Text,
+        Same,
+    ),
+    key(
+        "http.auth.bearer.oidc[].claimMapping.variables[].expression",
+        Text,
+        CLAIMS,
+    ),
+    key("http.auth.bearer.oidc[].claimMapping.validations", List, Same),
+    key(
+        "http.auth.bearer.oidc[].claimMapping.validations[].expression",
+        Text,
+        CLAIMS,
+    ),
+    key(
+        "http.auth.bearer.oidc[].claimMapping.validations[].message",
+        Text,
+        Same,
+    ),
+    key("http.auth.bearer.oidc[].claimMapping.username", Text, CLAIMS),
+    key("http.auth.bearer.oidc[].claimMapping.groups", Text, CLAIMS),
+    key(
+        "http.auth.bearer.oidc[].certificateAuthority",
+        Text,
+        Verdict::Refused(
+            "a certificate in the configuration isn't read: write it into a file and name that in certificateAuthorityFile",
+        ),
+    ),
+    key(
+        "http.auth.bearer.oidc[].certificateAuthorityFile",
+        Text,
+        Mapped("a PEM file of authorities; without it those of this machine are trusted"),
+    ),
+    key(
+        "http.auth.bearer.oidc[].skipIssuerVerification",
+        Bool,
+        Verdict::Refused(
+            "tokens that name another issuer aren't believed: give the issuer as it stands in tokens",
+        ),
+    ),
     key("http.auth.bearer.upstreamTokenEndpoint", Object, TOKENS),
     key("http.auth.bearer.upstreamTokenEndpoint.realm", Text, TOKENS),
     key("http.auth.bearer.upstreamTokenEndpoint.service", Text, TOKENS),

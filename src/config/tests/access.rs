@@ -168,3 +168,38 @@ fn a_directory_that_cannot_be_asked_is_refused_with_its_key() {
         &["4 http.auth.ldap.credentialsFile: it and bindDN or bindPassword both say"],
     );
 }
+
+#[test]
+fn an_issuer_of_workloads_tokens_is_refused_with_what_is_wrong_with_it() {
+    let with = |issuer: &str| {
+        format!(
+            "storage: {{rootDirectory: /d}}\nhttp:\n  auth:\n    bearer:\n      oidc:\n      - {{{issuer}}}\n"
+        )
+    };
+    refused(
+        &with(
+            "issuer: 'http://x', claimMapping: {username: nme, groups: 'claims.g.map(', validations: [{expression: 'true'}]}",
+        ),
+        &[
+            "6 http.auth.bearer.oidc[0].issuer: expected an https URL",
+            "6 http.auth.bearer.oidc[0].audiences: is required",
+            "6 http.auth.bearer.oidc[0].claimMapping.validations[0].message: is required",
+            "6 http.auth.bearer.oidc[0].claimMapping.username: nothing is called nme here: there is claims, vars",
+            "6 http.auth.bearer.oidc[0].claimMapping.groups: expected an expression of CEL",
+        ],
+    );
+    refused(
+        &with("issuer: 'https://x', audiences: a, skipIssuerVerification: true"),
+        &["6 http.auth.bearer.oidc[0].skipIssuerVerification: tokens that name another issuer"],
+    );
+    let config = yaml(&with("issuer: 'https://x', audiences: [a, b]")).unwrap();
+    let [workload] = config.logins.workloads.as_slice() else {
+        panic!("{:?}", config.logins);
+    };
+    assert_eq!(workload.audiences, ["a", "b"]);
+    assert_eq!(
+        workload.mapping.username.as_str(),
+        "claims.iss + '/' + claims.sub"
+    );
+    assert!(config.logins.exist() && config.logins.bearer.is_none());
+}

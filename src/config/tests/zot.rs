@@ -70,7 +70,7 @@ const MET: &[Met] = &[
             "4 storage.storageDriver.name: Google Cloud Storage",
             "5 storage.cacheDriver.name: Redis",
             "11 http.auth.ldap.odd: unknown key",
-            "13 http.auth.bearer.oidc: only tokens",
+            "13 http.auth.bearer.oidc[0].audiences: is required",
             "16 extensions.lint: linting comes",
             "- http.externalUrl: is required with http.auth.openid",
         ]),

@@ -42,6 +42,8 @@ pub(super) fn logins(c: &mut Checked, tls: Option<&TlsFiles>, openid: Option<Ope
         htpasswd: htpasswd.flatten().map(Into::into),
         ldap: ldap::ldap(c),
         bearer: bearer(c),
+        // Read by itself.
+        workloads: Vec::new(),
         api_keys: match c.bool("http.auth.apikey") {
             Some(true) => ApiKeys::On,
             // Who logs in by a browser has nothing else to give to a client.
@@ -89,8 +91,16 @@ fn bearer(c: &mut Checked) -> Option<Bearer> {
     const CERT: &str = "http.auth.bearer.cert";
     const JWKS: &str = "http.auth.bearer.jwks";
     // With another way to know tokens, which has its fault, the rest isn't needed.
-    let other = ["http.auth.bearer.oidc", "http.auth.bearer.awsSecretsManager"];
-    if !c.has("http.auth.bearer") || other.into_iter().any(|path| c.is_unserved(path)) {
+    if !c.has("http.auth.bearer") || c.is_unserved("http.auth.bearer.awsSecretsManager") {
+        return None;
+    }
+    // Tokens of workloads alone: the registry's own are for everybody else.
+    if !c.elements("http.auth.bearer.oidc").is_empty() && !c.has(CERT) && !c.has(JWKS) {
+        if c.has(REALM) {
+            c.warn(format!(
+                "{REALM}: has no effect without cert: who has a token of bearer.oidc shows it or gets one of the registry's own for it"
+            ));
+        }
         return None;
     }
     let realm = c.required(REALM, "the URL at which clients get tokens");
@@ -311,6 +321,7 @@ fn policy(c: &mut Checked, path: &str, lists: Lists, groups: &BTreeMap<String, V
     // A directory and a provider know groups of their own; and a way to log in that isn't served may.
     let may_be_known = c.has("http.auth.ldap.userGroupAttribute")
         || !c.entries("http.auth.openid.providers").is_empty()
+        || has_workloads(c)
         || c.faults.iter().any(|fault| fault.key.starts_with("http.auth."));
     for (i, (group, line)) in lists.groups.iter().enumerate() {
         if !groups.contains_key(group) && !may_be_known {
@@ -331,9 +342,15 @@ fn policy(c: &mut Checked, path: &str, lists: Lists, groups: &BTreeMap<String, V
     policy
 }
 
+/// Whether tokens of workloads are logins, whose names and groups are what the issuers' mappings make.
+fn has_workloads(c: &Checked) -> bool {
+    !c.elements("http.auth.bearer.oidc").is_empty()
+}
+
 /// The users that are named at `path`: names that somebody can have.
 fn users(c: &mut Checked, path: &str, named: Vec<(String, u32)>) -> Vec<String> {
-    let have_other_names = c.has("http.tls.cacert") || !c.entries("http.auth.openid.providers").is_empty();
+    let have_other_names =
+        c.has("http.tls.cacert") || !c.entries("http.auth.openid.providers").is_empty() || has_workloads(c);
     let mut users = Vec::new();
     for (i, (name, line)) in named.into_iter().enumerate() {
         // What follows may be the hash, of a line that was copied from the file of passwords.

@@ -15,10 +15,12 @@ mod retention;
 mod storage;
 mod sync;
 mod values;
+mod workload;
 
 use std::path::{Path, PathBuf};
 
 use super::{
+    access::Logins,
     check::Checked,
     fault::{ConfigErrors, Fault, FaultKind},
     limits::Limits,
@@ -39,7 +41,10 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     let listen = listen(&mut c);
     let public_tls = public_tls(&mut c);
     let openid = openid::openid(&mut c);
-    let logins = access::logins(&mut c, public_tls.as_ref(), openid);
+    let logins = Logins {
+        workloads: workload::workloads(&mut c),
+        ..access::logins(&mut c, public_tls.as_ref(), openid)
+    };
     let access = access::access_control(&mut c, &logins);
     access::open_door(&mut c, listen.as_ref(), &logins, access.as_ref());
     let timeouts = timeouts(&mut c);

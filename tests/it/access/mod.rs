@@ -5,6 +5,7 @@ mod answers;
 mod keys;
 mod openid;
 mod tokens;
+mod workloads;
 mod world;
 
 use std::{collections::BTreeSet, fs, sync::Arc};
@@ -23,7 +24,7 @@ const OWNER: usize = 2;
 const OTHER: usize = 0;
 
 /// Everybody who asks.
-const CALLERS: [&str; 26] = [
+const CALLERS: [&str; 29] = [
     "anonymous",
     "wrong password",
     "unknown user",
@@ -42,6 +43,9 @@ const CALLERS: [&str; 26] = [
     "otto",
     "root",
     "scoped key",
+    "workload",
+    "workload's password",
+    "workload for elsewhere",
     "pull token",
     "push token",
     "catalog token",
@@ -57,7 +61,7 @@ fn rights(caller: &str, area: &str) -> &'static str {
     match (caller, area) {
         ("root", _) => "rcud",
         ("reader", "team") => "r",
-        ("writer" | "session", "team") => "rc",
+        ("writer" | "session" | "workload" | "workload's password", "team") => "rc",
         // The same, but that it changes nothing.
         ("session from elsewhere", "team") => "r",
         ("mover", "team") => "rcu",
@@ -68,7 +72,7 @@ fn rights(caller: &str, area: &str) -> &'static str {
         ("pull token", "team") => "r",
         ("push token", "team") => "rcu",
         ("anonymous" | "reader" | "writer" | "mover" | "deleter" | "otto", "public") => "r",
-        ("session" | "session from elsewhere", "public") => "r",
+        ("session" | "session from elsewhere" | "workload" | "workload's password", "public") => "r",
         _ => "",
     }
 }
@@ -85,7 +89,7 @@ fn kind(caller: &str) -> Kind {
     match caller {
         "anonymous" => Kind::Nobody,
         "reader" | "writer" | "mover" | "deleter" | "otto" | "root" | "scoped key" => Kind::User,
-        "session" | "session from elsewhere" => Kind::User,
+        "session" | "session from elsewhere" | "workload" | "workload's password" => Kind::User,
         "pull token" | "push token" | "catalog token" => Kind::Token,
         _ => Kind::Refused,
     }
@@ -449,7 +453,7 @@ async fn probes_need_no_login_and_metrics_and_keys_have_policies_of_their_own() 
         assert_eq!(metrics.status, status, "{caller}: {metrics}");
         let keys = client.get("/zot/auth/apikey".to_owned()).await.unwrap();
         let status = match kind(caller) {
-            Kind::User if caller == "scoped key" => 403,
+            Kind::User if matches!(caller, "scoped key" | "workload" | "workload's password") => 403,
             Kind::User => 200,
             Kind::Token => 403,
             Kind::Nobody | Kind::Refused => 401,

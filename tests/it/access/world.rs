@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use super::OWNER;
 use crate::support::{
     client::{Answer, Ask, Broken, Client, Request},
+    issuer::Issuer,
     mesh::{Mesh, Plan},
     metrics::Metrics,
 };
@@ -55,6 +56,7 @@ pub(super) struct World {
     pub(super) mesh: Mesh,
     pub(super) folder: TempDir,
     signer: EncodingKey,
+    issuer: Issuer,
     keys: [String; 3],
     /// Of the second key; empty where there are no tokens of the registry's own.
     pub(super) token_of_revoked_key: String,
@@ -92,14 +94,17 @@ impl World {
         fs::write(folder.path().join("sessions.json"), keys.to_string()).unwrap();
         let pair = KeyPair::generate().unwrap();
         fs::write(folder.path().join("key.pem"), pair.public_key_pem()).unwrap();
+        let issuer = Issuer::start(folder.path()).await;
         let bearer = match tokens {
             Tokens::Somebody => {
-                "bearer: {realm: 'http://127.0.0.1:1/token', service: registry, cert: FOLDER/key.pem}"
+                "bearer: {realm: 'http://127.0.0.1:1/token', service: registry, cert: FOLDER/key.pem, oidc: [
+                    {issuer: 'ISSUER', audiences: registry, certificateAuthorityFile: FOLDER/issuer.crt, claimMapping: {groups: \"['writers']\"}}]}"
             }
             Tokens::Registry => "",
         };
         let text = CONFIG
             .replace("BEARER", bearer)
+            .replace("ISSUER", &issuer.url)
             .replace("FOLDER", folder.path().to_str().unwrap());
         let is_rated = rates.all.is_some();
         let text = match is_rated {
@@ -118,6 +123,7 @@ impl World {
             mesh: plan.start().await,
             folder,
             signer: EncodingKey::from_ec_der(&pair.serialize_der()),
+            issuer,
             keys: Default::default(),
             token_of_revoked_key: String::new(),
         };
@@ -224,6 +230,9 @@ impl World {
                 let stranger = EncodingKey::from_ec_der(&KeyPair::generate().unwrap().serialize_der());
                 vec![token(&stranger, "registry", 120, pull)]
             }
+            "workload" => vec![format!("Bearer {}", self.workload("registry"))],
+            "workload's password" => vec![basic("whoever", &self.workload("registry"))],
+            "workload for elsewhere" => vec![format!("Bearer {}", self.workload("elsewhere"))],
             "pull token" => {
                 // As Go writes it, with an entry for nothing, and with one that is over.
                 let pull = json!([
@@ -273,6 +282,11 @@ impl World {
             _ => return Vec::new(),
         };
         vec![("cookie", cookie), ("sec-fetch-site", site.to_owned())]
+    }
+
+    fn workload(&self, audience: &str) -> String {
+        let claims = json!({ "sub": "job", "aud": audience, "exp": now() + 300 });
+        self.issuer.token(claims)
     }
 
     fn token(&self, audience: &str, seconds: i64, access: serde_json::Value) -> String {

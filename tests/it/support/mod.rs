@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod content;
 pub(crate) mod door;
+pub(crate) mod issuer;
 pub(crate) mod mesh;
 pub(crate) mod metrics;
 pub(crate) mod ports;

@@ -1,0 +1,139 @@
+//! `http.auth.bearer.oidc`: issuers of tokens for workloads.
+
+use http::Uri;
+
+use super::access::{lined_strings, member};
+use crate::config::{
+    access::{ClaimMapping, Workload, is_loopback},
+    check::Checked,
+    expression::Expression,
+    fault::FaultKind,
+    tree::{Node, Value},
+};
+
+const ISSUERS: &str = "http.auth.bearer.oidc";
+
+/// Who a token's bearer is where nothing is said: unlike anybody's elsewhere.
+const DEFAULT_USERNAME: &str = "claims.iss + '/' + claims.sub";
+
+pub(super) fn workloads(c: &mut Checked) -> Vec<Workload> {
+    let elements = c.elements(ISSUERS);
+    let numbered = elements.iter().enumerate();
+    numbered
+        .filter_map(|(i, node)| workload(c, &format!("{ISSUERS}[{i}]"), node))
+        .collect()
+}
+
+fn workload(c: &mut Checked, path: &str, node: &Node) -> Option<Workload> {
+    let issuer = required(
+        c,
+        path,
+        node,
+        "issuer",
+        "the issuer's name, as it stands in tokens (iss)",
+    );
+    if let Some((issuer, line)) = issuer.as_ref().filter(|(issuer, _)| !is_secure(issuer)) {
+        let problem =
+            format!("expected an https URL (plain http is for loopback addresses alone), got {issuer:?}");
+        c.refuse_at(FaultKind::Value, &format!("{path}.issuer"), *line, problem);
+    }
+    let audiences: Vec<String> = lined_strings(member(node, "audiences"))
+        .into_iter()
+        .map(|(audience, _)| audience.trim().to_owned())
+        .collect();
+    if audiences.is_empty() || audiences.iter().any(String::is_empty) {
+        let problem =
+            "is required: whom tokens must be for, or those for anybody else would be good here".to_owned();
+        c.refuse_at(
+            FaultKind::Missing,
+            &format!("{path}.audiences"),
+            node.line,
+            problem,
+        );
+    }
+    let mapping = mapping(c, &format!("{path}.claimMapping"), member(node, "claimMapping"));
+    Some(Workload {
+        issuer: issuer?.0,
+        audiences,
+        authority: text(node, "certificateAuthorityFile").map(|(file, _)| file.into()),
+        mapping: mapping?,
+    })
+}
+
+fn mapping(c: &mut Checked, path: &str, node: Option<&Node>) -> Option<ClaimMapping> {
+    let part = |name| node.and_then(|node| member(node, name));
+    let mut variables = Vec::new();
+    for (i, node) in elements(part("variables")).iter().enumerate() {
+        let path = format!("{path}.variables[{i}]");
+        let name = required(c, &path, node, "name", "by which vars has it");
+        let expression = required(c, &path, node, "expression", "what it stands for");
+        if let (Some((name, _)), Some(expression)) = (name, expression)
+            && let Some(expression) = parsed(c, &format!("{path}.expression"), &expression)
+        {
+            variables.push((name, expression));
+        }
+    }
+    let mut validations = Vec::new();
+    for (i, node) in elements(part("validations")).iter().enumerate() {
+        let path = format!("{path}.validations[{i}]");
+        let message = required(c, &path, node, "message", "what is said where it doesn't hold");
+        let expression = required(c, &path, node, "expression", "what must hold");
+        if let (Some((message, _)), Some(expression)) = (message, expression)
+            && let Some(expression) = parsed(c, &format!("{path}.expression"), &expression)
+        {
+            validations.push((expression, message));
+        }
+    }
+    let named = |name: &str| node.and_then(|node| text(node, name));
+    let username = named("username").unwrap_or((DEFAULT_USERNAME.to_owned(), 0));
+    let username = parsed(c, &format!("{path}.username"), &username);
+    let groups = named("groups").map(|groups| parsed(c, &format!("{path}.groups"), &groups));
+    Some(ClaimMapping {
+        variables,
+        validations,
+        username: username?,
+        groups: groups.flatten(),
+    })
+}
+
+fn parsed(c: &mut Checked, path: &str, (text, line): &(String, u32)) -> Option<Expression> {
+    Expression::parse(text, &["claims", "vars"])
+        .map_err(|problem| c.refuse_at(FaultKind::Value, path, *line, problem))
+        .ok()
+}
+
+fn required(c: &mut Checked, path: &str, node: &Node, name: &str, why: &str) -> Option<(String, u32)> {
+    let found = text(node, name);
+    if found.is_none() {
+        let problem = format!("is required: {why}");
+        c.refuse_at(FaultKind::Missing, &format!("{path}.{name}"), node.line, problem);
+    }
+    found
+}
+
+/// A string that isn't empty, with its line; what has another type has its fault already.
+fn text(node: &Node, name: &str) -> Option<(String, u32)> {
+    let node = member(node, name)?;
+    match &node.value {
+        Value::Str(text) if !text.is_empty() => Some((text.clone(), node.line)),
+        _ => None,
+    }
+}
+
+fn elements(node: Option<&Node>) -> &[Node] {
+    match node.map(|node| &node.value) {
+        Some(Value::List(elements)) => elements,
+        Some(_) | None => &[],
+    }
+}
+
+fn is_secure(issuer: &str) -> bool {
+    let Ok(url) = issuer.parse::<Uri>() else {
+        return false;
+    };
+    match (url.scheme_str(), url.host()) {
+        (Some("https"), Some(_)) => true,
+        (Some("http"), Some(host)) => is_loopback(host),
+        _ => false,
+    }
+}
