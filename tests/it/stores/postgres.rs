@@ -14,6 +14,7 @@ use portolan::{
     },
 };
 use tokio::{sync::watch, task::JoinSet};
+use tokio_postgres::config::SslMode;
 
 use self::server::Server;
 use crate::{
@@ -111,6 +112,37 @@ async fn a_server_that_may_lose_what_it_acknowledged_is_refused_by_name() {
         .unwrap();
     let said = refused(&config).await;
     assert!(said.contains("can't be asked"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_is_reached_by_tls_and_a_password_and_known_by_its_name() {
+    let server = Server::start(&[]).await;
+    let config = server.guarded("127.0.0.1").await;
+    let store = Arc::new(opened(&config).await);
+    contract::run_meta(store.clone()).await;
+    let encrypted =
+        "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'portolan'";
+    assert_eq!(server.sql(encrypted).await.trim(), "t");
+    drop(store);
+
+    let mut wrong = config.clone();
+    wrong.servers.password("another");
+    let said = refused(&wrong).await;
+    assert!(said.contains("password authentication failed"), "{said}");
+    let mut plain = config.clone();
+    plain.servers.ssl_mode(SslMode::Disable);
+    let said = refused(&plain).await;
+    assert!(said.contains("pg_hba.conf"), "{said}");
+    let machine = PostgresConfig {
+        authority: None,
+        ..config
+    };
+    let said = refused(&machine).await;
+    assert!(said.contains("UnknownIssuer"), "{said}");
+
+    let server = Server::start(&[]).await;
+    let said = refused(&server.guarded("db.example.org").await).await;
+    assert!(said.contains("not valid for name"), "{said}");
 }
 
 /// Adds its id to the rows `sorts`, one transaction for both: how it ended, as rule R4 settles it. `None` is not known.

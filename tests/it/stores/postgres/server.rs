@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -203,6 +203,46 @@ impl Server {
             ..self.config()
         };
         (child, config)
+    }
+
+    /// Takes TLS from now on, with a certificate for `name`, and a user `portolan` who comes by TLS and password alone: how it is
+    /// reached so.
+    pub(crate) async fn guarded(&self, name: &str) -> PostgresConfig {
+        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let owner = fs::metadata(self.data()).unwrap();
+        for (file, content) in [
+            ("server.crt", made.cert.pem()),
+            ("server.key", made.signing_key.serialize_pem()),
+            (
+                "pg_hba.conf",
+                "host all postgres 127.0.0.1/32 trust\nhostssl all portolan 127.0.0.1/32 scram-sha-256\n"
+                    .to_owned(),
+            ),
+        ] {
+            let file = self.data().join(file);
+            fs::write(&file, content).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
+        self.sql("CREATE USER portolan PASSWORD 'a pass/word'").await;
+        self.sql("GRANT CREATE ON DATABASE postgres TO portolan").await;
+        self.sql("ALTER SYSTEM SET ssl = on").await;
+        self.sql("SELECT pg_reload_conf()").await;
+        eventually("the server has TLS", || async {
+            self.sql("SHOW ssl").await.trim() == "on"
+        })
+        .await;
+        let authority = self.folder.path().join("ca.crt");
+        fs::write(&authority, made.cert.pem()).unwrap();
+        let url = format!(
+            "postgres://portolan:a%20pass%2Fword@127.0.0.1:{}/postgres?sslmode=require",
+            self.port
+        );
+        PostgresConfig {
+            servers: url.parse().unwrap(),
+            authority: Some(authority),
+            ..self.config()
+        }
     }
 
     /// What a statement gives.
