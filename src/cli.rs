@@ -85,7 +85,7 @@ enum Command {
   portolan restore team/app:v1 --at 2026-01-31T12:00:00Z   the tag names what it named then
   portolan restore team/app@sha256:...                     a deleted manifest, with its tags
   portolan restore team/app --at 2026-01-31T12:00:00Z      all that was there then and was deleted since
-  portolan restore team/app --run 5fd1a2b3c4d5             what a run of retention deleted there")]
+  portolan restore --run 019acb3d5e106f2a41                what a run of retention deleted, everywhere")]
     Restore(past::RestoreArgs),
 }
 

@@ -122,7 +122,7 @@ impl Told<'_> {
 pub(super) fn scope(route: &Route) -> String {
     match route {
         Route::ApiVersion => String::new(),
-        Route::Catalog { .. } => "registry:catalog:*".to_owned(),
+        Route::Catalog { .. } | Route::Run { .. } => "registry:catalog:*".to_owned(),
         Route::ListTags { .. }
         | Route::GetManifest { .. }
         | Route::HeadManifest { .. }

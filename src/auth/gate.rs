@@ -570,7 +570,7 @@ impl Gate {
                 decision.challenges = told.all("");
                 Ok(decision)
             }
-            Route::Catalog { .. } => {
+            Route::Catalog { .. } | Route::Run { .. } => {
                 let scope = challenge::scope(route);
                 if who.lacks_catalog() || (!who.is_somebody() && !policy.knows_anonymous()) {
                     return Err(refused(told, &who, &scope));

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use clap::Args;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::{
@@ -55,12 +55,13 @@ pub(super) struct HistoryArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
-    /// A repository, a tag or a manifest: NAME, NAME:TAG or NAME@DIGEST
-    what: String,
+    /// A repository, a tag or a manifest: NAME, NAME:TAG or NAME@DIGEST; with --run none is all of them
+    #[arg(required_unless_present = "run")]
+    what: Option<String>,
     /// As it was at this time (RFC 3339)
     #[arg(long, value_name = "TIME", conflicts_with = "run")]
     at: Option<String>,
-    /// What this run of retention deleted in the repository
+    /// What this run of retention deleted
     #[arg(long, value_name = "ID")]
     run: Option<String>,
     #[command(flatten)]
@@ -154,7 +155,32 @@ impl<'a> Member<'a> {
         Ok(Self { server, client })
     }
 
+    fn not_understood(&self) -> PastError {
+        let server = self.server.server.to_string();
+        PastError::Answer { server }
+    }
+
     async fn ask(&self, method: Method, path: &str, query: &[(&str, String)]) -> Result<Value> {
+        Ok(self.exchange(method, path, query).await?.0)
+    }
+
+    /// A page, and after what the next one begins.
+    async fn ask_page(&self, path: &str, query: &[(&str, String)]) -> Result<(Value, Option<String>)> {
+        let (answer, link) = self.exchange(Method::GET, path, query).await?;
+        let last = link.as_deref().and_then(|link| {
+            let (_, last) = link.split_once("last=")?;
+            let last = last.split(['&', '>']).next()?;
+            Some(percent_decode_str(last).decode_utf8_lossy().into_owned())
+        });
+        Ok((answer, last))
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<(Value, Option<String>)> {
         let server = &self.server.server;
         let query: Vec<_> = query
             .iter()
@@ -176,20 +202,23 @@ impl<'a> Member<'a> {
         };
         let answer = self.client.send(request, WITHIN).await.map_err(failed)?;
         let status = answer.status();
+        let link = answer
+            .headers()
+            .get(header::LINK)
+            .and_then(|link| link.to_str().ok())
+            .map(str::to_owned);
         let body = outbound::whole(answer.into_body(), LONGEST, WITHIN)
             .await
             .map_err(failed)?;
         let told: Option<Value> = serde_json::from_slice(&body).ok();
         match told {
-            Some(told) if status == StatusCode::OK => Ok(told),
+            Some(told) if status == StatusCode::OK => Ok((told, link)),
             Some(told) if !status.is_success() => {
                 let message = told["errors"][0]["message"].as_str().unwrap_or("refused");
                 let message = message.to_owned();
                 Err(PastError::Refused { status, message })
             }
-            _ => Err(PastError::Answer {
-                server: server.to_string(),
-            }),
+            _ => Err(self.not_understood()),
         }
     }
 
@@ -282,28 +311,78 @@ fn lines(change: &Value) -> Vec<String> {
 }
 
 pub(super) async fn restore(args: &RestoreArgs) -> std::result::Result<ExitCode, super::CliError> {
-    let (repository, what) = what(args)?;
     let member = Member::of(&args.server)?;
-    let query = match &what {
+    if let (None, Some(run)) = (&args.what, &args.run) {
+        return restore_run(&member, run).await;
+    }
+    let (repository, what) = what(args)?;
+    let answer = ask_to_restore(&member, &repository, &what).await?;
+    tell(args.server.json, &repository, &answer);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Undoes a run in every repository. One that fails doesn't keep others from coming back.
+async fn restore_run(member: &Member<'_>, run: &str) -> std::result::Result<ExitCode, super::CliError> {
+    let mut code = ExitCode::SUCCESS;
+    let (mut last, mut found) = (None::<String>, false);
+    loop {
+        let mut query = vec![("n", PAGE.to_string())];
+        query.extend(last.take().map(|last| ("last", last)));
+        let (answer, more) = member.ask_page(&paths::run(run), &query).await?;
+        let names = answer["repositories"].as_array().cloned().unwrap_or_default();
+        for name in names.iter().filter_map(Value::as_str) {
+            found = true;
+            let repository = RepoName::parse(name).map_err(|_| member.not_understood())?;
+            match ask_to_restore(member, &repository, &Undo::Run(run.to_owned())).await {
+                Ok(answer) => tell(member.server.json, &repository, &answer),
+                Err(error) => {
+                    eprintln!("{repository}: {}", crate::causes::in_a_line(&error));
+                    code = ExitCode::FAILURE;
+                }
+            }
+        }
+        match more {
+            Some(next) => last = Some(next),
+            None => break,
+        }
+    }
+    if !found {
+        return Err(PastError::What(format!(
+            "nothing is known of a run {run}, or it can't be undone any more"
+        ))
+        .into());
+    }
+    Ok(code)
+}
+
+async fn ask_to_restore(member: &Member<'_>, repository: &RepoName, what: &Undo) -> Result<Value> {
+    let query = match what {
         Undo::Tag { tag, at } => vec![("tag", tag.to_string()), ("at", at.to_string())],
         Undo::Manifest(digest) => vec![("digest", digest.to_string())],
         Undo::Everything { at } => vec![("at", at.to_string())],
         Undo::Run(run) => vec![("run", run.clone())],
     };
-    let answer = member
-        .ask(Method::POST, &paths::restore(&repository), &query)
-        .await?;
-    if args.server.json {
+    member
+        .ask(Method::POST, &paths::restore(repository), &query)
+        .await
+}
+
+fn tell(is_json: bool, repository: &RepoName, answer: &Value) {
+    if is_json {
         println!("{answer:#}");
-        return Ok(ExitCode::SUCCESS);
+        return;
     }
     let list = |key: &str| answer[key].as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     for digest in list("manifests") {
-        println!("restored  {}", text(&digest));
+        println!("restored  {repository}@{}", text(&digest));
     }
     for tag in list("tags") {
-        println!("restored  {}: {}", text(&tag["tag"]), text(&tag["digest"]));
+        println!(
+            "restored  {repository}:{}  {}",
+            text(&tag["tag"]),
+            text(&tag["digest"])
+        );
     }
     for left in list("left") {
         let why = match left["why"].as_str() {
@@ -312,19 +391,18 @@ pub(super) async fn restore(args: &RestoreArgs) -> std::result::Result<ExitCode,
             _ => "was left",
         };
         match left["tag"].as_str() {
-            Some(tag) => println!("left      {tag}: {} ({why})", text(&left["digest"])),
-            None => println!("left      {} ({why})", text(&left["digest"])),
+            Some(tag) => println!("left      {repository}:{tag}  {} ({why})", text(&left["digest"])),
+            None => println!("left      {repository}@{} ({why})", text(&left["digest"])),
         }
     }
     if list("manifests").is_empty() && list("tags").is_empty() {
-        println!("nothing had to be restored");
+        println!("{repository}: nothing had to be restored");
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// What the arguments ask for.
 fn what(args: &RestoreArgs) -> Result<(RepoName, Undo)> {
-    let Named { repository, of } = Named::parse(&args.what)?;
+    let Named { repository, of } = Named::parse(args.what.as_deref().unwrap_or_default())?;
     let at = args
         .at
         .as_deref()

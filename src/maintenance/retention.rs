@@ -8,15 +8,13 @@ use super::{Pace, Share};
 use crate::{
     clock, config,
     oci::{Page, RepoName},
-    registry::{Registry, RegistryError, Retained},
+    registry::{Registry, RegistryError, Retained, new_run},
     storage::{MAX_OPS, Version},
     telemetry::Metrics,
 };
 
 /// How often it is looked whether the time has come for rounds to begin.
 const WINDOW_CHECK: Duration = Duration::from_secs(60);
-/// Random bytes in what a run is called.
-const RUN_BYTES: usize = 6;
 /// Repositories that are remembered as they were left: they aren't looked at again before something in them may go.
 const REMEMBERED: usize = 500_000;
 
@@ -95,7 +93,8 @@ impl Retention {
             self.pulls_since_ms = pulls_since_ms;
         }
         let mut page = Page::default();
-        let run = hex::encode(&Version::random().to_bytes()[..RUN_BYTES]);
+        let run = new_run();
+        self.registry.forget_runs().await?;
         let mut lacks_pulls = false;
         loop {
             let names = self.registry.catalog(&page).await?;

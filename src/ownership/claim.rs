@@ -192,7 +192,8 @@ fn changes_names(route: &Route) -> bool {
         | Route::Referrers { .. }
         | Route::TagHistory { .. }
         | Route::ManifestAt { .. }
-        | Route::Changes { .. } => false,
+        | Route::Changes { .. }
+        | Route::Run { .. } => false,
     }
 }
 

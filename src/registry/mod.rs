@@ -72,7 +72,7 @@ pub use self::{
     preferences::{Preference, Toggle},
     quota::Quotas,
     referrers::{Referrer, Referrers},
-    retention::Retained,
+    retention::{Retained, new_run},
     undo::{Left, OfDeleted, Restore, Restored, WhyLeft},
     upkeep::{DuePage, DueWork, Tended},
     uploads::{Aside, Upload},

@@ -41,6 +41,7 @@ stored!(
     PullsSince,
     Referrer,
     Repository,
+    RunPart,
     Session,
     Stars,
     Summary,

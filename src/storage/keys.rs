@@ -13,6 +13,7 @@
 //! | repositories | `_feed#<0..7>` | `.` | [`FeedHead`](super::rows::FeedHead) |
 //! | repositories | `_feed#<0..7>` | `<number>` | [`FeedBatch`](super::rows::FeedBatch) |
 //! | repositories | `_followers#<follower>` | `<0..7>` | [`FollowerPlace`](super::rows::FollowerPlace) |
+//! | repositories | `_runs` | `<run>#<repository>` | [`RunPart`](super::rows::RunPart) |
 //! | repositories | `_usage#<prefix>` | `<00..0f>` | [`Usage`](super::rows::Usage) |
 //! | repositories | `_summaries` | repository | [`Summary`](super::rows::Summary) |
 //! | repositories | `_stars` | repository | [`Stars`](super::rows::Stars) |
@@ -205,6 +206,24 @@ pub fn follower_place(follower: &str, n: u8) -> Key {
         format!("_followers#{follower}"),
         n.to_string(),
     )
+}
+
+/// Partition of what runs of retention deleted something from.
+pub const RUNS: &str = "_runs";
+
+/// That a run deletes something from the repository.
+pub fn run_part(run: &str, repository: &RepoName) -> Key {
+    run_part_listed(format!("{}{repository}", parts_of_run(run)))
+}
+
+/// One of those rows, by the sort key that it was listed with.
+pub fn run_part_listed(sort: String) -> Key {
+    key(Space::Repositories, RUNS, sort)
+}
+
+/// Prefix of those of one run.
+pub fn parts_of_run(run: &str) -> String {
+    format!("{run}#")
 }
 
 /// Prefix of manifests among a repository's rows.

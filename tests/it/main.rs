@@ -36,6 +36,7 @@ mod retention;
 mod simulation;
 mod stores;
 mod support;
+mod undo;
 mod upkeep;
 mod verify;
 mod workload;

@@ -213,6 +213,7 @@ fn carries_content(route: &Route) -> bool {
         | Route::TagHistory { .. }
         | Route::ManifestAt { .. }
         | Route::Changes { .. }
-        | Route::Restore { .. } => false,
+        | Route::Restore { .. }
+        | Route::Run { .. } => false,
     }
 }

@@ -87,7 +87,8 @@ fn is_content(route: &Route) -> bool {
         | Route::TagHistory { .. }
         | Route::ManifestAt { .. }
         | Route::Changes { .. }
-        | Route::Restore { .. } => false,
+        | Route::Restore { .. }
+        | Route::Run { .. } => false,
     }
 }
 

@@ -114,6 +114,7 @@ impl Local {
                 self.changes(&repository, tag.as_ref(), limit, before, &grants)
                     .await
             }
+            Route::Run { run, page } => self.run(&run, &page, grants.visible()).await,
             Route::Restore { repository, what } => {
                 self.restore(&repository, &what, &identity, &grants, deadline)
                     .await

@@ -9,14 +9,14 @@ use super::{
     outcome::{Local, Outcome},
 };
 use crate::{
-    admission::{Grants, Identity},
+    admission::{Grants, Identity, Visible},
     http::{
         headers::is_known,
         reply::{Reply, next_page},
     },
-    oci::{Action, Descriptor, RepoName, Tag, Timestamp, Undo, paths},
+    oci::{Action, Descriptor, Page, RepoName, Tag, Timestamp, Undo, paths},
     registry::{
-        Left, OfDeleted, RegistryError, Restore, Restored,
+        Left, Names, OfDeleted, RegistryError, Restore, Restored,
         changes::{HistoryPage, NameChange, TagMove, Why},
     },
 };
@@ -78,6 +78,25 @@ impl Local {
         }
         let changes: Vec<_> = changes.iter().map(|change| told(change, tells_who)).collect();
         Ok(reply.json(&json!({ "repository": repository.as_str(), "changes": changes })))
+    }
+
+    /// What of a run the caller may see.
+    pub(super) async fn run(&self, run: &str, page: &Page, visible: &Visible) -> Outcome {
+        let mut reply = Reply::new(StatusCode::OK);
+        let names = match page.limit {
+            0 => Names::default(),
+            _ => self.registry.repositories_of_run(run, page).await?,
+        };
+        if let (true, Some(last)) = (names.more, names.names.last()) {
+            let limit = page.limit.to_string();
+            reply = reply.header(
+                "link",
+                next_page(paths::run(run), &[("n", &limit), ("last", last)]),
+            );
+        }
+        let seen = |name: &&String| RepoName::parse(name).is_ok_and(|name| visible.includes(&name));
+        let repositories: Vec<_> = names.names.iter().filter(seen).collect();
+        Ok(reply.json(&json!({ "run": run, "repositories": repositories })))
     }
 
     /// What became of one tag, as changes of it alone.

@@ -109,6 +109,8 @@ pub enum Route {
         limit: usize,
         before: Option<Timestamp>,
     },
+    /// `GET /v2/_portolan/runs/<run>`: the repositories that a run of retention deleted something from.
+    Run { run: String, page: Page },
     /// `POST /v2/<name>/_portolan/restore`: what was deleted or overwritten comes back.
     Restore { repository: RepoName, what: Undo },
 }
@@ -198,6 +200,7 @@ impl Route {
             Self::ManifestAt { .. } => "manifest_at",
             Self::Changes { .. } => "history",
             Self::Restore { .. } => "restore",
+            Self::Run { .. } => "run",
         }
     }
 
@@ -205,7 +208,7 @@ impl Route {
     #[must_use]
     pub fn repository(&self) -> Option<&RepoName> {
         match self {
-            Self::ApiVersion | Self::Catalog { .. } => None,
+            Self::ApiVersion | Self::Catalog { .. } | Self::Run { .. } => None,
             Self::ListTags { repository, .. }
             | Self::GetManifest { repository, .. }
             | Self::HeadManifest { repository, .. }
@@ -237,7 +240,8 @@ impl Route {
             | Self::Catalog { .. }
             | Self::ListTags { .. }
             | Self::StartUpload { .. }
-            | Self::Changes { .. } => None,
+            | Self::Changes { .. }
+            | Self::Run { .. } => None,
             Self::GetManifest { reference, .. }
             | Self::HeadManifest { reference, .. }
             | Self::PutManifest { reference, .. }
@@ -272,7 +276,8 @@ impl Route {
             | Self::Referrers { .. }
             | Self::TagHistory { .. }
             | Self::ManifestAt { .. }
-            | Self::Changes { .. } => Effect::Safe,
+            | Self::Changes { .. }
+            | Self::Run { .. } => Effect::Safe,
             Self::PutManifest { .. }
             | Self::DeleteManifest { .. }
             | Self::DeleteBlob { .. }
@@ -291,7 +296,7 @@ impl Route {
     #[must_use]
     pub fn permissions(&self) -> Vec<Permission> {
         let need = match self {
-            Self::ApiVersion | Self::Catalog { .. } => return Vec::new(),
+            Self::ApiVersion | Self::Catalog { .. } | Self::Run { .. } => return Vec::new(),
             Self::ListTags { .. }
             | Self::GetManifest { .. }
             | Self::HeadManifest { .. }

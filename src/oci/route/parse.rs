@@ -18,6 +18,9 @@ use crate::oci::{
     Algorithm, Digest, HistoryQuery, Page, Reference, RepoName, Rounding, Tag, Timestamp, Undo, UploadId,
 };
 
+/// What comes before the name of a run.
+const RUNS: &str = "/_portolan/runs/";
+
 /// What the end of a path names.
 enum Resource<'a> {
     Tags,
@@ -51,6 +54,13 @@ fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, Rout
         },
         "/_catalog" => match *method {
             Method::GET => Ok(Route::Catalog { page: page(query)? }),
+            _ => Err(RouteError::MethodNotAllowed { allow: "GET" }),
+        },
+        rest if rest.starts_with(RUNS) => match *method {
+            Method::GET => Ok(Route::Run {
+                run: run(&rest[RUNS.len()..])?,
+                page: page(query)?,
+            }),
             _ => Err(RouteError::MethodNotAllowed { allow: "GET" }),
         },
         rest => {
@@ -355,10 +365,15 @@ fn moment_of(text: &str) -> Result<Timestamp, RouteError> {
     Timestamp::parse(text, Rounding::Down).map_err(|_| RouteError::TimestampInvalid)
 }
 
+/// What a run of retention is called.
+fn run(text: &str) -> Result<String, RouteError> {
+    const LONGEST: usize = 64;
+    let is_one = (1..=LONGEST).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_one.then(|| text.to_owned()).ok_or(RouteError::UndoInvalid)
+}
+
 /// What to restore: exactly one thing.
 fn undo(query: Query<'_>) -> Result<Undo, RouteError> {
-    /// What a run of retention is called.
-    const LONGEST_RUN: usize = 64;
     let at = query.first("at").map(|text| moment_of(&text)).transpose()?;
     match (query.first("tag"), query.first("digest"), query.first("run"), at) {
         (Some(tag), None, None, Some(at)) => Ok(Undo::Tag {
@@ -366,9 +381,7 @@ fn undo(query: Query<'_>) -> Result<Undo, RouteError> {
             at,
         }),
         (None, Some(text), None, None) => Ok(Undo::Manifest(digest(&text)?)),
-        (None, None, Some(run), None) if (1..=LONGEST_RUN).contains(&run.len()) => {
-            Ok(Undo::Run(run.into_owned()))
-        }
+        (None, None, Some(text), None) => Ok(Undo::Run(run(&text)?)),
         (None, None, None, Some(at)) => Ok(Undo::Everything { at }),
         _ => Err(RouteError::UndoInvalid),
     }

@@ -40,6 +40,11 @@ pub fn restore(repository: &RepoName) -> String {
     format!("/v2/{repository}/_portolan/restore")
 }
 
+/// Of what a run of retention deleted from.
+pub fn run(run: &str) -> String {
+    format!("/v2/_portolan/runs/{run}")
+}
+
 /// Of an upload's session.
 pub fn session(repository: &RepoName, upload: &UploadId) -> String {
     format!("/v2/{repository}/blobs/uploads/{upload}")

@@ -7,6 +7,7 @@
 //! Absent on purpose: when a repository is looked at, and by whom (`maintenance`).
 
 mod decide;
+mod runs;
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::collections::BTreeSet;
 use tokio::time::Instant;
 
 use self::decide::{Decision, Facts, ManifestFact, TagFact, decide};
+pub use self::runs::new_run;
 use super::{
     Registry, RegistryError, Result,
     changes::{Cause, Why},
@@ -78,6 +80,9 @@ impl Registry {
                 retained.tags = decision.tags.len() as u64;
                 retained.manifests = decision.manifests.len() as u64;
                 return Ok(retained);
+            }
+            if !decision.tags.is_empty() || !decision.manifests.is_empty() {
+                self.note_run(run, repository).await?;
             }
             if self
                 .carry_out(repository, seen.row, decision, run, &mut retained)

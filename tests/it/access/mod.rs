@@ -161,6 +161,7 @@ impl Repository {
         vec![
             (Request::get("/v2/"), "version"),
             (Request::get("/v2/_catalog"), "catalog"),
+            (Request::get("/v2/_portolan/runs/0123"), "catalog"),
             (Request::get(at("tags/list")), "r"),
             (Request::get(at("manifests/v1")), "r"),
             (Request::head(at("manifests/v1")), "r"),
@@ -253,10 +254,11 @@ fn number(request: &Request) -> usize {
         Route::ManifestAt { .. } => 19,
         Route::Changes { .. } => 20,
         Route::Restore { .. } => 21,
+        Route::Run { .. } => 22,
     }
 }
 
-const ROUTES: usize = 22;
+const ROUTES: usize = 23;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_by_everybody_through_owner_and_another_is_what_the_policy_says() {

@@ -169,6 +169,7 @@ async fn what_is_to_be_restored_is_one_thing_that_was(run: Run) -> Outcome {
         "tag=v1",
         "tag=v1&run=x",
         "run=",
+        "run=x",
         &format!("digest={}&at=2026-01-31T12:00:00Z", one.digest),
     ] {
         restore(&run, &repository, query).await?.error(400, "UNSUPPORTED");
@@ -179,7 +180,7 @@ async fn what_is_to_be_restored_is_one_thing_that_was(run: Run) -> Outcome {
     for query in [
         "tag=v1&at=1999-01-31T12:00:00Z",
         "tag=v2&at=2999-01-31T12:00:00Z",
-        "run=x",
+        "run=0123",
         &format!("digest={}", two.digest),
     ] {
         restore(&run, &repository, query)

@@ -35,6 +35,9 @@ fn hasten(limits: &mut Limits) {
     limits.collection_interval = Duration::from_millis(200);
 }
 
+/// Much longer than it takes until what is deleted is out of sight.
+const HISTORY: Duration = Duration::from_secs(30);
+
 /// The keys of all objects and multipart uploads below the prefix.
 async fn bucket(config: &S3Config) -> BTreeSet<String> {
     let sdk = aws_sdk_s3::Config::builder()
@@ -161,6 +164,56 @@ async fn everything_of_a_deleted_image_leaves_bucket_and_tables() {
         let manifest = mesh.client(member).get(target).await.unwrap().expect(200);
         manifest.with_body(&stays.bytes);
     }
+    mesh.stop().await;
+    dynamo_delete(&tables).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_deleted_is_kept_for_its_history_comes_back_and_leaves_then() {
+    let (tables, s3) = (dynamo_config(&dynamo_server()), s3_config(&s3_server()));
+    let mesh = mesh_over(&tables, &s3, &Limits::default(), |plan| {
+        plan.limits(hasten).limits(|limits| limits.history = HISTORY)
+    })
+    .await;
+    let (kept, gone) = (mesh.names().owned_by(0, "kept"), mesh.names().owned_by(1, "gone"));
+    let (mine, shared) = (Blob::named("mine", 1000), Blob::named("shared", 2000));
+    let client = mesh.client(2);
+    push_image(&client, &kept, "v1", &[&shared]).await;
+    let before = eventually_still(&s3, &tables).await;
+    let image = push_image(&client, &gone, "v1", &[&mine, &shared]).await;
+    let by_digest = format!("/v2/{gone}/manifests/{}", image.digest);
+    let delete = || Request::delete(&by_digest);
+    mesh.client(0).ask(delete()).await.unwrap().expect(202);
+    // A HEAD would keep it for its client.
+    eventually("nobody finds what only it uses", || async {
+        let target = format!("/v2/{gone}/blobs/{}", mine.digest);
+        mesh.client(0).get(target).await.unwrap().status == 404
+    })
+    .await;
+    // Not those that were pushed in vain, for others had the same.
+    assert_eq!(bucket(&s3).await.len(), before.0.len() + 1);
+    let target = format!("/v2/{gone}/_portolan/restore?digest={}", image.digest);
+    let restored = mesh.client(0).ask(Request::post(target).body("")).await.unwrap();
+    restored.expect(200);
+    for member in 0..MEMBERS {
+        let client = mesh.client(member);
+        let manifest = client.get(format!("/v2/{gone}/manifests/v1")).await.unwrap();
+        manifest.expect(200).with_body(&image.bytes);
+        for blob in [&mine, &shared] {
+            let target = format!("/v2/{gone}/blobs/{}", blob.digest);
+            client
+                .get(target)
+                .await
+                .unwrap()
+                .expect(200)
+                .with_body(&blob.bytes);
+        }
+    }
+    mesh.client(2).ask(delete()).await.unwrap().expect(202);
+    eventually("bucket and tables are as they were before the push", || async {
+        (bucket(&s3).await, rows(&tables).await) == before
+    })
+    .await;
     mesh.stop().await;
     dynamo_delete(&tables).await;
 }
