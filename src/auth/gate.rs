@@ -3,18 +3,11 @@
 //! The order is: a token, of the registry's own or else of the configured service or of a workload's issuer (`Authorization:
 //! Bearer`, the last as a password, too); an API key, then a password of the file, then one that a directory knows
 //! (`Authorization: Basic`); without `Authorization` a session's cookie, then a client's certificate; nobody. Whoever knows who it is
-//! ends the search. Evidence that proves nobody
-//! is refused, even where somebody without any would be let through.
+//! ends the search. Evidence that proves nobody is refused, even where somebody without any would be let through.
 
-use std::{
-    future::pending,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+mod assembly;
+
+use std::{future::pending, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use tokio::{
@@ -22,57 +15,25 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
+pub use self::assembly::GateSpec;
 use super::{
-    ApiKeys, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, FileFault, KeyMaker, KeysOf,
-    Login, MadeBy, Origin, Refusal, Right, SessionCookie, Verdict, Via, Wanted,
-    api_keys::KeyLogins,
-    bearer::Tokens,
-    certificate::Certificates,
-    challenge::{self, Challenges, TokenFault, TokenService, Told},
+    ApiKeys, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, KeyMaker, KeysOf, Login,
+    MadeBy, Refusal, Right, SessionCookie, Verdict, Via, Wanted,
+    challenge::{self, Challenges, TokenFault, Told},
     cookies::{self, Jar},
-    hashing::HashingLimits,
-    htpasswd::Htpasswd,
-    issued::{Issuer, Ways, keys::SigningKeys, revoked::Revocations},
+    issued::{Issuer, keys::SigningKeys, revoked::Revocations},
     ldap::Directory,
     oidc::{Misconfigured, People, Returned},
     policy::Policy,
-    session::{self, Sessions},
-    standing::Standing,
     watched::Watched,
     who::{Rights, Who},
     workload::Workloads,
 };
 use crate::{
     admission::{Grants, Identity, Visible},
-    config::{self, AccessControl, Config, Limits, Logins, access, openid::OpenId},
     net::Drain,
     oci::{Action, Permission, Route},
-    storage::MetaStore,
 };
-
-/// What a gate is made of.
-#[derive(Clone, Debug, Default)]
-pub struct GateSpec {
-    /// The ways to log in.
-    pub logins: Logins,
-    /// Who may do what.
-    pub access: Option<AccessControl>,
-    /// The configuration's file, whose `accessControl` is read again when it changes.
-    pub source: Option<std::path::PathBuf>,
-    /// How clients reach the registry; where that can't be told it gives no tokens.
-    pub origin: Origin,
-}
-
-impl From<&Config> for GateSpec {
-    fn from(config: &Config) -> Self {
-        Self {
-            logins: config.logins.clone(),
-            access: config.access.clone(),
-            source: config.source.clone(),
-            origin: Origin::Unknown,
-        }
-    }
-}
 
 /// Decides about requests. Shared by everything that asks.
 pub struct Gate {
@@ -105,94 +66,6 @@ enum PolicySource {
 }
 
 impl Gate {
-    /// Reads all files for the first time. Keys are in `meta`.
-    ///
-    /// # Errors
-    /// [`FileFault`], naming the file that can't be used.
-    pub fn new(spec: GateSpec, meta: Arc<dyn MetaStore>, limits: &Limits) -> Result<Self, FileFault> {
-        let GateSpec {
-            logins,
-            access,
-            source,
-            origin,
-        } = spec;
-        let api_keys = match logins.api_keys {
-            access::ApiKeys::On => Some(Arc::new(ApiKeys::new(meta.clone(), limits.api_keys_per_user))),
-            access::ApiKeys::Off => None,
-        };
-        let policy = match source {
-            Some(file) => PolicySource::File(policy_of(&file, access.is_some(), logins.exist())?),
-            None => PolicySource::Fixed(Arc::new(policy(access, logins.exist()))),
-        };
-        let standing = Standing {
-            passwords: match &logins.htpasswd {
-                Some(file) => Some(Arc::new(Htpasswd::load(file, HashingLimits::from(limits))?)),
-                None => None,
-            },
-            directory: match &logins.ldap {
-                Some(ldap) => Some(Directory::load(ldap.clone(), limits)?),
-                None => None,
-            },
-        };
-        let workloads = Workloads::load(&logins.workloads, limits)?;
-        let tokens = token_service(&logins, origin.clone());
-        let has_own = matches!(tokens, TokenService::Own(_));
-        let signed = (has_own || logins.openid.is_some()).then(|| {
-            let session = logins.openid.as_ref().map(|openid| openid.sessions.length);
-            let longest = session
-                .map(|length| length + limits.clock_margin)
-                .unwrap_or_default();
-            Signed {
-                keys: Arc::new(SigningKeys::new(meta.clone(), limits, longest)),
-                revoked: Arc::new(Revocations::new(meta.clone(), limits)),
-            }
-        });
-        let issuer = signed
-            .as_ref()
-            .filter(|_| has_own)
-            .map(|Signed { keys, revoked }| {
-                let ways = Ways {
-                    standing: standing.clone(),
-                    issuers: logins.workloads.iter().map(|one| one.issuer.clone()).collect(),
-                    certificates: logins.certificates.is_some(),
-                    api_keys: api_keys.is_some(),
-                };
-                Arc::new(Issuer::new(ways, keys.clone(), revoked.clone(), limits))
-            });
-        let is_secure = logins
-            .openid
-            .as_ref()
-            .is_some_and(|openid| openid.sessions.is_secure);
-        let jar = Jar::new(origin.clone(), is_secure);
-        let opened = match (&logins.openid, &signed) {
-            (Some(openid), Some(signed)) => Some(openid_of(openid, signed, &jar, origin, &meta, limits)?),
-            _ => None,
-        };
-        let (sessions, people) = opened.unzip();
-        Ok(Self {
-            challenges: Challenges::new(&logins, tokens),
-            fail_delay: logins.fail_delay,
-            directory: standing.directory.clone(),
-            authenticators: authenticators(
-                logins,
-                issuer.as_ref(),
-                &workloads,
-                api_keys.as_ref(),
-                standing,
-                sessions,
-            )?,
-            workloads,
-            api_keys,
-            issuer,
-            people,
-            signed,
-            jar,
-            policy,
-            delayed: Semaphore::new(limits.failed_logins_delayed),
-            look_every: limits.file_check_interval,
-        })
-    }
-
     /// Who gives tokens of the registry's own; `None` when it gives none.
     pub fn issuer(&self) -> Option<&Arc<Issuer>> {
         self.issuer.as_ref()
@@ -659,113 +532,4 @@ fn unauthenticated(told: Told<'_>, scope: &str) -> AuthError {
         true => AuthError::Denied,
         false => AuthError::Unauthenticated(challenges),
     }
-}
-
-/// Who gives tokens: the service that is configured, else the registry itself, where there is anybody to log in and it can
-/// say where to.
-fn token_service(logins: &Logins, origin: Origin) -> TokenService {
-    match (&logins.bearer, logins.tokens, origin) {
-        (Some(bearer), _, _) => TokenService::External(bearer.clone()),
-        (None, _, Origin::Unknown) | (None, access::OwnTokens::Off, _) => TokenService::None,
-        (None, access::OwnTokens::On, origin) if logins.exist() => TokenService::Own(origin),
-        (None, access::OwnTokens::On, _) => TokenService::None,
-    }
-}
-
-/// Who logs in by a browser, and what comes of it.
-fn openid_of(
-    config: &OpenId,
-    signed: &Signed,
-    jar: &Jar,
-    origin: Origin,
-    meta: &Arc<dyn MetaStore>,
-    limits: &Limits,
-) -> Result<(Arc<Sessions>, Arc<People>), FileFault> {
-    let keys = match &config.sessions.keys {
-        Some(file) => {
-            let secret = session::keys_of_file(file)?;
-            let keys = SigningKeys::of_secret(meta.clone(), limits, &secret);
-            Arc::new(keys.map_err(|_| FileFault::Content {
-                file: file.clone(),
-                problem: "no key can be made of it".to_owned(),
-            })?)
-        }
-        None => signed.keys.clone(),
-    };
-    let sessions = Arc::new(Sessions {
-        keys: keys.clone(),
-        revoked: signed.revoked.clone(),
-        meta: meta.clone(),
-        jar: jar.clone(),
-        length: config.sessions.length,
-        lag: limits.session_end_lag,
-        providers: config.providers.iter().map(|provider| provider.kind).collect(),
-    });
-    let people = People::new(config, keys, sessions.clone(), origin, limits)?;
-    Ok((sessions, Arc::new(people)))
-}
-
-fn authenticators(
-    logins: Logins,
-    issuer: Option<&Arc<Issuer>>,
-    workloads: &Arc<Workloads>,
-    api_keys: Option<&Arc<ApiKeys>>,
-    standing: Standing,
-    sessions: Option<Arc<Sessions>>,
-) -> Result<Vec<Box<dyn Authenticator>>, FileFault> {
-    let mut authenticators: Vec<Box<dyn Authenticator>> = Vec::new();
-    if let Some(issuer) = issuer {
-        authenticators.push(Box::new(issuer.clone()));
-    }
-    if let Some(bearer) = &logins.bearer {
-        authenticators.push(Box::new(Tokens::load(bearer)?));
-    }
-    if !logins.workloads.is_empty() {
-        authenticators.push(Box::new(workloads.clone()));
-    }
-    if let Some(keys) = api_keys {
-        authenticators.push(Box::new(KeyLogins {
-            keys: keys.clone(),
-            standing: standing.clone(),
-        }));
-    }
-    if let Some(passwords) = standing.passwords {
-        authenticators.push(Box::new(passwords));
-    }
-    if let Some(directory) = standing.directory {
-        authenticators.push(Box::new(directory));
-    }
-    if let Some(sessions) = sessions {
-        authenticators.push(Box::new(sessions));
-    }
-    if let Some(names) = logins.certificates {
-        authenticators.push(Box::new(Certificates(names)));
-    }
-    Ok(authenticators)
-}
-
-fn policy(access: Option<AccessControl>, can_log_in: bool) -> Policy {
-    match (access, can_log_in) {
-        (Some(access), _) => Policy::Rules(access),
-        (None, true) => Policy::Users,
-        (None, false) => Policy::Everybody,
-    }
-}
-
-/// The policy of a configuration's file, as the file is at any time. The rest of it counts at the next start. Where there
-/// were rules, at the start or since, a file without any isn't believed: it would open the registry.
-fn policy_of(file: &Path, had_rules: bool, can_log_in: bool) -> Result<Watched<Policy>, FileFault> {
-    let path = file.to_owned();
-    let had_rules = AtomicBool::new(had_rules);
-    Watched::load(file, move |content| {
-        let text = std::str::from_utf8(content).map_err(|_| "it is no text in UTF-8".to_owned())?;
-        let config = config::parse(&path, text).map_err(|faults| faults.to_string())?;
-        had_rules.fetch_or(config.access.is_some(), Ordering::Relaxed);
-        match config.access {
-            None if had_rules.load(Ordering::Relaxed) => {
-                Err("http.accessControl is gone or empty, which counts at the next start".to_owned())
-            }
-            access => Ok(policy(access, can_log_in)),
-        }
-    })
 }
