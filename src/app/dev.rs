@@ -229,6 +229,10 @@ Pull through another:
   skopeo inspect --tls-verify=false docker://{middle}:{port}/library/alpine:3
   docker pull {last}:{port}/library/alpine:3
 
+See it in a browser:
+
+  {scheme}://{first}:{port}/
+
 Ask the mesh who its members are, and where a repository lives and why:
 
   grpcurl -cacert {ca} -cert {cert} -key {key} \\
