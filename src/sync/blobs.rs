@@ -6,11 +6,11 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Growing, Mirror, Shared, SyncError, Wanted, rules::Source};
+use super::{Growing, Kind, Mirror, Shared, SyncError, Thing, Wanted, rules::Source};
 use crate::{
     admission::BodyError,
     causes,
@@ -38,16 +38,11 @@ impl Mirror {
     ) -> Result<Option<Arc<Growing>>, Arc<SyncError>> {
         let shared = &self.shared;
         let candidates = shared.indexed(wanted);
-        let key = Shared::blob_key(wanted.repository, digest);
         if candidates.is_empty() {
             return Ok(None);
         }
-        if shared.absent.knows(&key) {
-            shared.metrics.mirror("blob", "absent");
-            return Ok(None);
-        }
-        let growing = shared.fetch(wanted.repository, digest, candidates);
-        let opened = match growing {
+        let thing = shared.thing(Kind::Blob, wanted, digest.clone().into());
+        let opened = match shared.fetch(thing, digest, candidates) {
             Ok(growing) => growing.opened().await.map(|_| growing),
             Err(error) => Err(Arc::new(error)),
         };
@@ -70,17 +65,25 @@ impl Mirror {
     /// [`SyncError`].
     pub async fn blob_length(&self, wanted: Wanted<'_>, digest: &Digest) -> Result<Option<u64>, SyncError> {
         let shared = &self.shared;
-        let key = Shared::blob_key(wanted.repository, digest);
-        if shared.absent.knows(&key) {
+        let thing = shared.thing(Kind::Blob, wanted, digest.clone().into());
+        let running = shared.fetches.lock().get(&thing).cloned();
+        if let Some(length) = running.and_then(|growing| growing.length()) {
+            return Ok(Some(length));
+        }
+        if shared.absent.knows(&thing) {
             return Ok(None);
         }
         let until = Instant::now() + shared.bounds.within;
+        let mut is_absent = false;
         for (source, remote) in shared.candidates(wanted, None) {
             match source.upstream.blob_length(&remote, digest, until).await {
                 Ok(length) => return Ok(Some(length)),
-                Err(UpstreamError::NotFound) => shared.absent.remember(key.clone(), source.absent_time),
+                Err(UpstreamError::NotFound) => is_absent = true,
                 Err(error) => return Err(error.into()),
             }
+        }
+        if is_absent {
+            shared.absent.remember(thing, shared.bounds.absent);
         }
         Ok(None)
     }
@@ -95,32 +98,35 @@ impl Shared {
             .collect()
     }
 
-    /// The fetch that is under way, or a new one.
+    /// The fetch that is under way, or a new one, unless it is known that nobody has it.
     fn fetch(
         self: &Arc<Self>,
-        repository: &RepoName,
+        thing: Thing,
         digest: &Digest,
         candidates: Candidates,
     ) -> Result<Arc<Growing>, SyncError> {
-        let key = (repository.clone(), digest.clone());
         let mut fetches = self.fetches.lock();
-        if let Some(growing) = fetches.get(&key) {
+        if let Some(growing) = fetches.get(&thing) {
             self.metrics.mirror("blob", "joined");
             return Ok(growing.clone());
+        }
+        if self.absent.knows(&thing) {
+            return Err(UpstreamError::NotFound.into());
         }
         if fetches.len() >= self.bounds.fetches {
             return Err(SyncError::Busy);
         }
         self.metrics.mirror("blob", "fetched");
         let growing = Arc::new(Growing::new(
-            repository.clone(),
+            thing.repository.clone(),
             digest.clone(),
             self.bounds.withheld,
         ));
-        fetches.insert(key, growing.clone());
+        fetches.insert(thing.clone(), growing.clone());
         let entry = Entry {
             shared: self.clone(),
             growing: growing.clone(),
+            thing,
         };
         self.drain.spawn("fetches from other registries", async move {
             entry.run(candidates).await;
@@ -133,45 +139,70 @@ impl Shared {
 struct Entry {
     shared: Arc<Shared>,
     growing: Arc<Growing>,
+    thing: Thing,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let Growing {
-            repository, digest, ..
-        } = &*self.growing;
-        let key = (repository.clone(), digest.clone());
-        self.shared.fetches.lock().remove(&key);
+        self.shared.fetches.lock().remove(&self.thing);
         self.growing.end(Err(Arc::new(SyncError::Ended)));
     }
 }
 
 impl Entry {
     async fn run(self, candidates: Candidates) {
+        let (shared, growing) = (self.shared.clone(), self.growing.clone());
+        let mut aside = None;
+        let end = self.fetch_any(candidates, &mut aside).await;
+        match &end {
+            Ok(()) => shared.came(&self.thing),
+            Err(error) if error.is_absent() => {
+                shared.absent.remember(self.thing.clone(), shared.bounds.absent);
+            }
+            Err(_) => {}
+        }
+        growing.end(end.map_err(Arc::new));
+        drop(self);
+        // Only now: those who read pieces turn to the blob when it has ended. What isn't removed is swept later.
+        if let Some(upload) = aside {
+            let Growing {
+                repository, digest, ..
+            } = &*growing;
+            let asides = growing.asides();
+            if let Err(error) = shared.registry.forget_asides(repository, &upload, &asides).await {
+                tracing::debug!(%repository, %digest, %error, "pieces of a fetch are left to the sweep");
+            }
+        }
+    }
+
+    /// Fetches it from the first registry that has it: where one has begun to send it, no other is asked.
+    async fn fetch_any(&self, candidates: Candidates, aside: &mut Option<UploadId>) -> Result<(), SyncError> {
         let Growing {
             repository, digest, ..
         } = &*self.growing;
-        let mut last = SyncError::from(UpstreamError::NotFound);
         for (source, remote) in candidates {
             let source = &self.shared.sources[source];
-            let fetched = timeout(source.timeout, self.fetch(source, &remote)).await;
-            last = match fetched.unwrap_or(Err(SyncError::Late)) {
-                Ok(()) => return self.growing.end(Ok(())),
-                Err(error) if error.is_absent() => error,
-                Err(error) => {
-                    let error_chain = causes::in_a_line(&error);
-                    tracing::warn!(%repository, %digest, %remote, error = error_chain, "a blob isn't mirrored");
-                    return self.growing.end(Err(Arc::new(error)));
+            let fetched = timeout(source.timeout, self.fetch(source, &remote, aside)).await;
+            match fetched.unwrap_or(Err(SyncError::Late)) {
+                Err(error) if error.is_absent() => {}
+                fetched => {
+                    return fetched.inspect_err(|error| {
+                        let error = causes::in_a_line(error);
+                        tracing::warn!(%repository, %digest, %remote, error, "a blob isn't mirrored");
+                    });
                 }
-            };
-            let key = Shared::blob_key(repository, digest);
-            self.shared.absent.remember(key, source.absent_time);
+            }
         }
-        self.growing.end(Err(Arc::new(last)));
+        Err(UpstreamError::NotFound.into())
     }
 
-    async fn fetch(&self, source: &Source, remote: &RepoName) -> Result<(), SyncError> {
-        let Self { shared, growing } = self;
+    async fn fetch(
+        &self,
+        source: &Source,
+        remote: &RepoName,
+        aside: &mut Option<UploadId>,
+    ) -> Result<(), SyncError> {
+        let Self { shared, growing, .. } = self;
         let (registry, bounds) = (&shared.registry, shared.bounds);
         let (repository, digest) = (&growing.repository, &growing.digest);
         // Whoever asked may have looked just before another fetch ended.
@@ -185,25 +216,15 @@ impl Entry {
         let length = incoming.length;
         growing.open(length);
         let (sender, body) = mpsc::channel(WAITING);
-        let mut aside = None;
         let pushed = async {
             let body = ReceiverStream::new(body);
             let pushed = registry.push_blob(repository, digest, Some(length), body).await;
             pushed.map_err(|error| wrong(error, digest))
         };
         let received = self.receive(source, remote, incoming, sender);
-        let kept = self.keep(length, &mut aside);
-        let done = tokio::try_join!(pushed, received, kept);
-        if let Some(upload) = aside {
-            // What isn't removed now is swept later.
-            let forgotten = registry
-                .forget_asides(repository, &upload, &growing.asides())
-                .await;
-            if let Err(error) = forgotten {
-                tracing::debug!(%repository, %digest, %error, "pieces of a fetch are left to the sweep");
-            }
-        }
-        done.map(|_| ())
+        let kept = self.keep(length, aside);
+        tokio::try_join!(pushed, received, kept)?;
+        Ok(())
     }
 
     /// Takes the bytes from upstream; what breaks off goes on from there.
@@ -214,10 +235,10 @@ impl Entry {
         incoming: Incoming,
         sender: mpsc::Sender<Result<Bytes, BodyError>>,
     ) -> Result<(), SyncError> {
-        let Self { shared, growing } = self;
+        let Self { shared, growing, .. } = self;
         let Incoming { length, mut pieces } = incoming;
-        let most = 3 * shared.bounds.piece as u64;
-        let (mut received, mut tries) = (0, 0);
+        let piece_bytes = shared.bounds.piece as u64;
+        let (mut received, mut tries, mut resumed) = (0, 0, 0);
         while received < length {
             let error = match pieces.next().await {
                 Some(Ok(piece)) => {
@@ -226,13 +247,16 @@ impl Entry {
                         let now = received;
                         return Err(UpstreamError::Length { before: length, now }.into());
                     }
-                    tries = 0;
+                    // Who sends a few bytes each time isn't asked for ever.
+                    if received - resumed >= piece_bytes {
+                        (tries, resumed) = (0, received);
+                    }
                     growing.push(piece.clone());
                     // It has ended, and says why.
                     if sender.send(Ok(piece)).await.is_err() {
                         return Ok(());
                     }
-                    growing.room(most).await;
+                    growing.room(3 * piece_bytes).await;
                     continue;
                 }
                 Some(Err(error)) => error,
@@ -242,12 +266,14 @@ impl Entry {
             if tries > shared.bounds.retries {
                 return Err(error.into());
             }
-            tries += 1;
+            sleep(source.upstream.pause(tries)).await;
+            (tries, resumed) = (tries + 1, received);
             let until = Instant::now() + shared.bounds.within;
-            let rest = source
-                .upstream
-                .blob(remote, &growing.digest, received, until)
-                .await?;
+            let rest = source.upstream.blob(remote, &growing.digest, received, until);
+            let rest = rest.await.map_err(|error| match error {
+                UpstreamError::NotFound => UpstreamError::Nonsense("a part of a blob that is gone now"),
+                error => error,
+            })?;
             if rest.length != length {
                 let (before, now) = (length, rest.length);
                 return Err(UpstreamError::Length { before, now }.into());
@@ -259,7 +285,7 @@ impl Entry {
 
     /// Puts pieces aside, unless all of the blob fits into memory.
     async fn keep(&self, length: u64, aside: &mut Option<UploadId>) -> Result<(), SyncError> {
-        let Self { shared, growing } = self;
+        let Self { shared, growing, .. } = self;
         let piece = shared.bounds.piece as u64;
         if length <= 3 * piece {
             return Ok(());

@@ -91,7 +91,11 @@ impl Growing {
 
     /// It is a blob of the repository, or will never be.
     pub(super) fn end(&self, end: Result<(), Arc<SyncError>>) {
-        self.state.lock().end.get_or_insert(end);
+        let mut state = self.state.lock();
+        state.end.get_or_insert(end);
+        // Whoever still reads turns to the repository, if it is there now.
+        state.memory = VecDeque::new();
+        drop(state);
         self.changed.send_replace(());
     }
 
@@ -157,6 +161,12 @@ impl Growing {
         .await
     }
 
+    /// Its length, if upstream has said it by now and it isn't over.
+    pub(super) fn length(&self) -> Option<u64> {
+        let state = self.state.lock();
+        state.length.filter(|_| state.end.is_none())
+    }
+
     /// Waits until it is a blob of the repository.
     ///
     /// # Errors
@@ -182,10 +192,15 @@ impl Growing {
             at: range.first,
             left: range.len(),
             open: None,
+            is_piece: false,
         };
         stream::try_unfold(reader, |mut reader| async move {
             Ok(reader.next().await?.map(|bytes| (bytes, reader)))
         })
+    }
+
+    fn is_over(&self) -> bool {
+        self.state.lock().end.is_some()
     }
 
     /// What `ask` gives, once it gives something.
@@ -250,6 +265,7 @@ struct Reader {
     left: u64,
     /// A piece that is being read, or the blob.
     open: Option<ByteStream>,
+    is_piece: bool,
 }
 
 impl Reader {
@@ -261,6 +277,8 @@ impl Reader {
                         bytes if bytes.is_empty() => continue,
                         bytes => return Ok(Some(bytes)),
                     },
+                    // A piece may go while it is read, once the blob is there.
+                    Some(Err(_)) if self.is_piece && self.growing.is_over() => self.open = None,
                     Some(Err(error)) => return Err(error.into()),
                     None => self.open = None,
                 }
@@ -275,12 +293,14 @@ impl Reader {
             match found.await {
                 At::Memory(bytes) => return Ok(Some(self.take(bytes))),
                 At::Aside(piece, first, end) => match self.registry.read_aside(&piece, first, end).await {
-                    Ok(bytes) => self.open = Some(bytes),
+                    Ok(bytes) => (self.open, self.is_piece) = (Some(bytes), true),
                     // It has become a blob meanwhile, and the piece went.
-                    Err(_) if self.growing.state.lock().end.is_some() => {}
+                    Err(_) if self.growing.is_over() => {}
                     Err(error) => return Err(broken(error)),
                 },
-                At::Registry => self.open = Some(self.rest().await.map_err(broken)?),
+                At::Registry => {
+                    (self.open, self.is_piece) = (Some(self.rest().await.map_err(broken)?), false);
+                }
                 At::Nowhere => {}
                 At::Failed(error) => {
                     return Err(broken_by(StoreErrorKind::Corrupt, error));
@@ -322,4 +342,31 @@ fn broken(error: RegistryError) -> BodyError {
 /// Corrupt is final: the member that the client talks to doesn't try to get the rest by itself.
 fn broken_by(kind: StoreErrorKind, error: Arc<SyncError>) -> BodyError {
     StoreError::with_source(kind, "fetch a blob from another registry", error).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    #[test]
+    fn what_is_over_holds_no_memory() {
+        let blob = Bytes::from_static(b"0123456789");
+        let digest = Digest::of(Algorithm::Sha256, &blob);
+        for end in [Ok(()), Err(Arc::new(SyncError::Late))] {
+            let growing = Growing::new(RepoName::parse("a").unwrap(), digest.clone(), 0);
+            growing.open(10);
+            growing.push(blob.clone());
+            let at = |n| growing.at(&growing.state.lock(), n);
+            assert!(matches!(at(3), At::Memory(rest) if rest == "3456789"));
+            let is_right = end.is_ok();
+            growing.end(end);
+            assert!(growing.state.lock().memory.is_empty());
+            match at(3) {
+                At::Registry => assert!(is_right),
+                At::Failed(_) => assert!(!is_right),
+                At::Memory(_) | At::Aside(..) | At::Nowhere => panic!("neither"),
+            }
+        }
+    }
 }

@@ -5,26 +5,20 @@ use std::{collections::BTreeMap, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Looked, SyncError};
-use crate::{
-    net::Drain,
-    oci::{Reference, RepoName},
-};
+use super::{Looked, SyncError, Thing};
+use crate::net::Drain;
 
 /// What came of it.
 pub(super) type Outcome = Result<Looked, Arc<SyncError>>;
 
-/// What is asked: for whom, and of which registry, where that is said.
-pub(super) type Question = (RepoName, Reference, Option<String>);
-
-type Running = Arc<Mutex<BTreeMap<Question, watch::Receiver<Option<Outcome>>>>>;
+type Running = Arc<Mutex<BTreeMap<Thing, watch::Receiver<Option<Outcome>>>>>;
 
 /// Questions that are being asked.
 #[derive(Default)]
 pub(super) struct Jobs(Running);
 
 /// Forgets the question when it was answered, or its task was cut.
-struct Entry(Running, Question);
+struct Entry(Running, Thing);
 
 impl Drop for Entry {
     fn drop(&mut self) {
@@ -36,7 +30,7 @@ impl Jobs {
     /// Asks `work`, unless somebody does already, as a task that ends by itself; [`answer`] waits for it.
     pub(super) fn ask<W>(
         &self,
-        question: Question,
+        question: Thing,
         drain: &Drain,
         work: impl FnOnce() -> W,
     ) -> watch::Receiver<Option<Outcome>>

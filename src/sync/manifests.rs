@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    Looked, Mirror, Shared, SyncError, Wanted,
+    Kind, Looked, Mirror, Shared, SyncError, Thing, Wanted,
     jobs::{Outcome, answer},
     rules::Source,
 };
 use crate::{
     causes,
-    oci::{Descriptor, Digest, Preconditions, Reference, RepoName},
+    oci::{Descriptor, Preconditions, Reference, RepoName},
     registry::{
         MayBeAbsent, MayPush, PutManifest, RegistryError,
         changes::{Cause, Why},
@@ -33,7 +33,7 @@ impl Mirror {
             .here(wanted.repository, reference)
             .await
             .map_err(Arc::new)?;
-        let key = (wanted.repository.clone(), reference.clone());
+        let thing = shared.thing(Kind::Manifest, wanted, reference.clone());
         match (&here, reference) {
             // Content never changes under its digest.
             (Some(_), Reference::Digest(_)) => {
@@ -45,14 +45,14 @@ impl Mirror {
                 let interval = sources.next().and_then(|(source, _)| source.check_interval);
                 if let Some(interval) = interval {
                     shared.metrics.mirror("manifest", "hit");
-                    if !shared.looked.knows(&key) {
-                        shared.looked.remember(key, interval);
+                    if !shared.looked.knows(&thing) {
+                        shared.looked.remember(thing, interval);
                         let _in_the_background = shared.ask(wanted, reference, here);
                     }
                     return Ok(Looked::Here);
                 }
             }
-            (None, _) if shared.absent.knows(&key) => {
+            (None, _) if shared.absent.knows(&thing) => {
                 shared.metrics.mirror("manifest", "absent");
                 return Ok(Looked::Here);
             }
@@ -85,14 +85,36 @@ impl Shared {
         wanted: Wanted<'a>,
         reference: Option<&'a Reference>,
     ) -> impl Iterator<Item = (&'a Source, RepoName)> {
-        let meant = wanted
-            .of
-            .filter(|host| self.sources.iter().any(|source| source.is(host)));
+        let meant = self.meant(wanted);
         let sources = self
             .sources
             .iter()
             .filter(move |source| meant.is_none_or(|host| source.is(host)));
         sources.filter_map(move |source| Some((source, source.remote(wanted.repository, reference)?)))
+    }
+
+    /// The host by which a registry is meant that is mirrored.
+    fn meant<'a>(&self, wanted: Wanted<'a>) -> Option<&'a str> {
+        let is_mirrored = |host: &&str| self.sources.iter().any(|source| source.is(host));
+        wanted.of.filter(is_mirrored)
+    }
+
+    pub(super) fn thing(&self, kind: Kind, wanted: Wanted<'_>, reference: Reference) -> Thing {
+        Thing {
+            kind,
+            repository: wanted.repository.clone(),
+            reference,
+            of: self.meant(wanted).map(str::to_ascii_lowercase),
+        }
+    }
+
+    /// It isn't absent upstream, whoever asks.
+    pub(super) fn came(&self, thing: &Thing) {
+        self.absent.forget(thing);
+        self.absent.forget(&Thing {
+            of: None,
+            ..thing.clone()
+        });
     }
 
     async fn here(
@@ -118,7 +140,7 @@ impl Shared {
             wanted.of.map(str::to_owned),
             wanted.by.to_owned(),
         );
-        let question = (repository.clone(), reference.clone(), of.clone());
+        let question = self.thing(Kind::Manifest, wanted, reference.clone());
         let (shared, reference) = (self.clone(), reference.clone());
         self.looks.ask(question, &self.drain, move || async move {
             let wanted = Wanted {
@@ -133,6 +155,7 @@ impl Shared {
     /// Asks each registry in turn.
     async fn bring(&self, wanted: Wanted<'_>, reference: &Reference, here: Option<Descriptor>) -> Outcome {
         let until = Instant::now() + self.bounds.within;
+        let thing = self.thing(Kind::Manifest, wanted, reference.clone());
         let mut last = SyncError::from(UpstreamError::NotFound);
         for (source, remote) in self.candidates(wanted, Some(reference)) {
             let fetched = match &here {
@@ -148,7 +171,10 @@ impl Shared {
                 Err(error) => Err(error.into()),
             };
             last = match stored {
-                Ok(()) => return Ok(Looked::Fetched),
+                Ok(()) => {
+                    self.came(&thing);
+                    return Ok(Looked::Fetched);
+                }
                 Err(error) => error,
             };
             if !last.is_absent() {
@@ -156,8 +182,9 @@ impl Shared {
                 tracing::warn!(%repository, %reference, error = causes::in_a_line(&last), "a manifest isn't mirrored");
                 break;
             }
-            let key = (wanted.repository.clone(), reference.clone());
-            self.absent.remember(key, source.absent_time);
+        }
+        if last.is_absent() {
+            self.absent.remember(thing, self.bounds.absent);
         }
         match here {
             Some(_) if last.is_absent() => Ok(Looked::Here),
@@ -226,13 +253,6 @@ impl Shared {
                 }
                 error => error.into(),
             })?;
-        self.absent
-            .forget(&(wanted.repository.clone(), reference.clone()));
         Ok(())
-    }
-
-    /// A digest as what is remembered to be absent.
-    pub(super) fn blob_key(repository: &RepoName, digest: &Digest) -> (RepoName, Reference) {
-        (repository.clone(), Reference::Digest(digest.clone()))
     }
 }

@@ -27,7 +27,7 @@ use self::{jobs::Jobs, remembered::Remembered, rules::Source};
 use crate::{
     config::{Limits, Sync},
     net::Drain,
-    oci::{Digest, Reference, RepoName},
+    oci::{Reference, RepoName},
     outbound::TrustError,
     registry::{Registry, RegistryError},
     telemetry::Metrics,
@@ -94,6 +94,23 @@ pub enum Looked {
     Stale(Arc<SyncError>),
 }
 
+/// What is asked of other registries: two who ask the same get the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Thing {
+    kind: Kind,
+    repository: RepoName,
+    reference: Reference,
+    /// The host of the registry that is meant, where one that is mirrored is.
+    of: Option<String>,
+}
+
+/// A blob may be where no manifest of its digest is, and the other way round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Manifest,
+    Blob,
+}
+
 /// The mirror of one member. Cheap to clone; clones are the same.
 #[derive(Clone)]
 pub struct Mirror {
@@ -107,11 +124,11 @@ struct Shared {
     metrics: Arc<Metrics>,
     bounds: Bounds,
     looks: Jobs,
-    fetches: Mutex<BTreeMap<(RepoName, Digest), Arc<Growing>>>,
-    /// What upstream doesn't have.
-    absent: Remembered<(RepoName, Reference)>,
+    fetches: Mutex<BTreeMap<Thing, Arc<Growing>>>,
+    /// What no registry has that was to be asked.
+    absent: Remembered<Thing>,
     /// Tags that upstream was asked for.
-    looked: Remembered<(RepoName, Reference)>,
+    looked: Remembered<Thing>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +140,8 @@ struct Bounds {
     piece: usize,
     withheld: u64,
     fetches: usize,
+    /// For how long it is remembered that something isn't upstream.
+    absent: Duration,
 }
 
 impl Mirror {
@@ -151,6 +170,7 @@ impl Mirror {
                     piece: limits.mirror_piece_bytes,
                     withheld: limits.mirror_withheld_bytes,
                     fetches: limits.mirror_fetches,
+                    absent: limits.mirror_absent_time,
                 },
                 looks: Jobs::default(),
                 fetches: Mutex::default(),

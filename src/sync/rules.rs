@@ -14,7 +14,6 @@ use crate::{
 pub(super) struct Source {
     pub(super) upstream: Arc<Upstream>,
     pub(super) check_interval: Option<Duration>,
-    pub(super) absent_time: Duration,
     pub(super) timeout: Duration,
     hosts: Vec<String>,
     cosign_tags: bool,
@@ -31,7 +30,6 @@ impl Source {
         Ok(Self {
             upstream: Arc::new(Upstream::new(registry, credentials, limits, metrics.clone())?),
             check_interval: registry.check_interval,
-            absent_time: limits.mirror_absent_time,
             timeout: registry.timeout,
             hosts: registry.urls.iter().flat_map(hosts).collect(),
             cosign_tags: registry.cosign_tags,

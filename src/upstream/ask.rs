@@ -7,14 +7,11 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, h
 use hyper::body::Incoming;
 use tokio::{
     sync::OwnedSemaphorePermit,
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{Upstream, UpstreamError, accept, error::Course, site::Site};
-use crate::{
-    clock,
-    oci::{Digest, Reference, RepoName},
-};
+use crate::oci::{Digest, Reference, RepoName};
 
 /// Redirects that are followed for one request.
 const REDIRECTS: usize = 5;
@@ -89,9 +86,10 @@ impl Upstream {
         let permit = permit.map_err(|_| UpstreamError::Late)?;
         let mut last = UpstreamError::Late;
         for site in &self.sites {
-            let mut pause = self.bounds.retry_delay;
             for attempt in 0..=self.bounds.retries {
-                self.take_turn().await;
+                if !self.turns.take(until).await {
+                    return Err(last);
+                }
                 last = match self.ask_once(site, asked).await {
                     Ok(response) => return Ok(Answer { response, permit }),
                     Err(error) => error,
@@ -107,29 +105,16 @@ impl Upstream {
                     UpstreamError::Limited {
                         retry_after: Some(wait),
                     } => *wait,
-                    _ => pause / 2 + clock::part_of(pause / 2),
+                    _ => self.pause(attempt),
                 };
                 // Nobody waits for so long.
                 if wait > self.bounds.retry_delay_max || Instant::now() + wait >= until {
                     break;
                 }
                 sleep(wait).await;
-                pause = (pause * 2).min(self.bounds.retry_delay_max);
             }
         }
         Err(last)
-    }
-
-    /// Waits until the next request may go.
-    async fn take_turn(&self) {
-        let Some(spacing) = self.spacing else { return };
-        let turn = {
-            let mut next = self.next.lock();
-            let turn = (*next).max(Instant::now());
-            *next = turn + spacing;
-            turn
-        };
-        sleep_until(turn).await;
     }
 
     async fn ask_once(&self, site: &Site, asked: &Asked<'_>) -> Result<Response<Incoming>, UpstreamError> {

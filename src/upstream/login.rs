@@ -3,7 +3,7 @@
 //! Whoever can answer for a registry names the *realm* to which the login is sent for a token; so a registry gone bad, or a
 //! wrong url, would get logins to wherever it likes. A realm gets one only over https (over http where the registry's own url is),
 //! and only on the registry's host, on one of the same registrable domain (Docker Hub's is), or on one that the configuration
-//! names.
+//! names. Where there is no login for the registry, any realm is asked.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Uri, header};
@@ -18,11 +18,14 @@ use crate::{oci::RepoName, outbound};
 const MAX_TOKEN_BYTES: usize = 64 << 10;
 /// How long a token is good that doesn't say it (the token specification's default).
 const TOKEN_LIFE: u64 = 60;
+/// For how long a token is used at most, in seconds, whatever it says.
+const MAX_TOKEN_LIFE: u64 = 86_400;
 
+/// A realm's answer. Many realms, such as Docker Hub's, say the token under both names (the token specification: they are the same).
 #[derive(Deserialize)]
 struct Token {
-    #[serde(alias = "access_token")]
-    token: String,
+    token: Option<String>,
+    access_token: Option<String>,
     expires_in: Option<u64>,
 }
 
@@ -47,10 +50,11 @@ impl Upstream {
             }
             Challenge::Bearer { realm, service } => {
                 let token = self.token(site, &realm, service.as_deref(), repository).await?;
-                let mut header =
-                    HeaderValue::try_from(format!("Bearer {}", token.token)).map_err(|_| denied())?;
+                let text = token.token.or(token.access_token).ok_or_else(no_token)?;
+                let mut header = HeaderValue::try_from(format!("Bearer {text}")).map_err(|_| denied())?;
                 header.set_sensitive(true);
-                let life = Duration::from_secs(token.expires_in.unwrap_or(TOKEN_LIFE));
+                let life = token.expires_in.unwrap_or(TOKEN_LIFE).min(MAX_TOKEN_LIFE);
+                let life = Duration::from_secs(life);
                 site.tokens.keep(repository, header.clone(), life);
                 Ok(header)
             }
@@ -67,7 +71,8 @@ impl Upstream {
         let nonsense = || UpstreamError::Nonsense("a token's realm that is no address");
         let uri: Uri = realm.parse().map_err(|_| nonsense())?;
         let host = uri.host().ok_or_else(nonsense)?.to_ascii_lowercase();
-        if !may_see_logins(site, uri.scheme_str(), &host) {
+        // Where there is no login, there is none to give away.
+        if site.login.is_some() && !may_see_logins(site, uri.scheme_str(), &host) {
             return Err(UpstreamError::Realm(host));
         }
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
@@ -92,8 +97,12 @@ impl Upstream {
             return Err(UpstreamError::of(response.status(), None));
         }
         let body = outbound::whole(response.into_body(), MAX_TOKEN_BYTES, self.bounds.answer).await?;
-        serde_json::from_slice(&body).map_err(|_| UpstreamError::Nonsense("no token where one was asked for"))
+        serde_json::from_slice(&body).map_err(|_| no_token())
     }
+}
+
+fn no_token() -> UpstreamError {
+    UpstreamError::Nonsense("no token where one was asked for")
 }
 
 fn may_see_logins(site: &Site, scheme: Option<&str>, host: &str) -> bool {

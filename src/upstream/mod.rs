@@ -12,6 +12,7 @@ mod credentials;
 mod error;
 mod login;
 mod site;
+mod turns;
 
 use std::{
     pin::Pin,
@@ -22,18 +23,19 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, future};
 use http::{HeaderMap, Method, StatusCode, header};
-use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 
 use self::{
     ask::{Answer, Asked},
     site::Site,
+    turns::Turns,
 };
 pub use self::{
     credentials::{Credentials, CredentialsError},
     error::UpstreamError,
 };
 use crate::{
+    clock,
     config::{Limits, SyncRegistry},
     oci::{Algorithm, Digest, MAX_MANIFEST_BYTES, ManifestKind, MediaType, Reference, RepoName},
     outbound::{self, Outbound, Pool, Reach, Trust, TrustError},
@@ -46,9 +48,7 @@ pub struct Upstream {
     sites: Vec<Site>,
     outbound: Outbound,
     permits: Arc<Semaphore>,
-    spacing: Option<Duration>,
-    /// When the next request may go.
-    next: Mutex<Instant>,
+    turns: Turns,
     bounds: Bounds,
     metrics: Arc<Metrics>,
 }
@@ -116,8 +116,7 @@ impl Upstream {
             sites: registry.urls.iter().map(site).collect(),
             outbound: Outbound::new(&trust, reach, &pool)?,
             permits: Arc::new(Semaphore::new(registry.concurrent)),
-            spacing: registry.spacing,
-            next: Mutex::new(Instant::now()),
+            turns: Turns::new(registry.spacing),
             bounds: Bounds {
                 answer: limits.upstream_answer_timeout,
                 stall: limits.upstream_stall,
@@ -246,6 +245,13 @@ impl Upstream {
             length,
             pieces: Box::pin(pieces),
         })
+    }
+
+    /// How long to wait before something is repeated for the `n`-th time, from 0: doubled each time, up to a bound.
+    pub fn pause(&self, n: u32) -> Duration {
+        let doubled = self.bounds.retry_delay.saturating_mul(2_u32.saturating_pow(n));
+        let longest = doubled.min(self.bounds.retry_delay_max);
+        longest / 2 + clock::part_of(longest / 2)
     }
 
     /// Counts a request of this kind.

@@ -1,5 +1,7 @@
 //! Manifests: read, asked for, pushed.
 
+use std::collections::BTreeSet;
+
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
@@ -116,11 +118,16 @@ impl Local {
             only_if: &only_if,
             deadline,
         };
+        let kind = put.media_type.as_ref().and_then(MediaType::manifest_kind);
+        let mut brought = BTreeSet::new();
         let pushed = loop {
             match self.registry.put_manifest(put.clone()).await {
-                // What is mirrored counts as here, and comes now.
+                // What is mirrored counts as here, and comes now: once each.
                 Err(RegistryError::ManifestBlobUnknown { digest })
-                    if self.bring(asker.wants(&repository), &digest, deadline).await => {}
+                    if brought.insert(digest.clone())
+                        && self
+                            .bring(asker.wants(&repository), &digest, kind, deadline)
+                            .await => {}
                 pushed => break pushed,
             }
         };

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     admission::BlobSource,
     http::{error, reply::etag},
-    oci::{Digest, MediaType, Reference, RepoName, ResolvedRange},
+    oci::{Digest, ManifestKind, MediaType, Reference, RepoName, ResolvedRange},
     registry::RegistryError,
     sync::{Looked, SyncError, Wanted},
 };
@@ -136,17 +136,41 @@ impl Local {
         Ok(reply.head(length))
     }
 
-    /// Brings what a manifest refers to that is being pushed. Whether it is here then.
-    pub(super) async fn bring(&self, wanted: Wanted<'_>, digest: &Digest, deadline: Instant) -> bool {
+    /// Brings what a manifest of this kind refers to that is being pushed: an index most likely to manifests, others to blobs.
+    /// Whether it is here then.
+    pub(super) async fn bring(
+        &self,
+        wanted: Wanted<'_>,
+        digest: &Digest,
+        by: Option<ManifestKind>,
+        deadline: Instant,
+    ) -> bool {
         let Some(mirror) = &self.mirror else {
             return false;
         };
-        let brought = async {
-            if let Ok(Some(growing)) = mirror.blob(wanted, digest).await {
-                return growing.finished().await.is_ok();
+        let blob = async {
+            match mirror.blob(wanted, digest).await {
+                Ok(Some(growing)) => growing.finished().await.is_ok(),
+                Ok(None) | Err(_) => false,
             }
+        };
+        let manifest = async {
             let reference = Reference::Digest(digest.clone());
-            matches!(mirror.look(wanted, &reference).await, Ok(Looked::Fetched))
+            // Somebody else may have brought it.
+            mirror.look(wanted, &reference).await.is_ok()
+                && self
+                    .registry
+                    .describe_manifest(wanted.repository, &reference)
+                    .await
+                    .is_ok()
+        };
+        let brought = async {
+            match by {
+                Some(ManifestKind::Index | ManifestKind::DockerList) => manifest.await || blob.await,
+                Some(ManifestKind::Image | ManifestKind::DockerManifest) | None => {
+                    blob.await || manifest.await
+                }
+            }
         };
         timeout_at(deadline, brought).await.unwrap_or(false)
     }

@@ -6,7 +6,7 @@ use portolan::registry::Quotas;
 
 use super::{
     Image,
-    fake::{Fake, blob_path, manifest_path, of_manifest, status},
+    fake::{Fake, blob_path, manifest_path, of_manifest, status, typed},
     get_blob, get_manifest, mirror, plan, pull, sync, sync_from,
 };
 use crate::support::{
@@ -219,6 +219,69 @@ async fn a_client_pushes_onto_layers_that_only_upstream_has() {
             .await
             .unwrap();
         refused.error(404, "MANIFEST_BLOB_UNKNOWN");
+    }
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_second_of_two_registries_has_is_had_however_it_is_asked_for() {
+    let (first, second) = (Fake::start().await, Fake::on("127.0.0.2").await);
+    let registry = |fake: &Fake| format!("{{urls: [\"{}\"], onDemand: true}}", fake.url());
+    let mesh = mirror(sync(&format!("{}, {}", registry(&first), registry(&second)), "")).await;
+    let repository = mesh.names().owned_by(0, "overlapping");
+    let client = mesh.client(1);
+    let image = Image::named("overlapping", &[500]);
+    image.serve(&second, &repository, "v1");
+    // Who means the first is told of that one alone, and nobody else is.
+    for path in [
+        manifest_path(&repository, "v1"),
+        blob_path(&repository, &image.config.digest),
+    ] {
+        client
+            .get(format!("{path}?ns=127.0.0.1"))
+            .await
+            .unwrap()
+            .expect(404);
+    }
+    let path = blob_path(&repository, &image.layers[0].digest);
+    client.head(path).await.unwrap().expect(200);
+    pull(&client, &repository, "v1", &image).await;
+    // A digest that no blob has may be a manifest's.
+    let other = Image::named("overlapping other", &[500]).manifest;
+    let as_blob = blob_path(&repository, &other.digest);
+    client.get(as_blob).await.unwrap().error(404, "BLOB_UNKNOWN");
+    second.manifest(&repository, "v2", &other);
+    let answer = get_manifest(&client, &repository, &other.digest)
+        .await
+        .expect(200);
+    answer.with_body(&other.bytes);
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_pushes_an_index_of_images_that_only_upstream_has() {
+    let upstream = Fake::start().await;
+    let mesh = mirror(sync_from(&upstream.url(), "")).await;
+    for door in 0..MEMBERS {
+        let repository = mesh.names().owned_by(0, &format!("lists/door-{door}"));
+        let client = mesh.client(door);
+        let images = [0, 1].map(|n| Image::named(&format!("lists {door} {n}"), &[500]));
+        for image in &images {
+            image.serve(&upstream, &repository, "there");
+        }
+        // Some registries give manifests as blobs, too.
+        let bytes = images[1].manifest.bytes.clone();
+        upstream.at(blob_path(&repository, &images[1].manifest.digest), move |_| {
+            typed("application/octet-stream", bytes.clone())
+        });
+        let index = Manifest::index(images.iter().map(|image| &image.manifest)).build();
+        let pushed = client.push_manifest(&repository, "all", &index).await.unwrap();
+        pushed.expect(201);
+        pull(&client, &repository, &images[1].manifest.digest, &images[1]).await;
+        let nowhere = Image::named("lists nothing", &[9]).manifest;
+        let missing = Manifest::index([&images[0].manifest, &nowhere]).build();
+        let refused = client.push_manifest(&repository, "missing", &missing).await;
+        refused.unwrap().error(404, "MANIFEST_BLOB_UNKNOWN");
     }
     mesh.stop().await;
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use portolan::config::Limits;
 use tokio::{task::JoinSet, time::timeout};
 
 use super::{
-    fake::{Fake, blob_path, broken, part},
-    mirror, sync_from,
+    fake::{Fake, blob_path, broken, part, status},
+    mirror, sync, sync_from,
 };
 use crate::support::{
     PATIENCE,
@@ -142,6 +143,46 @@ async fn a_fetch_that_breaks_off_goes_on_from_there() {
         ranges,
         expected.map(|first: Option<usize>| first.map(|first| format!("bytes={first}-")))
     );
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_next_to_nothing_each_time_is_given_up() {
+    let upstream = Fake::start().await;
+    let mesh = mirror(sync_from(&upstream.url(), "")).await;
+    let repository = mesh.names().owned_by(0, "trickle");
+    let blob = Blob::named("trickle", 500_000);
+    let path = blob_path(&repository, &blob.digest);
+    let bytes = blob.bytes.clone();
+    upstream.at(&path, move |seen| {
+        let range = seen.range.as_deref().unwrap_or("bytes=0-");
+        let first: usize = range["bytes=".len()..].trim_end_matches('-').parse().unwrap();
+        part(first, bytes.len(), broken(bytes.slice(first..first + 100)))
+    });
+    let told = mesh.client(1).ask(Request::get(&path)).await;
+    assert!(told.is_err(), "{told:?}");
+    let retries = Limits::default().upstream_retries as usize;
+    assert_eq!(upstream.count("GET", &path), retries + 2);
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_registry_began_to_send_no_other_ends() {
+    let (first, second) = (Fake::start().await, Fake::start().await);
+    let registry = |fake: &Fake| format!("{{urls: [\"{}\"], onDemand: true, retryDelay: 10ms}}", fake.url());
+    let mesh = mirror(sync(&format!("{}, {}", registry(&first), registry(&second)), "")).await;
+    let repository = mesh.names().owned_by(0, "began");
+    let blob = Blob::named("began", 500_000);
+    let path = blob_path(&repository, &blob.digest);
+    second.blob(&repository, &blob);
+    let bytes = blob.bytes.clone();
+    first.at(&path, move |seen| match seen.range {
+        None => part(0, bytes.len(), broken(bytes.slice(..100_000))),
+        Some(_) => status(404),
+    });
+    let told = mesh.client(1).ask(Request::get(&path)).await;
+    assert!(told.is_err(), "{told:?}");
+    assert_eq!((first.count("GET", &path), second.seen().len()), (2, 0));
     mesh.stop().await;
 }
 
