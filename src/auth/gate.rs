@@ -263,6 +263,7 @@ impl Gate {
         Ok(Decision {
             right: Right::Search {
                 deletable: who.deletable(&policy),
+                updatable: who.updatable(&policy),
             },
             ..who.decision(grants)
         })

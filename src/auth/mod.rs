@@ -163,6 +163,8 @@ pub enum Right {
     Search {
         /// What they may delete of it.
         deletable: Visible,
+        /// Where they may move tags, and so are told who did.
+        updatable: Visible,
     },
     /// To get a token for this login, or for nobody.
     Token(Option<Login>),

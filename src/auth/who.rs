@@ -156,6 +156,11 @@ impl Who {
         self.those(policy, Action::Delete)
     }
 
+    /// Where they may move tags.
+    pub(super) fn updatable(&self, policy: &Arc<Policy>) -> Visible {
+        self.those(policy, Action::Update)
+    }
+
     /// Where they may do something.
     fn those(&self, policy: &Arc<Policy>, action: Action) -> Visible {
         let (who, policy) = (self.clone(), policy.clone());

@@ -351,8 +351,10 @@ pub struct Limits {
     pub events_pause_min: Duration,
     /// The longest such pause.
     pub events_pause_max: Duration,
-    /// For how long a sink that takes none is told an event again.
+    /// The age at which a change is given up whose events a sink doesn't take, once it has failed for `events_failing`.
     pub events_kept: Duration,
+    /// For how long a sink has taken nothing before something is given up for its age.
+    pub events_failing: Duration,
     /// How often an event is told in vain that the sink refuses for what it says.
     pub events_refusals: u32,
     /// Batches of each feed that one answer of `/v2/_portolan/events` has: of up to 49 changes each.
@@ -554,6 +556,7 @@ impl Default for Limits {
             events_pause_min: Duration::from_secs(1),
             events_pause_max: Duration::from_secs(60),
             events_kept: DAY,
+            events_failing: Duration::from_secs(5 * 60),
             events_refusals: 10,
             events_page: 4,
             settle_interval: HOUR * 2,

@@ -14,6 +14,8 @@ const SOURCE: &str = "zotregistry.dev";
 const PREFIX: &str = "zotregistry";
 /// And those that zot doesn't have.
 const OWN_PREFIX: &str = "portolan";
+/// Who did it, in the data.
+const ACTOR: &str = "actor";
 
 /// How events are called.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +69,11 @@ impl CloudEvent {
             document["reason"] = reason.into();
         }
         document
+    }
+
+    /// Leaves out who did it.
+    pub(super) fn hide_actor(&mut self) {
+        self.data.remove(ACTOR);
     }
 
     /// Its attributes but for the type of its data, by the names that they have in headers.
@@ -147,8 +154,11 @@ impl Making<'_> {
             Value::Object(data) => data,
             _ => Map::new(),
         };
-        if !change.by.is_empty() {
-            data.insert("actor".to_owned(), json!({ "name": change.by }));
+        match change.why {
+            _ if change.by.is_empty() => {}
+            // Nobody did: that is the run.
+            Some(Why::Retention) => drop(data.insert("run".to_owned(), json!(change.by))),
+            _ => drop(data.insert(ACTOR.to_owned(), json!({ "name": change.by }))),
         }
         let prefix = self.naming.prefix.as_deref().unwrap_or(prefix);
         self.events.push(CloudEvent {
@@ -291,5 +301,18 @@ mod tests {
             events.iter().map(CloudEvent::document).collect::<Vec<_>>(),
             [expected]
         );
+    }
+
+    #[test]
+    fn retention_is_a_run_and_nobody() {
+        let kept = NameChange {
+            tags: vec![moves("a", Some("x"), None)],
+            by: "01J".to_owned(),
+            why: Some(Why::Retention),
+            ..change()
+        };
+        let event = events_of(&kept, &Naming::default()).remove(0);
+        assert_eq!((event.reason, event.data.get(ACTOR)), (Some("retention"), None));
+        assert_eq!(event.data["run"], "01J");
     }
 }

@@ -84,11 +84,16 @@ impl Pages {
         Ok(Cursor(self.feed.ends().await?))
     }
 
-    /// What comes after `after` and is of repositories that are to be seen.
+    /// What comes after `after` and is of repositories that are to be seen; who did it, of those of which that is told.
     ///
     /// # Errors
     /// The store's.
-    pub async fn read(&self, after: Cursor, sees: &Visible) -> Result<EventPage, RegistryError> {
+    pub async fn read(
+        &self,
+        after: Cursor,
+        sees: &Visible,
+        tells_who: &Visible,
+    ) -> Result<EventPage, RegistryError> {
         let reads = (0..PARTITIONS).zip(after.0);
         let reads = reads.map(|(n, after)| self.feed.read_batches(n, after, self.batches));
         let mut page = EventPage {
@@ -106,8 +111,13 @@ impl Pages {
                 .changes
                 .iter()
                 .filter(|change| sees.includes(&change.repository));
-            page.events
-                .extend(seen.flat_map(|change| events_of(change, &self.naming)));
+            for change in seen {
+                let mut events = events_of(change, &self.naming);
+                if !tells_who.includes(&change.repository) {
+                    events.iter_mut().for_each(CloudEvent::hide_actor);
+                }
+                page.events.extend(events);
+            }
         }
         // Between repositories nothing depends on it. It is stable, and within one they are so already.
         page.events.sort_by_key(|event| event.time);

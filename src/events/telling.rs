@@ -73,6 +73,7 @@ struct Pace {
     pause_min: Duration,
     pause_max: Duration,
     kept: Duration,
+    failing: Duration,
     refusals: u32,
 }
 
@@ -114,6 +115,7 @@ impl Telling {
                     pause_min: limits.events_pause_min,
                     pause_max: limits.events_pause_max,
                     kept: limits.events_kept,
+                    failing: limits.events_failing,
                     refusals: limits.events_refusals,
                 },
                 waiting: Mutex::default(),
@@ -196,6 +198,8 @@ struct Telephone {
     noted: Option<NotedPlace>,
     /// Failures in a row.
     failures: u32,
+    /// When the first of them was.
+    fails_since: Option<Instant>,
     /// Refusals in a row of the event that is next.
     refusals: u32,
 }
@@ -302,6 +306,7 @@ impl Teller {
                         tracing::info!(sink = self.label, feed = n, "events are taken again");
                     }
                     (telephone.failures, telephone.refusals) = (0, 0);
+                    telephone.fails_since = None;
                     place.within += 1;
                 }
                 Err(untold) => {
@@ -362,18 +367,23 @@ impl Teller {
             _ => tracing::debug!(sink = self.label, feed = n, error, "events still aren't taken"),
         }
         telephone.failures = telephone.failures.saturating_add(1);
+        telephone.fails_since.get_or_insert_with(Instant::now);
         if let Untold::Refused(status) = untold {
             telephone.refusals += 1;
             tracing::debug!(sink = self.label, repository = %change.repository, %status, "an event was refused");
         }
     }
 
-    /// How many of the changes that come next aren't told any more: those that are too old, and the first if its event was
-    /// refused too often.
+    /// How many of the changes that come next aren't told any more: those that are too old, unless the sink has only begun to
+    /// fail (a member that was away for a day tells what waited), and the first if its event was refused too often.
     fn given_up(&self, n: u8, next: &[NameChange], untold: &Untold, telephone: &mut Telephone) -> u64 {
         let kept_ms = u64::try_from(self.pace.kept.as_millis()).unwrap_or(u64::MAX);
         let oldest_ms = clock::now_ms().saturating_sub(kept_ms);
-        let mut gone = next.iter().take_while(|change| change.at_ms < oldest_ms).count();
+        let fails_for_long = telephone
+            .fails_since
+            .is_some_and(|since| since.elapsed() >= self.pace.failing);
+        let too_old = next.iter().take_while(|change| change.at_ms < oldest_ms);
+        let mut gone = if fails_for_long { too_old.count() } else { 0 };
         if gone == 0 && telephone.refusals >= self.pace.refusals {
             telephone.refusals = 0;
             gone = 1;

@@ -76,7 +76,7 @@ impl Feed {
         for entry in &page.entries {
             let malformed = || row::corrupt("read a batch's number", "malformed");
             let number = keys::feed_number(&entry.sort).ok_or_else(malformed)?;
-            followed.missed |= number != followed.upto + 1;
+            followed.missed |= number != followed.upto.saturating_add(1);
             followed.upto = number;
             let batch: rows::FeedBatch = row::read(&entry.row)?;
             for change in &batch.changes {
@@ -86,7 +86,11 @@ impl Feed {
         if page.entries.is_empty() {
             let end = last(self.registry.meta.get(&keys::feed_head(n)).await?.as_ref())?;
             // Batches that were settled between the two reads aren't missed, they are there.
-            let next = self.registry.meta.get(&keys::feed_batch(n, after + 1)).await?;
+            let next = self
+                .registry
+                .meta
+                .get(&keys::feed_batch(n, after.saturating_add(1)))
+                .await?;
             followed.more = next.is_some();
             followed.missed = end > after && next.is_none();
             followed.upto = if followed.missed { end } else { after };

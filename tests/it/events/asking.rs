@@ -6,14 +6,17 @@ use portolan::{auth::GateSpec, config};
 use serde_json::Value;
 
 use super::told::{self, ask};
-use crate::support::{
-    client::{Ask as _, Client, Request},
-    content::{Blob, Manifest},
-    eventually,
-    mesh::{Mesh, Plan},
+use crate::{
+    search::world::World,
+    support::{
+        client::{Ask, Request},
+        content::{Blob, Manifest},
+        eventually,
+        mesh::{Mesh, Plan},
+    },
 };
 
-async fn push(door: &Client, repository: &str, tag: &str) {
+async fn push(door: &impl Ask, repository: &str, tag: &str) {
     let config = Blob::named("config", 20);
     door.push_blob(repository, &config).await.unwrap().expect(201);
     let manifest = Manifest::image(&config, &[]).build();
@@ -69,6 +72,9 @@ async fn every_member_tells_who_asks_from_where_they_were_on() {
     let updated = "zotregistry.image.updated".to_owned();
     let created = "zotregistry.repository.created".to_owned();
     assert_eq!(counted, BTreeMap::from([(updated, 20 * 3), (created, 5 * 3)]));
+    // A place that nothing ever comes to.
+    let last = ["ffffffffffffffff"; 8].join("-");
+    assert_eq!(ask(&doors[2], &last).await.expect(200).json()["next"], *last);
     for wrong in [
         "x",
         "1",
@@ -114,4 +120,21 @@ http:
         }
     }
     mesh.stop().await;
+}
+
+#[tokio::test]
+async fn who_pushed_is_told_those_who_may_move_tags() {
+    let world = World::new().await;
+    push(&world.caller(Some("admin"), 0), "team/who", "t").await;
+    for door in 0..3 {
+        for (user, expected) in [(Some("admin"), true), (Some("alice"), false), (None, false)] {
+            let caller = world.caller(user, door);
+            eventually("it is told", || async { !told::asked(&caller).await.is_empty() }).await;
+            for told in told::asked(&caller).await {
+                let actor = expected.then(|| serde_json::json!({ "name": "admin" }));
+                assert_eq!(told.data.get("actor"), actor.as_ref(), "{user:?} {told:?}");
+            }
+        }
+    }
+    world.mesh.stop().await;
 }

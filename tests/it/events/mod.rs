@@ -8,7 +8,7 @@ mod webhook;
 
 use std::time::Duration;
 
-use portolan::config::{EventSink, Events, Extensions, SinkKind, SinkLogin, SinkTls};
+use portolan::config::{EventSink, Events, Extensions, Limits, SinkKind, SinkLogin, SinkTls};
 use tokio_util::sync::CancellationToken;
 
 use self::told::{Told, check};
@@ -36,6 +36,10 @@ fn sink(kind: SinkKind, address: String, timeout: Duration) -> EventSink {
 
 /// A mesh that tells `sinks`, and has begun to: what is committed from now on is told.
 async fn telling(sinks: Vec<EventSink>) -> Mesh {
+    telling_within(sinks, |_| {}).await
+}
+
+async fn telling_within(sinks: Vec<EventSink>, bound: impl Fn(&mut Limits)) -> Mesh {
     let events = Events {
         sinks,
         ..Events::default()
@@ -49,6 +53,7 @@ async fn telling(sinks: Vec<EventSink>) -> Mesh {
         limits.events_look_interval = Duration::from_millis(50);
         limits.events_pause_min = Duration::from_millis(10);
         limits.events_pause_max = Duration::from_millis(100);
+        bound(limits);
     });
     let mesh = plan.start().await;
     eventually("the feeds are followed", || async {

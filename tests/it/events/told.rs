@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::support::client::{Answer, Ask as _, Client, Request};
+use crate::support::client::{Answer, Ask, Client, Request};
 
 /// Of each repository.
 const TAGS: [&str; 2] = ["tag-0", "tag-1"];
@@ -34,7 +34,7 @@ impl Told {
 }
 
 /// All that any member says when it is asked.
-pub(super) async fn asked(door: &Client) -> Vec<Told> {
+pub(super) async fn asked(door: &impl Ask) -> Vec<Told> {
     let (mut after, mut all) = ("0".to_owned(), Vec::new());
     loop {
         let answer = ask(door, &after).await.expect(200).json();
@@ -48,7 +48,7 @@ pub(super) async fn asked(door: &Client) -> Vec<Told> {
     }
 }
 
-pub(super) async fn ask(door: &Client, after: &str) -> Answer {
+pub(super) async fn ask(door: &impl Ask, after: &str) -> Answer {
     let target = format!("/v2/_portolan/events?after={after}");
     door.ask(Request::get(target)).await.unwrap()
 }

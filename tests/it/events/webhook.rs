@@ -17,11 +17,12 @@ use parking_lot::Mutex;
 use portolan::config::{Secret, SinkKind, SinkLogin};
 use serde_json::Value;
 
-use super::{server::Server, sink, telling, told::Told, under_a_workload};
+use super::{server::Server, sink, telling, telling_within, told::Told, under_a_workload};
 use crate::support::{
     client::{Ask as _, Client},
     content::{Blob, Manifest},
     eventually,
+    mesh::Mesh,
 };
 
 /// How long the sink is waited for.
@@ -204,13 +205,51 @@ async fn what_a_sink_refuses_again_and_again_is_given_up_and_counted_and_the_res
     })
     .await;
     // The whole change is given up: its repository's creation, and the image.
-    let mut given_up = 0.0;
-    for member in 0..3 {
-        let labels = [("sink", "sinks[0]"), ("outcome", "given_up")];
-        given_up += mesh.metrics(member).await.sum("portolan_events_total", &labels);
-    }
-    assert_eq!(given_up, 2.0);
+    assert_eq!(given_up(&mesh).await, 2.0);
     let poison = |told: &&Told| told.kind == "zotregistry.repository.created";
     assert_eq!(record.told.lock().iter().filter(poison).count(), 10);
     mesh.stop().await;
+}
+
+async fn given_up(mesh: &Mesh) -> f64 {
+    let mut sum = 0.0;
+    for member in 0..3 {
+        let labels = [("sink", "sinks[0]"), ("outcome", "given_up")];
+        sum += mesh.metrics(member).await.sum("portolan_events_total", &labels);
+    }
+    sum
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_old_is_given_up_only_when_the_sink_has_failed_for_a_while() {
+    for (failing, is_given_up) in [(Duration::from_secs(3600), false), (Duration::ZERO, true)] {
+        let record = Record::default();
+        let kept = record.clone();
+        let server = Server::start(move |request| {
+            let record = kept.clone();
+            async move {
+                if record.asked.fetch_add(1, Ordering::Relaxed) == 0 {
+                    return answer(StatusCode::BAD_GATEWAY);
+                }
+                record.take(request).await;
+                answer(StatusCode::OK)
+            }
+        })
+        .await;
+        let mesh = telling_within(vec![sink(SinkKind::Http, server.url("/"), TIMEOUT)], |limits| {
+            // Everything is old.
+            (limits.events_kept, limits.events_failing) = (Duration::ZERO, failing);
+        })
+        .await;
+        push(&mesh.client(0), "team/app", "v1", "one").await;
+        push(&mesh.client(0), "team/app", "v2", "two").await;
+        match is_given_up {
+            true => eventually("it is given up", || async { given_up(&mesh).await > 0.0 }).await,
+            false => {
+                eventually("all is told", || async { record.told.lock().len() == 3 }).await;
+                assert_eq!(given_up(&mesh).await, 0.0);
+            }
+        }
+        mesh.stop().await;
+    }
 }

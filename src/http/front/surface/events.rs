@@ -59,9 +59,9 @@ impl Desk {
 
 impl Request {
     pub(in crate::http::front) async fn answer(self, decision: Decision) -> Result<Response<Body>, Answer> {
-        if !matches!(decision.right, Right::Search { .. }) {
+        let Right::Search { updatable, .. } = &decision.right else {
             return Err(error::not_covered());
-        }
+        };
         let failed = |failure| error::registry(&failure);
         let body = match self.after {
             After::Now => {
@@ -69,7 +69,7 @@ impl Request {
                 json!({ "events": [], "next": next.to_string(), "more": false, "missed": false })
             }
             After::Cursor(after) => {
-                let page = self.pages.read(after, decision.grants.visible()).await;
+                let page = self.pages.read(after, decision.grants.visible(), updatable).await;
                 let page = page.map_err(failed)?;
                 let events: Vec<_> = page.events.iter().map(CloudEvent::document).collect();
                 json!({

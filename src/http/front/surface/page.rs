@@ -356,10 +356,10 @@ impl Request {
         let shown = match (errand, decision.right) {
             (Errand::Asset(asset, lasting), _) => return Ok(file(asset, &lasting)),
             (Errand::Elsewhere(path), _) => Shown::Elsewhere(path.to_owned()),
-            (Errand::Show(page), Right::Search { deletable }) => {
+            (Errand::Show(page), Right::Search { deletable, .. }) => {
                 desk.ui.show(&page, &visitor(deletable)).await
             }
-            (Errand::Form(form), Right::Search { deletable }) => {
+            (Errand::Form(form), Right::Search { deletable, .. }) => {
                 let change = change(form, exchange.request.into_body()).await?;
                 desk.ui.change(&change, &visitor(deletable)).await
             }

@@ -100,7 +100,7 @@ impl Request {
                 return Ok(open(&desk.origins, &head.headers, reply));
             }
         };
-        let Right::Search { deletable } = decision.right else {
+        let Right::Search { deletable, .. } = decision.right else {
             return Err(error::not_covered());
         };
         let asker = Asker {
