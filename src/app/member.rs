@@ -187,7 +187,7 @@ impl App {
             }
         };
         let page = match extensions.ui {
-            UserInterface::On => Some(page(&logins)),
+            UserInterface::On => Some(page(&logins, limits.history)),
             UserInterface::Off => None,
         };
         let front = http::front(FrontParts {
@@ -386,7 +386,7 @@ impl Running {
 }
 
 /// The page, with ways to what `logins` offer.
-fn page(logins: &Logins) -> PageParts {
+fn page(logins: &Logins, history: Duration) -> PageParts {
     let passwords = logins.htpasswd.is_some() || logins.ldap.is_some();
     let realm = logins
         .realm
@@ -398,6 +398,7 @@ fn page(logins: &Logins) -> PageParts {
         ui: Ui::new(Offers {
             passwords,
             api_keys: logins.api_keys == ApiKeys::On,
+            history,
         }),
         challenge: HeaderValue::try_from(challenge).ok().filter(|_| passwords),
     }

@@ -234,6 +234,9 @@ pub(super) fn registry(error: &RegistryError) -> Answer {
             detail: Some(Box::new(json!({ "tag": tag.as_str(), "rule": rule }))),
             ..Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
         },
+        RegistryError::NotKept { .. } => {
+            Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
+        }
         RegistryError::QuotaExceeded {
             prefix,
             used,

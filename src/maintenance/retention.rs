@@ -62,9 +62,6 @@ impl Retention {
 
     /// Works until `end` is cancelled, then stops where it stands. `now_ms` is the time since the Unix epoch.
     pub async fn run(mut self, end: CancellationToken, now_ms: impl Fn() -> u64 + Send + Sync) {
-        if self.policies.policies.is_empty() {
-            return;
-        }
         let work = async {
             let mut pause = clock::part_of(self.pace.interval);
             loop {
@@ -87,6 +84,11 @@ impl Retention {
         &mut self,
         now_ms: &(impl Fn() -> u64 + Send + Sync),
     ) -> Result<(), RegistryError> {
+        // Those of policies that aren't there any more, too.
+        self.registry.forget_runs().await?;
+        if self.policies.policies.is_empty() {
+            return Ok(());
+        }
         let pulls_since_ms = self.registry.pulls_since().await?;
         if pulls_since_ms != self.pulls_since_ms {
             self.left.clear();
@@ -94,7 +96,6 @@ impl Retention {
         }
         let mut page = Page::default();
         let run = new_run();
-        self.registry.forget_runs().await?;
         let mut lacks_pulls = false;
         loop {
             let names = self.registry.catalog(&page).await?;

@@ -443,6 +443,9 @@ async fn a_repository_that_is_as_it_was_left_is_not_looked_at_again() {
         .unwrap()
         .retention;
     let share = Share::new(Arc::new(StaticView::new(member(1), [])), None);
+    let none = crate::config::Retention::default();
+    let nobody = Share::new(Arc::new(StaticView::new(member(1), [])), None);
+    let mut without = Retention::new(none, registry.clone(), nobody, metrics.clone(), pace(100));
     let mut retention = Retention::new(policies, registry, share, metrics.clone(), pace(100));
     let requests = || {
         let said = metrics.render();
@@ -453,6 +456,10 @@ async fn a_repository_that_is_as_it_was_left_is_not_looked_at_again() {
             .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
             .sum::<u64>()
     };
+    // Without policies one for what former ones did.
+    let before = requests();
+    without.round(&|| NOW_MS).await.unwrap();
+    assert_eq!(requests() - before, 1);
     retention.round(&|| NOW_MS).await.unwrap();
     let first = requests();
     assert!(first > 250, "{first}");

@@ -2,12 +2,9 @@
 
 use super::{Names, Registry, Result};
 use crate::{
-    oci::{MAX_PAGE, Page, RepoName},
+    oci::{Page, RepoName},
     storage::keys,
 };
-
-/// How many names are looked at for one answer, once there is something to answer with.
-const LOOKED_AT: usize = 100_000;
 
 impl Registry {
     /// The repositories that have a manifest, in byte order.
@@ -23,7 +20,8 @@ impl Registry {
         page: &Page,
         included: &(dyn Fn(&RepoName) -> bool + Send + Sync),
     ) -> Result<Names> {
-        self.listed("", page, included).await
+        let is_included = |name: &str| RepoName::parse(name).is_ok_and(|name| included(&name));
+        self.names_of(keys::CATALOG, "", page, &is_included).await
     }
 
     /// Those of them below `folder`, by whole components: with their whole names.
@@ -44,45 +42,11 @@ impl Registry {
             None => None,
         };
         let page = Page { last, ..page.clone() };
-        self.listed(&folder, &page, included).await
-    }
-
-    /// The part of what begins with `folder` that is included. The page's last is what follows that.
-    async fn listed(
-        &self,
-        folder: &str,
-        page: &Page,
-        included: &(dyn Fn(&RepoName) -> bool + Send + Sync),
-    ) -> Result<Names> {
-        let mut found = Names::default();
-        let mut rest = Page {
-            limit: MAX_PAGE,
-            last: page.last.clone(),
-        };
-        let mut looked_at = 0;
-        if page.limit == 0 {
-            return Ok(found);
-        }
-        loop {
-            let part = self.names(keys::CATALOG, folder, &rest).await?;
-            looked_at += part.names.len();
-            rest.last = part.names.last().cloned();
-            let whole = part.names.into_iter().map(|name| format!("{folder}{name}"));
-            let is_included = |name: &String| RepoName::parse(name).is_ok_and(|name| included(&name));
-            for name in whole.filter(is_included) {
-                if found.names.len() == page.limit {
-                    found.more = true;
-                    return Ok(found);
-                }
-                found.names.push(name);
-            }
-            if !part.more {
-                break;
-            }
-            if looked_at >= LOOKED_AT && !found.names.is_empty() {
-                found.more = true;
-                break;
-            }
+        let whole = |rest: &str| format!("{folder}{rest}");
+        let is_included = |rest: &str| RepoName::parse(&whole(rest)).is_ok_and(|name| included(&name));
+        let mut found = self.names_of(keys::CATALOG, &folder, &page, &is_included).await?;
+        for name in &mut found.names {
+            *name = whole(name);
         }
         Ok(found)
     }

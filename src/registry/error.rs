@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     admission::BodyError,
-    oci::{Digest, ManifestError, RepoName, Tag},
+    oci::{Digest, ManifestError, RepoName, Tag, Timestamp},
     storage::StoreError,
 };
 
@@ -124,6 +124,14 @@ pub enum RegistryError {
         allowed: u64,
         /// Bytes that they would hold besides; `None` where that isn't known.
         asked: Option<u64>,
+    },
+    /// A repository is to be as it was at a time of which not all is kept that was there.
+    #[error(
+        "what was deleted is kept since {oldest} (storage.history): a repository can't be restored to a time before that"
+    )]
+    NotKept {
+        /// From when on it is.
+        oldest: Timestamp,
     },
     /// Others changed the repository, or the blob's record, at the same time, again and again.
     #[error("too many changes at once: not applied, try again")]

@@ -1,7 +1,13 @@
 //! Pages of names, each a range of one partition.
 
 use super::{Registry, Result};
-use crate::{oci::Page, storage::Space};
+use crate::{
+    oci::{MAX_PAGE, Page},
+    storage::Space,
+};
+
+/// How many names are looked at for one answer, once there is something to answer with.
+const LOOKED_AT: usize = 100_000;
 
 /// A piece of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +43,46 @@ impl Registry {
         }
         found.more = found.names.len() > page.limit;
         found.names.truncate(page.limit);
+        Ok(found)
+    }
+
+    /// Those of them that are `included`. Nothing of the answer depends on the others: there is more only if another one
+    /// is included, and the answer ends with one that is.
+    pub(super) async fn names_of(
+        &self,
+        partition: &str,
+        prefix: &str,
+        page: &Page,
+        included: &(dyn Fn(&str) -> bool + Send + Sync),
+    ) -> Result<Names> {
+        let mut found = Names::default();
+        let mut rest = Page {
+            limit: MAX_PAGE,
+            last: page.last.clone(),
+        };
+        let mut looked_at = 0;
+        if page.limit == 0 {
+            return Ok(found);
+        }
+        loop {
+            let part = self.names(partition, prefix, &rest).await?;
+            looked_at += part.names.len();
+            rest.last = part.names.last().cloned();
+            for name in part.names.into_iter().filter(|name| included(name)) {
+                if found.names.len() == page.limit {
+                    found.more = true;
+                    return Ok(found);
+                }
+                found.names.push(name);
+            }
+            if !part.more {
+                break;
+            }
+            if looked_at >= LOOKED_AT && !found.names.is_empty() {
+                found.more = true;
+                break;
+            }
+        }
         Ok(found)
     }
 }

@@ -179,6 +179,17 @@ impl Mirror {
             }),
         })
     }
+
+    /// Whether something of `repository` comes from elsewhere.
+    #[must_use]
+    pub fn mirrors(&self, repository: &RepoName) -> bool {
+        let wanted = Wanted {
+            repository,
+            of: None,
+            by: "",
+        };
+        self.shared.candidates(wanted, None).next().is_some()
+    }
 }
 
 /// Whether a mirror could be set up: reads what [`Mirror::new`] reads.

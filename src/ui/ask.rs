@@ -74,6 +74,12 @@ impl Ask {
             .await
     }
 
+    /// Counts as no pull.
+    pub(super) async fn head(&self, target: &str) -> Result<Said, Trouble> {
+        self.send(Method::HEAD, target, &[(header::ACCEPT, "*/*")], None)
+            .await
+    }
+
     pub(super) async fn delete(&self, target: &str) -> Result<Said, Trouble> {
         self.send(Method::DELETE, target, &[], None).await
     }

@@ -1,5 +1,6 @@
 //! Deleting: first what would go, then that it goes.
 
+use http::StatusCode;
 use maud::{Markup, html};
 use serde_json::json;
 
@@ -30,8 +31,13 @@ impl Ui {
     ) -> Result<Shown, Trouble> {
         let said = visitor
             .ask
-            .get(&format!("/v2/{name}/manifests/{}", reference.as_str()))
-            .await?;
+            .head(&format!("/v2/{name}/manifests/{}", reference.as_str()))
+            .await
+            .map_err(|trouble| match trouble.status {
+                // A HEAD has no reason.
+                StatusCode::NOT_FOUND => Trouble::not_found("There is no such manifest."),
+                _ => trouble,
+            })?;
         let named = said.header(&http::HeaderName::from_static("docker-content-digest"));
         let named = named.unwrap_or_default().to_owned();
         let what = match reference {
@@ -49,6 +55,11 @@ impl Ui {
             section.sheet {
                 h1 { "Delete " (links::named(name, reference).rsplit('/').next().unwrap_or_default()) "?" }
                 (what)
+                @if self.offers.history.is_zero() {
+                    p { "It can't be restored." }
+                } @else {
+                    p { "It can be restored for " (words::lasting(self.offers.history)) ", by " code { "portolan restore" } "." }
+                }
                 form method="post" action=(links::delete(name, reference)) {
                     button.danger type="submit" { "Delete" }
                     " " a.button href=(links::image(name, reference)) { "Keep it" }

@@ -27,6 +27,8 @@ mod repository;
 mod tests;
 mod words;
 
+use std::time::Duration;
+
 use http::StatusCode;
 
 pub use self::{
@@ -46,6 +48,8 @@ pub struct Offers {
     pub passwords: bool,
     /// Users make keys for themselves.
     pub api_keys: bool,
+    /// How long what is deleted can be brought back; zero is not at all.
+    pub history: Duration,
 }
 
 /// Who looks.

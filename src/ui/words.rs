@@ -1,5 +1,7 @@
 //! How sizes, times and long texts are written for people.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -54,6 +56,15 @@ fn since(seconds: i128) -> String {
         "{} ago",
         count(usize::try_from(amount).unwrap_or(usize::MAX), unit)
     )
+}
+
+/// In the largest unit of which it is a whole number.
+pub(super) fn lasting(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+    let unit = units.into_iter().find(|(unit, _)| seconds.is_multiple_of(*unit));
+    let (unit, name) = unit.unwrap_or((1, "second"));
+    count(usize::try_from(seconds / unit).unwrap_or(usize::MAX), name)
 }
 
 /// A digest that is short to look at and whole to copy.

@@ -77,7 +77,7 @@ impl Local {
     }
 }
 
-fn linked(reply: Reply, path: &str, page: &Page, more: bool, last: Option<&String>) -> Reply {
+pub(super) fn linked(reply: Reply, path: &str, page: &Page, more: bool, last: Option<&String>) -> Reply {
     match last {
         Some(last) if more => {
             let limit = page.limit.to_string();

@@ -18,9 +18,7 @@ use crate::{
         reply::Reply,
     },
     oci::{Action, Descriptor, MAX_MANIFEST_BYTES, MediaType, Reference, RepoName, Tag, paths},
-    registry::{
-        DeleteManifest, MayBeAbsent, MayPush, PutManifest, RegistryError, WhileListed, changes::Cause,
-    },
+    registry::{DeleteManifest, MayPush, PutManifest, RegistryError, WhileListed, changes::Cause},
 };
 
 /// A push, apart from what is pushed.
@@ -107,14 +105,7 @@ impl Local {
                 create: grants.allows(&repository, Action::Create),
                 update: grants.allows(&repository, Action::Update),
             },
-            absent: match self
-                .sparse_indexes
-                .iter()
-                .any(|pattern| pattern.matches(&repository))
-            {
-                true => MayBeAbsent::Children,
-                false => MayBeAbsent::Nothing,
-            },
+            absent: self.absent_from_pushes(&repository),
             only_if: &only_if,
             deadline,
         };

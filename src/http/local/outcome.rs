@@ -7,8 +7,8 @@ use http::Response;
 use crate::{
     admission::Body,
     http::error::{self, Answer},
-    oci::RepoPattern,
-    registry::{Registry, RegistryError},
+    oci::{RepoName, RepoPattern},
+    registry::{MayBeAbsent, Registry, RegistryError},
     sync::Mirror,
 };
 
@@ -17,6 +17,20 @@ pub(super) struct Local {
     pub(super) registry: Arc<Registry>,
     pub(super) mirror: Option<Mirror>,
     pub(super) sparse_indexes: Arc<[RepoPattern]>,
+}
+
+impl Local {
+    /// What an index that clients push to the repository may lack.
+    pub(super) fn absent_from_pushes(&self, repository: &RepoName) -> MayBeAbsent {
+        match self
+            .sparse_indexes
+            .iter()
+            .any(|pattern| pattern.matches(repository))
+        {
+            true => MayBeAbsent::Children,
+            false => MayBeAbsent::Nothing,
+        }
+    }
 }
 
 /// An answer that isn't what was asked for, and the domain's reason where there is one.

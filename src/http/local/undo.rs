@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
+    listings::linked,
     manifests,
     outcome::{Local, Outcome},
 };
@@ -16,7 +17,7 @@ use crate::{
     },
     oci::{Action, Descriptor, Page, RepoName, Tag, Timestamp, Undo, paths},
     registry::{
-        Left, Names, OfDeleted, RegistryError, Restore, Restored,
+        Left, MayBeAbsent, OfDeleted, RegistryError, Restore, Restored,
         changes::{HistoryPage, NameChange, TagMove, Why},
     },
 };
@@ -82,21 +83,28 @@ impl Local {
 
     /// What of a run the caller may see.
     pub(super) async fn run(&self, run: &str, page: &Page, visible: &Visible) -> Outcome {
-        let mut reply = Reply::new(StatusCode::OK);
-        let names = match page.limit {
-            0 => Names::default(),
-            _ => self.registry.repositories_of_run(run, page).await?,
-        };
-        if let (true, Some(last)) = (names.more, names.names.last()) {
-            let limit = page.limit.to_string();
-            reply = reply.header(
-                "link",
-                next_page(paths::run(run), &[("n", &limit), ("last", last)]),
-            );
+        let included = |name: &RepoName| visible.includes(name);
+        let names = self.registry.repositories_of_run(run, page, &included).await?;
+        let reply = linked(
+            Reply::new(StatusCode::OK),
+            &paths::run(run),
+            page,
+            names.more,
+            names.names.last(),
+        );
+        Ok(reply.json(&json!({ "run": run, "repositories": names.names })))
+    }
+
+    /// What a deleted manifest may lack: what it may have lacked when it was pushed, or when it was mirrored.
+    fn may_be_absent(&self, repository: &RepoName) -> MayBeAbsent {
+        let is_mirrored = self
+            .mirror
+            .as_ref()
+            .is_some_and(|mirror| mirror.mirrors(repository));
+        match is_mirrored {
+            true => MayBeAbsent::Everything,
+            false => self.absent_from_pushes(repository),
         }
-        let seen = |name: &&String| RepoName::parse(name).is_ok_and(|name| visible.includes(&name));
-        let repositories: Vec<_> = names.names.iter().filter(seen).collect();
-        Ok(reply.json(&json!({ "run": run, "repositories": repositories })))
     }
 
     /// What became of one tag, as changes of it alone.
@@ -147,6 +155,7 @@ impl Local {
                 true => OfDeleted::Open,
                 false => OfDeleted::Hidden,
             },
+            absent: self.may_be_absent(repository),
             by: identity.user.as_deref().unwrap_or_default(),
             deadline,
         };

@@ -143,20 +143,29 @@ impl Registry {
                 changes.insert(change.at_ms, change);
             }
         }
+        let (settled, more) = self.settled_of(repository, before_ms, limit).await?;
+        changes.extend(settled.into_iter().map(|change| (change.at_ms, change)));
+        let more = more || changes.len() > limit;
+        Ok((changes.into_values().rev().take(limit).collect(), more))
+    }
+
+    /// The settled ones of them.
+    pub(in crate::registry) async fn settled_of(
+        &self,
+        repository: &RepoName,
+        before_ms: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<NameChange>, bool)> {
         let after = before_ms.map(|before_ms| keys::settled_change(repository, before_ms).sort);
         let read = self
             .range_of(repository, keys::HISTORY, after.as_deref(), limit.min(MAX_PAGE))
             .await?;
-        for entry in &read.entries {
-            let change = NameChange::read(&entry.row)?;
-            changes.insert(change.at_ms, change);
-        }
-        let more = read.more || changes.len() > limit;
-        Ok((changes.into_values().rev().take(limit).collect(), more))
+        let changes = read.entries.iter().map(|entry| NameChange::read(&entry.row));
+        Ok((changes.collect::<Result<_>>()?, read.more))
     }
 
     /// The changes of a repository that aren't settled, the oldest first.
-    async fn unsettled_of(&self, repository: &RepoName) -> Result<Vec<NameChange>> {
+    pub(in crate::registry) async fn unsettled_of(&self, repository: &RepoName) -> Result<Vec<NameChange>> {
         let queue = keys::unsettled_changes(keys::change_partition(repository));
         let prefix = keys::unsettled_changes_of(repository);
         let mut changes = Vec::new();

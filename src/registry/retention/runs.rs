@@ -23,39 +23,57 @@ fn time(at_ms: u64) -> String {
 }
 
 impl Registry {
-    /// The repositories that a run deleted something from, in byte order.
-    pub async fn repositories_of_run(&self, run: &str, page: &Page) -> Result<Names> {
-        self.names(keys::RUNS, &keys::parts_of_run(run), page).await
+    /// The repositories that a run deleted something from and that are `included`, in byte order.
+    pub async fn repositories_of_run(
+        &self,
+        run: &str,
+        page: &Page,
+        included: &(dyn Fn(&RepoName) -> bool + Send + Sync),
+    ) -> Result<Names> {
+        let is_included = |name: &str| RepoName::parse(name).is_ok_and(|name| included(&name));
+        let prefix = keys::parts_of_run(run);
+        self.names_of(keys::RUNS, &prefix, page, &is_included).await
     }
 
     /// Says that the run deletes something from the repository, before it does.
     pub(super) async fn note_run(&self, run: &str, repository: &RepoName) -> Result<()> {
         let part = rows::RunPart {
             min_reader: rows::SCHEMA,
+            noted_ms: clock::now_ms(),
         };
         let op = keys::run_part(run, repository).put(Expect::Any, row::bytes(&part));
         fence::write(&*self.meta, &[op], self.settings.attempts).await
     }
 
-    /// Forgets what can't be undone any more.
+    /// Forgets what can't be undone any more: one request where there is nothing to forget.
     pub async fn forget_runs(&self) -> Result<()> {
         let kept_ms = self
             .history_ms()
             .saturating_add(millis(self.settings.clock_margin));
-        let ended = time(clock::now_ms().saturating_sub(kept_ms));
+        let ended_ms = clock::now_ms().saturating_sub(kept_ms);
+        let ended = time(ended_ms);
+        let mut after: Option<String> = None;
         loop {
             let page = self
                 .meta
-                .range(Space::Repositories, keys::RUNS, "", None, MAX_OPS)
+                .range(Space::Repositories, keys::RUNS, "", after.as_deref(), MAX_OPS)
                 .await?;
-            let over = page.entries.into_iter().filter(|part| part.sort < ended);
-            let ops: Vec<_> = over
-                .map(|part| keys::run_part_listed(part.sort).delete(Expect::Any))
-                .collect();
-            if ops.is_empty() {
+            after = page.entries.last().map(|part| part.sort.clone());
+            // Runs that began later have no part that is over; one that took long may have parts that aren't.
+            let is_last = !page.more || after.as_ref().is_none_or(|last| *last >= ended);
+            let mut ops = Vec::new();
+            for part in page.entries.into_iter().filter(|part| part.sort < ended) {
+                let noted: rows::RunPart = row::read(&part.row)?;
+                if noted.noted_ms < ended_ms {
+                    ops.push(keys::run_part_listed(part.sort).delete(Expect::Version(part.row.version)));
+                }
+            }
+            if !ops.is_empty() {
+                fence::write(&*self.meta, &ops, self.settings.attempts).await?;
+            }
+            if is_last {
                 return Ok(());
             }
-            fence::write(&*self.meta, &ops, self.settings.attempts).await?;
         }
     }
 }

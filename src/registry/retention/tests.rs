@@ -267,3 +267,72 @@ async fn pulls_are_bounded_in_memory_and_kept_while_they_cant_be_written() {
     assert!(is_written("a").await && is_written("b").await);
     assert!(!is_written("c").await);
 }
+
+#[tokio::test]
+async fn a_run_names_what_is_included_and_its_pages_depend_on_nothing_else() {
+    let world = World::new();
+    let one = world.member(1);
+    for name in ["a", "b/1", "b/2", "c", "b/3", "z"] {
+        one.note_run("run", &repo(name)).await.unwrap();
+    }
+    one.note_run("other", &repo("b/4")).await.unwrap();
+    let included = |name: &RepoName| name.as_str().starts_with("b/");
+    for limit in [1, 2, 3, 100] {
+        let (mut found, mut page) = (Vec::new(), Page { limit, last: None });
+        loop {
+            let names = one.repositories_of_run("run", &page, &included).await.unwrap();
+            assert!(names.names.len() <= limit && names.names.iter().all(|name| name.starts_with("b/")));
+            page.last = names.names.last().cloned();
+            found.extend(names.names);
+            if !names.more {
+                break;
+            }
+        }
+        assert_eq!(found, ["b/1", "b/2", "b/3"], "{limit}");
+    }
+    let none = one
+        .repositories_of_run("run", &Page { limit: 1, last: None }, &|_| false)
+        .await;
+    assert_eq!(none.unwrap(), super::super::Names::default());
+}
+
+#[tokio::test]
+async fn a_part_of_a_run_is_forgotten_by_when_it_was_noted_and_not_by_when_the_run_began() {
+    const HOUR: u64 = 60 * 60 * 1000;
+    let mut world = World::new();
+    world.settings.history = Duration::from_secs(2 * 60 * 60);
+    world.settings.clock_margin = Duration::ZERO;
+    let one = world.member(1);
+    let long_ago = format!("{:012x}000000", clock::now_ms() - 3 * HOUR);
+    let part = |name: String, noted_ms| {
+        let part = rows::RunPart {
+            min_reader: rows::SCHEMA,
+            noted_ms,
+        };
+        keys::run_part(&long_ago, &repo(&name)).put(Expect::Any, row::bytes(&part))
+    };
+    // More than are looked at together.
+    for n in 0..250 {
+        let noted_ms = clock::now_ms() - if n % 2 == 0 { 3 * HOUR } else { HOUR };
+        let op = part(format!("n{n:03}"), noted_ms);
+        world.meta.transact(Version::random(), &[op]).await.unwrap();
+    }
+    one.note_run(&new_run(), &repo("new")).await.unwrap();
+    one.forget_runs().await.unwrap();
+    let found = world
+        .meta
+        .range(Space::Repositories, keys::RUNS, "", None, 1000)
+        .await
+        .unwrap();
+    let left: Vec<_> = found
+        .entries
+        .iter()
+        .map(|entry| entry.sort.split_once('#').unwrap().1.to_owned())
+        .collect();
+    let mut expected: Vec<_> = (0..250)
+        .filter(|n| n % 2 == 1)
+        .map(|n| format!("n{n:03}"))
+        .collect();
+    expected.push("new".to_owned());
+    assert_eq!(left, expected);
+}

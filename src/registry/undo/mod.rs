@@ -9,9 +9,12 @@
 //!
 //! Absent on purpose: who may ask, but for what was deleted.
 
+#[cfg(test)]
+mod partial;
 mod past;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +33,7 @@ use crate::{
     clock,
     oci::{Descriptor, Digest, MAX_TAGS_PER_PUT, Manifest, Preconditions, Reference, RepoName, Tag, Undo},
     registry::due,
-    storage::{Expect, StoreErrorKind, Version, keys, rows},
+    storage::{Expect, Row, StoreErrorKind, Version, keys, rows},
 };
 
 /// Something to be restored.
@@ -42,6 +45,8 @@ pub struct Restore<'a> {
     pub what: &'a Undo,
     /// Whether the caller may have what was deleted. What was only overwritten they may, or they wouldn't ask.
     pub deleted: OfDeleted,
+    /// What a deleted manifest may lack when it comes back.
+    pub absent: MayBeAbsent,
     /// Who asks.
     pub by: &'a str,
     /// When nobody waits for the answer any more.
@@ -110,17 +115,36 @@ enum Existing {
 #[derive(Debug, Default)]
 struct Wanted(BTreeMap<Digest, BTreeSet<Tag>>);
 
-/// What restoring comes to.
-#[derive(Debug, Default)]
-struct Work {
-    /// What to push, what it lists before it.
-    order: Vec<Digest>,
-    /// Those of them that are deleted.
-    deleted: BTreeSet<Digest>,
-    /// Blobs that come back, with their lengths.
-    shelved: BTreeMap<Digest, u64>,
-    /// What isn't kept.
-    gone: BTreeSet<Digest>,
+impl Restore<'_> {
+    /// Whether what fails so is left as it is, for the sake of all else that is asked for.
+    fn leaves(&self, error: &RegistryError) -> bool {
+        let is_one_thing = match self.what {
+            Undo::Tag { .. } | Undo::Manifest(_) => true,
+            Undo::Everything { .. } | Undo::Run(_) => false,
+        };
+        let is_lost = matches!(
+            error,
+            RegistryError::ManifestUnknown
+                | RegistryError::ManifestBlobUnknown { .. }
+                | RegistryError::ContentLost { .. }
+        );
+        is_lost && !is_one_thing
+    }
+}
+
+impl Restored {
+    /// The manifest can't come back, nor can these tags.
+    fn leave_gone(&mut self, digest: &Digest, tags: BTreeSet<Tag>) {
+        let left = |tag| Left {
+            tag,
+            digest: digest.clone(),
+            why: WhyLeft::Gone,
+        };
+        match tags.is_empty() {
+            true => self.left.push(left(None)),
+            false => self.left.extend(tags.into_iter().map(|tag| left(Some(tag)))),
+        }
+    }
 }
 
 impl Registry {
@@ -148,7 +172,9 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::ManifestUnknown`] when there is no such thing; [`RegistryError::Denied`] when it was deleted and the caller
-    /// doesn't get such; [`RegistryError::QuotaExceeded`] when there is no room, before anything is changed; and those of a push.
+    /// doesn't get such; [`RegistryError::QuotaExceeded`] when there is no room, before anything is changed;
+    /// [`RegistryError::NotKept`]; [`RegistryError::Deadline`] when there was no time for all of it: asked again, it goes on;
+    /// and those of a push.
     pub async fn restore(&self, restore: Restore<'_>) -> Result<Restored> {
         let mut restored = Restored::default();
         let (mut wanted, existing) = self.wanted(&restore).await?;
@@ -156,18 +182,9 @@ impl Registry {
             .await?;
         let work = self.work(&restore, &wanted).await?;
         for digest in &work.gone {
-            let tags = wanted.0.remove(digest).unwrap_or_default();
-            let left = |tag| Left {
-                tag,
-                digest: digest.clone(),
-                why: WhyLeft::Gone,
-            };
-            match tags.is_empty() {
-                true => restored.left.push(left(None)),
-                false => restored.left.extend(tags.into_iter().map(|tag| left(Some(tag)))),
-            }
+            restored.leave_gone(digest, wanted.0.remove(digest).unwrap_or_default());
         }
-        if !work.deleted.is_empty() && restore.deleted == OfDeleted::Hidden {
+        if work.has_deleted && restore.deleted == OfDeleted::Hidden {
             return Err(RegistryError::Denied);
         }
         let bytes = work
@@ -178,11 +195,24 @@ impl Registry {
             self.check_quota(restore.repository, None, Some(bytes)).await?;
         }
         for digest in &work.order {
-            let tags = wanted.0.remove(digest).unwrap_or_default();
-            self.restore_one(&restore, digest, tags, existing, &mut restored)
-                .await?;
+            let mut tags = wanted.0.remove(digest).unwrap_or_default();
+            let before = restored.tags.len();
+            let done = self.restore_one(&restore, digest, tags.clone(), existing, &mut restored);
+            match done.await {
+                Ok(()) => {}
+                Err(error) if restore.leaves(&error) => {
+                    for (tag, _) in &restored.tags[before..] {
+                        tags.remove(tag);
+                    }
+                    restored.leave_gone(digest, tags);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(restored)
+        match work.is_cut {
+            true => Err(RegistryError::Deadline),
+            false => Ok(restored),
+        }
     }
 
     /// Takes out of what is wanted the tags that are as they were, or stay where they are. One that isn't there was deleted.
@@ -221,53 +251,6 @@ impl Registry {
             }
         }
         Ok(())
-    }
-
-    /// What has to be pushed for that, in which order.
-    async fn work(&self, restore: &Restore<'_>, wanted: &Wanted) -> Result<Work> {
-        let repository = restore.repository;
-        let mut work = Work::default();
-        let mut seen = BTreeSet::new();
-        // What a manifest lists is pushed before it: it is on top, and the manifest below it a second time.
-        let mut stack: Vec<(Digest, bool)> = wanted.0.keys().map(|digest| (digest.clone(), false)).collect();
-        while let Some((digest, has_children)) = stack.pop() {
-            if has_children {
-                work.order.push(digest);
-                continue;
-            }
-            if !seen.insert(digest.clone()) {
-                continue;
-            }
-            if Instant::now() > restore.deadline {
-                return Err(RegistryError::Deadline);
-            }
-            let Some(manifest) = self.kept(repository, &digest).await? else {
-                if wanted.0.contains_key(&digest) {
-                    work.gone.insert(digest);
-                }
-                continue;
-            };
-            if manifest.deleted_ms == 0 {
-                work.order.push(digest);
-                continue;
-            }
-            let (manifest, _) = self.parsed(repository, &digest, manifest).await?;
-            let blobs: Vec<_> = manifest.blobs.iter().map(|blob| &blob.digest).collect();
-            let links: Vec<_> = blobs
-                .iter()
-                .map(|digest| keys::link(digest, repository))
-                .collect();
-            for (blob, found) in blobs.into_iter().zip(self.get_all(&links).await?) {
-                let link: Option<rows::Link> = found.as_ref().map(row::read).transpose()?;
-                if let Some(link) = link.filter(|link| link.shelved) {
-                    work.shelved.insert(blob.clone(), link.size);
-                }
-            }
-            work.deleted.insert(digest.clone());
-            stack.push((digest, true));
-            stack.extend(manifest.children.into_iter().map(|child| (child.digest, false)));
-        }
-        Ok(work)
     }
 
     /// Pushes a manifest again, with these tags.
@@ -311,7 +294,11 @@ impl Registry {
                     create: true,
                     update: existing == Existing::Moves,
                 },
-                absent: MayBeAbsent::Nothing,
+                absent: match is_there {
+                    // Only tags move.
+                    true => MayBeAbsent::Everything,
+                    false => restore.absent,
+                },
                 only_if: &Preconditions::default(),
                 deadline: restore.deadline,
             };
@@ -379,7 +366,11 @@ impl Registry {
     /// The manifest's row, if it lives or can be brought back.
     async fn kept(&self, repository: &RepoName, digest: &Digest) -> Result<Option<rows::Manifest>> {
         let found = self.meta.get(&keys::manifest(repository, digest)).await?;
-        let manifest: Option<rows::Manifest> = found.as_ref().map(row::read).transpose()?;
+        self.kept_of(found.as_ref())
+    }
+
+    fn kept_of(&self, found: Option<&Row>) -> Result<Option<rows::Manifest>> {
+        let manifest: Option<rows::Manifest> = found.map(row::read).transpose()?;
         Ok(manifest.filter(|manifest| {
             let until_ms = manifest.deleted_ms.saturating_add(self.history_ms());
             manifest.deleted_ms == 0 || until_ms > clock::now_ms()

@@ -7,18 +7,18 @@ use tokio::time::Instant;
 use super::{
     super::{
         Registry, RegistryError, Result,
-        changes::{HistoryPage, NameChange, Why},
+        changes::{HistoryPage, NameChange, TagMove, Why},
         upkeep::millis,
     },
     Existing, Restore, Wanted,
 };
 use crate::{
     clock,
-    oci::{Descriptor, Digest, RepoName, Tag, Undo},
+    oci::{Descriptor, Digest, RepoName, Tag, Timestamp, Undo},
 };
 
 /// Changes that are read at once.
-const CHANGES: usize = 100;
+const CHANGES: usize = 1000;
 
 /// Whether to look at the change before this one, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,31 +76,36 @@ impl Registry {
         }
         // A change may be some later than its member's clock was.
         let margin_ms = millis(self.settings.clock_margin);
-        let (mut by, oldest_ms) = (None, manifest.deleted_ms.saturating_sub(margin_ms));
+        let (mut by, mut oldest_ms) = (None, manifest.deleted_ms.saturating_sub(margin_ms));
+        let step_ms = margin_ms.saturating_add(millis(self.settings.commit_within));
         let newest_ms = manifest.deleted_ms.saturating_add(2 * margin_ms + 1000);
         self.look_back(restore, Some(newest_ms), |change| {
             let is_last = change.went.iter().any(|went| went.digest == *digest);
-            let takes_tags = change.came.is_empty() && (is_last || change.went.is_empty());
-            let is_part =
-                is_last || (takes_tags && by.as_ref() == Some(&change.by) && only_untags(change, digest));
-            match (is_part, &by) {
-                (true, _) => {
-                    let lost = change.tags.iter().filter(|moved| lost(moved, digest));
-                    tags.extend(lost.map(|moved| moved.tag.clone()));
-                    by = Some(change.by.clone());
-                    Look::Further
-                }
-                (false, Some(_)) => Look::NoFurther,
-                (false, None) if change.at_ms < oldest_ms => Look::NoFurther,
-                (false, None) => Look::Further,
+            let is_part = is_last || (by.as_ref() == Some(&change.by) && is_step(change, digest));
+            if is_part {
+                let lost = change.tags.iter().filter(|moved| lost(moved, digest));
+                tags.extend(lost.map(|moved| moved.tag.clone()));
+                by = Some(change.by.clone());
+                oldest_ms = change.at_ms.saturating_sub(step_ms);
+                return Look::Further;
+            }
+            // Others change the repository between two steps.
+            match change.at_ms < oldest_ms || (by.is_some() && names(change, digest)) {
+                true => Look::NoFurther,
+                false => Look::Further,
             }
         })
         .await?;
         Ok(Wanted(BTreeMap::from([(digest.clone(), tags)])))
     }
 
-    /// All that was there at a time and may not be any more.
+    /// All that was there at a time and may not be any more. What was deleted long ago isn't kept, so nobody looks that far back.
     async fn wanted_of(&self, restore: &Restore<'_>, at_ms: u64) -> Result<Wanted> {
+        let oldest_ms = self.oldest_ms();
+        if at_ms < oldest_ms {
+            let oldest = Timestamp::from_ms(oldest_ms);
+            return Err(RegistryError::NotKept { oldest });
+        }
         // From the newest change backwards: what is noted last is how it was then.
         let mut manifests: BTreeMap<Digest, bool> = BTreeMap::new();
         let mut tags: BTreeMap<Tag, Option<Digest>> = BTreeMap::new();
@@ -133,8 +138,7 @@ impl Registry {
 
     /// All that a run of retention deleted.
     async fn wanted_of_run(&self, restore: &Restore<'_>, run: &str) -> Result<Wanted> {
-        let kept_ms = self.history_ms() + millis(self.settings.clock_margin);
-        let oldest_ms = clock::now_ms().saturating_sub(kept_ms);
+        let oldest_ms = self.oldest_ms();
         let mut wanted = Wanted::default();
         self.look_back(restore, None, |change| {
             if change.at_ms < oldest_ms {
@@ -160,6 +164,13 @@ impl Registry {
         }
     }
 
+    /// Since when what was deleted is kept, in milliseconds since the Unix epoch.
+    fn oldest_ms(&self) -> u64 {
+        let margin_ms = millis(self.settings.clock_margin);
+        let kept_ms = self.history_ms().saturating_add(margin_ms);
+        clock::now_ms().saturating_sub(kept_ms)
+    }
+
     /// Looks at the repository's changes, the newest first, those before `before_ms`.
     async fn look_back(
         &self,
@@ -167,30 +178,51 @@ impl Registry {
         mut before_ms: Option<u64>,
         mut look: impl FnMut(&NameChange) -> Look,
     ) -> Result<()> {
+        // What isn't settled first: what is settled meanwhile is in both.
+        let mut unsettled: BTreeMap<u64, NameChange> = BTreeMap::new();
+        for change in self.unsettled_of(restore.repository).await? {
+            if before_ms.is_none_or(|before_ms| change.at_ms < before_ms) {
+                unsettled.insert(change.at_ms, change);
+            }
+        }
         loop {
             if Instant::now() > restore.deadline {
                 return Err(RegistryError::Deadline);
             }
-            let (changes, more) = self.history(restore.repository, before_ms, CHANGES).await?;
-            for change in &changes {
+            let (settled, more) = self.settled_of(restore.repository, before_ms, CHANGES).await?;
+            before_ms = settled.last().map(|change| change.at_ms).filter(|_| more);
+            let mut changes = match before_ms {
+                Some(before_ms) => unsettled.split_off(&before_ms),
+                None => std::mem::take(&mut unsettled),
+            };
+            changes.extend(settled.into_iter().map(|change| (change.at_ms, change)));
+            for change in changes.values().rev() {
                 if look(change) == Look::NoFurther {
                     return Ok(());
                 }
             }
-            before_ms = changes.last().map(|change| change.at_ms);
-            if !more || before_ms.is_none() {
+            if before_ms.is_none() {
                 return Ok(());
             }
         }
     }
 }
 
-/// Whether the change only takes tags off the manifest.
-fn only_untags(change: &NameChange, digest: &Digest) -> bool {
-    change.tags.iter().all(|moved| lost(moved, digest))
+/// Whether the change is a step of the manifest's deletion, which takes many tags off it. To delete a tag takes one.
+fn is_step(change: &NameChange, digest: &Digest) -> bool {
+    change.came.is_empty()
+        && change.went.is_empty()
+        && change.tags.len() > 1
+        && change.tags.iter().all(|moved| lost(moved, digest))
+}
+
+/// Whether the change makes the manifest, or lets a tag name it.
+fn names(change: &NameChange, digest: &Digest) -> bool {
+    let mut named = change.tags.iter().filter_map(|moved| moved.to.as_ref());
+    named.any(|named| named.digest == *digest) || change.came.iter().any(|came| came.digest == *digest)
 }
 
 /// Whether the tag named the manifest, and nothing since.
-fn lost(moved: &super::super::changes::TagMove, digest: &Digest) -> bool {
+fn lost(moved: &TagMove, digest: &Digest) -> bool {
     moved.to.is_none() && moved.from.as_ref().is_some_and(|from| from.digest == *digest)
 }

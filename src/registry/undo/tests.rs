@@ -25,7 +25,7 @@ const HOUR: u64 = 60 * 60 * 1000;
 const DAY: u64 = 24 * HOUR;
 const TWO_WEEKS: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let mut world = World::new();
     world.settings.link_grace = Duration::from_secs(60 * 60);
     world.settings.history = TWO_WEEKS;
@@ -34,7 +34,7 @@ fn world() -> World {
 }
 
 /// Time passes.
-async fn days(world: &World, registry: &Registry, days: &[u64]) {
+pub(super) async fn days(world: &World, registry: &Registry, days: &[u64]) {
     for days in days {
         for hours in [0, 2, 4] {
             tend_all(world, registry, later(days * DAY + hours * HOUR)).await;
@@ -42,34 +42,35 @@ async fn days(world: &World, registry: &Registry, days: &[u64]) {
     }
 }
 
-fn asked<'a>(repository: &'a RepoName, what: &'a Undo) -> Restore<'a> {
+pub(super) fn asked<'a>(repository: &'a RepoName, what: &'a Undo) -> Restore<'a> {
     Restore {
         repository,
         what,
         deleted: OfDeleted::Open,
+        absent: MayBeAbsent::Nothing,
         by: "someone",
         deadline: soon(),
     }
 }
 
-fn names(tags: &[&str], body: &[u8]) -> Vec<(Tag, Digest)> {
+pub(super) fn names(tags: &[&str], body: &[u8]) -> Vec<(Tag, Digest)> {
     tags.iter().map(|text| (tag(text), sha256(body))).collect()
 }
 
-async fn now(registry: &Registry, name: &RepoName) -> Timestamp {
+pub(super) async fn now(registry: &Registry, name: &RepoName) -> Timestamp {
     let (changes, _) = registry.history(name, None, 1).await.unwrap();
     Timestamp::from_ms(changes[0].at_ms)
 }
 
 /// Bytes that the prefix is said to hold.
-async fn used(registry: &Registry, name: &RepoName) -> u64 {
+pub(super) async fn used(registry: &Registry, name: &RepoName) -> u64 {
     match registry.check_quota(name, None, Some(u64::MAX / 2)).await {
         Err(RegistryError::QuotaExceeded { used, .. }) => used,
         other => panic!("{other:?}"),
     }
 }
 
-fn with_quota(bytes: u64) -> World {
+pub(super) fn with_quota(bytes: u64) -> World {
     let mut world = world();
     world.settings.quotas = Quotas::new(BTreeMap::from([(repo("q"), NonZeroU64::new(bytes).unwrap())]));
     world

@@ -170,6 +170,7 @@ async fn what_is_to_be_restored_is_one_thing_that_was(run: Run) -> Outcome {
         "tag=v1&run=x",
         "run=",
         "run=x",
+        "at=1999-01-31T12:00:00Z",
         &format!("digest={}&at=2026-01-31T12:00:00Z", one.digest),
     ] {
         restore(&run, &repository, query).await?.error(400, "UNSUPPORTED");
