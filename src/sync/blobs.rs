@@ -266,7 +266,8 @@ impl Entry {
             if tries > shared.bounds.retries {
                 return Err(error.into());
             }
-            sleep(source.upstream.pause(tries)).await;
+            // Readers wait meanwhile: no longer than for anything else, whatever `retryDelay` is.
+            sleep(source.upstream.pause(tries).min(shared.bounds.within)).await;
             (tries, resumed) = (tries + 1, received);
             let until = Instant::now() + shared.bounds.within;
             let rest = source.upstream.blob(remote, &growing.digest, received, until);
