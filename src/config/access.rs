@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
+use http::Uri;
+
 use super::{expression::Expression, openid::OpenId, secret::Secret};
 use crate::oci::{Action, RepoPattern};
 
@@ -23,6 +25,19 @@ pub fn is_loopback(host: &str) -> bool {
     address.map_or(host.eq_ignore_ascii_case("localhost"), |address| {
         address.is_loopback()
     })
+}
+
+/// Whether secrets may be sent to a URL, and what it publishes is its own: https, or plain http that stays on this machine.
+#[must_use]
+pub fn is_secure_url(url: &str) -> bool {
+    let Ok(url) = url.parse::<Uri>() else {
+        return false;
+    };
+    match (url.scheme_str(), url.host()) {
+        (Some("https"), Some(_)) => true,
+        (Some("http"), Some(host)) => is_loopback(host),
+        _ => false,
+    }
 }
 
 /// The ways to log in. Several may be there at once; without any everybody is anonymous.

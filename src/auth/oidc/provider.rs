@@ -9,7 +9,6 @@
 
 use std::sync::Arc;
 
-use http::Uri;
 use jsonwebtoken::{Validation, jwk::Jwk};
 use parking_lot::RwLock;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -23,6 +22,7 @@ use super::fetch::{Client, FetchBounds, FetchError};
 use crate::{
     auth::jws::{self, ALGORITHMS, Key, Unverified},
     causes,
+    config::access::is_secure_url,
     outbound::{Trust, TrustError},
 };
 
@@ -342,7 +342,7 @@ impl Metadata {
             ("end_session_endpoint", self.end_session_endpoint.as_ref()),
         ];
         for (what, url) in addresses {
-            if let Some(url) = url.filter(|url| !is_secure(url)) {
+            if let Some(url) = url.filter(|url| !is_secure_url(url)) {
                 return Err(ProviderError::Insecure {
                     what,
                     url: url.clone(),
@@ -350,18 +350,6 @@ impl Metadata {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether a URL is one of https, or of http on this machine.
-pub(in crate::auth) fn is_secure(url: &str) -> bool {
-    let Ok(url) = url.parse::<Uri>() else {
-        return false;
-    };
-    match (url.scheme_str(), url.host()) {
-        (Some("https"), Some(_)) => true,
-        (Some("http"), Some(host)) => crate::config::access::is_loopback(host),
-        _ => false,
     }
 }
 

@@ -192,6 +192,17 @@ fn an_issuer_of_workloads_tokens_is_refused_with_what_is_wrong_with_it() {
         &with("issuer: 'https://x', audiences: a, skipIssuerVerification: true"),
         &["6 http.auth.bearer.oidc[0].skipIssuerVerification: tokens that name another issuer"],
     );
+    for (issuer, problem) in [
+        ("https://x/?tenant=1", "expected an https URL without a query"),
+        ("ftp://x", "expected an https URL without a query"),
+        (
+            "https://x/.well-known/openid-configuration",
+            "expected the issuer, not its discovery document",
+        ),
+    ] {
+        let text = with(&format!("issuer: '{issuer}', audiences: a"));
+        refused(&text, &[&format!("6 http.auth.bearer.oidc[0].issuer: {problem}")]);
+    }
     let config = yaml(&with("issuer: 'https://x', audiences: [a, b]")).unwrap();
     let [workload] = config.logins.workloads.as_slice() else {
         panic!("{:?}", config.logins);

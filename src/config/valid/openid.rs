@@ -6,7 +6,7 @@ use http::Uri;
 
 use super::access::member;
 use crate::config::{
-    access::is_loopback,
+    access::is_secure_url,
     check::Checked,
     fault::FaultKind,
     openid::{ClientCredentials, OpenId, OpenIdProvider, Place, ProviderKind, Sessions},
@@ -163,11 +163,7 @@ impl Section<'_> {
             );
             return None;
         };
-        if issuer.ends_with("/.well-known/openid-configuration") {
-            self.refuse("issuer", "expected the issuer, not its discovery document: leave /.well-known/openid-configuration out");
-            return None;
-        }
-        self.url("issuer", issuer).map(Place::Issuer)
+        self.good("issuer", issuer, issuer_problem).map(Place::Issuer)
     }
 
     fn github(&mut self) -> Option<Place> {
@@ -183,8 +179,8 @@ impl Section<'_> {
                 "GitHub is no issuer: leave it out; for GitHub Enterprise give authurl and tokenurl",
             );
         }
-        let authorize = self.url("authurl", authorize)?;
-        let token = self.url("tokenurl", token)?;
+        let authorize = self.good("authurl", authorize, url_problem)?;
+        let token = self.good("tokenurl", token, url_problem)?;
         let uri: Uri = token.parse().ok()?;
         let api = match (uri.scheme_str()?, uri.authority()?.as_str()) {
             ("https", "github.com") => "https://api.github.com".to_owned(),
@@ -198,22 +194,14 @@ impl Section<'_> {
         })
     }
 
-    /// One that may be sent secrets.
-    fn url(&mut self, key: &str, url: String) -> Option<String> {
-        let is_good = url
-            .parse::<Uri>()
-            .is_ok_and(|uri| match (uri.scheme_str(), uri.host()) {
-                (Some("https"), Some(_)) => uri.query().is_none(),
-                (Some("http"), Some(host)) => uri.query().is_none() && is_loopback(host),
-                _ => false,
-            });
-        if !is_good {
-            let problem = format!(
-                "expected an https URL without a query (plain http is for loopback addresses alone), got {url:?}"
-            );
-            self.refuse(key, &problem);
+    fn good(&mut self, key: &str, url: String, problem: fn(&str) -> Option<String>) -> Option<String> {
+        match problem(&url) {
+            Some(problem) => {
+                self.refuse(key, &problem);
+                None
+            }
+            None => Some(url),
         }
-        is_good.then_some(url)
     }
 
     fn text(&self, key: &str) -> Option<String> {
@@ -226,6 +214,27 @@ impl Section<'_> {
         self.c
             .refuse_at(FaultKind::Value, &path, line, problem.to_owned());
     }
+}
+
+/// What is wrong with the name of an issuer: below it is what it publishes.
+pub(super) fn issuer_problem(issuer: &str) -> Option<String> {
+    const DOCUMENT: &str = "/.well-known/openid-configuration";
+    match issuer.ends_with(DOCUMENT) {
+        true => Some(format!(
+            "expected the issuer, not its discovery document: leave {DOCUMENT} out"
+        )),
+        false => url_problem(issuer),
+    }
+}
+
+/// What is wrong with a URL that is to be sent secrets, to which a query is added.
+fn url_problem(url: &str) -> Option<String> {
+    let is_good = is_secure_url(url) && !url.contains('?');
+    (!is_good).then(|| {
+        format!(
+            "expected an https URL without a query (plain http is for loopback addresses alone), got {url:?}"
+        )
+    })
 }
 
 /// A string that says something.

@@ -1,10 +1,11 @@
 //! `http.auth.bearer.oidc`: issuers of tokens for workloads.
 
-use http::Uri;
-
-use super::access::{lined_strings, member};
+use super::{
+    access::{lined_strings, member},
+    openid::issuer_problem,
+};
 use crate::config::{
-    access::{ClaimMapping, Workload, is_loopback},
+    access::{ClaimMapping, Workload},
     check::Checked,
     expression::Expression,
     fault::FaultKind,
@@ -32,9 +33,9 @@ fn workload(c: &mut Checked, path: &str, node: &Node) -> Option<Workload> {
         "issuer",
         "the issuer's name, as it stands in tokens (iss)",
     );
-    if let Some((issuer, line)) = issuer.as_ref().filter(|(issuer, _)| !is_secure(issuer)) {
-        let problem =
-            format!("expected an https URL (plain http is for loopback addresses alone), got {issuer:?}");
+    if let Some((issuer, line)) = &issuer
+        && let Some(problem) = issuer_problem(issuer)
+    {
         c.refuse_at(FaultKind::Value, &format!("{path}.issuer"), *line, problem);
     }
     let audiences: Vec<String> = lined_strings(member(node, "audiences"))
@@ -124,16 +125,5 @@ fn elements(node: Option<&Node>) -> &[Node] {
     match node.map(|node| &node.value) {
         Some(Value::List(elements)) => elements,
         Some(_) | None => &[],
-    }
-}
-
-fn is_secure(issuer: &str) -> bool {
-    let Ok(url) = issuer.parse::<Uri>() else {
-        return false;
-    };
-    match (url.scheme_str(), url.host()) {
-        (Some("https"), Some(_)) => true,
-        (Some("http"), Some(host)) => is_loopback(host),
-        _ => false,
     }
 }
