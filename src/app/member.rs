@@ -269,7 +269,7 @@ impl App {
         if let Some(door) = mesh {
             door.serve(&drain).await;
         }
-        drain.spawn("revoked keys", gate.clone().follow(drain.clone()));
+        gate.follow(&drain);
         drain.spawn("files with passwords and policies", gate.watch(drain.clone()));
         let pace = expiry::Pace::from(&limits);
         let ends = expiry::watch(certificates, metrics.clone(), pace, drain.token());

@@ -7,7 +7,7 @@
 
 mod assembly;
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use tokio::{
@@ -105,39 +105,20 @@ impl Gate {
         directory.into_iter().chain(providers).chain(workloads).collect()
     }
 
-    /// Learns what was revoked at other members, and what those who are asked about logins say, until `drain` begins.
-    pub async fn follow(self: Arc<Self>, drain: Drain) {
-        let signed = async {
-            match &self.signed {
-                Some(Signed { keys, revoked }) => tokio::select! {
-                    () = keys.sweep() => {}
-                    () = revoked.follow() => {}
-                },
-                None => pending().await,
-            }
-        };
-        let providers = async {
-            match &self.people {
-                Some(people) => people.follow().await,
-                None => pending().await,
-            }
-        };
-        let directory = async {
-            match &self.directory {
-                Some(directory) => directory.follow(drain.clone()).await,
-                None => pending().await,
-            }
-        };
-        let workloads = async {
-            self.workloads.follow(drain.clone()).await;
-            pending().await
-        };
-        tokio::select! {
-            () = drain.begun() => {}
-            () = signed => {}
-            () = directory => {}
-            () = providers => {}
-            () = workloads => {}
+    /// Learns what was revoked at other members, and what those who are asked about logins say, until `drain` begins. Each of
+    /// them has a task of its own: one that ends takes no other along.
+    pub fn follow(self: &Arc<Self>, drain: &Drain) {
+        if let Some(signed) = &self.signed {
+            let Signed { keys, revoked } = signed.clone();
+            until(drain, "keys of tokens", async move { keys.sweep().await });
+            until(drain, "revoked keys", async move { revoked.follow().await });
+        }
+        if let Some(directory) = self.directory.clone() {
+            until(drain, "directory", async move { directory.follow().await });
+        }
+        let providers = self.people.iter().flat_map(|people| people.issuers());
+        for provider in providers.chain(self.workloads.issuers()) {
+            until(drain, "identity provider", async move { provider.follow().await });
         }
     }
 
@@ -482,6 +463,14 @@ impl Gate {
             }
         }
     }
+}
+
+/// Goes on in the background until `drain` begins.
+fn until(drain: &Drain, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    let begun = drain.token();
+    drain.spawn(name, async move {
+        let _ = begun.run_until_cancelled(work).await;
+    });
 }
 
 /// What may be done in the repositories that a route names.

@@ -11,7 +11,11 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use super::{AuthError, once::Once, password_hash::PasswordHash};
+use super::{
+    AuthError,
+    once::{self, Once, OnceBounds},
+    password_hash::PasswordHash,
+};
 use crate::config::Limits;
 
 /// Bounds on comparing passwords.
@@ -42,7 +46,6 @@ impl From<&Limits> for HashingLimits {
 pub(super) struct Hashing {
     limits: HashingLimits,
     slots: Arc<Semaphore>,
-    queue: Arc<Semaphore>,
     compared: Once<()>,
 }
 
@@ -52,14 +55,24 @@ enum Unequal {
     Busy,
 }
 
+impl From<once::Busy> for Unequal {
+    fn from(_: once::Busy) -> Self {
+        Self::Busy
+    }
+}
+
 impl Hashing {
     /// As many at a time as a quarter of this machine's processors, at least one: the others are for content.
     pub(super) fn new(limits: HashingLimits) -> Self {
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             slots: Arc::new(Semaphore::new((processors / 4).max(1))),
-            queue: Arc::new(Semaphore::new(limits.waiting)),
-            compared: Once::new(limits.remembered, limits.entries),
+            compared: Once::new(OnceBounds {
+                life: limits.remembered,
+                entries: limits.entries,
+                waiting: limits.waiting,
+                patience: limits.patience,
+            }),
             limits,
         }
     }
@@ -90,8 +103,6 @@ impl Hashing {
     }
 
     async fn compare(&self, password: &str, hash: &PasswordHash) -> Result<bool, AuthError> {
-        let queue = self.queue.clone();
-        let place = queue.try_acquire_owned().map_err(|_| AuthError::Busy)?;
         let slot = timeout(self.limits.patience, self.slots.clone().acquire_owned()).await;
         let Ok(Ok(slot)) = slot else {
             return Err(AuthError::Busy);
@@ -99,7 +110,7 @@ impl Hashing {
         let (password, hash) = (password.to_owned(), hash.clone());
         let compared = tokio::task::spawn_blocking(move || {
             // Held to the end, also when the client that waited has gone: the thread is busy all the same.
-            let _held = (place, slot);
+            let _held = slot;
             hash.is_of(&password)
         });
         Ok(compared.await.unwrap_or(false))
@@ -128,8 +139,8 @@ mod tests {
         let hashing = Hashing::new(LIMITS);
         let good = hash("secret");
         assert!(hashing.is_equal("a", "secret", &good).await.unwrap());
-        // No hashing any more, which needs a place in the queue.
-        let _all = hashing.queue.try_acquire_many(2).unwrap();
+        // No hashing any more, for which one would have to wait.
+        let _all = hashing.compared.waiting.try_acquire_many(2).unwrap();
         for _ in 0..20 {
             assert!(hashing.is_equal("a", "secret", &good).await.unwrap());
         }
@@ -162,7 +173,7 @@ mod tests {
         let good = hash("secret");
         assert!(hashing.is_equal("a", "secret", &good).await.unwrap());
         tokio::time::advance(LIMITS.remembered).await;
-        let _all = hashing.queue.try_acquire_many(2).unwrap();
+        let _all = hashing.compared.waiting.try_acquire_many(2).unwrap();
         assert!(hashing.is_equal("a", "secret", &good).await.is_err());
     }
 
@@ -177,16 +188,5 @@ mod tests {
         assert_eq!(begun.elapsed(), LIMITS.patience);
         drop(all);
         assert!(hashing.is_equal("a", "secret", &hash("secret")).await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn twenty_at_once_compare_once() {
-        let hashing = Hashing::new(HashingLimits { waiting: 1, ..LIMITS });
-        let good = hash("secret");
-        let all = (0..20).map(|_| hashing.is_equal("a", "secret", &good));
-        // A second comparison would find no place in the queue.
-        for equal in futures_util::future::join_all(all).await {
-            assert!(equal.unwrap());
-        }
     }
 }

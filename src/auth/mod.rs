@@ -217,3 +217,9 @@ pub enum AuthError {
     #[error("logins can't be checked")]
     Unavailable(#[source] crate::storage::StoreError),
 }
+
+impl From<once::Busy> for AuthError {
+    fn from(_: once::Busy) -> Self {
+        Self::Busy
+    }
+}

@@ -25,7 +25,6 @@ use crate::{
         access::{ClaimMapping, Workload, is_user_name},
         expression::{Binding, value_of},
     },
-    net::Drain,
     outbound::Trust,
 };
 
@@ -38,7 +37,7 @@ const MAX_GROUPS: usize = 128;
 pub(super) struct Workloads(Vec<Issuer>);
 
 struct Issuer {
-    provider: Provider,
+    provider: Arc<Provider>,
     audiences: Vec<String>,
     mapping: ClaimMapping,
 }
@@ -56,10 +55,10 @@ impl Workloads {
             };
             let provider = Provider::new(&workload.issuer, &trust, FetchBounds::from(limits));
             Ok(Issuer {
-                provider: provider.map_err(|error| FileFault::Content {
+                provider: Arc::new(provider.map_err(|error| FileFault::Content {
                     file: workload.authority.clone().unwrap_or_default(),
                     problem: causes::in_a_line(&error),
-                })?,
+                })?),
                 audiences: workload.audiences.clone(),
                 mapping: workload.mapping.clone(),
             })
@@ -69,12 +68,9 @@ impl Workloads {
         )))
     }
 
-    /// Keeps their keys as new as they are, until `drain` begins.
-    pub(super) async fn follow(&self, drain: Drain) {
-        tokio::select! {
-            _ = join_all(self.0.iter().map(|issuer| issuer.provider.follow())) => {}
-            () = drain.begun() => {}
-        }
+    /// All of them.
+    pub(super) fn issuers(&self) -> impl Iterator<Item = Arc<Provider>> {
+        self.0.iter().map(|issuer| issuer.provider.clone())
     }
 
     /// Which of them can't be asked, and why.

@@ -8,6 +8,8 @@
 //! Deliberately absent: following referrals, groups of groups, and changing anything.
 
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -27,7 +29,7 @@ use super::{
     authenticator::{Authenticator, Evidence, Login, Verdict, Via, is_api_key},
     credentials::Credentials,
     jws,
-    once::Once,
+    once::{self, Once, OnceBounds},
     watched::Watched,
 };
 use crate::{
@@ -36,7 +38,6 @@ use crate::{
         Limits,
         access::{Ldap, LdapAccount, LdapAuthority, LdapSecurity, is_user_name},
     },
-    net::Drain,
     outbound::Trust,
     storage::Version,
 };
@@ -53,8 +54,7 @@ pub(super) struct Directory {
     /// Each ends within its bound, or with the connection that it drives.
     tasks: TaskTracker,
     idle: Mutex<Vec<Session>>,
-    under_way: Semaphore,
-    waiting: Semaphore,
+    under_way: Arc<Semaphore>,
     /// Who was right, by name and password.
     proven: Once<Arc<Person>>,
     /// Who there is, by name.
@@ -92,6 +92,12 @@ enum Unproven {
     Unknown(AuthError),
 }
 
+impl From<once::Busy> for Unproven {
+    fn from(_: once::Busy) -> Self {
+        Self::Unknown(AuthError::Busy)
+    }
+}
+
 impl Directory {
     /// Reads its files. Nothing is asked yet.
     ///
@@ -111,16 +117,21 @@ impl Directory {
             connections: limits.directory_connections,
             patience: limits.password_check_wait,
         };
+        let remembered = OnceBounds {
+            life: limits.password_remembered,
+            entries: limits.passwords_remembered,
+            waiting: limits.password_checks_waiting,
+            patience: limits.password_check_wait,
+        };
         Ok(Arc::new(Self {
             tls: tls(&spec)?,
             account,
             bounds,
             tasks: TaskTracker::new(),
             idle: Mutex::default(),
-            under_way: Semaphore::new(limits.directory_connections),
-            waiting: Semaphore::new(limits.password_checks_waiting),
-            proven: Once::new(limits.password_remembered, limits.passwords_remembered),
-            known: Once::new(limits.password_remembered, limits.passwords_remembered),
+            under_way: Arc::new(Semaphore::new(limits.directory_connections)),
+            proven: Once::new(remembered),
+            known: Once::new(remembered),
             trouble: Mutex::default(),
             spec,
         }))
@@ -131,20 +142,17 @@ impl Directory {
         self.trouble.lock().clone()
     }
 
-    /// Finds out whether it can be asked, at the start and while it can't, until `drain` begins.
-    pub(super) async fn follow(&self, drain: Drain) {
-        let look = async {
-            self.note(self.look_at_all().await);
-            loop {
-                sleep(LOOK_AGAIN).await;
-                if self.trouble().is_some() {
-                    self.note(self.look_at_all().await);
-                }
+    /// Finds out whether it can be asked, at the start and while it can't, for ever.
+    pub(super) async fn follow(self: Arc<Self>) {
+        let mut is_first = true;
+        loop {
+            if is_first || self.trouble().is_some() {
+                let this = self.clone();
+                let looked = self.apart(async move { this.look_at_all().await }).await;
+                self.note(looked);
             }
-        };
-        tokio::select! {
-            () = look => {}
-            () = drain.begun() => {}
+            is_first = false;
+            sleep(LOOK_AGAIN).await;
         }
     }
 
@@ -237,14 +245,24 @@ impl Directory {
 
     /// In a task of its own: a client that goes away leaves no connection in the middle of something, and an answer that
     /// can't be read at all takes nothing else with it.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let worked = self.tasks.spawn(work).await;
+        worked.unwrap_or_else(|_| {
+            Err(Failure::Odd(
+                "an answer of the directory can't be read".to_owned(),
+            ))
+        })
+    }
+
     async fn ask(self: &Arc<Self>, user: &str, question: Question<'_>) -> Result<Arc<Person>, Unproven> {
         if self.trouble().is_some() {
             return Err(Unproven::Unknown(AuthError::Unreachable));
         }
-        let busy = |_| Unproven::Unknown(AuthError::Busy);
-        let _place = self.waiting.try_acquire().map_err(busy)?;
-        let turn = timeout(self.bounds.patience, self.under_way.acquire()).await;
-        let Ok(Ok(_turn)) = turn else {
+        let turn = timeout(self.bounds.patience, self.under_way.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
             return Err(Unproven::Unknown(AuthError::Busy));
         };
         let (this, user) = (self.clone(), user.to_owned());
@@ -252,26 +270,23 @@ impl Directory {
             Question::Password(password) => Some(password.to_owned()),
             Question::Existence => None,
         };
-        let asked = self
-            .tasks
-            .spawn(async move { this.ask_any(&user, password.as_deref()).await })
-            .await;
-        let answer = asked.unwrap_or_else(|_| {
-            Err(Failure::Odd(
-                "an answer of the directory can't be read".to_owned(),
-            ))
+        let answer = self.apart(async move {
+            // Held to the end, also when the client that waited has gone.
+            let _turn = turn;
+            let answer = this.ask_any(&user, password.as_deref()).await;
+            if let Err(failure @ (Failure::Lost(_) | Failure::Useless(_))) = &answer {
+                this.note(Err(failure.clone()));
+            }
+            answer
         });
-        match answer {
+        match answer.await {
             Ok(Some(person)) => Ok(Arc::new(person)),
             Ok(None) => Err(Unproven::Nobody),
             Err(Failure::Odd(reason)) => {
                 tracing::warn!(reason, "the directory didn't say who somebody is");
                 Err(Unproven::Unknown(AuthError::Unreachable))
             }
-            Err(failure) => {
-                self.note(Err(failure));
-                Err(Unproven::Unknown(AuthError::Unreachable))
-            }
+            Err(Failure::Lost(_) | Failure::Useless(_)) => Err(Unproven::Unknown(AuthError::Unreachable)),
         }
     }
 

@@ -3,7 +3,7 @@
 //! OpenID Connect Core 1.0, 3.1 (code flow), with PKCE (RFC 7636) and the issuer in the answer (RFC 9207); and GitHub's OAuth 2.0,
 //! which has no tokens that say who somebody is, so it is asked.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderValue;
@@ -47,9 +47,9 @@ pub(in crate::auth) struct Client {
 }
 
 enum Source {
-    Issuer(Provider),
+    Issuer(Arc<Provider>),
     OAuth {
-        web: Web,
+        web: Box<Web>,
         authorize: String,
         token: String,
         api: String,
@@ -103,13 +103,15 @@ impl Client {
             },
         };
         let source = match &config.place {
-            Place::Issuer(issuer) => Source::Issuer(Provider::new(issuer, &trust, bounds).map_err(unusable)?),
+            Place::Issuer(issuer) => {
+                Source::Issuer(Arc::new(Provider::new(issuer, &trust, bounds).map_err(unusable)?))
+            }
             Place::OAuth {
                 authorize,
                 token,
                 api,
             } => Source::OAuth {
-                web: Web::new(&trust, bounds).map_err(unusable)?,
+                web: Box::new(Web::new(&trust, bounds).map_err(unusable)?),
                 authorize: authorize.clone(),
                 token: token.clone(),
                 api: api.clone(),
@@ -128,7 +130,7 @@ impl Client {
     }
 
     /// The issuer, where it is one.
-    pub(in crate::auth) fn issuer(&self) -> Option<&Provider> {
+    pub(in crate::auth) fn issuer(&self) -> Option<&Arc<Provider>> {
         match &self.source {
             Source::Issuer(provider) => Some(provider),
             Source::OAuth { .. } => None,

@@ -17,7 +17,7 @@ use super::{
     client::{Answer, Client, Errand},
     fault::LoginFault,
     fetch::FetchBounds,
-    provider::ProviderError,
+    provider::{Provider, ProviderError},
 };
 use crate::{
     auth::{
@@ -177,11 +177,9 @@ impl People {
         Ok(())
     }
 
-    /// Follows what providers publish, for ever.
-    pub(in crate::auth) async fn follow(&self) {
-        let issuers = self.clients.iter().filter_map(Client::issuer);
-        future::join_all(issuers.map(|provider| provider.follow())).await;
-        future::pending::<()>().await;
+    /// Those that publish something.
+    pub(in crate::auth) fn issuers(&self) -> impl Iterator<Item = Arc<Provider>> {
+        self.clients.iter().filter_map(Client::issuer).cloned()
     }
 
     /// Where nobody can log in just now, and why.
