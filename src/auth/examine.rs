@@ -6,7 +6,7 @@ use super::{
     FileFault,
     bearer::Tokens,
     htpasswd::Htpasswd,
-    ldap::Directory,
+    ldap::{self, Directory},
     oidc::{self, FetchBounds},
     session,
     workload::Workloads,
@@ -59,17 +59,19 @@ pub fn examine(logins: &Logins, limits: &Limits) -> Vec<ExaminedFile> {
         });
     }
     if let Some(ldap) = &logins.ldap {
-        // Whatever of its files can't be used is named by the fault; without any, nothing can be wrong here.
-        let named = match (&ldap.account, &ldap.authority) {
-            (LdapAccount::File(file), _) => Some(("http.auth.ldap.credentialsFile", file)),
-            (_, LdapAuthority::File(file)) => Some(("http.auth.ldap.caCert", file)),
-            _ => None,
-        };
-        if let Some((key, file)) = named {
+        if let LdapAccount::File(file) = &ldap.account {
             files.push(ExaminedFile {
-                key,
+                key: "http.auth.ldap.credentialsFile",
                 file: file.clone(),
-                fault: Directory::load(ldap.clone(), limits).err(),
+                fault: ldap::account_fault(file),
+                left_out: Vec::new(),
+            });
+        }
+        if let LdapAuthority::File(file) = &ldap.authority {
+            files.push(ExaminedFile {
+                key: "http.auth.ldap.caCert",
+                file: file.clone(),
+                fault: ldap::tls(ldap).err(),
                 left_out: Vec::new(),
             });
         }
@@ -134,4 +136,56 @@ pub async fn examine_online(
         all.extend(looked.map(|(issuer, looked)| ("http.auth.bearer.oidc", issuer, looked)));
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::access::{Ldap, LdapSecurity};
+
+    #[test]
+    fn each_file_of_a_directory_has_its_own_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &str| {
+            let file = folder.path().join(name);
+            fs::write(&file, content).unwrap();
+            file
+        };
+        for (account, is_good) in [(r#"{"bindDN":"cn=a","bindPassword":"b"}"#, true), ("{}", false)] {
+            let ldap = Ldap {
+                servers: vec!["127.0.0.1".to_owned()],
+                port: 636,
+                security: LdapSecurity::Tls,
+                authority: LdapAuthority::File(file("ca.pem", "none")),
+                account: LdapAccount::File(file("account.json", account)),
+                base: "dc=example".to_owned(),
+                subtree: true,
+                user_attribute: "uid".to_owned(),
+                group_attribute: None,
+                user_filter: None,
+            };
+            let logins = Logins {
+                ldap: Some(ldap),
+                ..Logins::default()
+            };
+            let found = examine(&logins, &Limits::default());
+            let said: Vec<_> = found
+                .iter()
+                .map(|found| {
+                    let said = found.fault.as_ref().map(ToString::to_string);
+                    let names_it = |said: String| said.contains(found.file.to_str().unwrap());
+                    (found.key, said.map(names_it))
+                })
+                .collect();
+            assert_eq!(
+                said,
+                [
+                    ("http.auth.ldap.credentialsFile", (!is_good).then_some(true)),
+                    ("http.auth.ldap.caCert", Some(true)),
+                ]
+            );
+        }
+    }
 }

@@ -403,6 +403,11 @@ struct AccountFile {
     password: String,
 }
 
+/// Why a file with an account can't be used.
+pub(super) fn account_fault(file: &Path) -> Option<FileFault> {
+    Watched::load(file, read_account).err()
+}
+
 fn read_account(content: &[u8]) -> Result<Account, String> {
     const EXPECTED: &str = "expected JSON with bindDN and bindPassword, neither empty";
     // What serde would say of it may hold the password.
@@ -416,7 +421,11 @@ fn read_account(content: &[u8]) -> Result<Account, String> {
     }
 }
 
-fn tls(spec: &Ldap) -> Result<Option<Arc<ClientConfig>>, FileFault> {
+/// How to talk to its servers; `None` is in the clear.
+///
+/// # Errors
+/// [`FileFault`]: the certificates of authorities can't be used.
+pub(super) fn tls(spec: &Ldap) -> Result<Option<Arc<ClientConfig>>, FileFault> {
     let trust = match (&spec.security, &spec.authority) {
         (LdapSecurity::Plain, _) => return Ok(None),
         (_, LdapAuthority::Machine) => Trust::Machine,
