@@ -14,8 +14,8 @@ use parking_lot::RwLock;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep},
+    sync::{Mutex, MutexGuard},
+    time::{Instant, sleep, timeout},
 };
 
 use super::fetch::{Client, FetchBounds, FetchError};
@@ -130,7 +130,7 @@ pub struct Provider {
 #[derive(Default)]
 struct Known {
     published: Option<Published>,
-    /// When it was last asked, whatever came of it.
+    /// When the last look ended, whatever came of it.
     asked: Option<Instant>,
     /// When it was last asked because of a token that no known key had signed.
     asked_for_key: Option<Instant>,
@@ -260,7 +260,12 @@ impl Provider {
         if let Some(published) = self.believed() {
             return Ok(published);
         }
-        let _turn = self.looking.lock().await;
+        let Some(_turn) = self.turn().await else {
+            let trouble = self.trouble();
+            return Err(ProviderError::Before(
+                trouble.unwrap_or_else(|| "it hasn't answered yet".to_owned()),
+            ));
+        };
         if let Some(published) = self.believed() {
             return Ok(published);
         }
@@ -269,6 +274,11 @@ impl Provider {
             Some(trouble) => Err(ProviderError::Before(trouble)),
             None => self.look().await,
         }
+    }
+
+    /// To look, unless others take too long.
+    async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        timeout(self.bounds.patience, self.looking.lock()).await.ok()
     }
 
     /// Why it isn't asked again now, when the last attempt failed just before.
@@ -283,7 +293,7 @@ impl Provider {
     /// What was published after `before`: somebody else may have looked, else it is asked, unless that was done within the
     /// last minute.
     async fn newer_than(&self, before: Instant) -> Option<Published> {
-        let _turn = self.looking.lock().await;
+        let _turn = self.turn().await?;
         if let Some(newer) = self.believed().filter(|published| published.when > before) {
             return Some(newer);
         }
@@ -296,9 +306,9 @@ impl Provider {
     }
 
     async fn look(&self) -> Result<Published, ProviderError> {
-        self.known.write().asked = Some(Instant::now());
         let looked = self.fetch().await;
         let mut known = self.known.write();
+        known.asked = Some(Instant::now());
         known.trouble = looked.as_ref().err().map(|error| causes::in_a_line(error));
         if let Ok(published) = &looked {
             known.published = Some(published.clone());

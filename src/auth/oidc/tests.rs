@@ -8,6 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::future::join_all;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 use parking_lot::Mutex;
 use rcgen::KeyPair;
@@ -222,6 +223,34 @@ async fn while_an_issuer_is_down_its_keys_count_and_one_never_heard_of_is_unavai
     assert!(is_good(&early, &token).await);
     assert!(!is_good(&early, &Signer::new("b").sign(&claims(&web.url))).await);
     assert!(early.trouble().is_some() && is_good(&early, &token).await);
+}
+
+#[tokio::test]
+async fn an_issuer_that_never_answers_is_asked_once_for_all_who_wait() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked: Arc<AtomicUsize> = Arc::default();
+    let counted = asked.clone();
+    TaskTracker::new().spawn(async move {
+        let mut silent = Vec::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            silent.push(socket);
+        }
+    });
+    let bounds = FetchBounds {
+        patience: Duration::from_secs(1),
+        again_after: Duration::ZERO,
+        refresh: Duration::from_secs(900),
+        trusted: Duration::from_secs(900),
+    };
+    let provider = Provider::new(url, &Trust::Machine, bounds).unwrap();
+    for answer in join_all((0..5).map(|_| provider.metadata())).await {
+        assert!(answer.is_err(), "{answer:?}");
+    }
+    let answer = provider.metadata().await;
+    assert!(matches!(answer, Err(ProviderError::Before(_))), "{answer:?}");
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
