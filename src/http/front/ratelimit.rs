@@ -34,11 +34,12 @@ impl Step for Guesses {
         let exchange = &asking.exchange;
         let guesser = Client::Guesses(client_network(exchange.client.ip()));
         let method = exchange.request.method().clone();
+        let comes_back = is_return(&asking.surface);
         if let Err(wait) = self.rates.peek(&guesser, &method) {
             return exchange.refuse(&FrontError::TooFast(wait));
         }
         let response = next.go(asking).await;
-        if response.status() == StatusCode::UNAUTHORIZED {
+        if is_wrong(response.status(), comes_back) {
             // That it is one too many is for the next one to find.
             let _ = self.rates.take(guesser, &method);
         }
@@ -47,10 +48,27 @@ impl Step for Guesses {
 }
 
 impl Guesses {
-    /// A form for a token has its password inside.
+    /// A form for a token has its password inside, and who comes back from a provider has a code.
     fn has_credentials(&self, asking: &Asking) -> bool {
         let is_form = matches!(&asking.surface, Surface::Token(request) if request.is_form());
-        is_form || self.gate.is_shown_something(asking.exchange.request.headers())
+        is_form
+            || is_return(&asking.surface)
+            || self.gate.is_shown_something(asking.exchange.request.headers())
+    }
+}
+
+/// Whether somebody comes back from an identity provider.
+fn is_return(surface: &Surface) -> bool {
+    matches!(surface, Surface::Session(request) if request.is_return())
+}
+
+/// Whether the answer says that what was shown is nobody's. Who comes back from a provider isn't asked to log in once more, but told
+/// that this login wasn't begun, or proves nothing.
+fn is_wrong(status: StatusCode, comes_back: bool) -> bool {
+    match status {
+        StatusCode::UNAUTHORIZED => true,
+        StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => comes_back,
+        _ => false,
     }
 }
 

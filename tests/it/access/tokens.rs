@@ -505,3 +505,20 @@ async fn who_guesses_at_the_token_service_is_stopped_and_who_asks_too_often_too(
     }
     world.mesh.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_from_a_provider_with_nothing_too_often_is_stopped_too() {
+    let rate = RateLimits {
+        all: NonZeroU32::new(3),
+        methods: Vec::new(),
+    };
+    let world = World::with_rates(rate).await;
+    let client = world.mesh.client(OTHER);
+    let back = Request::get("/zot/auth/callback/oidc?code=x&state=y");
+    let mut statuses = BTreeSet::new();
+    for _ in 0..30 {
+        statuses.insert(client.ask(back.clone()).await.unwrap().status);
+    }
+    assert_eq!(statuses, BTreeSet::from([400, 429]));
+    world.mesh.stop().await;
+}

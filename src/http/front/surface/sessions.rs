@@ -93,6 +93,11 @@ impl Request {
         }
     }
 
+    /// Whether it ends a login.
+    pub(in crate::http::front) fn is_return(&self) -> bool {
+        matches!(self.errand, Errand::Finish(_))
+    }
+
     pub(super) fn effect(&self) -> Effect {
         match self.errand {
             Errand::Begin { .. } | Errand::Finish(_) => Effect::Safe,
