@@ -214,7 +214,7 @@ impl ApiKeys {
             let ops = vec![
                 keys::api_key(hash).delete(Expect::Any),
                 keys::users_api_key(user, id).delete(Expect::Any),
-                keys::revocation(known_until, id)
+                keys::revocation(keys::REVOKED_KEYS, known_until, id)
                     .put(Expect::Any, rows::Revocation { min_reader: 1 }.encode_to_vec()),
             ];
             Ok((ops, listed.len() - 1))

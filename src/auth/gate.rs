@@ -57,7 +57,10 @@ pub struct Gate {
 #[derive(Clone)]
 struct Signed {
     keys: Arc<SigningKeys>,
+    /// API keys.
     revoked: Arc<Revocations>,
+    /// Sessions.
+    ended: Arc<Revocations>,
 }
 
 enum PolicySource {
@@ -109,9 +112,10 @@ impl Gate {
     /// them has a task of its own: one that ends takes no other along.
     pub fn follow(self: &Arc<Self>, drain: &Drain) {
         if let Some(signed) = &self.signed {
-            let Signed { keys, revoked } = signed.clone();
+            let Signed { keys, revoked, ended } = signed.clone();
             until(drain, "keys of tokens", async move { keys.sweep().await });
             until(drain, "revoked keys", async move { revoked.follow().await });
+            until(drain, "ended sessions", async move { ended.follow().await });
         }
         if let Some(directory) = self.directory.clone() {
             until(drain, "directory", async move { directory.follow().await });

@@ -2,7 +2,7 @@
 //!
 //! It says who it is, their groups at the provider, and when it ends; who reads it sees no more than its owner knows. It is signed
 //! as tokens are, by a key that every member knows, or by one of `sessionKeysFile`. One that was ended by logging out is in the
-//! list of what was revoked until it would have ended by itself. What its owner may do is decided for every request.
+//! list of those that have until it would have ended by itself. What its owner may do is decided for every request.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -34,7 +34,8 @@ const MIN_KEY: usize = 32;
 /// Opens sessions, and knows those that any member opened.
 pub(super) struct Sessions {
     pub(super) keys: Arc<SigningKeys>,
-    pub(super) revoked: Arc<Revocations>,
+    /// Those that have ended before their time.
+    pub(super) ended: Arc<Revocations>,
     pub(super) meta: Arc<dyn MetaStore>,
     pub(super) jar: Jar,
     pub(super) length: Duration,
@@ -86,11 +87,11 @@ impl Sessions {
     /// Ends a session: at this member now, at the others when they read the list again.
     pub(super) async fn end(&self, session: &Session) -> Result<(), AuthError> {
         let row = rows::Revocation { min_reader: 1 }.encode_to_vec();
-        let put = keys::revocation(session.ends_ms, &session.id).put(Expect::Any, row);
+        let put = keys::revocation(keys::ENDED_SESSIONS, session.ends_ms, &session.id).put(Expect::Any, row);
         let written = self.meta.transact(Version::random(), &[put]).await;
         match written.map_err(AuthError::Unavailable)? {
             Outcome::Committed => {
-                self.revoked.learn(&session.id).await;
+                self.ended.learn(&session.id).await;
                 Ok(())
             }
             // Nobody else has written it: the id is this session's alone, so to end it again does no harm.
@@ -112,7 +113,7 @@ impl Sessions {
         };
         let provider = ProviderKind::parse(&claims.provider).filter(|kind| self.providers.contains(kind));
         let is_over = self
-            .revoked
+            .ended
             .has_within(&claims.sid, self.lag)
             .await
             .map_err(AuthError::Unavailable)?;

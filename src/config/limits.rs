@@ -95,7 +95,8 @@ pub struct Limits {
     pub revocations_look_interval: Duration,
     /// Age from which on what was read of the list isn't believed any more.
     pub revocations_trusted: Duration,
-    /// Entries of the list that are read; where there are more, tokens that were got by keys aren't good.
+    /// Entries that are read of the list of revoked keys, and of that of ended sessions. Where there are more in the one, tokens that were
+    /// got by keys aren't good, where there are in the other, sessions.
     pub revocations: usize,
     /// Time for which a session goes on at other members at most after its owner has logged out.
     pub session_end_lag: Duration,

@@ -33,7 +33,8 @@
 //! | api-keys | SHA-256 of the key | `.` | [`ApiKey`](super::rows::ApiKey) |
 //! | api-keys | `_users` | user | [`KeyRing`](super::rows::KeyRing) |
 //! | api-keys | `_token_keys` | key's id | [`TokenKey`](super::rows::TokenKey) |
-//! | api-keys | `_revoked` | `<end>#<id>` | [`Revocation`](super::rows::Revocation) |
+//! | api-keys | `_revoked` | `<end>#<id>` | [`Revocation`](super::rows::Revocation) of an API key |
+//! | api-keys | `_ended_sessions` | `<end>#<id>` | [`Revocation`](super::rows::Revocation) of a session |
 //! | members | `_members` | member | [`Lease`](super::rows::Lease) |
 //!
 //! `#` and `_catalog` can't occur in names, tags or digests, `_` not in hexadecimal, and a bare `.` can't be a repository, so keys never
@@ -330,12 +331,16 @@ pub fn token_key(id: &str) -> Key {
     of_tokens(TOKEN_KEYS, id)
 }
 
-/// Partition of what was revoked lately.
-pub const REVOCATIONS: &str = "_revoked";
+/// Partition of the API keys that were revoked lately.
+pub const REVOKED_KEYS: &str = "_revoked";
 
-/// That what has this `id` was revoked, to be known until `ends_ms` (since the Unix epoch).
-pub fn revocation(ends_ms: u64, id: &str) -> Key {
-    of_tokens(REVOCATIONS, &format!("{}{id}", revoked_before(ends_ms)))
+/// Partition of the sessions that were ended before their time.
+pub const ENDED_SESSIONS: &str = "_ended_sessions";
+
+/// That what has this `id` was revoked, to be known until `ends_ms` (since the Unix epoch); in [`REVOKED_KEYS`] or
+/// [`ENDED_SESSIONS`].
+pub fn revocation(partition: &str, ends_ms: u64, id: &str) -> Key {
+    of_tokens(partition, &format!("{}{id}", revoked_before(ends_ms)))
 }
 
 /// What the sort keys of revocations sort after that are known for longer than until `ends_ms`.
@@ -349,7 +354,7 @@ pub fn revocation_parts(sort: &str) -> Option<(u64, &str)> {
     Some((u64::from_str_radix(end, 16).ok()?, id))
 }
 
-/// A row of [`TOKEN_KEYS`] or [`REVOCATIONS`], by the sort key that it was listed with.
+/// A row of [`TOKEN_KEYS`], [`REVOKED_KEYS`] or [`ENDED_SESSIONS`], by the sort key that it was listed with.
 pub fn of_tokens(partition: &str, sort: &str) -> Key {
     key(Space::ApiKeys, partition, sort)
 }

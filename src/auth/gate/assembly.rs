@@ -31,7 +31,7 @@ use crate::{
         workload::Workloads,
     },
     config::{self, AccessControl, Config, Limits, Logins, access, openid::OpenId},
-    storage::MetaStore,
+    storage::{MetaStore, keys},
 };
 
 /// What a gate is made of.
@@ -92,19 +92,22 @@ impl Gate {
         let tokens = token_service(&logins, origin.clone());
         let has_own = matches!(tokens, TokenService::Own(_));
         let signed = (has_own || logins.openid.is_some()).then(|| {
-            let session = logins.openid.as_ref().map(|openid| openid.sessions.length);
-            let longest = session
-                .map(|length| length + limits.clock_margin)
+            let sessions = logins.openid.as_ref().map(|openid| &openid.sessions);
+            let longest = sessions
+                .filter(|sessions| sessions.keys.is_none())
+                .map(|sessions| sessions.length + limits.clock_margin)
                 .unwrap_or_default();
+            let list = |partition| Arc::new(Revocations::new(meta.clone(), partition, limits));
             Signed {
                 keys: Arc::new(SigningKeys::new(meta.clone(), limits, longest)),
-                revoked: Arc::new(Revocations::new(meta.clone(), limits)),
+                revoked: list(keys::REVOKED_KEYS),
+                ended: list(keys::ENDED_SESSIONS),
             }
         });
         let issuer = signed
             .as_ref()
             .filter(|_| has_own)
-            .map(|Signed { keys, revoked }| {
+            .map(|Signed { keys, revoked, .. }| {
                 let ways = Ways {
                     standing: standing.clone(),
                     issuers: logins.workloads.iter().map(|one| one.issuer.clone()).collect(),
@@ -181,7 +184,7 @@ fn openid_of(
     };
     let sessions = Arc::new(Sessions {
         keys: keys.clone(),
-        revoked: signed.revoked.clone(),
+        ended: signed.ended.clone(),
         meta: meta.clone(),
         jar: jar.clone(),
         length: config.sessions.length,

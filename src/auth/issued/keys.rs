@@ -227,9 +227,12 @@ impl SigningKeys {
         if known.len() >= KNOWN {
             known.retain(|_, known| now_ms < known.ends_ms);
         }
-        if known.len() < KNOWN {
-            known.insert(id.to_owned(), new.clone());
+        if known.len() >= KNOWN {
+            let first = known.iter().min_by_key(|(_, known)| known.ends_ms);
+            let first = first.map(|(id, _)| id.clone()).unwrap_or_default();
+            known.remove(&first);
         }
+        known.insert(id.to_owned(), new.clone());
     }
 
     /// Takes keys and revocations away that have ended, every now and then, for ever.
@@ -251,10 +254,13 @@ impl SigningKeys {
             row.is_ok_and(|row| row.min_reader <= rows::SCHEMA && row.ends_ms < over_ms)
         })
         .await?;
-        self.sweep_partition(keys::REVOCATIONS, |sort, _| {
-            keys::revocation_parts(sort).is_some_and(|(ends_ms, _)| ends_ms < over_ms)
-        })
-        .await
+        for revoked in [keys::REVOKED_KEYS, keys::ENDED_SESSIONS] {
+            self.sweep_partition(revoked, |sort, _| {
+                keys::revocation_parts(sort).is_some_and(|(ends_ms, _)| ends_ms < over_ms)
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     async fn sweep_partition(
@@ -309,4 +315,26 @@ fn millis(time: Duration) -> u64 {
 fn read(row: &Row) -> Result<rows::TokenKey, StoreError> {
     rows::TokenKey::decode(row.bytes.clone())
         .map_err(|error| StoreError::with_source(StoreErrorKind::Corrupt, "read a key of tokens", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemoryMeta;
+
+    #[test]
+    fn a_key_that_was_just_used_is_known_however_many_there_were() {
+        let keys = SigningKeys::new(Arc::new(MemoryMeta::new()), &Limits::default(), Duration::ZERO);
+        let key = |n: usize| Known {
+            key: DecodingKey::from_ed_der(&[0; 32]),
+            ends_ms: 1_000 + n as u64,
+        };
+        for n in 0..KNOWN + 10 {
+            keys.remember(&n.to_string(), &key(n), 0);
+            assert!(keys.known.lock().contains_key(&n.to_string()), "{n}");
+        }
+        assert_eq!(keys.known.lock().len(), KNOWN);
+        assert!(!keys.known.lock().contains_key("9"), "what ends first has gone");
+        assert!(keys.known.lock().contains_key("10"));
+    }
 }

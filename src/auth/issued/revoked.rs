@@ -1,8 +1,11 @@
-//! What was revoked and may have tokens that still live: a list in the metadata store, which every member follows.
+//! What was revoked and may still be shown: a list in the metadata store, which every member follows. There is one of API keys, which
+//! may have tokens, and one of sessions.
 //!
-//! Whoever revokes writes the entry in the same transaction. An entry is there for longer than a token lives, so the list is
-//! short, and a member reads all of it every few seconds: so long does a revocation take to count everywhere. One that
-//! couldn't read it for too long asks at once, and where that fails knows of no token whether it holds.
+//! Whoever revokes writes the entry in the same transaction. An entry is there for longer than what it ends would have lived: minutes
+//! for a key's tokens, for a session up to `sessionLength`, so that the list of sessions can become long; each has its own bound, so
+//! that one that is too long doesn't take the other down. A member that is asked about what may be in a list reads all of it every
+//! few seconds: so long does a revocation take to count everywhere. One that couldn't read it for too long asks at once, and
+//! where that fails knows of nothing whether it holds.
 
 use std::{
     collections::HashSet,
@@ -23,6 +26,7 @@ use crate::{
 
 pub(in crate::auth) struct Revocations {
     meta: Arc<dyn MetaStore>,
+    partition: &'static str,
     list: RwLock<List>,
     /// One look at a time.
     looking: tokio::sync::Mutex<()>,
@@ -42,9 +46,11 @@ struct List {
 }
 
 impl Revocations {
-    pub(in crate::auth) fn new(meta: Arc<dyn MetaStore>, limits: &Limits) -> Self {
+    /// That in `partition`. Nothing is read yet.
+    pub(in crate::auth) fn new(meta: Arc<dyn MetaStore>, partition: &'static str, limits: &Limits) -> Self {
         Self {
             meta,
+            partition,
             list: RwLock::default(),
             looking: tokio::sync::Mutex::default(),
             is_asked_for: AtomicBool::default(),
@@ -107,7 +113,7 @@ impl Revocations {
             }
             let _turn = self.looking.lock().await;
             if let Err(error) = self.look().await {
-                tracing::warn!(%error, "the list of revoked keys can't be read");
+                tracing::warn!(%error, list = self.partition, "a list of what was revoked can't be read");
             }
         }
     }
@@ -121,7 +127,7 @@ impl Revocations {
         loop {
             let page = self
                 .meta
-                .range(Space::ApiKeys, keys::REVOCATIONS, "", Some(&after), MAX_PAGE)
+                .range(Space::ApiKeys, self.partition, "", Some(&after), MAX_PAGE)
                 .await?;
             let found = page
                 .entries
@@ -130,7 +136,7 @@ impl Revocations {
             ids.extend(found.map(|(_, id)| id.to_owned()));
             if ids.len() > self.bound {
                 let kind = StoreErrorKind::Unavailable;
-                return Err(StoreError::new(kind, "read so long a list of revoked keys"));
+                return Err(StoreError::new(kind, "read so long a list of what was revoked"));
             }
             match page.entries.into_iter().last() {
                 Some(last) if page.more => after = last.sort,

@@ -72,7 +72,7 @@ impl World {
             issuer: Arc::new(Issuer::new(
                 ways,
                 Arc::new(SigningKeys::new(self.meta.clone(), limits, Duration::ZERO)),
-                Arc::new(Revocations::new(self.meta.clone(), limits)),
+                Arc::new(Revocations::new(self.meta.clone(), rows_at::REVOKED_KEYS, limits)),
                 limits,
             )),
             passwords,
@@ -350,6 +350,27 @@ async fn a_revoked_key_ends_its_tokens_at_every_member_within_a_minute() {
 }
 
 #[tokio::test]
+async fn however_many_sessions_have_ended_tokens_got_by_keys_are_good() {
+    let world = World::new();
+    let limits = Limits {
+        revocations: 3,
+        ..Limits::default()
+    };
+    let member = world.member_with(&limits);
+    let ended = Revocations::new(world.meta.clone(), rows_at::ENDED_SESSIONS, &limits);
+    let (_, used) = key(&world, "ann", NewApiKey::default()).await;
+    let token = member.issue(Some(by_key("ann", &used))).await;
+    for n in 0..4 {
+        let end = clock::now_ms() + 60_000;
+        let at = rows_at::revocation(rows_at::ENDED_SESSIONS, end, &format!("s{n}"));
+        let put = at.put(Expect::Absent, rows::Revocation { min_reader: 1 }.encode_to_vec());
+        world.meta.transact(Version::random(), &[put]).await.unwrap();
+    }
+    assert!(ended.has("s0").await.is_err(), "the list is too long");
+    assert_eq!(member.user(&token).await.as_deref(), Some("ann"));
+}
+
+#[tokio::test]
 async fn a_keys_token_is_bound_by_its_scopes_its_end_and_its_user() {
     let world = World::new();
     let member = world.member();
@@ -412,16 +433,20 @@ async fn keys_are_replaced_and_what_has_ended_goes() {
         clock_margin: Duration::ZERO,
         ..short
     });
-    let past = rows_at::revocation(clock::now_ms() - 1000, "gone");
-    let put = past
-        .clone()
-        .put(Expect::Absent, rows::Revocation { min_reader: 1 }.encode_to_vec());
-    world.meta.transact(Version::random(), &[put]).await.unwrap();
+    let past = [rows_at::REVOKED_KEYS, rows_at::ENDED_SESSIONS]
+        .map(|list| rows_at::revocation(list, clock::now_ms() - 1000, "gone"));
+    for past in &past {
+        let row = rows::Revocation { min_reader: 1 }.encode_to_vec();
+        let put = past.clone().put(Expect::Absent, row);
+        world.meta.transact(Version::random(), &[put]).await.unwrap();
+    }
     let (keys, used) = key(&world, "ann", NewApiKey::default()).await;
     keys.revoke("ann", &used.id).await.unwrap();
     prompt.issuer.keys.sweep_once().await.unwrap();
     assert!(world.meta.get(&at).await.unwrap().is_none());
-    assert!(world.meta.get(&past).await.unwrap().is_none());
+    for past in &past {
+        assert!(world.meta.get(past).await.unwrap().is_none());
+    }
     assert!(
         prompt.issuer.revoked.has(&used.id).await.unwrap(),
         "what was revoked now stays"
