@@ -7,7 +7,7 @@
 //!
 //! A read is worth nothing from a server that isn't the primary any more. One in recovery says so with each answer. One that was
 //! isolated doesn't know; where standbys are synchronous it can't commit either, so an answer counts once a write has been
-//! acknowledged that began after it (see [`confirm`]).
+//! acknowledged by the same server that began after it (see [`confirm`]).
 //!
 //! Absent on purpose: prepared statements with names, `LISTEN`, session settings; reads from standbys; a transaction that takes
 //! several round trips.
@@ -22,6 +22,7 @@ mod tls;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::time::Instant;
 use tokio_postgres::{
     Row as SqlRow,
     types::{ToSql, Type},
@@ -39,6 +40,9 @@ use super::{
     Version, bounds,
 };
 use crate::config::{Limits, PostgresConfig};
+
+/// How often something is read whose answer another server than the primary gives.
+const READS: usize = 3;
 
 /// A parameter of a statement.
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -70,35 +74,50 @@ impl PostgresMeta {
         }
     }
 
-    /// The rows of a statement that changes nothing, once they are known to be the primary's. The first two columns of each
-    /// say whether they come of a primary, and whether it has synchronous standbys.
+    /// The rows of a statement that changes nothing, once they are known to be the primary's. The first three columns of each
+    /// say whether they come of a primary, whether it has synchronous standbys, and which server it is.
     async fn read(
         &self,
         operation: &'static str,
         statement: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<SqlRow>, StoreError> {
-        let rows = self
-            .pool
-            .read(operation, statement, parameters, is_of_primary)
-            .await?;
-        let fenced = rows
-            .first()
-            .map(|row| column::<bool>(operation, row, 1))
-            .transpose()?;
-        self.confirm(operation, fenced == Some(true)).await?;
-        Ok(rows)
+        let deadline = Instant::now() + self.pool.patience();
+        for _ in 0..READS {
+            let rows = self
+                .pool
+                .read(operation, statement, parameters, is_of_primary)
+                .await?;
+            let Some(first) = rows.first() else {
+                return Ok(rows);
+            };
+            let (fenced, server) = (column(operation, first, 1)?, column(operation, first, 2)?);
+            if self.is_confirmed(operation, fenced, server).await? {
+                return Ok(rows);
+            }
+            if Instant::now() > deadline {
+                break;
+            }
+        }
+        Err(not_the_primary(operation))
     }
 
-    async fn confirm(&self, operation: &'static str, fenced: bool) -> Result<(), StoreError> {
-        match fenced {
-            true => {
-                self.confirmed
-                    .confirm(operation, &self.pool, &self.statements.confirm)
-                    .await
-            }
-            false => Ok(()),
+    /// Whether the server that has answered is the primary still.
+    async fn is_confirmed(
+        &self,
+        operation: &'static str,
+        fenced: bool,
+        server: &str,
+    ) -> Result<bool, StoreError> {
+        if !fenced {
+            return Ok(true);
         }
+        let statement = &self.statements.confirm;
+        let primary = self.confirmed.confirm(operation, &self.pool, statement).await?;
+        if primary != server {
+            self.pool.forget();
+        }
+        Ok(primary == server)
     }
 
     async fn rows(&self, operation: &'static str, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError> {
@@ -113,7 +132,7 @@ impl PostgresMeta {
         if found.len() != keys.len() {
             return Err(corrupt(operation, "other rows than were asked for"));
         }
-        found.iter().map(|row| stored(operation, row, 2)).collect()
+        found.iter().map(|row| stored(operation, row, 3)).collect()
     }
 
     /// Asks once for everything that is ever asked. The write depends on what can't be, so it has no effect.
@@ -147,7 +166,7 @@ impl MetaStore for PostgresMeta {
             (&key.sort.as_bytes(), Type::BYTEA),
         ];
         match &*self.read("get", &self.statements.get, &parameters).await? {
-            [row] => stored("get", row, 2),
+            [row] => stored("get", row, 3),
             _ => Err(corrupt("get", "not one row for one key")),
         }
     }
@@ -189,14 +208,14 @@ impl MetaStore for PostgresMeta {
         let mut page = Page::default();
         let mut size = 0;
         for row in &found {
-            let Some(row_found) = stored(OPERATION, row, 3)? else {
+            let Some(row_found) = stored(OPERATION, row, 4)? else {
                 continue;
             };
             if page.entries.len() == limit {
                 page.more = true;
                 break;
             }
-            let sort = column::<&[u8]>(OPERATION, row, 2)?.to_vec();
+            let sort = column::<&[u8]>(OPERATION, row, 3)?.to_vec();
             let sort =
                 String::from_utf8(sort).map_err(|_| corrupt(OPERATION, "a sort key that is no text"))?;
             size += row_found.bytes.len();
@@ -243,7 +262,10 @@ impl MetaStore for PostgresMeta {
             Err(fault) => return Err(fault.into_store_error(OPERATION)),
         };
         let wrote = answer.refused.is_none() && effects.iter().any(|effect| *effect != CHECK);
-        self.confirm(OPERATION, answer.is_fenced && !wrote).await?;
+        let asks = answer.is_fenced && !wrote;
+        if !self.is_confirmed(OPERATION, asks, &answer.server).await? {
+            return Err(not_the_primary(OPERATION));
+        }
         let Some(number) = answer.refused else {
             return Ok(Outcome::Committed);
         };
@@ -316,6 +338,8 @@ struct Answer {
     refused: Option<usize>,
     current: Option<Row>,
     is_fenced: bool,
+    /// Which server answers.
+    server: String,
 }
 
 impl Answer {
@@ -331,6 +355,7 @@ impl Answer {
                 .and_then(|number| number.checked_sub(1)),
             current: stored("transact", row, 1).map_err(garbled)?,
             is_fenced: column("transact", row, 3).map_err(garbled)?,
+            server: column("transact", row, 4).map_err(garbled)?,
         })
     }
 }
@@ -373,6 +398,12 @@ fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
 ) -> Result<T, StoreError> {
     row.try_get(at)
         .map_err(|error| StoreError::with_source(StoreErrorKind::Corrupt, operation, error))
+}
+
+fn not_the_primary(operation: &'static str) -> StoreError {
+    let said =
+        "another server acknowledges writes: perhaps the one that has answered isn't the primary any more";
+    StoreError::with_source(StoreErrorKind::Unavailable, operation, said)
 }
 
 fn corrupt(operation: &'static str, what: &'static str) -> StoreError {

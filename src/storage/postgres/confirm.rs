@@ -2,7 +2,8 @@
 //!
 //! A primary that was cut off while a synchronous standby was promoted goes on answering reads with what was true before. It
 //! can't commit any more, for nobody acknowledges. So a read is given out when a small write that began after it has been
-//! acknowledged; all that wait share the next one.
+//! acknowledged by the server that was read from; all that wait share the next one. Another server may acknowledge it: connections
+//! are to any of several, and a name or an address may lead to another than before.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,18 +17,26 @@ use crate::storage::{StoreError, StoreErrorKind};
 pub(super) struct Confirmed {
     /// How many have asked.
     asked: AtomicU64,
-    /// How many of them had when the last write began that was acknowledged.
-    answered: Mutex<u64>,
+    answered: Mutex<Answered>,
+}
+
+/// The last write that was acknowledged.
+#[derive(Default)]
+struct Answered {
+    /// How many had asked when it began.
+    through: u64,
+    /// By which server.
+    server: String,
 }
 
 impl Confirmed {
-    /// Waits for a write that begins from now on to be acknowledged.
+    /// Waits for a write that begins from now on to be acknowledged. Gives the server that did.
     pub(super) async fn confirm(
         &self,
         operation: &'static str,
         pool: &Pool,
         statement: &str,
-    ) -> Result<(), StoreError> {
+    ) -> Result<String, StoreError> {
         let mine = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let Ok(mut answered) = timeout(pool.patience(), self.answered.lock()).await else {
             let said = "no write is acknowledged: perhaps this isn't the primary any more";
@@ -37,12 +46,11 @@ impl Confirmed {
                 said,
             ));
         };
-        if *answered >= mine {
-            return Ok(());
+        if answered.through < mine {
+            let through = self.asked.load(Ordering::SeqCst);
+            let server = pool.confirm(operation, statement).await?;
+            *answered = Answered { through, server };
         }
-        let all = self.asked.load(Ordering::SeqCst);
-        pool.confirm(operation, statement).await?;
-        *answered = all;
-        Ok(())
+        Ok(answered.server.clone())
     }
 }

@@ -114,13 +114,26 @@ impl Pool {
         }
     }
 
-    /// Asks for a write that means nothing, once: what was read before it waits.
-    pub(super) async fn confirm(&self, operation: &'static str, statement: &str) -> Result<(), StoreError> {
+    /// Asks for a write that means nothing, once: what was read before it waits. Gives the server that acknowledges it.
+    pub(super) async fn confirm(
+        &self,
+        operation: &'static str,
+        statement: &str,
+    ) -> Result<String, StoreError> {
         let deadline = Instant::now() + self.limits.postgres_retry_time;
         match self.ask(deadline, statement, &[]).await {
-            Ok(_) => Ok(()),
+            Ok(rows) => match rows.first().map(|row| row.try_get(0)) {
+                Some(Ok(server)) => Ok(server),
+                Some(Err(error)) => Err(Fault::new(Class::Corrupt, error).into_store_error(operation)),
+                None => Err(Fault::new(Class::Corrupt, "no row for a write").into_store_error(operation)),
+            },
             Err(fault) => Err(fault.into_store_error(operation)),
         }
+    }
+
+    /// Uses no connection again that is idle: some may be to another server than others.
+    pub(super) fn forget(&self) {
+        self.idle.lock().clear();
     }
 
     /// Runs several statements as one transaction.
@@ -144,7 +157,7 @@ impl Pool {
     fn may_repeat(&self, fault: &Fault) -> bool {
         // Perhaps another server is the primary now.
         if matches!(fault.class, Class::Busy | Class::Unsent) {
-            self.idle.lock().clear();
+            self.forget();
         }
         fault.may_repeat()
     }
@@ -183,7 +196,7 @@ impl Pool {
             }
         };
         match fault.class {
-            Class::Unsent | Class::Busy | Class::Unsure | Class::Corrupt => self.idle.lock().clear(),
+            Class::Unsent | Class::Busy | Class::Unsure | Class::Corrupt => self.forget(),
             Class::Contended | Class::Denied | Class::Full | Class::Unsupported | Class::Refused => {
                 self.give_back(connection);
             }
@@ -203,9 +216,12 @@ impl Pool {
         }
     }
 
+    /// The last is used first, so those before it end that nobody has needed for long.
     fn give_back(&self, mut connection: Connection) {
         connection.used = Instant::now();
-        self.idle.lock().push(connection);
+        let mut idle = self.idle.lock();
+        idle.retain(|idle| idle.used.elapsed() < self.limits.postgres_idle_time);
+        idle.push(connection);
     }
 
     async fn connect(&self) -> Result<Connection, Fault> {

@@ -18,6 +18,10 @@ const OLDEST: u32 = 130_000;
 /// The class of the advisory lock under which the schema is made.
 const LOCK: i64 = 0x706f_7274_6f6c_616e;
 
+/// Which server answers: no other runs since the same microsecond at the same address. A standby that is promoted goes on running.
+const SERVER: &str =
+    "concat_ws(' ', extract(epoch FROM pg_postmaster_start_time()), inet_server_addr(), inet_server_port())";
+
 /// What is ever asked, for one schema.
 pub(super) struct Statements {
     pub(super) get: String,
@@ -30,7 +34,8 @@ pub(super) struct Statements {
 impl Statements {
     /// `schema` is an identifier that needs no quotes.
     pub(super) fn new(schema: &str) -> Self {
-        let primary = "NOT pg_is_in_recovery(), current_setting('synchronous_standby_names') <> ''";
+        let primary =
+            format!("NOT pg_is_in_recovery(), current_setting('synchronous_standby_names') <> '', {SERVER}");
         Self {
             get: format!(
                 "SELECT {primary}, r.version, r.value FROM (VALUES (1)) AS one \
@@ -50,7 +55,7 @@ impl Statements {
                  ) p ON p.before < $6 ORDER BY p.sk"
             ),
             transact: format!(
-                "SELECT refused, version, value, fenced FROM {schema}.transact($1, $2, $3, $4, $5, $6, $7)"
+                "SELECT refused, version, value, fenced, server FROM {schema}.transact($1, $2, $3, $4, $5, $6, $7)"
             ),
             confirm: format!("SELECT {schema}.confirm()"),
         }
@@ -75,7 +80,8 @@ CREATE TABLE IF NOT EXISTS {schema}.rows (
 );
 CREATE OR REPLACE FUNCTION {schema}.transact(
   _version bytea, _spaces text[], _pks bytea[], _sks bytea[], _expects bytea[], _effects smallint[], _values bytea[],
-  OUT refused integer, OUT version bytea, OUT value bytea, OUT fenced boolean
+  OUT refused integer, OUT version bytea, OUT value bytea, OUT fenced boolean,
+  OUT server text
 ) LANGUAGE plpgsql
 SET search_path = pg_catalog
 SET lock_timeout = '4s'
@@ -95,6 +101,7 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'on', true);
   END IF;
   fenced := current_setting('synchronous_standby_names') <> '';
+  server := {SERVER};
   FOR op IN
     SELECT t.space, t.pk, t.sk, t.effect FROM unnest(_spaces, _pks, _sks, _effects) AS t(space, pk, sk, effect)
     ORDER BY t.space COLLATE "C", t.pk, t.sk
@@ -135,12 +142,13 @@ BEGIN
   DELETE FROM {schema}.rows r USING unnest(_spaces, _pks, _sks, _effects) AS t(space, pk, sk, effect)
   WHERE r.space = t.space AND r.pk = t.pk AND r.sk = t.sk AND (r.version = '' OR (goes AND t.effect = 2));
 END $body$;
-CREATE OR REPLACE FUNCTION {schema}.confirm() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $body$
+CREATE OR REPLACE FUNCTION {schema}.confirm() RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog AS $body$
 BEGIN
   IF current_setting('synchronous_commit') IN ('off', 'local') THEN
     PERFORM set_config('synchronous_commit', 'on', true);
   END IF;
   PERFORM pg_logical_emit_message(true, 'portolan', '');
+  RETURN {SERVER};
 END $body$;
 CREATE TABLE IF NOT EXISTS {schema}.version (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),

@@ -234,21 +234,25 @@ async fn what_was_acknowledged_is_there_after_the_server_was_killed_under_load()
     check(&store, &settled).await;
 }
 
+/// How the one that is the primary is reached.
+fn either(one: &Server, other: &Server) -> PostgresConfig {
+    let servers = format!(
+        "host=127.0.0.1,127.0.0.1 port={},{} user=postgres dbname=postgres sslmode=disable",
+        one.port(),
+        other.port()
+    );
+    PostgresConfig {
+        servers: servers.parse().unwrap(),
+        ..one.config()
+    }
+}
+
 /// The primary is cut off from its standby, which is promoted; whoever still talks to the former is told nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_former_primary_answers_no_reads_and_nothing_is_lost_with_it() {
     let primary = Server::start(&["synchronous_standby_names=*"]).await;
     let standby = primary.standby().await;
-    let both = PostgresConfig {
-        servers: format!(
-            "host=127.0.0.1,127.0.0.1 port={},{} user=postgres dbname=postgres sslmode=disable",
-            primary.port(),
-            standby.port()
-        )
-        .parse()
-        .unwrap(),
-        ..primary.config()
-    };
+    let both = either(&primary, &standby);
     let said = refused(&standby.config()).await;
     assert!(said.contains("database does not allow writes"), "{said}");
     let store = Arc::new(opened(&both).await);
@@ -295,4 +299,36 @@ async fn a_former_primary_answers_no_reads_and_nothing_is_lost_with_it() {
     })
     .await;
     check(&store, &settled).await;
+}
+
+/// Connections to the former primary are left, and new ones are to the promoted standby: that confirms only what it was asked itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_former_primary_answers_isnt_confirmed_by_the_promoted_one() {
+    let primary = Server::start(&["synchronous_standby_names=*"]).await;
+    let standby = primary.standby().await;
+    let store = opened(&either(&primary, &standby)).await;
+    let put = |value: &'static str| [key("tag").put(Expect::Any, value)];
+    let before = Version::random();
+    let committed = store.transact(before, &put("1")).await.unwrap();
+    assert_eq!(committed, Outcome::Committed);
+    let tag = key("tag");
+    let gets = || join_all((0..8).map(|_| store.get(&tag)));
+    for told in gets().await {
+        assert_eq!(told.unwrap().unwrap().version, before);
+    }
+    standby.promote().await;
+    primary.shut_out().await;
+    let promoted = opened(&standby.config()).await;
+    let after = Version::random();
+    let committed = promoted.transact(after, &put("2")).await.unwrap();
+    assert_eq!(committed, Outcome::Committed);
+    let mut told = Vec::new();
+    for answer in gets().await {
+        // Who asks the former one to confirm it waits in vain.
+        told.extend(answer.ok().map(|row| row.unwrap().version));
+    }
+    assert!(
+        !told.is_empty() && told.iter().all(|version| *version == after),
+        "{told:?}, not {before:?}"
+    );
 }

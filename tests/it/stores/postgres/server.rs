@@ -148,6 +148,25 @@ impl Server {
         run(command("pg_ctl").arg("promote").arg("-D").arg(self.data())).await;
     }
 
+    /// Takes no connection from now on; those that are there stay.
+    pub(crate) async fn shut_out(&self) {
+        fs::write(
+            self.data().join("pg_hba.conf"),
+            "host all all 127.0.0.1/32 reject\n",
+        )
+        .unwrap();
+        self.sql("SELECT pg_reload_conf()").await;
+        eventually("nobody gets in any more", || async {
+            let psql = command("psql")
+                .args(["--host=127.0.0.1", "--username=postgres", "--command=SELECT 1"])
+                .arg(format!("--port={}", self.port))
+                .output()
+                .await;
+            !psql.unwrap().status.success()
+        })
+        .await;
+    }
+
     /// Ends it and all of its processes at once, as a lost machine does.
     pub(crate) async fn kill(&mut self) {
         let mut process = self.process.take().unwrap();
