@@ -28,3 +28,37 @@ impl Pause {
         sleep_until(deadline.min(Instant::now() + pause)).await;
     }
 }
+
+/// How often and how long a request is still tried.
+#[derive(Debug)]
+pub(crate) struct Attempts {
+    left: u32,
+    deadline: Instant,
+    pause: Pause,
+}
+
+impl Attempts {
+    /// At most so many, the last of which begins within so long from now.
+    pub(crate) fn new(most: u32, within: Duration) -> Self {
+        Self {
+            left: most,
+            deadline: Instant::now() + within,
+            pause: Pause::new(),
+        }
+    }
+
+    /// When they are over.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Waits before the next one; `false` when there is none.
+    pub(crate) async fn pause(&mut self) -> bool {
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            return false;
+        }
+        self.pause.wait(self.deadline).await;
+        Instant::now() < self.deadline
+    }
+}

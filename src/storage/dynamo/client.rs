@@ -22,7 +22,7 @@ use tokio::{
 use super::fault::{Class, Fault, Left};
 use crate::{
     config::{DynamoConfig, Limits},
-    storage::pause::Pause,
+    storage::pause::Attempts,
 };
 
 /// Sends requests.
@@ -74,15 +74,15 @@ impl Dynamo {
     where
         F: Future<Output = Result<T, Fault>>,
     {
-        let mut attempts = Attempts::new(&self.limits);
+        let mut trial = Trial::new(&self.limits);
         loop {
-            let fault = match self.with_room(attempts.deadline, send()).await {
+            let fault = match self.with_room(trial.attempts.deadline(), send()).await {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => fault,
             };
             let again =
-                matches!(fault.class, Class::Unsure | Class::Garbled) || attempts.may_repeat(fault.class);
-            if !again || !attempts.pause().await {
+                matches!(fault.class, Class::Unsure | Class::Garbled) || trial.may_repeat(fault.class);
+            if !again || !trial.attempts.pause().await {
                 return Err(fault);
             }
         }
@@ -94,16 +94,16 @@ impl Dynamo {
     where
         F: Future<Output = Result<T, Fault>>,
     {
-        let mut attempts = Attempts::new(&self.limits);
+        let mut trial = Trial::new(&self.limits);
         loop {
             let fault = match self
-                .with_room(attempts.deadline, send(Departure::default()))
+                .with_room(trial.attempts.deadline(), send(Departure::default()))
                 .await
             {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => fault,
             };
-            if !attempts.may_repeat(fault.class) || !attempts.pause().await {
+            if !trial.may_repeat(fault.class) || !trial.attempts.pause().await {
                 return Err(fault);
             }
         }
@@ -125,21 +125,17 @@ impl Dynamo {
     }
 }
 
-/// How often and how long a request is still tried.
-struct Attempts {
-    left: u32,
-    deadline: Instant,
-    pause: Pause,
+/// Attempts at one request.
+struct Trial {
+    attempts: Attempts,
     /// Nobody has doubted our rights yet.
     trusted: bool,
 }
 
-impl Attempts {
+impl Trial {
     fn new(limits: &Limits) -> Self {
         Self {
-            left: limits.dynamo_attempts,
-            deadline: Instant::now() + limits.dynamo_retry_time,
-            pause: Pause::new(),
+            attempts: Attempts::new(limits.dynamo_attempts, limits.dynamo_retry_time),
             trusted: true,
         }
     }
@@ -158,16 +154,6 @@ impl Attempts {
             | Class::Misuse
             | Class::Refused => false,
         }
-    }
-
-    /// Waits before the next attempt; `false` when there is none.
-    async fn pause(&mut self) -> bool {
-        self.left = self.left.saturating_sub(1);
-        if self.left == 0 {
-            return false;
-        }
-        self.pause.wait(self.deadline).await;
-        Instant::now() < self.deadline
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     config::{Limits, PostgresConfig},
-    storage::{StoreError, pause::Pause},
+    storage::{StoreError, pause::Attempts},
 };
 
 /// Sends requests.
@@ -81,9 +81,9 @@ impl Pool {
         parameters: &[Parameter<'_>],
         check: fn(&[SqlRow]) -> Result<(), Fault>,
     ) -> Result<Vec<SqlRow>, StoreError> {
-        let mut attempts = Attempts::new(&self.limits);
+        let mut attempts = Attempts::new(self.limits.postgres_attempts, self.limits.postgres_retry_time);
         loop {
-            let answer = self.ask(attempts.deadline, statement, parameters).await;
+            let answer = self.ask(attempts.deadline(), statement, parameters).await;
             let fault = match answer.and_then(|rows| check(&rows).map(|()| rows)) {
                 Ok(rows) => return Ok(rows),
                 Err(fault) => fault,
@@ -102,9 +102,9 @@ impl Pool {
         parameters: &[Parameter<'_>],
         answer: fn(&[SqlRow]) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let mut attempts = Attempts::new(&self.limits);
+        let mut attempts = Attempts::new(self.limits.postgres_attempts, self.limits.postgres_retry_time);
         loop {
-            let fault = match self.ask(attempts.deadline, statement, parameters).await {
+            let fault = match self.ask(attempts.deadline(), statement, parameters).await {
                 Ok(rows) => return answer(&rows),
                 Err(fault) => fault,
             };
@@ -251,32 +251,5 @@ impl Pool {
             reader: reader.abort_handle(),
             used: Instant::now(),
         })
-    }
-}
-
-/// How often and how long a request is still tried.
-struct Attempts {
-    left: u32,
-    deadline: Instant,
-    pause: Pause,
-}
-
-impl Attempts {
-    fn new(limits: &Limits) -> Self {
-        Self {
-            left: limits.postgres_attempts,
-            deadline: Instant::now() + limits.postgres_retry_time,
-            pause: Pause::new(),
-        }
-    }
-
-    /// Waits before the next attempt; `false` when there is none.
-    async fn pause(&mut self) -> bool {
-        self.left = self.left.saturating_sub(1);
-        if self.left == 0 {
-            return false;
-        }
-        self.pause.wait(self.deadline).await;
-        Instant::now() < self.deadline
     }
 }

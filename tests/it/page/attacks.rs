@@ -1,10 +1,7 @@
 //! What somebody might try: to put markup into a page, to see what they may not, to have a visitor change something that they
 //! didn't mean to.
 
-use portolan::{
-    auth::GateSpec,
-    config::{self, Extensions, Searching, UserInterface},
-};
+use portolan::config::{Extensions, Searching, UserInterface};
 use serde_json::json;
 
 use super::{MANIFEST, html, push, show};
@@ -12,6 +9,7 @@ use crate::{
     search::world::World,
     support::{
         client::{Ask as _, Client, Http, Request},
+        gate,
         mesh::{MEMBERS, Mesh, Plan},
     },
 };
@@ -109,15 +107,11 @@ async fn a_user_of_any_name_is_shown_as_text() {
 
 /// A mesh with the page where nothing is public.
 async fn private(folder: &tempfile::TempDir) -> Mesh {
-    let text = format!(
-        "storage: {{rootDirectory: /unused}}\nhttp: {{auth: {{htpasswd: {{path: {}/users}}, apikey: true}}}}\n",
-        folder.path().display()
-    );
-    let config = config::parse(&folder.path().join("c.yaml"), &text).unwrap();
-    let gate = GateSpec {
-        source: None,
-        ..GateSpec::from(&config)
-    };
+    let users = folder.path().join("users");
+    let gate = gate(&format!(
+        "{{auth: {{htpasswd: {{path: {}}}, apikey: true}}}}",
+        users.display()
+    ));
     let extensions = Extensions {
         search: Searching::On,
         ui: UserInterface::On,

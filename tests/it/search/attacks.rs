@@ -126,21 +126,11 @@ async fn what_calls_itself_something_else_shows_as_what_it_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_learns_the_schema_where_nothing_is_public() {
-    use portolan::{
-        auth::GateSpec,
-        config::{self, Extensions, Searching},
-    };
+    use portolan::config::{Extensions, Searching};
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("users"), "").unwrap();
-    let text = format!(
-        "storage: {{rootDirectory: /unused}}\nhttp: {{auth: {{htpasswd: {{path: {}/users}}}}}}\n",
-        folder.path().display()
-    );
-    let config = config::parse(&folder.path().join("c.yaml"), &text).unwrap();
-    let gate = GateSpec {
-        source: None,
-        ..GateSpec::from(&config)
-    };
+    let users = folder.path().join("users");
+    std::fs::write(&users, "").unwrap();
+    let gate = crate::support::gate(&format!("{{auth: {{htpasswd: {{path: {}}}}}}}", users.display()));
     let extensions = Extensions {
         search: Searching::On,
         ..Extensions::default()

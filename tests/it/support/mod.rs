@@ -31,6 +31,18 @@ pub(crate) async fn embedded(root: &std::path::Path) -> portolan::storage::OpenS
         .unwrap()
 }
 
+/// The gate that `http` of a configuration makes.
+pub(crate) fn gate(http: &str) -> portolan::auth::GateSpec {
+    use portolan::{auth::GateSpec, config};
+    let text = format!("storage: {{rootDirectory: /unused}}\nhttp: {http}\n");
+    let config = config::parse(std::path::Path::new("c.yaml"), &text).unwrap();
+    // There is no such file to read again.
+    GateSpec {
+        source: None,
+        ..GateSpec::from(&config)
+    }
+}
+
 /// Waits for `what`, asking `holds` again and again.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let end = tokio::time::Instant::now() + PATIENCE;
