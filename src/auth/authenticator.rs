@@ -87,6 +87,8 @@ pub enum Via {
         issuer: String,
         /// When it ends, in milliseconds since the Unix epoch.
         expires_ms: u64,
+        /// What it says, where conditions may ask.
+        claims: Option<serde_json::Value>,
     },
     /// By a certificate: the same.
     Certificate,
@@ -101,6 +103,8 @@ pub enum Via {
         asked: Asked,
         /// Of the key; none is no bound.
         scopes: Vec<Scope>,
+        /// What the token of a workload said that it was got by, where conditions may ask.
+        claims: Option<serde_json::Value>,
     },
     /// By a token: what it says, whatever the policies say.
     Token {

@@ -154,6 +154,8 @@ mod tests {
                 uri: &uri,
                 headers: &headers,
                 certificates: None,
+                client: [192, 0, 2, 1].into(),
+                tls: None,
             };
             match jar.session(&caller) {
                 SessionCookie::None => "none",

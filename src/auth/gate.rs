@@ -20,6 +20,7 @@ use super::{
     ApiKeys, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, KeyMaker, KeysOf, Login,
     MadeBy, Refusal, Right, SessionCookie, Verdict, Via, Wanted,
     challenge::{self, Challenges, TokenFault, Told},
+    circumstances::Circumstances,
     cookies::{self, Jar},
     issued::{Issuer, keys::SigningKeys, revoked::Revocations},
     ldap::Directory,
@@ -186,7 +187,7 @@ impl Gate {
                     .login(&self.evidence(&caller), told, &challenge::scope(route))
                     .await?;
                 let policy = self.policy();
-                let who = Who::new(login, &policy);
+                let who = Who::new(login, &policy, circumstances(&policy, &caller, Some(route)));
                 let user = who.subject.user.clone();
                 let (audience, times) = (policy.audience(route), who.times(&policy, route));
                 let decision = self.route(&policy, told, who, route);
@@ -201,7 +202,7 @@ impl Gate {
             Wanted::Metrics => {
                 let login = self.login(&self.evidence(&caller), told, "").await?;
                 let policy = self.policy();
-                let who = Who::new(login, &policy);
+                let who = Who::new(login, &policy, None);
                 match who.sees_metrics(&policy) {
                     true => Ok(who.decision(Grants::none())),
                     false => Err(Refusal {
@@ -239,7 +240,7 @@ impl Gate {
     async fn search(&self, caller: &Caller<'_>, told: Told<'_>) -> Result<Decision, Refusal> {
         let login = self.login(&self.evidence(caller), told, "").await?;
         let policy = self.policy();
-        let who = Who::new(login, &policy);
+        let who = Who::new(login, &policy, circumstances(&policy, caller, None));
         if !who.is_somebody() && !policy.knows_anonymous() {
             return Err(unauthenticated(told, "").into());
         }
@@ -301,7 +302,7 @@ impl Gate {
             }
         };
         let policy = self.policy();
-        let who = Who::new(login, &policy);
+        let who = Who::new(login, &policy, circumstances(&policy, caller, None));
         let may = match of {
             KeysOf::Oneself => true,
             KeysOf::Others(action) => policy.is_administrators(&who.subject, action),
@@ -345,6 +346,7 @@ impl Gate {
                 AuthError::Unauthenticated(_) => AuthError::Unauthenticated(told.passwords()),
                 error => error,
             })?;
+        let login = login.map(|login| self.without_claims(login));
         let user = login.as_ref().map(|login| login.user.clone());
         Ok(Decision {
             identity: Identity {
@@ -354,6 +356,15 @@ impl Gate {
             right: Right::Token(login),
             ..Decision::open()
         })
+    }
+
+    /// The same, which a token is given for: what a workload's token says is in it only where conditions may ask for that.
+    fn without_claims(&self, mut login: Login) -> Login {
+        match &mut login.via {
+            Via::Workload { claims, .. } if !self.policy().may_ask_claims() => *claims = None,
+            _ => {}
+        }
+        login
     }
 
     /// Who it is; `None` is somebody who has shown nothing, and could get a token for `scope`.
@@ -469,6 +480,11 @@ impl Gate {
     }
 }
 
+/// What conditions may ask about, where there are any.
+fn circumstances(policy: &Policy, caller: &Caller<'_>, route: Option<&Route>) -> Option<Circumstances> {
+    policy.has_conditions().then(|| Circumstances::of(caller, route))
+}
+
 /// Goes on in the background until `drain` begins.
 fn until(drain: &Drain, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
     let begun = drain.token();
@@ -492,9 +508,17 @@ fn repositories(
         if need.refuses(|action| allowed.contains(&action)) {
             // Who has a token of ours and wouldn't be let through by a better one needn't get that.
             let is_lost = need.refuses(|action| who.could(policy, &repository, action));
-            return Err(match &who.rights {
+            let error = match &who.rights {
                 Rights::Policy { .. } if is_lost && who.is_somebody() => AuthError::Denied,
                 Rights::Policy { .. } | Rights::Token { .. } => refused(told, &who, &challenge::scope(route)),
+            };
+            let mut objections = need
+                .actions()
+                .iter()
+                .filter_map(|action| who.objection(policy, &repository, *action));
+            return Err(match error {
+                AuthError::Denied => objections.next().map_or(error, AuthError::Condition),
+                error => error,
             });
         }
         grants.grant(repository, allowed);

@@ -12,6 +12,7 @@ mod authenticator;
 mod bearer;
 mod certificate;
 mod challenge;
+mod circumstances;
 mod cookies;
 mod credentials;
 mod examine;
@@ -36,8 +37,10 @@ mod watched;
 mod who;
 mod workload;
 
+use std::{net::IpAddr, sync::Arc};
+
 use http::{HeaderMap, HeaderValue, Method, Uri};
-use rustls::pki_types::CertificateDer;
+use rustls::{ProtocolVersion, pki_types::CertificateDer};
 
 pub use self::{
     api_keys::{ApiKey, ApiKeyError, ApiKeys, KeyMaker, NewApiKey},
@@ -70,6 +73,10 @@ pub struct Caller<'a> {
     pub headers: &'a HeaderMap,
     /// The certificates of its connection, verified, the client's own first.
     pub certificates: Option<&'a [CertificateDer<'static>]>,
+    /// Where its connection comes from.
+    pub client: IpAddr,
+    /// The version of TLS of its connection; `None` is no TLS.
+    pub tls: Option<ProtocolVersion>,
 }
 
 /// What somebody wants.
@@ -199,6 +206,9 @@ pub enum AuthError {
     /// They may not.
     #[error("the requested access is denied")]
     Denied,
+    /// They may not because a condition of a policy doesn't hold, which says so itself.
+    #[error("the requested access is denied: {0}")]
+    Condition(Arc<str>),
     /// What would change something comes with a session's cookie, and maybe from somebody else's page.
     #[error(
         "a change by a session comes from a page of this registry: Sec-Fetch-Site or Origin says so, or X-ZOT-API-CLIENT: zot-ui"

@@ -2,19 +2,28 @@
 //!
 //! Of the patterns that match a repository's name the longest counts, alone. There, all policies that name the user or
 //! one of their groups count together, and `defaultPolicy` for everybody who has logged in, or `anonymousPolicy` for who
-//! hasn't. `adminPolicy` adds to that, everywhere.
+//! hasn't. `adminPolicy` adds to that, everywhere. A policy counts where all of its conditions hold of the request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::Audience;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    Audience,
+    circumstances::{Circumstances, Question},
+};
 use crate::{
     admission::Visible,
     config::{
         AccessControl,
-        access::{Policy as Allowed, Rule},
+        access::{Condition, Policy as Allowed, Rule},
     },
-    oci::{Action, RepoName, Route},
+    oci::{Action, Reference, RepoName, Route},
 };
+
+/// How often the log says that conditions can't be asked, at most.
+const COMPLAINTS_APART: Duration = Duration::from_secs(60);
 
 /// The policy in force.
 #[derive(Debug)]
@@ -24,7 +33,23 @@ pub(super) enum Policy {
     /// Who has logged in may do everything.
     Users,
     /// As configured.
-    Rules(AccessControl),
+    Rules(Rules),
+}
+
+/// What is configured.
+#[derive(Debug)]
+pub(super) struct Rules {
+    access: AccessControl,
+    complained: Mutex<Option<Instant>>,
+}
+
+impl From<AccessControl> for Rules {
+    fn from(access: AccessControl) -> Self {
+        Self {
+            access,
+            complained: Mutex::new(None),
+        }
+    }
 }
 
 /// Somebody, as policies know them; `None` is who hasn't logged in.
@@ -32,6 +57,8 @@ pub(super) enum Policy {
 pub(super) struct Subject {
     pub(super) user: Option<String>,
     pub(super) groups: Vec<String>,
+    /// Of what they ask; `None` is somebody of whom no condition is asked, so that none holds.
+    pub(super) circumstances: Option<Arc<Circumstances>>,
 }
 
 impl Subject {
@@ -39,8 +66,19 @@ impl Subject {
         Self {
             user: None,
             groups: Vec::new(),
+            circumstances: None,
         }
     }
+}
+
+/// What is made of conditions.
+enum Conditions<'a> {
+    /// They are asked, about this reference where the request names one.
+    Asked(Option<&'a Reference>),
+    /// They may hold.
+    MayHold,
+    /// They may not.
+    MayNot,
 }
 
 impl Policy {
@@ -48,7 +86,7 @@ impl Policy {
     pub(super) fn groups(&self, user: &str) -> Vec<String> {
         match self {
             Self::Everybody | Self::Users => Vec::new(),
-            Self::Rules(access) => access
+            Self::Rules(Rules { access, .. }) => access
                 .groups
                 .iter()
                 .filter(|(_, users)| users.iter().any(|member| member == user))
@@ -62,28 +100,82 @@ impl Policy {
         match self {
             Self::Everybody => true,
             Self::Users => false,
-            Self::Rules(access) => access.rules.iter().any(|rule| !rule.anonymous.is_empty()),
+            Self::Rules(Rules { access, .. }) => access.rules.iter().any(|rule| !rule.anonymous.is_empty()),
         }
     }
 
-    /// Whether `subject` may do `action` in `repository`.
+    /// Whether anything depends on conditions.
+    pub(super) fn has_conditions(&self) -> bool {
+        self.conditions().next().is_some()
+    }
+
+    /// Whether it may depend on what a workload's token says.
+    pub(super) fn may_ask_claims(&self) -> bool {
+        self.conditions().any(Condition::may_ask_claims)
+    }
+
+    fn conditions(&self) -> impl Iterator<Item = &Condition> {
+        let access = match self {
+            Self::Everybody | Self::Users => None,
+            Self::Rules(Rules { access, .. }) => Some(access),
+        };
+        let policies = access.into_iter().flat_map(|access| {
+            let policies = access.rules.iter().flat_map(|rule| &rule.policies);
+            policies.chain(&access.admin)
+        });
+        policies.flat_map(|policy| &policy.conditions)
+    }
+
+    /// Whether `subject` may do `action` in `repository`: with each manifest that they ask for.
     pub(super) fn allows(&self, subject: &Subject, repository: &RepoName, action: Action) -> bool {
         match self {
             Self::Everybody => true,
             Self::Users => subject.user.is_some(),
-            Self::Rules(access) => {
-                let rule = access.rules.iter().find(|rule| rule.pattern.matches(repository));
-                rule.is_some_and(|rule| rule_allows(rule, subject, action))
-                    || admin_allows(access, subject, action)
+            Self::Rules(rules) => {
+                let allowed = |reference: Option<&Reference>| {
+                    let asked = Conditions::Asked(reference);
+                    let rule = rules.of(repository);
+                    rule.is_some_and(|rule| rules.allow(rule, subject, action, Some(repository), &asked))
+                        || rules.allow_admin(subject, action, Some(repository), &asked)
+                };
+                match &subject.circumstances {
+                    None => allowed(None),
+                    Some(circumstances) => circumstances.references().into_iter().all(allowed),
+                }
             }
         }
+    }
+
+    /// What a condition says that stands against it, where `subject` may not do `action` in `repository` because of that alone.
+    pub(super) fn objection(
+        &self,
+        subject: &Subject,
+        repository: &RepoName,
+        action: Action,
+    ) -> Option<Arc<str>> {
+        let (Self::Rules(rules), Some(circumstances)) = (self, &subject.circumstances) else {
+            return None;
+        };
+        let policies = rules.of(repository).into_iter().flat_map(|rule| &rule.policies);
+        let policies = policies.chain(&rules.access.admin);
+        let references = circumstances.references();
+        policies
+            .filter(|policy| is_for(policy, subject, action))
+            .flat_map(|policy| &policy.conditions)
+            .find(|condition| {
+                let holds = |reference: &Option<&Reference>| {
+                    rules.holds(condition, subject, action, Some(repository), *reference)
+                };
+                !references.iter().all(holds)
+            })
+            .and_then(|condition| condition.message.clone())
     }
 
     /// Whether `subject` may do `action` everywhere, as an administrator.
     pub(super) fn is_administrators(&self, subject: &Subject, action: Action) -> bool {
         match self {
             Self::Everybody | Self::Users => false,
-            Self::Rules(access) => admin_allows(access, subject, action),
+            Self::Rules(rules) => rules.allow_admin(subject, action, None, &Conditions::Asked(None)),
         }
     }
 
@@ -117,21 +209,20 @@ impl Policy {
         }
     }
 
-    /// Whether `subject` may read every repository there is or will be.
+    /// Whether `subject` may read every repository there is or will be, whatever conditions say.
     fn shows_everything(&self, subject: &Subject) -> bool {
         match self {
             Self::Everybody => true,
             Self::Users => subject.user.is_some(),
-            Self::Rules(access) => {
+            Self::Rules(rules) => {
                 // One pattern covers every name, so some rule counts for each; and each of them allows it.
+                let access = &rules.access;
                 let covers = access.rules.iter().any(|rule| rule.pattern.is_everything());
                 let all_allow = || {
-                    access
-                        .rules
-                        .iter()
-                        .all(|rule| rule_allows(rule, subject, Action::Read))
+                    let mut all = access.rules.iter();
+                    all.all(|rule| rules.allow(rule, subject, Action::Read, None, &Conditions::MayNot))
                 };
-                admin_allows(access, subject, Action::Read) || (covers && all_allow())
+                rules.allow_admin(subject, Action::Read, None, &Conditions::MayNot) || (covers && all_allow())
             }
         }
     }
@@ -140,12 +231,11 @@ impl Policy {
         match self {
             Self::Everybody => false,
             Self::Users => subject.user.is_none(),
-            Self::Rules(access) => {
-                let any_allows = access
-                    .rules
-                    .iter()
-                    .any(|rule| rule_allows(rule, subject, Action::Read));
-                !any_allows && !admin_allows(access, subject, Action::Read)
+            Self::Rules(rules) => {
+                let mut all = rules.access.rules.iter();
+                let any_allows =
+                    all.any(|rule| rules.allow(rule, subject, Action::Read, None, &Conditions::MayHold));
+                !any_allows && !rules.allow_admin(subject, Action::Read, None, &Conditions::MayHold)
             }
         }
     }
@@ -155,7 +245,7 @@ impl Policy {
         match self {
             Self::Everybody => true,
             Self::Users => subject.user.is_some(),
-            Self::Rules(access) => {
+            Self::Rules(Rules { access, .. }) => {
                 let named = |user| access.metrics.users.contains(user);
                 access.metrics.anybody || subject.user.as_ref().is_some_and(named)
             }
@@ -163,31 +253,113 @@ impl Policy {
     }
 }
 
-fn rule_allows(rule: &Rule, subject: &Subject, action: Action) -> bool {
-    if subject.user.is_none() {
-        return rule.anonymous.contains(&action);
-    }
-    rule.default.contains(&action)
-        || rule
-            .policies
+impl Rules {
+    /// What counts for a repository.
+    fn of(&self, repository: &RepoName) -> Option<&Rule> {
+        self.access
+            .rules
             .iter()
-            .any(|policy| policy_allows(policy, subject, action))
+            .find(|rule| rule.pattern.matches(repository))
+    }
+
+    fn allow(
+        &self,
+        rule: &Rule,
+        subject: &Subject,
+        action: Action,
+        repository: Option<&RepoName>,
+        conditions: &Conditions<'_>,
+    ) -> bool {
+        if subject.user.is_none() {
+            return rule.anonymous.contains(&action);
+        }
+        let mut policies = rule.policies.iter();
+        rule.default.contains(&action)
+            || policies.any(|policy| self.counts(policy, subject, action, repository, conditions))
+    }
+
+    fn allow_admin(
+        &self,
+        subject: &Subject,
+        action: Action,
+        repository: Option<&RepoName>,
+        conditions: &Conditions<'_>,
+    ) -> bool {
+        let admin = self.access.admin.as_ref();
+        admin.is_some_and(|admin| self.counts(admin, subject, action, repository, conditions))
+    }
+
+    fn counts(
+        &self,
+        policy: &Allowed,
+        subject: &Subject,
+        action: Action,
+        repository: Option<&RepoName>,
+        conditions: &Conditions<'_>,
+    ) -> bool {
+        is_for(policy, subject, action)
+            && match conditions {
+                Conditions::MayHold => true,
+                Conditions::MayNot => policy.conditions.is_empty(),
+                Conditions::Asked(reference) => {
+                    let mut all = policy.conditions.iter();
+                    all.all(|condition| self.holds(condition, subject, action, repository, *reference))
+                }
+            }
+    }
+
+    /// Whether a condition holds; one that can't be asked doesn't.
+    fn holds(
+        &self,
+        condition: &Condition,
+        subject: &Subject,
+        action: Action,
+        repository: Option<&RepoName>,
+        reference: Option<&Reference>,
+    ) -> bool {
+        let Some(circumstances) = &subject.circumstances else {
+            return false;
+        };
+        let admin = self.access.admin.as_ref();
+        let bindings = circumstances.bindings(&Question {
+            action,
+            repository,
+            reference,
+            user: subject.user.as_deref().unwrap_or_default(),
+            groups: &subject.groups,
+            is_admin: admin.is_some_and(|admin| is_named(admin, subject)),
+        });
+        let held = bindings.and_then(|bindings| condition.expression.holds(&bindings));
+        held.unwrap_or_else(|problem| {
+            self.complain(condition, &problem);
+            false
+        })
+    }
+
+    fn complain(&self, condition: &Condition, problem: &str) {
+        let mut complained = self.complained.lock();
+        if complained.is_none_or(|when| when.elapsed() >= COMPLAINTS_APART) {
+            *complained = Some(Instant::now());
+            tracing::warn!(
+                expression = condition.expression.as_str(),
+                problem,
+                "a condition of a policy can't be asked, so it doesn't hold; others may have the same fault, and are told of in a minute"
+            );
+        }
+    }
 }
 
-fn policy_allows(policy: &Allowed, subject: &Subject, action: Action) -> bool {
-    let is_named = subject
+/// Whether a policy is about somebody and what they want to do, whatever its conditions say.
+fn is_for(policy: &Allowed, subject: &Subject, action: Action) -> bool {
+    policy.actions.contains(&action) && is_named(policy, subject)
+}
+
+fn is_named(policy: &Allowed, subject: &Subject) -> bool {
+    let by_name = subject
         .user
         .as_ref()
         .is_some_and(|user| policy.users.contains(user));
-    let in_group = subject.groups.iter().any(|group| policy.groups.contains(group));
-    policy.actions.contains(&action) && (is_named || in_group)
-}
-
-fn admin_allows(access: &AccessControl, subject: &Subject, action: Action) -> bool {
-    access
-        .admin
-        .as_ref()
-        .is_some_and(|admin| policy_allows(admin, subject, action))
+    by_name || subject.groups.iter().any(|group| policy.groups.contains(group))
 }
 
 #[cfg(test)]
@@ -204,12 +376,13 @@ mod tests {
             "storage: {{rootDirectory: /d}}\nhttp:\n  auth: {{htpasswd: {{path: /x}}}}\n  accessControl: {access}\n"
         );
         let config = config::parse(Path::new("c.yaml"), &text).unwrap();
-        Arc::new(Policy::Rules(config.access.unwrap()))
+        Arc::new(Policy::Rules(config.access.unwrap().into()))
     }
 
     fn subject(policy: &Policy, user: &str) -> Subject {
         Subject {
             groups: policy.groups(user),
+            circumstances: None,
             user: Some(user.to_owned()).filter(|user| !user.is_empty()),
         }
     }

@@ -1,5 +1,7 @@
 //! The authenticators' contract, and the gate's decisions over all of them at once.
 
+mod conditions;
+
 use std::{fs, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -235,6 +237,8 @@ async fn ask(
         uri: &uri,
         headers,
         certificates,
+        client: [192, 0, 2, 1].into(),
+        tls: None,
     };
     let decision = gate.decide(caller, Wanted::Route(&route)).await;
     decision.map_err(|refusal| refusal.error)
@@ -359,6 +363,8 @@ async fn a_key_has_the_rights_of_its_user_within_its_scopes_and_makes_no_keys() 
             uri: &http::Uri::from_static("/"),
             headers,
             certificates: None,
+            client: [192, 0, 2, 1].into(),
+            tls: None,
         };
         let decision = gate.decide(caller, Wanted::Keys(KeysOf::Oneself)).await;
         decision
@@ -501,6 +507,8 @@ async fn others_keys_are_for_administrators_by_what_they_may_do() {
             uri: &http::Uri::from_static("/"),
             headers: &headers,
             certificates: None,
+            client: [192, 0, 2, 1].into(),
+            tls: None,
         };
         let wanted = Wanted::Keys(KeysOf::Others(action));
         gate.decide(caller, wanted).await.is_ok()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Asked, Audience, Decision, Login, Right, Scope, StoreTimes, Via,
+    circumstances::Circumstances,
     policy::{Policy, Subject},
 };
 use crate::{
@@ -41,7 +42,7 @@ pub(super) enum Rights {
 }
 
 impl Who {
-    pub(super) fn new(login: Option<Login>, policy: &Policy) -> Self {
+    pub(super) fn new(login: Option<Login>, policy: &Policy, circumstances: Option<Circumstances>) -> Self {
         let shown = match &login {
             None => Shown::Nothing,
             Some(_) => Shown::Something,
@@ -51,21 +52,34 @@ impl Who {
             Some(Login { user, groups, via }) => (user, groups, via),
         };
         let within = |scopes, asked| Rights::Policy { scopes, asked };
+        let mut claims = None;
         let rights = match via {
-            Via::Nobody
-            | Via::Password(_)
-            | Via::Directory
-            | Via::Workload { .. }
-            | Via::Certificate
-            | Via::Session(_) => within(Vec::new(), None),
+            Via::Workload { claims: said, .. } => {
+                claims = said;
+                within(Vec::new(), None)
+            }
+            Via::Nobody | Via::Password(_) | Via::Directory | Via::Certificate | Via::Session(_) => {
+                within(Vec::new(), None)
+            }
             Via::ApiKey(key) => within(key.scopes, None),
-            Via::Issued { asked, scopes } => within(scopes, Some(asked)),
+            Via::Issued {
+                asked,
+                scopes,
+                claims: said,
+            } => {
+                claims = said;
+                within(scopes, Some(asked))
+            }
             Via::Token { grants, catalog } => Rights::Token { grants, catalog },
         };
         let user = Some(user).filter(|user| !user.is_empty());
         groups.extend(user.iter().flat_map(|user| policy.groups(user)));
         Self {
-            subject: Subject { user, groups },
+            subject: Subject {
+                user,
+                groups,
+                circumstances: circumstances.map(|these| Arc::new(these.with_claims(claims))),
+            },
             rights,
             shown,
         }
@@ -103,6 +117,19 @@ impl Who {
                     scopes.is_empty() || scopes.iter().any(|scope| scope.covers(repository, action));
                 in_scope && policy.allows(&self.subject, repository, action)
             }
+        }
+    }
+
+    /// What the condition says because of which they may not.
+    pub(super) fn objection(
+        &self,
+        policy: &Policy,
+        repository: &RepoName,
+        action: Action,
+    ) -> Option<Arc<str>> {
+        match &self.rights {
+            Rights::Token { .. } => None,
+            Rights::Policy { .. } => policy.objection(&self.subject, repository, action),
         }
     }
 

@@ -126,6 +126,7 @@ impl Workloads {
                     issuer: name.to_owned(),
                     // What is verified has an end, which may be written with a fraction.
                     expires_ms: (claims["exp"].as_f64().unwrap_or_default() * 1e3) as u64,
+                    claims: Some(claims),
                 },
             })),
             Err(problem) => {

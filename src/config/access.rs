@@ -2,11 +2,15 @@
 //!
 //! Deliberately absent: deciding. `auth` asks these values.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use http::Uri;
 
-use super::{expression::Expression, openid::OpenId, secret::Secret};
+use super::{
+    expression::{Expression, Shape},
+    openid::OpenId,
+    secret::Secret,
+};
 use crate::oci::{Action, RepoPattern};
 
 /// Most bytes of a user's name: it becomes part of a row's key.
@@ -264,7 +268,59 @@ pub struct Policy {
     pub groups: Vec<String>,
     /// What they may do.
     pub actions: Vec<Action>,
+    /// Under which conditions: all of them.
+    pub conditions: Vec<Condition>,
 }
+
+/// What must hold of a request for a policy to count for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// It knows [`REQUEST_NAME`], and gives true or false.
+    pub expression: Expression,
+    /// What is said to who asks where it doesn't hold.
+    pub message: Option<Arc<str>>,
+}
+
+impl Condition {
+    /// Whether it may ask what a token's claims are.
+    #[must_use]
+    pub fn may_ask_claims(&self) -> bool {
+        self.expression.as_str().contains("claims")
+    }
+}
+
+/// The name by which conditions know a request, as in zot.
+pub const REQUEST_NAME: &str = "req";
+
+/// The fields of a request, as in zot.
+pub const REQUEST: Shape = Shape::Object(&[
+    ("time", Shape::Time),
+    ("method", Shape::Text),
+    ("userAgent", Shape::Text),
+    ("action", Shape::Text),
+    ("repository", Shape::Text),
+    ("reference", Shape::Text),
+    ("referenceType", Shape::Text),
+    ("tag", Shape::Text),
+    ("digest", Shape::Text),
+    (
+        "user",
+        Shape::Object(&[("username", Shape::Text), ("groups", Shape::List(&Shape::Text))]),
+    ),
+    (
+        "auth",
+        Shape::Object(&[("anonymous", Shape::Bool), ("admin", Shape::Bool)]),
+    ),
+    (
+        "client",
+        Shape::Object(&[("ip", Shape::Text), ("forwardedFor", Shape::List(&Shape::Text))]),
+    ),
+    (
+        "tls",
+        Shape::Object(&[("enabled", Shape::Bool), ("version", Shape::Text)]),
+    ),
+    ("claims", Shape::Anything),
+]);
 
 /// Who may read `/metrics`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -3,51 +3,39 @@
 //! One is read once, when the configuration is: then it is short, knows only the names that it will be asked with, and goes
 //! through lists in at most two levels. So what it costs to ask is bounded by what it is asked about, which whoever asks bounds.
 
-use std::{collections::HashMap, fmt, panic, sync::Arc};
+mod shape;
 
-use cel::{
-    Context, Program, Value,
-    common::ast::{EntryExpr, Expr, IdedExpr},
+use std::{
+    collections::HashMap,
+    fmt, panic,
+    sync::{Arc, LazyLock},
 };
+
+use cel::{Context, Env, Program, Value};
+
+pub use self::shape::Shape;
 
 /// The longest expression, in bytes.
 const MAX_BYTES: usize = 4 * 1024;
 /// How deep brackets may stand in brackets, and how many choices there may be: the parser calls itself for each.
 const MAX_BRACKETS: usize = 16;
 const MAX_CHOICES: usize = 32;
-/// How many macros that go through a list may stand in each other.
-const MAX_LEVELS: usize = 2;
 
-/// Names of types, which stand for themselves.
-const TYPES: [&str; 10] = [
-    "bool",
-    "bytes",
-    "double",
-    "int",
-    "list",
-    "map",
-    "null_type",
-    "string",
-    "type",
-    "uint",
-];
+/// The functions of the language.
+static STANDARD: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
-/// Functions that are known; operators aren't called by such names.
-const FUNCTIONS: [&str; 13] = [
-    "bool",
-    "bytes",
-    "contains",
-    "double",
-    "dyn",
-    "endsWith",
-    "int",
-    "matches",
-    "size",
-    "startsWith",
-    "string",
-    "type",
-    "uint",
-];
+/// What an expression is to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gives {
+    /// Whatever it gives.
+    Anything,
+    /// True or false.
+    Bool,
+    /// A string.
+    Text,
+    /// A list of strings, or one string.
+    Texts,
+}
 
 /// An expression that can be asked.
 #[derive(Clone)]
@@ -77,8 +65,8 @@ impl Expression {
     /// Reads an expression that will be asked with these names.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub fn parse(text: &str, names: &[&str]) -> Result<Self, String> {
+    /// What is wrong with it, which includes that it can't give what it is to give, whatever the names stand for.
+    pub fn parse(text: &str, names: &[(&str, Shape)], gives: Gives) -> Result<Self, String> {
         if text.len() > MAX_BYTES {
             return Err(format!("expected an expression of at most {MAX_BYTES} bytes"));
         }
@@ -91,7 +79,19 @@ impl Expression {
         let program = panic::catch_unwind(|| Program::compile(text))
             .map_err(|_| "expected an expression of CEL".to_owned())?
             .map_err(|error| format!("expected an expression of CEL: {}", one_line(&error.to_string())))?;
-        check(program.expression(), &mut names.to_vec(), 0)?;
+        let shape = shape::of(program.expression(), &mut names.to_vec(), 0)?;
+        let (fits, expected) = match gives {
+            Gives::Anything => (true, ""),
+            Gives::Bool => (shape.may_be(Shape::Bool), "true or false"),
+            Gives::Text => (shape.may_be(Shape::Text), "a string"),
+            Gives::Texts => {
+                let may_be_one = shape.may_be(Shape::Text);
+                (may_be_one || matches!(shape, Shape::List(_)), "a list of strings")
+            }
+        };
+        if !fits {
+            return Err(format!("it gives {}, expected {expected}", shape.name()));
+        }
         Ok(Self {
             text: text.into(),
             program: Arc::new(program),
@@ -110,7 +110,7 @@ impl Expression {
     /// Why it comes to nothing. It may show what it was asked about: for logs alone.
     pub fn value(&self, bindings: &[Binding]) -> Result<Value, String> {
         let evaluate = || {
-            let mut context = Context::default();
+            let mut context = Context::with_env(STANDARD.clone());
             for (name, value) in bindings {
                 context.add_variable_from_value(*name, value.clone());
             }
@@ -200,75 +200,6 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Refuses names that nothing stands for, and macros in macros in macros.
-fn check<'a>(expression: &'a IdedExpr, names: &mut Vec<&'a str>, level: usize) -> Result<(), String> {
-    match &expression.expr {
-        Expr::Unspecified | Expr::Literal(_) => Ok(()),
-        Expr::Ident(name) => match names.contains(&name.as_str()) || TYPES.contains(&name.as_str()) {
-            true => Ok(()),
-            false => Err(format!(
-                "nothing is called {name} here: there is {}",
-                names.join(", ")
-            )),
-        },
-        Expr::Select(select) => check(&select.operand, names, level),
-        Expr::Call(call) => {
-            let function = call.func_name.as_str();
-            let is_operator = !function.starts_with(|c: char| c.is_ascii_alphabetic());
-            if !is_operator && !FUNCTIONS.contains(&function) {
-                return Err(format!(
-                    "there is no function {function} here, only {}",
-                    FUNCTIONS.join(", ")
-                ));
-            }
-            for part in call.target.iter().map(AsRef::as_ref).chain(&call.args) {
-                check(part, names, level)?;
-            }
-            Ok(())
-        }
-        Expr::List(list) => list
-            .elements
-            .iter()
-            .try_for_each(|part| check(part, names, level)),
-        Expr::Map(map) => map
-            .entries
-            .iter()
-            .try_for_each(|entry| check_entry(&entry.expr, names, level)),
-        Expr::Struct(object) => object
-            .entries
-            .iter()
-            .try_for_each(|entry| check_entry(&entry.expr, names, level)),
-        Expr::Comprehension(each) => {
-            if level == MAX_LEVELS {
-                return Err(format!(
-                    "expected at most {MAX_LEVELS} of all, exists, map and filter in each other"
-                ));
-            }
-            check(&each.iter_range, names, level)?;
-            check(&each.accu_init, names, level)?;
-            let before = names.len();
-            names.push(&each.iter_var);
-            names.extend(each.iter_var2.as_deref());
-            names.push(&each.accu_var);
-            for part in [&each.loop_cond, &each.loop_step, &each.result] {
-                check(part, names, level + 1)?;
-            }
-            names.truncate(before);
-            Ok(())
-        }
-    }
-}
-
-fn check_entry<'a>(entry: &'a EntryExpr, names: &mut Vec<&'a str>, level: usize) -> Result<(), String> {
-    match entry {
-        EntryExpr::StructField(field) => check(&field.value, names, level),
-        EntryExpr::MapEntry(entry) => {
-            check(&entry.key, names, level)?;
-            check(&entry.value, names, level)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,8 +209,20 @@ mod tests {
         vec![("groups", Value::from(groups)), ("name", Value::from("ann"))]
     }
 
+    const REQUEST: Shape = Shape::Object(&[
+        ("tag", Shape::Text),
+        ("time", Shape::Time),
+        ("size", Shape::Number),
+        ("said", Shape::Anything),
+    ]);
+    const NAMES: [(&str, Shape); 3] = [
+        ("groups", Shape::List(&Shape::Text)),
+        ("name", Shape::Text),
+        ("req", REQUEST),
+    ];
+
     fn parse(text: &str) -> Result<Expression, String> {
-        Expression::parse(text, &["groups", "name"])
+        Expression::parse(text, &NAMES, Gives::Anything)
     }
 
     #[test]
@@ -306,7 +249,10 @@ mod tests {
         for (text, problem) in [
             ("", "expected an expression of CEL"),
             ("name ==", "expected an expression of CEL"),
-            ("nme == 'x'", "nothing is called nme here: there is groups, name"),
+            (
+                "nme == 'x'",
+                "nothing is called nme here: there is groups, name, req",
+            ),
             ("lower(name) == 'ann'", "there is no function lower here"),
             ("groups.all(g, g == h)", "nothing is called h here"),
             (
@@ -330,15 +276,120 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_to_nothing_is_an_error() {
-        for text in [
-            "name",
-            "1",
-            "groups[7] == 'a'",
-            "1 / 0 == 1",
-            "name.matches('(')",
-            "groups.nothing",
+    fn what_can_never_be_of_the_right_type_is_refused_when_it_is_read() {
+        let gives = |text: &str, gives| Expression::parse(text, &NAMES, gives).map(drop);
+        for (text, problem) in [
+            ("name", "it gives a string, expected true or false"),
+            ("1", "it gives a number, expected true or false"),
+            ("req", "it gives an object, expected true or false"),
+            (
+                "groups.map(g, g == 'a')",
+                "it gives a list, expected true or false",
+            ),
+            (
+                "req.tag ? 'a' : 'b'",
+                "?: is between what is true or false, not a string",
+            ),
+            ("true ? 1 : 2", "it gives a number, expected true or false"),
+            ("req.time", "it gives a time, expected true or false"),
+            (
+                "req.tga == 'x'",
+                "there is no field tga here, only tag, time, size, said",
+            ),
+            ("req['tga'] == 'x'", "there is no field tga here"),
+            ("has(req.tga)", "there is no field tga here"),
+            ("req.tag.name == 'x'", "a string has no field name"),
+            ("groups.nothing == 'x'", "a list has no field nothing"),
+            (
+                "req.tag && true",
+                "&& is between what is true or false, not a string",
+            ),
+            ("!req.tag", "! is between what is true or false, not a string"),
+            (
+                "req.time < '2030-01-01T00:00:00Z'",
+                "< can't compare a time with a string",
+            ),
+            ("req.size == '1'", "== can't compare a number with a string"),
+            (
+                "req.size in groups",
+                "in looks for a number in a list of a string",
+            ),
+            ("name in req.tag", "in looks in a list, not in a string"),
+            (
+                "req.size.startsWith('x')",
+                "startsWith is of a string, not of a number",
+            ),
+            (
+                "req.tag.getFullYear() == 2030",
+                "getFullYear is of a time, not of a string",
+            ),
+            (
+                "groups.exists(g, g == 1)",
+                "== can't compare a string with a number",
+            ),
+            (
+                "name.exists(g, true)",
+                "there is nothing to go through in a string",
+            ),
         ] {
+            let refused = gives(text, Gives::Bool).unwrap_err();
+            assert!(refused.starts_with(problem), "{text}: {refused}");
+        }
+        for text in [
+            "req.said",
+            "req.said.whatever[0].more",
+            "req.said == 1 || req.said == 'x'",
+            "groups[0] == 'a'",
+            "{'a': true}['a']",
+            "req.time < timestamp('2030-01-01T00:00:00Z') && req.time - timestamp(0) > duration('1h')",
+            "req.time + duration('1h') > req.time",
+            "groups.filter(g, g != 'a') == ['b']",
+            "groups.exists_one(g, g == 'a')",
+            "(req.size == 1 ? req.said : 'x' == name)",
+            "type(name) == string && bool('true')",
+            "name + '!' == name",
+        ] {
+            assert_eq!(gives(text, Gives::Bool), Ok(()), "{text}");
+        }
+        assert!(
+            gives("groups", Gives::Text)
+                .unwrap_err()
+                .contains("a list, expected a string")
+        );
+        assert!(
+            gives("1", Gives::Texts)
+                .unwrap_err()
+                .contains("expected a list of strings")
+        );
+        for text in ["name", "groups", "req.said", "['a']", "groups.map(g, g + '!')"] {
+            assert_eq!(gives(text, Gives::Texts), Ok(()), "{text}");
+        }
+    }
+
+    /// It is the language's, and so is the day on which a week begins.
+    #[test]
+    fn times_are_in_utc_or_in_the_zone_that_is_asked_for() {
+        for (text, holds) in [
+            ("timestamp('2023-05-28T23:30:00Z').getHours() == 23", true),
+            (
+                "timestamp('2023-05-28T23:30:00Z').getHours('Europe/Berlin') == 1",
+                true,
+            ),
+            ("timestamp('2023-05-28T23:30:00Z').getHours('+02:00') == 1", true),
+            ("timestamp('2023-05-28T23:30:00Z').getDayOfWeek() == 0", true),
+            (
+                "timestamp('2023-05-28T23:30:00Z').getDayOfWeek('Europe/Berlin') == 1",
+                true,
+            ),
+            ("timestamp('2023-05-28T23:30:00Z') == timestamp(1685316600)", true),
+        ] {
+            assert_eq!(parse(text).unwrap().holds(&bindings()), Ok(holds), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_comes_to_nothing_is_an_error() {
+        for text in ["name", "1", "groups[7] == 'a'", "1 / 0 == 1", "name.matches('(')"] {
             assert!(parse(text).unwrap().holds(&bindings()).is_err(), "{text}");
         }
     }

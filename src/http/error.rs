@@ -409,6 +409,11 @@ pub(super) fn auth(error: &AuthError) -> Answer {
             }
             answer
         }
+        // As zot tells it.
+        AuthError::Condition(reason) => Answer {
+            detail: Some(Box::new(json!({ "reason": &**reason }))),
+            ..Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, error.to_string())
+        },
         AuthError::ForeignPage => Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, error.to_string()),
         AuthError::Login(fault) => login(fault),
         AuthError::Busy => overloaded(),

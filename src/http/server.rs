@@ -188,6 +188,7 @@ impl Server {
                         request,
                         client: peer.address,
                         certificates: peer.certificates,
+                        tls: peer.tls,
                     })
                     .await?;
                 if drain.is_leaving() && !is_multiplexed {

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use rustls::pki_types::CertificateDer;
+use rustls::{ProtocolVersion, pki_types::CertificateDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server;
 
@@ -31,6 +31,17 @@ impl Io {
             Self::Plain(_) => None,
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
             Self::Sealed(stream) => stream.protocol(),
+        }
+    }
+
+    /// The version of TLS; `None` is no TLS.
+    #[must_use]
+    pub fn tls_version(&self) -> Option<ProtocolVersion> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.protocol_version(),
+            // Members speak no other.
+            Self::Sealed(_) => Some(ProtocolVersion::TLSv1_3),
         }
     }
 

@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use rustls::{ServerConfig, pki_types::CertificateDer};
+use rustls::{ProtocolVersion, ServerConfig, pki_types::CertificateDer};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
@@ -126,6 +126,8 @@ pub struct PeerInfo {
     pub address: SocketAddr,
     /// The certificates it proved to hold, its own first.
     pub certificates: Option<Arc<[CertificateDer<'static>]>>,
+    /// The version of TLS that it speaks; `None` is no TLS.
+    pub tls: Option<ProtocolVersion>,
 }
 
 impl Listener {
@@ -311,11 +313,13 @@ async fn handshake(
         }
     };
     let certificates = io.peer_certificates().map(Arc::from);
+    let tls = io.tls_version();
     Ok(Connection {
         io,
         peer: PeerInfo {
             address,
             certificates,
+            tls,
         },
         slot,
         received,

@@ -236,7 +236,7 @@ fn authenticators(
 
 fn policy(access: Option<AccessControl>, can_log_in: bool) -> Policy {
     match (access, can_log_in) {
-        (Some(access), _) => Policy::Rules(access),
+        (Some(access), _) => Policy::Rules(access.into()),
         (None, true) => Policy::Users,
         (None, false) => Policy::Everybody,
     }

@@ -41,6 +41,8 @@ const TYPE: &str = "at+jwt";
 
 /// Most bytes of groups in a token, give or take those of JSON around them.
 const MAX_GROUPS_BYTES: usize = 4 * 1024;
+/// Most bytes of a workload's claims in a token: it goes into a header.
+const MAX_CLAIMS_BYTES: usize = 4 * 1024;
 
 /// What Homebrew sends where it has no token: it is nobody.
 const PLACEHOLDER: &str = "QQ==";
@@ -102,6 +104,9 @@ enum By {
     Directory,
     Workload {
         issuer: String,
+        /// What its token said, where conditions may ask.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        claims: Option<serde_json::Value>,
     },
     Certificate,
     Key {
@@ -141,9 +146,14 @@ impl Issuer {
                     Via::Nobody => By::Nobody,
                     Via::Password(stamp) => By::Password { stamp },
                     Via::Directory => By::Directory,
-                    Via::Workload { issuer, expires_ms } => {
+                    Via::Workload {
+                        issuer,
+                        expires_ms,
+                        claims,
+                    } => {
                         end_ms = end_ms.min(expires_ms);
-                        By::Workload { issuer }
+                        let claims = claims.filter(|claims| claims.to_string().len() <= MAX_CLAIMS_BYTES);
+                        By::Workload { issuer, claims }
                     }
                     Via::Certificate => By::Certificate,
                     // They are for browsers, which need no token.
@@ -193,7 +203,7 @@ impl Issuer {
     async fn holds(&self, claims: Claims) -> Result<Option<Login>, AuthError> {
         let user = claims.sub.unwrap_or_default();
         let standing = &self.ways.standing;
-        let mut scopes = Vec::new();
+        let (mut scopes, mut claims_said) = (Vec::new(), None);
         let groups = match claims.by {
             By::Nobody => {
                 return Ok(Some(Login {
@@ -204,7 +214,10 @@ impl Issuer {
             }
             By::Password { stamp } => (standing.stamp(&user) == Some(stamp)).then_some(claims.groups),
             By::Directory => self.groups(&user, MadeBy::Directory, claims.groups).await,
-            By::Workload { issuer } => self.ways.issuers.contains(&issuer).then_some(claims.groups),
+            By::Workload { issuer, claims: said } => {
+                claims_said = said;
+                self.ways.issuers.contains(&issuer).then_some(claims.groups)
+            }
             By::Certificate => self.ways.certificates.then_some(claims.groups),
             By::Key {
                 id,
@@ -228,7 +241,11 @@ impl Issuer {
         Ok(Some(Login {
             user,
             groups,
-            via: Via::Issued { asked, scopes },
+            via: Via::Issued {
+                asked,
+                scopes,
+                claims: claims_said,
+            },
         }))
     }
 

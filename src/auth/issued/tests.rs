@@ -130,7 +130,7 @@ async fn any_member_knows_any_members_tokens_and_what_they_say() {
         assert_eq!(member.user(&nobodys).await.as_deref(), Some(""));
         let login = member.issuer.read(&token).await.unwrap().unwrap();
         assert_eq!(login.groups, ["staff"]);
-        let Via::Issued { asked, scopes } = login.via else {
+        let Via::Issued { asked, scopes, .. } = login.via else {
             panic!("it is a token of ours");
         };
         assert_eq!(asked.to_string(), "repository:a:pull registry:catalog:*");

@@ -16,9 +16,10 @@ const NOT_REDIS: Verdict = Refused(
 const CLAIMS: Verdict = Mapped(
     "CEL over `claims` and `vars`: at most 4 KiB, and two macros in each other; `claims.iss + '/' + claims.sub` is the username by default",
 );
-const CONDITIONS: Verdict = Later(
-    "conditions come with a later release, and without them the policy would allow more than it says: write the policy without them",
+const CONDITIONS: Verdict = Mapped(
+    "what must hold of a request for the policy to count, all of them, at most 16: CEL over zot's `req`, at most 4 KiB, and two macros in each other (docs/access.md)",
 );
+const MESSAGE: Verdict = Mapped("what is said to who asks where the condition doesn't hold");
 
 pub(super) const AUTH: &[Key] = &[
     key("http.auth", Object, Same),
@@ -406,7 +407,7 @@ pub(super) const ACCESS_CONTROL: &[Key] = &[
     key(
         "http.accessControl.repositories.*.policies[].conditions[].message",
         Text,
-        CONDITIONS,
+        MESSAGE,
     ),
     key("http.accessControl.repositories.*.defaultPolicy", Texts, ACTIONS),
     key(
@@ -427,7 +428,7 @@ pub(super) const ACCESS_CONTROL: &[Key] = &[
     key(
         "http.accessControl.adminPolicy.conditions[].message",
         Text,
-        CONDITIONS,
+        MESSAGE,
     ),
     key("http.accessControl.groups", Map, Same),
     key("http.accessControl.groups.*", Object, Same),

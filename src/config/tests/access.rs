@@ -189,6 +189,16 @@ fn an_issuer_of_workloads_tokens_is_refused_with_what_is_wrong_with_it() {
         ],
     );
     refused(
+        &with(
+            "issuer: 'https://x', audiences: a, claimMapping: {username: '1', groups: '1 == 2', validations: [{expression: '1', message: m}]}",
+        ),
+        &[
+            "6 http.auth.bearer.oidc[0].claimMapping.validations[0].expression: it gives a number, expected true or false",
+            "6 http.auth.bearer.oidc[0].claimMapping.username: it gives a number, expected a string",
+            "6 http.auth.bearer.oidc[0].claimMapping.groups: it gives true or false, expected a list of strings",
+        ],
+    );
+    refused(
         &with("issuer: 'https://x', audiences: a, skipIssuerVerification: true"),
         &["6 http.auth.bearer.oidc[0].skipIssuerVerification: tokens that name another issuer"],
     );
@@ -213,4 +223,44 @@ fn an_issuer_of_workloads_tokens_is_refused_with_what_is_wrong_with_it() {
         "claims.iss + '/' + claims.sub"
     );
     assert!(config.logins.exist() && config.logins.bearer.is_none());
+}
+
+#[test]
+fn a_condition_that_cannot_be_asked_is_refused_with_its_key() {
+    refused(
+        &with(
+            "    repositories:
+      team/**:
+        policies:
+        - users: [ann]
+          actions: [read]
+          conditions:
+          - {expression: 'req.tag ==', message: x}
+          - {message: x}
+          - {expression: 'req.tga == 1'}
+          - {expression: req.tag}
+          - {expression: 'request.tag == 1'}
+          - {expression: 'req.time < \"2030-01-01T00:00:00Z\"'}
+          - {expression: 'req.claims.anything'}
+    adminPolicy: {users: [root], actions: [read], conditions: [{expression: '1 + 1'}]}
+",
+        ),
+        &[
+            "11 http.accessControl.repositories.\"team/**\".policies[0].conditions[0].expression: expected an expression of CEL",
+            "12 http.accessControl.repositories.\"team/**\".policies[0].conditions[1].expression: is required: what must hold",
+            "13 http.accessControl.repositories.\"team/**\".policies[0].conditions[2].expression: there is no field tga here, only time, method,",
+            "14 http.accessControl.repositories.\"team/**\".policies[0].conditions[3].expression: it gives a string, expected true or false",
+            "15 http.accessControl.repositories.\"team/**\".policies[0].conditions[4].expression: nothing is called request here: there is req",
+            "16 http.accessControl.repositories.\"team/**\".policies[0].conditions[5].expression: < can't compare a time with a string",
+            "18 http.accessControl.adminPolicy.conditions[0].expression: it gives a number, expected true or false",
+        ],
+    );
+    let many = "{expression: 'true'},".repeat(17);
+    let text = with(&format!(
+        "    adminPolicy: {{users: [root], actions: [read], conditions: [{many}]}}"
+    ));
+    refused(
+        &text,
+        &["5 http.accessControl.adminPolicy.conditions: expected at most 16 of them"],
+    );
 }

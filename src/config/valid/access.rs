@@ -4,14 +4,18 @@ use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use http::Uri;
 
-use super::ldap;
+use super::{
+    ldap,
+    nodes::{elements, lined_strings, member, required, text},
+};
 use crate::{
     config::{
         access::{
-            AccessControl, ApiKeys, Bearer, CertificateName, CertificateNames, Logins, MetricsAccess,
-            OwnTokens, Policy, Rule, TokenKeys, is_user_name,
+            AccessControl, ApiKeys, Bearer, CertificateName, CertificateNames, Condition, Logins,
+            MetricsAccess, OwnTokens, Policy, REQUEST, REQUEST_NAME, Rule, TokenKeys, is_user_name,
         },
         check::Checked,
+        expression::{Expression, Gives},
         fault::FaultKind,
         model::{Listen, ListenAddress, TlsFiles},
         openid::OpenId,
@@ -26,6 +30,9 @@ const GROUPS: &str = "http.accessControl.groups";
 const ADMIN: &str = "http.accessControl.adminPolicy";
 const ATTRIBUTES: &str = "http.auth.mtls.identityAttributes";
 const URI_PATTERN: &str = "http.auth.mtls.uriSanPattern";
+
+/// Most conditions of a policy.
+const MAX_CONDITIONS: usize = 16;
 
 /// The longest that a failed login may wait.
 const MAX_FAIL_DELAY: i64 = 60;
@@ -235,8 +242,9 @@ pub(super) fn access_control(c: &mut Checked, logins: &Logins) -> Option<AccessC
             users: part("http.accessControl.adminPolicy.users"),
             groups: part("http.accessControl.adminPolicy.groups"),
             actions: part("http.accessControl.adminPolicy.actions"),
+            conditions: &c.elements("http.accessControl.adminPolicy.conditions"),
         };
-        policy(c, ADMIN, lists, &groups)
+        policy(c, ADMIN, &lists, &groups)
     });
     let metrics = metrics(c);
     let access = AccessControl {
@@ -293,8 +301,9 @@ fn rule(c: &mut Checked, pattern: &str, node: &Node, groups: &BTreeMap<String, V
                     users: part("users"),
                     groups: part("groups"),
                     actions: part("actions"),
+                    conditions: elements(member(node, "conditions")),
                 };
-                policy(c, &format!("{path}.policies[{i}]"), lists, groups)
+                policy(c, &format!("{path}.policies[{i}]"), &lists, groups)
             })
             .collect(),
         Some(_) | None => Vec::new(),
@@ -311,13 +320,14 @@ fn rule(c: &mut Checked, pattern: &str, node: &Node, groups: &BTreeMap<String, V
 }
 
 /// The lists of a policy, with the lines of their elements.
-struct Lists {
+struct Lists<'a> {
     users: Vec<(String, u32)>,
     groups: Vec<(String, u32)>,
     actions: Vec<(String, u32)>,
+    conditions: &'a [Node],
 }
 
-fn policy(c: &mut Checked, path: &str, lists: Lists, groups: &BTreeMap<String, Vec<String>>) -> Policy {
+fn policy(c: &mut Checked, path: &str, lists: &Lists<'_>, groups: &BTreeMap<String, Vec<String>>) -> Policy {
     // A directory and a provider know groups of their own; and a way to log in that isn't served may.
     let may_be_known = c.has("http.auth.ldap.userGroupAttribute")
         || !c.entries("http.auth.openid.providers").is_empty()
@@ -330,9 +340,10 @@ fn policy(c: &mut Checked, path: &str, lists: Lists, groups: &BTreeMap<String, V
         }
     }
     let policy = Policy {
-        users: users(c, &format!("{path}.users"), lists.users),
-        groups: lists.groups.into_iter().map(|(group, _)| group).collect(),
-        actions: actions(c, &format!("{path}.actions"), lists.actions),
+        users: users(c, &format!("{path}.users"), lists.users.clone()),
+        groups: lists.groups.iter().map(|(group, _)| group.clone()).collect(),
+        actions: actions(c, &format!("{path}.actions"), lists.actions.clone()),
+        conditions: conditions(c, &format!("{path}.conditions"), lists.conditions),
     };
     if policy.users.is_empty() && policy.groups.is_empty() && !policy.actions.is_empty() {
         c.warn(format!(
@@ -340,6 +351,27 @@ fn policy(c: &mut Checked, path: &str, lists: Lists, groups: &BTreeMap<String, V
         ));
     }
     policy
+}
+
+/// What must hold. One that can't be asked has its fault, and so the configuration isn't taken: without it the policy would allow
+/// more than it says.
+fn conditions(c: &mut Checked, path: &str, elements: &[Node]) -> Vec<Condition> {
+    if elements.len() > MAX_CONDITIONS {
+        let problem = format!("expected at most {MAX_CONDITIONS} of them: join them with &&");
+        c.refuse_at(FaultKind::Value, path, elements[0].line, problem);
+    }
+    let condition = |(i, node): (usize, &Node)| {
+        let path = format!("{path}[{i}]");
+        let (written, line) = required(c, &path, node, "expression", "what must hold")?;
+        let names = [(REQUEST_NAME, REQUEST)];
+        let expression = Expression::parse(&written, &names, Gives::Bool)
+            .map_err(|problem| c.refuse_at(FaultKind::Value, &format!("{path}.expression"), line, problem));
+        Some(Condition {
+            expression: expression.ok()?,
+            message: text(node, "message").map(|(message, _)| message.into()),
+        })
+    };
+    elements.iter().enumerate().filter_map(condition).collect()
 }
 
 /// Whether tokens of workloads are logins, whose names and groups are what the issuers' mappings make.
@@ -436,37 +468,5 @@ pub(super) fn is_local(listen: Option<&Listen>) -> bool {
         Some(ListenAddress::Ip(ip)) => ip.is_loopback(),
         Some(ListenAddress::Name(name)) => name == "localhost",
         None => true,
-    }
-}
-
-/// What an object has under a name, in any case.
-pub(super) fn member<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
-    match &node.value {
-        Value::Object(members) => members
-            .iter()
-            .find(|(other, _)| other.eq_ignore_ascii_case(name))
-            .map(|(_, node)| node),
-        _ => None,
-    }
-}
-
-/// The strings of a list, or of one with commas; what has another type has its fault already.
-pub(super) fn lined_strings(node: Option<&Node>) -> Vec<(String, u32)> {
-    let Some(node) = node else { return Vec::new() };
-    match &node.value {
-        Value::List(elements) => elements
-            .iter()
-            .filter_map(|element| match &element.value {
-                Value::Str(text) => Some((text.clone(), element.line)),
-                _ => None,
-            })
-            .collect(),
-        Value::Str(text) => text
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .map(|part| (part.to_owned(), node.line))
-            .collect(),
-        _ => Vec::new(),
     }
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use http::{HeaderName, HeaderValue, Uri};
 
-use super::access::member;
+use super::nodes::member;
 use crate::config::{
     EventSink, Events, Secret, SinkKind, SinkLogin, SinkTls,
     check::{Checked, Setting, read},

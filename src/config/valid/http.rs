@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use http::Method;
 
-use super::{access::member, values};
+use super::{nodes::member, values};
 use crate::config::{
     check::Checked,
     fault::FaultKind,

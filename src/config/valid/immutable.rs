@@ -1,6 +1,6 @@
 //! `storage.immutableTags`.
 
-use super::access::{lined_strings, member};
+use super::nodes::{lined_strings, member};
 use crate::{
     config::{ImmutableTags, check::Checked, fault::FaultKind, tree::Node},
     oci::{RepoPattern, TagPattern},

@@ -8,6 +8,7 @@ mod events;
 mod http;
 mod immutable;
 mod ldap;
+mod nodes;
 mod openid;
 mod postgres;
 mod quota;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::access::member;
+use super::nodes::member;
 use crate::config::{
     access::is_secure_url,
     check::Checked,
@@ -88,7 +88,7 @@ impl Section<'_> {
                 "keys to prove who the registry is aren't served: use clientsecret",
             );
         }
-        let given = member(self.node, "scopes").map(|node| super::access::lined_strings(Some(node)));
+        let given = member(self.node, "scopes").map(|node| super::nodes::lined_strings(Some(node)));
         let defaults = match kind {
             ProviderKind::Oidc | ProviderKind::Google | ProviderKind::Gitlab => {
                 ["openid", "profile", "email"]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::access::member;
+use super::nodes::member;
 use crate::{
     config::{
         check::{Checked, Setting, read},

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use http::Uri;
 use regex_lite::Regex;
 
-use super::{access::member, values};
+use super::{nodes::member, values};
 use crate::{
     config::{
         check::{Checked, Setting, setting},

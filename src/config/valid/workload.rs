@@ -1,15 +1,15 @@
 //! `http.auth.bearer.oidc`: issuers of tokens for workloads.
 
 use super::{
-    access::{lined_strings, member},
+    nodes::{elements, lined_strings, member, required, text},
     openid::issuer_problem,
 };
 use crate::config::{
     access::{ClaimMapping, Workload},
     check::Checked,
-    expression::Expression,
+    expression::{Expression, Gives, Shape},
     fault::FaultKind,
-    tree::{Node, Value},
+    tree::Node,
 };
 
 const ISSUERS: &str = "http.auth.bearer.oidc";
@@ -69,7 +69,7 @@ fn mapping(c: &mut Checked, path: &str, node: Option<&Node>) -> Option<ClaimMapp
         let name = required(c, &path, node, "name", "by which vars has it");
         let expression = required(c, &path, node, "expression", "what it stands for");
         if let (Some((name, _)), Some(expression)) = (name, expression)
-            && let Some(expression) = parsed(c, &format!("{path}.expression"), &expression)
+            && let Some(expression) = parsed(c, &format!("{path}.expression"), &expression, Gives::Anything)
         {
             variables.push((name, expression));
         }
@@ -80,15 +80,15 @@ fn mapping(c: &mut Checked, path: &str, node: Option<&Node>) -> Option<ClaimMapp
         let message = required(c, &path, node, "message", "what is said where it doesn't hold");
         let expression = required(c, &path, node, "expression", "what must hold");
         if let (Some((message, _)), Some(expression)) = (message, expression)
-            && let Some(expression) = parsed(c, &format!("{path}.expression"), &expression)
+            && let Some(expression) = parsed(c, &format!("{path}.expression"), &expression, Gives::Bool)
         {
             validations.push((expression, message));
         }
     }
     let named = |name: &str| node.and_then(|node| text(node, name));
     let username = named("username").unwrap_or((DEFAULT_USERNAME.to_owned(), 0));
-    let username = parsed(c, &format!("{path}.username"), &username);
-    let groups = named("groups").map(|groups| parsed(c, &format!("{path}.groups"), &groups));
+    let username = parsed(c, &format!("{path}.username"), &username, Gives::Text);
+    let groups = named("groups").map(|groups| parsed(c, &format!("{path}.groups"), &groups, Gives::Texts));
     Some(ClaimMapping {
         variables,
         validations,
@@ -97,33 +97,9 @@ fn mapping(c: &mut Checked, path: &str, node: Option<&Node>) -> Option<ClaimMapp
     })
 }
 
-fn parsed(c: &mut Checked, path: &str, (text, line): &(String, u32)) -> Option<Expression> {
-    Expression::parse(text, &["claims", "vars"])
+fn parsed(c: &mut Checked, path: &str, (text, line): &(String, u32), gives: Gives) -> Option<Expression> {
+    let names = [("claims", Shape::Anything), ("vars", Shape::Anything)];
+    Expression::parse(text, &names, gives)
         .map_err(|problem| c.refuse_at(FaultKind::Value, path, *line, problem))
         .ok()
-}
-
-fn required(c: &mut Checked, path: &str, node: &Node, name: &str, why: &str) -> Option<(String, u32)> {
-    let found = text(node, name);
-    if found.is_none() {
-        let problem = format!("is required: {why}");
-        c.refuse_at(FaultKind::Missing, &format!("{path}.{name}"), node.line, problem);
-    }
-    found
-}
-
-/// A string that isn't empty, with its line; what has another type has its fault already.
-fn text(node: &Node, name: &str) -> Option<(String, u32)> {
-    let node = member(node, name)?;
-    match &node.value {
-        Value::Str(text) if !text.is_empty() => Some((text.clone(), node.line)),
-        _ => None,
-    }
-}
-
-fn elements(node: Option<&Node>) -> &[Node] {
-    match node.map(|node| &node.value) {
-        Some(Value::List(elements)) => elements,
-        Some(_) | None => &[],
-    }
 }

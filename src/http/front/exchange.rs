@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use http::{Request, Response};
 use parking_lot::Mutex;
-use rustls::pki_types::CertificateDer;
+use rustls::{ProtocolVersion, pki_types::CertificateDer};
 
 use crate::{
     admission::{Body, RequestId},
@@ -21,6 +21,8 @@ pub struct Arrival {
     pub client: SocketAddr,
     /// The certificates the client proved to hold, its own first.
     pub certificates: Option<Arc<[CertificateDer<'static>]>>,
+    /// The version of TLS by which it came; `None` is no TLS.
+    pub tls: Option<ProtocolVersion>,
 }
 
 /// A request with its name.
@@ -28,6 +30,7 @@ pub(super) struct Exchange {
     pub(super) request: Request<Body>,
     pub(super) client: SocketAddr,
     pub(super) certificates: Option<Arc<[CertificateDer<'static>]>>,
+    pub(super) tls: Option<ProtocolVersion>,
     pub(super) id: RequestId,
     /// What the log will say of it.
     pub(super) notes: Arc<Mutex<Notes>>,
@@ -41,6 +44,8 @@ impl Exchange {
             uri: self.request.uri(),
             headers: self.request.headers(),
             certificates: self.certificates.as_deref(),
+            client: self.client.ip(),
+            tls: self.tls,
         }
     }
 

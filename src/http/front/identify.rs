@@ -22,6 +22,7 @@ impl Step for Identify {
             request,
             client,
             certificates,
+            tls,
         } = arrival;
         let given = request
             .headers()
@@ -34,6 +35,7 @@ impl Step for Identify {
             request,
             client,
             certificates,
+            tls,
             id,
             notes: Default::default(),
         };

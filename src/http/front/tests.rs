@@ -102,6 +102,7 @@ impl Fixture {
             request,
             client: "192.0.2.7:1234".parse().unwrap(),
             certificates: None,
+            tls: None,
         };
         match self.front.clone().oneshot(arrival).await {
             Ok(response) => response,

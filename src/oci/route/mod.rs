@@ -291,6 +291,43 @@ impl Route {
         }
     }
 
+    /// The manifests that it names, by tags or digests: one of them that may be read, changed or brought back. A listing names none,
+    /// and neither does a blob.
+    pub fn references(&self) -> Vec<Reference> {
+        match self {
+            Self::GetManifest { reference, .. }
+            | Self::HeadManifest { reference, .. }
+            | Self::DeleteManifest { reference, .. } => vec![reference.clone()],
+            // Each of its tags is moved.
+            Self::PutManifest { reference, tags, .. } => {
+                let tags = tags.iter().cloned().map(Reference::Tag);
+                [reference.clone()].into_iter().chain(tags).collect()
+            }
+            Self::TagHistory { tag, .. } | Self::ManifestAt { tag, .. } => vec![Reference::Tag(tag.clone())],
+            Self::Changes { tag, .. } => tag.iter().cloned().map(Reference::Tag).collect(),
+            Self::Restore { what, .. } => match what {
+                Undo::Tag { tag, .. } => vec![Reference::Tag(tag.clone())],
+                Undo::Manifest(digest) => vec![Reference::Digest(digest.clone())],
+                Undo::Everything { .. } | Undo::Run(_) => Vec::new(),
+            },
+            Self::ApiVersion
+            | Self::Catalog { .. }
+            | Self::Run { .. }
+            | Self::ListTags { .. }
+            | Self::GetBlob { .. }
+            | Self::HeadBlob { .. }
+            | Self::DeleteBlob { .. }
+            | Self::StartUpload { .. }
+            | Self::PushBlob { .. }
+            | Self::MountBlob { .. }
+            | Self::UploadStatus { .. }
+            | Self::UploadChunk { .. }
+            | Self::FinishUpload { .. }
+            | Self::CancelUpload { .. }
+            | Self::Referrers { .. } => Vec::new(),
+        }
+    }
+
     /// What must have been granted. A session belongs to a push, so looking at it and giving it up need what starting
     /// it needs. The catalogue needs nothing: what it lists is filtered.
     #[must_use]

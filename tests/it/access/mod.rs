@@ -17,6 +17,7 @@ use self::world::{Recorded, World, basic};
 use crate::support::{
     client::{Ask as _, Client, Http, Request, octets, with_digest},
     content::{Blob, IMAGE, Manifest},
+    eventually,
 };
 
 /// The member that owns all repositories of this test, and one that owns none.
@@ -24,7 +25,7 @@ const OWNER: usize = 2;
 const OTHER: usize = 0;
 
 /// Everybody who asks.
-const CALLERS: [&str; 29] = [
+const CALLERS: [&str; 32] = [
     "anonymous",
     "wrong password",
     "unknown user",
@@ -40,6 +41,9 @@ const CALLERS: [&str; 29] = [
     "writer",
     "mover",
     "deleter",
+    "cora at a build",
+    "cora at a shell",
+    "cora without a way",
     "otto",
     "root",
     "scoped key",
@@ -62,6 +66,8 @@ fn rights(caller: &str, area: &str) -> &'static str {
         ("root", _) => "rcud",
         ("reader", "team") => "r",
         ("writer" | "session" | "workload" | "workload's password", "team") => "rc",
+        // Under two conditions.
+        ("cora at a build", "team") => "rc",
         // The same, but that it changes nothing.
         ("session from elsewhere", "team") => "r",
         ("mover", "team") => "rcu",
@@ -73,6 +79,7 @@ fn rights(caller: &str, area: &str) -> &'static str {
         ("push token", "team") => "rcu",
         ("anonymous" | "reader" | "writer" | "mover" | "deleter" | "otto", "public") => "r",
         ("session" | "session from elsewhere" | "workload" | "workload's password", "public") => "r",
+        ("cora at a build" | "cora at a shell" | "cora without a way", "public") => "r",
         _ => "",
     }
 }
@@ -90,6 +97,7 @@ fn kind(caller: &str) -> Kind {
         "anonymous" => Kind::Nobody,
         "reader" | "writer" | "mover" | "deleter" | "otto" | "root" | "scoped key" => Kind::User,
         "session" | "session from elsewhere" | "workload" | "workload's password" => Kind::User,
+        "cora at a build" | "cora at a shell" | "cora without a way" => Kind::User,
         "pull token" | "push token" | "catalog token" => Kind::Token,
         _ => Kind::Refused,
     }
@@ -351,6 +359,50 @@ async fn what_stands_against_a_condition_is_told_to_who_may_read_it() {
         }
     }
     repository.is_untouched(&world.root()).await;
+    world.mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_condition_says_why_and_counts_from_the_moment_when_it_is_read() {
+    let world = World::new().await;
+    for door in [OWNER, OTHER] {
+        let name = world.mesh.names().owned_by(OWNER, &format!("team/bound-{door}"));
+        Repository::fill(&world.root(), name.clone()).await;
+        let target = format!("/v2/{name}/tags/list");
+        let ask = async |caller: &str| {
+            world
+                .caller(caller, door, &name)
+                .get(target.clone())
+                .await
+                .unwrap()
+        };
+        ask("cora at a build").await.expect(200);
+        let refused = ask("cora at a shell").await.error(403, "DENIED");
+        let detail = &refused.json()["errors"][0]["detail"];
+        assert_eq!(detail["reason"], json!("only builds"), "{refused}");
+        // One that can't be asked says nothing to who asks.
+        let refused = ask("cora without a way").await.error(403, "DENIED");
+        assert!(!refused.to_string().contains("reason"), "{refused}");
+    }
+    world.rewrite("build/1", "build/2");
+    for door in [OWNER, OTHER] {
+        let name = world.mesh.names().owned_by(OWNER, &format!("team/bound-{door}"));
+        let target = format!("/v2/{name}/tags/list");
+        let client = world.caller("cora at a build", door, &name);
+        eventually("the changed condition counts", || async {
+            client.get(target.clone()).await.unwrap().status == 403
+        })
+        .await;
+    }
+    // One with a fault isn't taken, and what counted before does on.
+    world.rewrite("req.userAgent == 'build/2'", "req.userAgnt == 'build/1'");
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    let client = world.caller("cora at a build", OTHER, "");
+    client
+        .get("/v2/team/x/tags/list".to_owned())
+        .await
+        .unwrap()
+        .error(403, "DENIED");
     world.mesh.stop().await;
 }
 

@@ -32,6 +32,11 @@ http:
   accessControl:
     repositories:
       build/**: {policies: [{groups: ['ns:build'], actions: [read, create]}]}
+      seven/**:
+        policies:
+        - groups: ['ns:build']
+          actions: [read, create]
+          conditions: [{expression: \"req.claims['kubernetes.io'].serviceaccount.uid == '7'\", message: not the seventh}]
       one/**: {policies: [{users: ['system:serviceaccount:build:one'], actions: [read]}]}
 ";
 
@@ -223,4 +228,25 @@ async fn keys_are_rotated_and_an_issuer_that_is_down_is_missed_by_nobody_else() 
         said.starts_with("ok\n") && said.contains("http.auth.bearer.oidc"),
         "{said}"
     );
+}
+
+/// Conditions know what a token says, in each of the ways in which it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_asks_what_a_workloads_token_says() {
+    let world = World::new().await;
+    let mut eighth = claims("build");
+    eighth["kubernetes.io"]["serviceaccount"]["uid"] = json!("8");
+    for (claims, expected) in [(claims("build"), 202), (eighth, 403)] {
+        let token = world.issuer.token(claims);
+        let (bearer, password) = (format!("Bearer {token}"), basic("whoever", &token));
+        for authorization in [
+            bearer.clone(),
+            password.clone(),
+            world.exchanged(&bearer, "seven/app").await,
+            world.exchanged(&password, "seven/app").await,
+        ] {
+            assert_eq!(world.pushes(&authorization, "seven/app").await, [expected; 2]);
+        }
+    }
+    world.mesh.stop().await;
 }

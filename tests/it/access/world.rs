@@ -45,6 +45,11 @@ http:
         - {groups: [writers], actions: [read, create]}
         - {users: [mover], actions: [update]}
         - {users: [deleter], actions: [read, delete]}
+        - users: [cora]
+          actions: [read, create]
+          conditions:
+          - {expression: \"req.userAgent == 'build/1'\", message: only builds}
+          - {expression: \"req.client.forwardedFor[0] == '192.0.2.7'\"}
       other/**: {policies: [{users: [otto], actions: [read, create, update, delete]}]}
     groups: {writers: {users: [writer, mover]}}
     adminPolicy: {users: [root], actions: [read, create, update, delete]}
@@ -87,7 +92,7 @@ impl World {
 
     async fn start(tokens: Tokens, rates: RateLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let users = ["reader", "writer", "mover", "deleter", "otto", "root"];
+        let users = ["reader", "writer", "mover", "deleter", "cora", "otto", "root"];
         let lines = users.map(|user| format!("{user}:{}\n", bcrypt::hash(password(user), 4).unwrap()));
         fs::write(folder.path().join("users"), lines.concat()).unwrap();
         let keys = json!({ "hashKey": SESSIONS });
@@ -261,6 +266,7 @@ impl World {
                 vec![self.token("registry", 120, catalog)]
             }
             caller if caller.contains("session") => vec![],
+            caller if caller.starts_with("cora") => vec![basic("cora", &password("cora"))],
             user => vec![basic(user, &password(user))],
         };
         Recorded {
@@ -270,10 +276,14 @@ impl World {
         }
     }
 
-    /// What a browser shows that `caller` uses.
+    /// What `caller`'s client says, and what a browser shows that they use.
     fn session(&self, caller: &str) -> Vec<(&'static str, String)> {
         let own = session(SESSIONS, 60);
         let (cookie, site) = match caller {
+            "cora at a build" => return at_build("build/1", Some("192.0.2.7")),
+            "cora at a shell" => return at_build("curl/8", Some("192.0.2.7")),
+            // There is no first address to ask about.
+            "cora without a way" => return at_build("build/1", None),
             "session" => (own, "same-origin"),
             "session from elsewhere" => (own, "cross-site"),
             "expired session" => (session(SESSIONS, -1), "same-origin"),
@@ -292,6 +302,15 @@ impl World {
     fn token(&self, audience: &str, seconds: i64, access: serde_json::Value) -> String {
         token(&self.signer, audience, seconds, access)
     }
+}
+
+/// What a client says that conditions ask about.
+fn at_build(user_agent: &str, forwarded: Option<&str>) -> Vec<(&'static str, String)> {
+    let forwarded = forwarded.map(|address| ("x-forwarded-for", address.to_owned()));
+    [("user-agent", user_agent.to_owned())]
+        .into_iter()
+        .chain(forwarded)
+        .collect()
 }
 
 /// The key in the file of sessions' keys.

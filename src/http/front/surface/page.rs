@@ -19,7 +19,7 @@ use futures_util::future::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode_str;
-use rustls::pki_types::CertificateDer;
+use rustls::{ProtocolVersion, pki_types::CertificateDer};
 use tokio::time::timeout;
 use tower::ServiceExt as _;
 
@@ -103,19 +103,23 @@ struct Visit {
     version: http::Version,
     client: SocketAddr,
     certificates: Option<Arc<[CertificateDer<'static>]>>,
+    tls: Option<ProtocolVersion>,
 }
 
 impl Visit {
     fn of(exchange: &Exchange) -> Self {
         let mut headers = HeaderMap::new();
-        // The last two say whose page asks, without which a session changes nothing.
+        // Two say whose page asks, without which a session changes nothing; the last two are for conditions of policies.
         let site = HeaderName::from_static("sec-fetch-site");
+        let forwarded = HeaderName::from_static("x-forwarded-for");
         for name in [
             header::AUTHORIZATION,
             header::COOKIE,
             header::HOST,
             header::ORIGIN,
             site,
+            header::USER_AGENT,
+            forwarded,
         ] {
             for value in exchange.request.headers().get_all(&name) {
                 headers.append(name.clone(), value.clone());
@@ -131,6 +135,7 @@ impl Visit {
             version: exchange.request.version(),
             client: exchange.client,
             certificates: exchange.certificates.clone(),
+            tls: exchange.tls,
         }
     }
 
@@ -162,6 +167,7 @@ impl Visit {
                 request,
                 client: visit.client,
                 certificates: visit.certificates.clone(),
+                tls: visit.tls,
             };
             async move {
                 match inside.oneshot(arrival).await {
