@@ -9,6 +9,7 @@ use super::{
     Host, MemberSpec, StartError, Stores,
     expiry::{self, CertificateFile},
     mesh_door::{self, MeshDoor, MeshParts},
+    overview::Overview,
 };
 use crate::{
     auth::{Gate, GateSpec, Origin},
@@ -181,13 +182,22 @@ impl App {
                     local,
                     metrics: metrics.clone(),
                     host: host.clone(),
+                    take_overs: registry.take_overs().clone(),
                 };
                 let door = joined.door(parts, &limits).await?;
                 (door.mesh.router(), Some(door))
             }
         };
         let page = match extensions.ui {
-            UserInterface::On => Some(page(&logins, limits.history)),
+            UserInterface::On => {
+                let overview = Overview {
+                    me: id.clone(),
+                    mesh: mesh.as_ref().map(|door| door.mesh.clone()).zip(hash_key),
+                    search: search.clone(),
+                    metrics: metrics.clone(),
+                };
+                Some(page(&logins, limits.history, overview, &drain))
+            }
             UserInterface::Off => None,
         };
         let front = http::front(FrontParts {
@@ -386,7 +396,7 @@ impl Running {
 }
 
 /// The page, with ways to what `logins` offer.
-fn page(logins: &Logins, history: Duration) -> PageParts {
+fn page(logins: &Logins, history: Duration, overview: Overview, drain: &Drain) -> PageParts {
     let passwords = logins.htpasswd.is_some() || logins.ldap.is_some();
     let realm = logins
         .realm
@@ -395,11 +405,15 @@ fn page(logins: &Logins, history: Duration) -> PageParts {
         .replace(['"', '\\'], "");
     let challenge = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
     PageParts {
-        ui: Ui::new(Offers {
-            passwords,
-            api_keys: logins.api_keys == ApiKeys::On,
-            history,
-        }),
+        ui: Ui::new(
+            Offers {
+                passwords,
+                api_keys: logins.api_keys == ApiKeys::On,
+                history,
+            },
+            overview.look(),
+        ),
+        end: drain.token(),
         challenge: HeaderValue::try_from(challenge).ok().filter(|_| passwords),
     }
 }

@@ -11,7 +11,9 @@ use crate::{
         CertificateFiles, ClientCertificates, ClientSpec, ClientTls, Drain, Listener, ServerNames,
         ServerSpec, ServerTls, TlsVersions,
     },
-    ownership::{Announcement, Hints, Joining, LeaseSettings, Leases, Membership, OwnKey, Owners, View},
+    ownership::{
+        Announcement, Hints, Joining, LeaseSettings, Leases, Membership, OwnKey, Owners, TakeOvers, View,
+    },
     placement::{HashKey, MemberId},
     storage::MetaStore,
     telemetry::Metrics,
@@ -41,6 +43,7 @@ pub(super) struct MeshParts {
     pub(super) local: Service,
     pub(super) metrics: Arc<Metrics>,
     pub(super) host: Host,
+    pub(super) take_overs: TakeOvers,
 }
 
 /// Opens the listener and looks who is there. `meta` holds the leases.
@@ -129,13 +132,14 @@ impl Joined {
             local,
             metrics,
             host: Host { network, drain },
+            take_overs,
         } = parts;
         let view: Arc<dyn View> = leases.clone();
         let settings = MeshSettings::from(limits);
         let owners = Owners::new(view.clone(), hash_key, meta, Hints::new(limits.holder_hints));
         let peers = Peers::new(view, dial, metrics.clone(), settings, drain.clone()).over(network);
         let mesh = Mesh::new(Arc::new(owners), Arc::new(peers), local, metrics, settings);
-        let mesh = Arc::new(mesh);
+        let mesh = Arc::new(mesh.telling(take_overs));
         let (server, readiness) = MeshServer::new(mesh.clone(), operators, drain).await?;
         Ok(MeshDoor {
             mesh,

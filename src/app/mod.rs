@@ -10,6 +10,7 @@ pub mod dev;
 mod expiry;
 mod member;
 mod mesh_door;
+mod overview;
 mod members;
 mod serve;
 mod signals;

@@ -18,7 +18,7 @@ use tokio::{
 pub use self::assembly::GateSpec;
 use super::{
     ApiKeys, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, KeyMaker, KeysOf, Login,
-    MadeBy, Refusal, Right, SessionCookie, Verdict, Via, Wanted,
+    MadeBy, Oversight, Refusal, Right, SessionCookie, Verdict, Via, Wanted,
     challenge::{self, Challenges, TokenFault, Told},
     circumstances::Circumstances,
     cookies::{self, Jar},
@@ -211,7 +211,8 @@ impl Gate {
                     }),
                 }
             }
-            Wanted::Search => self.search(&caller, told).await,
+            Wanted::Search => self.search(&caller, told, Oversight::None).await,
+            Wanted::Mesh => self.search(&caller, told, Oversight::Mesh).await,
             Wanted::Keys(of) => self.keys(&caller, told, of).await,
             Wanted::Token(shown) => self.token(&caller, told, shown).await,
             Wanted::Return(returned) => self.arrive(told, returned).await,
@@ -236,13 +237,26 @@ impl Gate {
         }
     }
 
-    /// Who wants to find what they may read.
-    async fn search(&self, caller: &Caller<'_>, told: Told<'_>) -> Result<Decision, Refusal> {
+    /// Who wants to find what they may read, or to see the mesh.
+    async fn search(
+        &self,
+        caller: &Caller<'_>,
+        told: Told<'_>,
+        needed: Oversight,
+    ) -> Result<Decision, Refusal> {
         let login = self.login(&self.evidence(caller), told, "").await?;
         let policy = self.policy();
         let who = Who::new(login, &policy, circumstances(&policy, caller, None));
-        if !who.is_somebody() && !policy.knows_anonymous() {
-            return Err(unauthenticated(told, "").into());
+        let oversight = who.oversight(&policy);
+        let is_let_in = match needed {
+            Oversight::None => who.is_somebody() || policy.knows_anonymous(),
+            Oversight::Mesh => oversight == Oversight::Mesh,
+        };
+        if !is_let_in {
+            return Err(Refusal {
+                error: refused(told, &who, ""),
+                user: who.subject.user,
+            });
         }
         let mut grants = Grants::none();
         grants.show(who.findable(&policy));
@@ -250,6 +264,7 @@ impl Gate {
             right: Right::Search {
                 deletable: who.deletable(&policy),
                 updatable: who.updatable(&policy),
+                oversight,
             },
             ..who.decision(grants)
         })

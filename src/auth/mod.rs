@@ -90,6 +90,8 @@ pub enum Wanted<'a> {
     Metrics,
     /// To find what they may read.
     Search,
+    /// To see the members of the mesh and what they do, too.
+    Mesh,
     /// To see or change API keys.
     Keys(KeysOf),
     /// A token, for who shows these credentials, wherever in the request they stand, or else a certificate, or nothing.
@@ -172,6 +174,8 @@ pub enum Right {
         deletable: Visible,
         /// Where they may move tags, and so are told who did.
         updatable: Visible,
+        /// Whether they see the mesh, too.
+        oversight: Oversight,
     },
     /// To get a token for this login, or for nobody.
     Token(Option<Login>),
@@ -179,6 +183,15 @@ pub enum Right {
     Arrive(Box<oidc::Arrived>),
     /// To end this session.
     Leave(Session),
+}
+
+/// Whether somebody sees how the registry works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oversight {
+    /// Its content is all they see.
+    None,
+    /// The members of the mesh and what they do, too.
+    Mesh,
 }
 
 /// A request that may not go on.

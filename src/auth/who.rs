@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Asked, Audience, Decision, Login, Right, Scope, StoreTimes, Via,
+    Asked, Audience, Decision, Login, Oversight, Right, Scope, StoreTimes, Via,
     circumstances::Circumstances,
     policy::{Policy, Subject},
 };
@@ -192,6 +192,20 @@ impl Who {
     fn those(&self, policy: &Arc<Policy>, action: Action) -> Visible {
         let (who, policy) = (self.clone(), policy.clone());
         Visible::Those(Arc::new(move |repository| who.may(&policy, repository, action)))
+    }
+
+    /// Whether they see the mesh: who may read its metrics, and administrators who read everything. An administrator's key with
+    /// scopes, and a token, are for content.
+    pub(super) fn oversight(&self, policy: &Policy) -> Oversight {
+        let is_narrowed = match &self.rights {
+            Rights::Policy { scopes, asked } => !scopes.is_empty() || asked.is_some(),
+            Rights::Token { .. } => true,
+        };
+        let is_administrator = !is_narrowed && policy.is_administrators(&self.subject, Action::Read);
+        match is_administrator || self.sees_metrics(policy) {
+            true => Oversight::Mesh,
+            false => Oversight::None,
+        }
     }
 
     /// Whether they may read `/metrics`. No token of ours can be asked for that, so one says no more than nothing does.

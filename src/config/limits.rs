@@ -133,6 +133,10 @@ pub struct Limits {
     /// Repositories of which a member remembers what they come to, some 500 bytes each.
     pub search_remembered: usize,
 
+    // --- The page ---
+    /// Connections of one member that watch the mesh at once.
+    pub mesh_watchers: usize,
+
     // --- What a request may carry ---
     /// Bytes of a manifest's body kept inline in its row; larger ones are objects (a DynamoDB item has at most 400 KB).
     pub manifest_inline_bytes: usize,
@@ -455,6 +459,7 @@ impl Default for Limits {
             search_preferences: 1000,
             search_memory_bytes: 32 << 20,
             search_remembered: 10_000,
+            mesh_watchers: 32,
             delete_indexes: 1_000,
             objects_seen: 32 << 10,
             object_seen_time: Duration::from_secs(60),

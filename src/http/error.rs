@@ -573,6 +573,11 @@ pub(super) fn foreign_form() -> Answer {
     Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
 }
 
+/// As many watch the mesh as may.
+pub(super) fn too_many_watchers() -> Answer {
+    unavailable("too many pages watch the mesh at this member; close one, or look through another member")
+}
+
 /// The decision that came with a request doesn't cover what it asks for.
 pub(super) fn not_covered() -> Answer {
     auth(&AuthError::Denied)

@@ -85,6 +85,11 @@ impl Reply {
         self.header("content-length", length).0.map(|_| body)
     }
 
+    /// The head of a response whose end nobody knows, without the body.
+    pub(super) fn unending(self) -> Response<Body> {
+        self.0
+    }
+
     pub(super) fn json(self, value: &serde_json::Value) -> Response<Body> {
         self.json_as("application/json", value)
     }

@@ -103,7 +103,24 @@ impl pb::diagnostics_server::Diagnostics for Diagnostics {
         _: Request<pb::CountersRequest>,
     ) -> Result<Response<pb::CountersResponse>, Status> {
         Ok(Response::new(pb::CountersResponse {
-            counters: counters(&self.0.metrics.render()),
+            counters: samples(&self.0.metrics.render()),
+        }))
+    }
+
+    async fn take_overs(
+        &self,
+        _: Request<pb::TakeOversRequest>,
+    ) -> Result<Response<pb::TakeOversResponse>, Status> {
+        let (latest, total) = self.0.take_overs.latest();
+        let take_overs = latest.into_iter().map(|take_over| pb::TakeOver {
+            repository: take_over.repository.to_string(),
+            from: take_over.from,
+            by: take_over.by,
+            at_ms: take_over.at_ms,
+        });
+        Ok(Response::new(pb::TakeOversResponse {
+            take_overs: take_overs.collect(),
+            total,
         }))
     }
 }
@@ -146,7 +163,8 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// The samples of a text in the OpenMetrics format, by name with labels.
-fn counters(text: &str) -> HashMap<String, f64> {
+#[must_use]
+pub fn samples(text: &str) -> HashMap<String, f64> {
     text.lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.rsplit_once(' '))
@@ -163,7 +181,7 @@ mod tests {
     fn counters_are_the_samples_of_the_metrics() {
         let metrics = Metrics::new();
         metrics.forward(&"a:1".parse().unwrap(), ForwardOutcome::Answered);
-        let counters = counters(&metrics.render());
+        let counters = samples(&metrics.render());
         let name = r#"portolan_forwards_total{peer="a:1",outcome="answered"}"#;
         assert_eq!(counters.get(name), Some(&1.0), "{counters:?}");
     }

@@ -7,6 +7,7 @@
 //! | `pull` | the body of a forwarded response, finished by this member if its owner dies |
 //! | `ingress`, `replay` | the owner's side: checks, `accepted`, then the local service |
 //! | `peers` | connections to the other members |
+//! | `sight` | what all members say of themselves at one moment, for the page |
 //! | `probe` | one question to another member's mesh port, for `portolan verify` |
 //! | `server`, `diagnostics` | the mesh listener and what it answers besides |
 //! | `frames`, `wire` | messages as the program's types, and as bytes |
@@ -40,6 +41,7 @@ mod pull;
 mod replay;
 mod server;
 mod settings;
+mod sight;
 mod wire;
 
 #[cfg(test)]
@@ -58,6 +60,7 @@ pub mod pb {
 pub const PROTOCOL: (u32, u32) = frames::PROTOCOL;
 
 pub use self::{
+    diagnostics::samples,
     forward::Forwarding,
     identity::{key_hash, member_name},
     parts::Mesh,
@@ -65,4 +68,5 @@ pub use self::{
     probe::{ProbeError, probe},
     server::{MeshServer, Readiness},
     settings::MeshSettings,
+    sight::{Sight, Told},
 };

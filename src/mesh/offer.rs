@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     frames::{Asked, Kind as _, ProtocolError, read_response, request_head, unexpected},
-    offering::{Offering, Progress},
+    offering::{Offering, Progress, Sent},
     parts::Mesh,
     pb::{self, response::Kind},
     peers::{Lane, StreamSlot, Unsent, describe},
@@ -110,6 +110,7 @@ pub(super) async fn offer(
         Offering::held(head, held)
     };
     let progress = offering.progress();
+    let sent = Sent::new(mesh.metrics.clone(), peer.clone(), progress.clone());
     let mut stream = Stream {
         slot,
         patience: mesh.settings.stall,
@@ -213,7 +214,7 @@ pub(super) async fn offer(
         frames,
         content_length,
         resume,
-        (stream.slot, entry, progress),
+        (stream.slot, entry, sent),
     );
     let body = Body::new(pull);
     done(

@@ -21,7 +21,11 @@ use super::{
     pb,
     wire::{Item, PIECE},
 };
-use crate::admission::{Body, BodyError, Failure};
+use crate::{
+    admission::{Body, BodyError, Failure},
+    placement::MemberId,
+    telemetry::{Direction, Metrics},
+};
 
 /// How far the request's body has come.
 #[derive(Debug, Default)]
@@ -45,6 +49,33 @@ impl Progress {
     /// Whether `end` was handed to the connection.
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts the bytes of a request's body once the exchange is over, whatever came of it.
+#[derive(Debug)]
+pub(super) struct Sent {
+    metrics: Arc<Metrics>,
+    peer: MemberId,
+    progress: Arc<Progress>,
+}
+
+impl Sent {
+    pub(super) fn new(metrics: Arc<Metrics>, peer: MemberId, progress: Arc<Progress>) -> Self {
+        Self {
+            metrics,
+            peer,
+            progress,
+        }
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        let bytes = self.progress.bytes();
+        if bytes > 0 {
+            self.metrics.forward_bytes(&self.peer, Direction::Upload, bytes);
+        }
     }
 }
 

@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 use super::{MeshSettings, Peers, in_flight::InFlight};
-use crate::{admission::Service, ownership::Owners, placement::MemberId, telemetry::Metrics};
+use crate::{
+    admission::Service,
+    ownership::{Owners, TakeOvers},
+    placement::MemberId,
+    telemetry::Metrics,
+};
 
 /// What both sides of the mesh share. Made once, in the composition root.
 pub struct Mesh {
@@ -13,6 +18,7 @@ pub struct Mesh {
     pub(super) metrics: Arc<Metrics>,
     pub(super) settings: MeshSettings,
     pub(super) in_flight: InFlight,
+    pub(super) take_overs: TakeOvers,
 }
 
 impl std::fmt::Debug for Mesh {
@@ -40,7 +46,15 @@ impl Mesh {
             metrics,
             settings,
             in_flight: InFlight::default(),
+            take_overs: TakeOvers::default(),
         }
+    }
+
+    /// Whoever asks is told of these.
+    #[must_use]
+    pub fn telling(mut self, take_overs: TakeOvers) -> Self {
+        self.take_overs = take_overs;
+        self
     }
 
     /// This member.

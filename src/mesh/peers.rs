@@ -34,7 +34,7 @@ use super::{
     wire::{MAX_FRAME, Writer},
 };
 use crate::{
-    net::{Buffered, ClientTls, Drain, Io, Network, Sealed, Tcp},
+    net::{Buffered, ClientTls, Drain, Io, Network, Sealed, Tcp, TrackedExecutor},
     ownership::{Incarnation, MemberView, View},
     placement::MemberId,
     telemetry::Metrics,
@@ -393,7 +393,13 @@ impl Peers {
         members.iter().find(|known| known.id == *member).cloned()
     }
 
-    async fn connect(&self, member: &MemberId) -> io::Result<Io> {
+    /// What the tasks of connections run on.
+    pub(super) fn executor(&self) -> TrackedExecutor {
+        self.drain.executor()
+    }
+
+    /// A new connection to `member`, which has proven to be it.
+    pub(super) async fn connect(&self, member: &MemberId) -> io::Result<Io> {
         let known = self.known(member).ok_or_else(|| io::Error::other(NO_MEMBER))?;
         let stream = self.network.dial(&known.mesh_address).await?;
         let stream = Buffered::new(stream, self.settings.io);

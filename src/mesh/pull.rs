@@ -26,7 +26,7 @@ use tower::ServiceExt as _;
 use super::{
     frames::{Asked, number, unexpected},
     in_flight::Entry,
-    offering::Progress,
+    offering::Sent,
     parts::Mesh,
     pb::{self, response::Kind},
     peers::StreamSlot,
@@ -47,7 +47,7 @@ pub(super) type Responses = Reader<Incoming, pb::Response>;
 const RESUME_WITHIN: Duration = Duration::from_secs(30);
 
 /// What the stream of a forwarded response takes up until it is over.
-type Held = (StreamSlot, Entry, Arc<Progress>);
+type Held = (StreamSlot, Entry, Sent);
 
 /// See the module.
 pub(super) struct Pull {
@@ -313,10 +313,7 @@ impl Pull {
 
     /// The owner's stream is over: gives back what it took, and counts its bytes.
     fn release(&mut self) {
-        if let Some((_slot, _entry, progress)) = self.taken.take() {
-            self.mesh
-                .metrics
-                .forward_bytes(&self.peer, Direction::Upload, progress.bytes());
+        if let Some((_slot, _entry, _sent)) = self.taken.take() {
             self.mesh
                 .metrics
                 .forward_bytes(&self.peer, Direction::Download, self.received);

@@ -10,6 +10,7 @@ mod hints;
 mod lease;
 mod leases;
 mod sightings;
+mod take_overs;
 mod view;
 
 pub use self::{
@@ -17,5 +18,6 @@ pub use self::{
     hints::Hints,
     lease::{Announcement, SharedSettings},
     leases::{JoinError, Joining, LeaseSettings, Leases, Membership, OwnKey},
+    take_overs::{TakeOver, TakeOvers},
     view::{Incarnation, KeyHash, LeaseView, Liveness, MemberView, Proof, Standing, StaticView, View},
 };

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     clock,
     oci::RepoName,
+    ownership::TakeOver,
     storage::{Expect, MAX_OPS, Op, Row, StoreErrorKind, Version, keys, rows},
 };
 
@@ -95,6 +96,8 @@ struct Planned<T> {
     goes_on: Option<rows::Repository>,
     /// Whether it changes names.
     changes_names: bool,
+    /// Where it gives the repository another holder.
+    takes_over: Option<TakeOver>,
 }
 
 /// Most operations in a plan: the row, its due-row, its catalogue entry and the row of the change complete the transaction.
@@ -180,6 +183,7 @@ impl Registry {
                 outcome,
                 goes_on,
                 changes_names,
+                takes_over,
             } = planned.map_err(|_| RegistryError::Deadline)??;
             if ops.is_empty() {
                 return Ok((outcome, None));
@@ -190,6 +194,9 @@ impl Registry {
             match fence::transact(&*self.meta, version, &ops, deadline).await {
                 Ok(Fenced::Committed) => {
                     steps += 1;
+                    if let Some(take_over) = takes_over {
+                        self.take_overs.note(take_over);
+                    }
                     let Some(row) = goes_on.filter(|_| steps < STEPS_A_TURN) else {
                         return Ok((outcome, Some(version)));
                     };
@@ -238,6 +245,7 @@ impl Registry {
                     outcome,
                     goes_on: None,
                     changes_names: false,
+                    takes_over: None,
                 });
             }
             Plan::Apply {
@@ -254,12 +262,18 @@ impl Registry {
         };
         let (mut row, mut all) = self.replaced(repository, &current, manifests, C::HELD_BY);
         let changes_names = changing.is_some();
+        let former = &current.row.holder;
+        let takes_over = (!former.is_empty() && *former != row.holder).then(|| TakeOver {
+            repository: repository.clone(),
+            from: former.clone(),
+            by: row.holder.clone(),
+            at_ms: row.held_since_ms,
+        });
         if let Some(changing) = changing {
             row.changed_ms = clock::now_ms().max(row.changed_ms + 1);
-            let former = &current.row.holder;
-            let taken = (!former.is_empty() && *former != row.holder).then(|| Taken {
-                from: former.clone(),
-                by: row.holder.clone(),
+            let taken = takes_over.as_ref().map(|take_over| Taken {
+                from: take_over.from.clone(),
+                by: take_over.by.clone(),
             });
             let made = changing.made(repository, row.changed_ms, manifests, taken);
             let key = keys::unsettled_change(repository, made.at_ms);
@@ -276,6 +290,7 @@ impl Registry {
             outcome,
             goes_on: is_step.then_some(row),
             changes_names,
+            takes_over,
         })
     }
 

@@ -80,7 +80,7 @@ pub use self::{
 };
 pub use crate::storage::Stores;
 use crate::{
-    ownership::Incarnation,
+    ownership::{Incarnation, TakeOvers},
     placement::MemberId,
     storage::{BlobStore, MetaStore, ObjectKey, Reads, pause},
 };
@@ -208,6 +208,7 @@ pub struct Registry {
     seen: Arc<objects::Seen>,
     abandoned: uploads::Waiting,
     unsettled: changes::Unsettled,
+    take_overs: TakeOvers,
 }
 
 impl Registry {
@@ -234,7 +235,13 @@ impl Registry {
             seen,
             abandoned: uploads::Waiting::default(),
             unsettled: changes::Unsettled::default(),
+            take_overs: TakeOvers::default(),
         }
+    }
+
+    /// The repositories that this member took over from others lately.
+    pub fn take_overs(&self) -> &TakeOvers {
+        &self.take_overs
     }
 
     /// Until when a transaction is tried that has no deadline of its own.

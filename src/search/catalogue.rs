@@ -51,8 +51,10 @@ pub(super) struct Facet {
     version: u64,
     /// The last push of a tag, in milliseconds since the Unix epoch.
     pub(super) changed_ms: u64,
-    /// Which of the sets of platforms.
-    platforms: u32,
+    /// What its images take together, in bytes, to seven digits: half of what a number without an error would take here.
+    pub(super) size: f32,
+    /// Which of the sets of platforms: there are [`MAX_SETS`].
+    platforms: u16,
     /// Whether the newest image is signed.
     pub(super) is_signed: bool,
 }
@@ -70,7 +72,7 @@ pub(super) struct Known {
     repositories: BTreeMap<RepoName, Facet>,
     /// Platforms that some repository has, each set once.
     sets: Vec<Arc<[Platform]>>,
-    numbers: HashMap<Arc<[Platform]>, u32>,
+    numbers: HashMap<Arc<[Platform]>, u16>,
     /// Nothing of what was found out before holds: everything is to be looked at again.
     is_forgotten: bool,
 }
@@ -89,7 +91,7 @@ impl Known {
     }
 
     pub(super) fn platforms(&self, facet: &Facet) -> &[Platform] {
-        match self.sets.get(facet.platforms as usize) {
+        match self.sets.get(usize::from(facet.platforms)) {
             Some(set) if facet.version != 0 => set,
             Some(_) | None => &[],
         }
@@ -115,7 +117,7 @@ impl Known {
                 if self.sets.len() >= MAX_SETS {
                     self.forget_sets();
                 }
-                let number = u32::try_from(self.sets.len()).unwrap_or(u32::MAX);
+                let number = u16::try_from(self.sets.len()).unwrap_or(u16::MAX);
                 self.sets.push(set.clone());
                 self.numbers.insert(set, number);
                 number
@@ -124,6 +126,7 @@ impl Known {
         let facet = Facet {
             version: half(&summary.version),
             changed_ms: summary.changed_ms,
+            size: summary.size as f32,
             platforms: number,
             is_signed: !summary.newest_signatures.is_empty(),
         };

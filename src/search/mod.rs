@@ -132,6 +132,23 @@ impl Search {
     pub async fn run(self: Arc<Self>, end: CancellationToken) {
         self.catalogue.run(end).await;
     }
+
+    /// Looks at the store, and has `read` every repository with the bytes that its images take together; a blob counts in each
+    /// repository that has it. Says whether that were all there are. `None` where `read` panics.
+    pub async fn survey<T: Send + 'static>(
+        self: Arc<Self>,
+        read: impl FnOnce(&mut dyn Iterator<Item = (&RepoName, f64)>) -> T + Send + 'static,
+    ) -> Option<(T, bool)> {
+        let completeness = self.catalogue.fresh().await;
+        let all = move || {
+            self.catalogue.read(|known| {
+                let sizes = known.iter();
+                read(&mut sizes.map(|(name, facet)| (name, f64::from(facet.size))))
+            })
+        };
+        let read = tokio::task::spawn_blocking(all).await.ok()?;
+        Some((read, completeness == Completeness::Whole))
+    }
 }
 
 /// A question on its way: what its resolvers share.

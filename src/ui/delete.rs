@@ -67,7 +67,7 @@ impl Ui {
             }
         };
         let title = format!("Delete {}", links::named(name, reference));
-        Ok(self.page(visitor.user.as_deref(), Place::Repositories, &title, &content))
+        Ok(self.page(visitor, Place::Repositories, &title, &content))
     }
 
     async fn manifest_goes(

@@ -83,7 +83,7 @@ impl Ui {
         };
         let title = links::named(name, reference);
         let content = shown(&named, &attached, &events, visitor);
-        Ok(self.page(visitor.user.as_deref(), Place::Repositories, &title, &content))
+        Ok(self.page(visitor, Place::Repositories, &title, &content))
     }
 
     async fn gone(
@@ -107,7 +107,7 @@ impl Ui {
             (history_of(name, &events))
         };
         let title = links::named(name, reference);
-        Ok(self.page(visitor.user.as_deref(), Place::Repositories, &title, &content))
+        Ok(self.page(visitor, Place::Repositories, &title, &content))
     }
 }
 

@@ -33,7 +33,7 @@ impl Ui {
             @if keys.is_empty() { p.muted { "You have none." } } @else { (table(keys)) }
             (form())
         };
-        Ok(self.page(visitor.user.as_deref(), Place::Keys, "API keys", &content))
+        Ok(self.page(visitor, Place::Keys, "API keys", &content))
     }
 
     pub(super) async fn make_key(

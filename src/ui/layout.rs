@@ -3,24 +3,29 @@
 use http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
-use super::{ASSETS, Shown, Ui, words};
+use super::{ASSETS, Shown, Ui, Visitor, words};
+use crate::auth::Oversight;
 
 /// Which of the pages that have a place in the menu.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Repositories,
+    Mesh,
     Keys,
     Elsewhere,
 }
 
 impl Ui {
-    pub(super) fn page(&self, user: Option<&str>, place: Place, title: &str, content: &Markup) -> Shown {
-        Shown::Html(StatusCode::OK, self.document(user, place, title, content))
+    pub(super) fn page(&self, visitor: &Visitor, place: Place, title: &str, content: &Markup) -> Shown {
+        Shown::Html(
+            StatusCode::OK,
+            self.document(Some(visitor), place, title, content),
+        )
     }
 
-    /// The page that says why there is no other.
+    /// The page that says why there is no other; nothing is known of a visitor who wasn't let in.
     #[must_use]
-    pub fn trouble(&self, user: Option<&str>, status: StatusCode, message: &str) -> String {
+    pub fn trouble(&self, visitor: Option<&Visitor>, status: StatusCode, message: &str) -> String {
         let title = match status {
             StatusCode::UNAUTHORIZED => "Log in to see this",
             StatusCode::FORBIDDEN => "You may not do this",
@@ -42,10 +47,12 @@ impl Ui {
                 }
             }
         };
-        self.document(user, Place::Elsewhere, title, &content)
+        self.document(visitor, Place::Elsewhere, title, &content)
     }
 
-    fn document(&self, user: Option<&str>, place: Place, title: &str, content: &Markup) -> String {
+    fn document(&self, visitor: Option<&Visitor>, place: Place, title: &str, content: &Markup) -> String {
+        let user = visitor.and_then(|visitor| visitor.user.as_deref());
+        let sees_mesh = visitor.is_some_and(|visitor| visitor.oversight == Oversight::Mesh);
         let [style, script, icon] = &*ASSETS;
         let at = |this: Place| (place == this).then_some("page");
         let document = html! {
@@ -70,6 +77,9 @@ impl Ui {
                             }
                             nav aria-label="Main" {
                                 a href="/" aria-current=[at(Place::Repositories)] { "Repositories" }
+                                @if sees_mesh {
+                                    a href="/mesh" aria-current=[at(Place::Mesh)] { "Mesh" }
+                                }
                                 @if self.offers.api_keys && user.is_some() {
                                     a href="/keys" aria-current=[at(Place::Keys)] { "API keys" }
                                 }

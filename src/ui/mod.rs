@@ -3,7 +3,7 @@
 //! It knows nothing that its visitor couldn't ask for: whatever it shows comes of questions to the registry that go the
 //! way of everybody's requests, with what the visitor showed of themselves ([`ask`]). So it can't show or change more than
 //! `curl` could, and each question is decided about, bounded, counted and audited like any other. What is the page's own is
-//! only which buttons it draws.
+//! only which buttons it draws, and the picture of the mesh ([`mesh`]), for those whom the gate lets see it.
 //!
 //! Every page is whole as it is sent; the script only makes some of it faster to use. Whatever others wrote (names,
 //! annotations, configurations) is text to the templates, and of each there is a bound that is shown.
@@ -20,6 +20,7 @@ mod keys;
 mod kinds;
 mod layout;
 mod links;
+mod mesh;
 mod referrers;
 mod repositories;
 mod repository;
@@ -34,10 +35,12 @@ use http::StatusCode;
 pub use self::{
     ask::{Ask, Inside, Trouble},
     assets::{ASSETS, Asset},
+    mesh::{Forward, Look, Member, MeshFacts, Owned, Spoken, TakeOver},
     repositories::{Listing, Order},
 };
 use crate::{
     admission::Visible,
+    auth::Oversight,
     oci::{Reference, RepoName},
 };
 
@@ -53,11 +56,16 @@ pub struct Offers {
 }
 
 /// Who looks.
+#[derive(Clone)]
 pub struct Visitor {
     /// Their name; `None` is anybody.
     pub user: Option<String>,
+    /// What they may read, of what isn't asked for as they would.
+    pub sees: Visible,
     /// Where they may delete, for the buttons: whether they may is decided when they do.
     pub deletable: Visible,
+    /// Whether they see the mesh.
+    pub oversight: Oversight,
     /// How they call the registry: what stands before a name in a command.
     pub registry: String,
     /// Asks the registry as they would.
@@ -92,6 +100,8 @@ pub enum Page {
         /// The tag or digest.
         reference: Reference,
     },
+    /// The members, and what they do.
+    Mesh,
     /// The visitor's API keys.
     Keys,
     /// To log in.
@@ -136,16 +146,17 @@ pub enum Shown {
 }
 
 /// The page.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Ui {
     offers: Offers,
+    look: Look,
 }
 
 impl Ui {
-    /// With ways to what is offered.
+    /// With ways to what is offered, and a look at the mesh.
     #[must_use]
-    pub fn new(offers: Offers) -> Self {
-        Self { offers }
+    pub fn new(offers: Offers, look: Look) -> Self {
+        Self { offers, look }
     }
 
     /// Shows a page.
@@ -155,6 +166,7 @@ impl Ui {
             Page::Repository { name, tag, offset } => self.repository(name, tag, *offset, visitor).await,
             Page::Image { name, reference } => self.image(name, reference, visitor).await,
             Page::AskDelete { name, reference } => self.ask_delete(name, reference, visitor).await,
+            Page::Mesh => Ok(self.mesh(visitor).await),
             Page::Keys => self.keys(visitor, None).await,
             Page::Login => Ok(match visitor.user {
                 Some(_) => Shown::Elsewhere("/".to_owned()),
@@ -180,7 +192,7 @@ impl Ui {
             Err(trouble) if trouble.status == StatusCode::UNAUTHORIZED => Shown::LogIn,
             Err(trouble) => Shown::Html(
                 trouble.status,
-                self.trouble(visitor.user.as_deref(), trouble.status, &trouble.message),
+                self.trouble(Some(visitor), trouble.status, &trouble.message),
             ),
         }
     }

@@ -157,7 +157,7 @@ impl Ui {
             true => "Repositories".to_owned(),
             false => format!("{} · Search", words::clipped_to(&listing.query, 80)),
         };
-        Ok(self.page(visitor.user.as_deref(), Place::Repositories, &title, &content))
+        Ok(self.page(visitor, Place::Repositories, &title, &content))
     }
 }
 

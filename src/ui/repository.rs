@@ -84,12 +84,7 @@ impl Ui {
                 }
             }
         };
-        Ok(self.page(
-            visitor.user.as_deref(),
-            Place::Repositories,
-            name.as_str(),
-            &content,
-        ))
+        Ok(self.page(visitor, Place::Repositories, name.as_str(), &content))
     }
 }
 

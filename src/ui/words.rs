@@ -58,6 +58,14 @@ fn since(seconds: i128) -> String {
     )
 }
 
+/// How long ago something was that people watch, of milliseconds.
+pub(super) fn past(ms: u64) -> String {
+    match ms / 1000 {
+        seconds @ 0..60 => format!("{seconds} s ago"),
+        seconds => since(i128::from(seconds)),
+    }
+}
+
 /// In the largest unit of which it is a whole number.
 pub(super) fn lasting(time: Duration) -> String {
     let seconds = time.as_secs();

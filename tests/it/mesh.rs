@@ -17,6 +17,7 @@ use tonic::{
 use crate::support::{
     client::{Ask as _, Request},
     content::{Blob, Manifest},
+    eventually,
     mesh::{MEMBERS, Mesh, certificates},
     process::Dev,
 };
@@ -442,5 +443,30 @@ async fn members_push_to_each_other_in_both_directions_at_once() {
         });
     }
     pushes.join_all().await;
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_between_members_are_counted_both_ways() {
+    let mesh = Mesh::of_three().await;
+    let repository = mesh.names().owned_by(2, "counted");
+    let owner = mesh.door(2).to_string();
+    let blob = Blob::named("counted", 3 << 20);
+    mesh.client(0)
+        .push_blob(&repository, &blob)
+        .await
+        .unwrap()
+        .expect(201);
+    let target = format!("/v2/{repository}/blobs/{}", blob.digest);
+    let pulled = mesh.client(0).get(target).await.unwrap().expect(200);
+    assert!(pulled.body == blob.bytes);
+    for direction in ["upload", "download"] {
+        let labels = [("peer", owner.as_str()), ("direction", direction)];
+        eventually("the bytes are counted", || async {
+            let metrics = mesh.metrics(0).await;
+            metrics.sum("portolan_forward_body_bytes_total", &labels) == blob.bytes.len() as f64
+        })
+        .await;
+    }
     mesh.stop().await;
 }

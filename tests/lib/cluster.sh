@@ -19,9 +19,15 @@ cluster_listed=()
 balancer_host=127.0.0.4
 balancer=$balancer_host:8080
 
-# cluster_start: the stores, the bucket, three members and the balancer, ready when it returns. Sets what mesh.sh's
-# questions go by.
+# cluster_start: the stores, the bucket, three members and the balancer, ready when it returns.
 cluster_start() {
+  cluster_members_start
+  balancer_start
+  say "cluster: ${members[*]:0:3} are ready, and HAProxy at $balancer"
+}
+
+# cluster_members_start: the same without the balancer. Sets what mesh.sh's questions go by.
+cluster_members_start() {
   local host
   [ -x "$portolan" ] || die "there is no $portolan: run cargo build first"
   tls=$scratch/tls
@@ -38,8 +44,6 @@ cluster_start() {
   for host in "${cluster_hosts[@]}"; do member_configuration "$host" >"$scratch/$host.json"; done
   for i in 0 1 2; do member_start "$i"; done
   for i in 0 1 2; do member_ready "$i"; done
-  balancer_start
-  say "cluster: ${members[*]:0:3} are ready, and HAProxy at $balancer"
 }
 
 # member_before NUMBER: sets $before, what comes before the command that starts a member. Scripts may have their own.
@@ -139,8 +143,12 @@ balancer_counts() {
 
 # cluster_stop: a check for each member that runs, as in member_stop.
 cluster_stop() {
-  local i
   process_stop "$balancer_pid" || true
+  cluster_members_stop
+}
+
+cluster_members_stop() {
+  local i
   for i in "${!member_pids[@]}"; do member_stop "$i"; done
   stores_stop
 }

@@ -26,7 +26,8 @@ mesh_start_with_passwords() {
       "repositories": {
         "**": { "policies": [ { "users": ["pusher"], "actions": ["read", "create", "update", "delete"] },
                               { "users": ["reader"], "actions": ["read"] } ] }
-      }
+      },
+      "adminPolicy": { "users": ["pusher"], "actions": ["read"] }
     }
   },
   "log": { "level": "debug", "audit": "$logs/audit.log" }

@@ -21,6 +21,8 @@ pub struct FrontLimits {
     pub transfer_deadline: Duration,
     /// Clients whose rate is remembered, for each limit.
     pub rated_clients: usize,
+    /// Connections that watch the mesh at once.
+    pub watchers: usize,
     /// How long shared caches may keep content that everybody may read.
     pub public_max_age: Duration,
 }
@@ -35,6 +37,7 @@ impl From<&Limits> for FrontLimits {
             deadline: limits.request_deadline,
             transfer_deadline: limits.trash_time / 2,
             rated_clients: limits.rated_clients,
+            watchers: limits.mesh_watchers,
             public_max_age: limits.public_max_age,
         }
     }

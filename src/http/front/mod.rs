@@ -20,12 +20,15 @@ mod wellformed;
 use std::{convert::Infallible, sync::Arc};
 
 use http::{HeaderValue, Response};
+use tokio_util::sync::CancellationToken;
 use tower::{Layer as _, util::BoxCloneSyncService};
 
 pub use self::{exchange::Arrival, limits::FrontLimits, surface::probes::Probes};
 use self::{
     step::step,
-    surface::{Surfaces, cors::Origins, events, extensions, keys, metrics, page, search, sessions, tokens},
+    surface::{
+        Surfaces, cors::Origins, events, extensions, keys, metrics, page, search, sessions, tokens, watching,
+    },
 };
 use crate::{
     admission::{Body, Service},
@@ -90,6 +93,8 @@ pub struct PageParts {
     pub ui: Ui,
     /// What a browser shows its form for names and passwords by; `None` where there are no passwords.
     pub challenge: Option<HeaderValue>,
+    /// What goes on by itself ends with this.
+    pub end: CancellationToken,
 }
 
 impl ExtensionParts {
@@ -147,7 +152,7 @@ pub fn front(parts: FrontParts) -> Front {
         limits,
         mesh,
     };
-    let Some(PageParts { ui, challenge }) = page else {
+    let Some(PageParts { ui, challenge, end }) = page else {
         return way.of(surfaces);
     };
     // What the page asks goes the same way, for the same clients, with the same bounds; but no page is asked by a page.
@@ -156,6 +161,7 @@ pub fn front(parts: FrontParts) -> Front {
         inside: way.of(surfaces.clone()),
         external_url,
         challenge,
+        watching: watching::Watching::new(limits.watchers, end),
     };
     way.of(Surfaces {
         page: Some(desk),

@@ -58,3 +58,44 @@ document.addEventListener("keydown", (event) => {
     search.focus();
   }
 });
+
+// --- The mesh: its parts come anew every two seconds, while somebody looks and until they pause it ---
+const live = document.querySelector("[data-events]");
+if (live && window.EventSource) {
+  const button = document.querySelector("[data-pause]");
+  let source;
+  let isPaused = false;
+  const show = (event) => {
+    const found = new DOMParser().parseFromString(event.data, "text/html");
+    for (const part of live.querySelectorAll("[data-part]")) {
+      const now = found.getElementById(part.id);
+      // What somebody is at by the keyboard stays, and what hasn't changed isn't read out again.
+      if (!now || part.contains(document.activeElement) || part.innerHTML === now.innerHTML) continue;
+      part.replaceChildren(...now.childNodes);
+    }
+  };
+  const stop = () => {
+    source?.close();
+    source = undefined;
+  };
+  const follow = () => {
+    stop();
+    button.textContent = isPaused ? "Go on" : "Pause";
+    if (isPaused || document.hidden) return;
+    source = new EventSource(live.dataset.events);
+    source.addEventListener("mesh", show);
+    source.addEventListener("error", () => {
+      // A stream that ends is asked for anew by itself; one that was refused isn't.
+      if (source?.readyState !== EventSource.CLOSED) return;
+      isPaused = true;
+      follow();
+    });
+  };
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    isPaused = !isPaused;
+    follow();
+  });
+  document.addEventListener("visibilitychange", follow);
+  follow();
+}

@@ -1,6 +1,7 @@
 //! The page: what it shows to whom, and what somebody might try with it. tests/page.sh visits it with a browser.
 
 mod attacks;
+mod mesh;
 mod odd;
 
 use serde_json::{Value, json};

@@ -77,11 +77,15 @@ impl World {
     }
 
     pub(crate) fn caller(&self, user: Option<&str>, member: usize) -> Caller {
-        let basic = |user: &str| STANDARD.encode(format!("{user}:{}", password(user)));
         Caller {
             client: self.mesh.client(member),
-            authorization: user.map(|user| format!("Basic {}", basic(user))),
+            authorization: user.map(|user| self.basic(user)),
         }
+    }
+
+    /// How a user shows who they are.
+    pub(crate) fn basic(&self, user: &str) -> String {
+        format!("Basic {}", STANDARD.encode(format!("{user}:{}", password(user))))
     }
 
     /// Pushes the content, through one member after another, and lets alice say what she likes.

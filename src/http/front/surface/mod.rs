@@ -18,6 +18,7 @@ mod reading;
 pub(super) mod search;
 pub(super) mod sessions;
 pub(super) mod tokens;
+pub(super) mod watching;
 
 use self::reading::Read;
 use super::exchange::{Change, Exchange};
@@ -216,7 +217,7 @@ impl Surface {
             },
             // What it asks takes the permits.
             Self::Page(request) => Facts {
-                name: page::NAME,
+                name: request.name(),
                 wanted: request.wanted(),
                 effect: request.effect(),
                 cost: Cost::Count,

@@ -6,11 +6,12 @@
 //! | `/` | repositories, all or those that are searched for |
 //! | `/image/<name>` | a repository; with `:<tag>` or `@<digest>` what that names |
 //! | `/delete/<name>:<tag>`, `/delete/<name>@<digest>` | what would go; by POST it does |
+//! | `/mesh` | the members of the mesh and what they do; `/mesh/live` the same, again and again |
 //! | `/keys` | API keys; by POST one is made or ends |
 //! | `/login` | to log in |
 //! | `/assets/…` | stylesheet, script, icon |
 //!
-//! Whoever opens a page is decided about as who wants to find what they may read. All that it shows or changes then goes
+//! Whoever opens a page is decided about as who wants to find what they may read, or to see the mesh. All that it shows or changes then goes
 //! through the front once more, as requests of the visitor's own, and each is decided about by itself.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -31,6 +32,7 @@ use super::{
     },
     form::Form,
     reading::{Read, wrong_method},
+    watching::Watching,
 };
 use crate::{
     admission::Body,
@@ -45,6 +47,8 @@ use crate::{
 
 /// As the log calls it.
 pub(in crate::http::front) const NAME: &str = "page";
+/// As it calls what goes on for as long as somebody watches: how long that is says nothing of the page.
+const WATCH: &str = "page_live";
 
 /// The largest form, in bytes.
 const MAX_FORM: usize = 8 * 1024;
@@ -68,6 +72,7 @@ pub(in crate::http::front) struct Desk {
     pub(in crate::http::front) external_url: Option<Arc<str>>,
     /// What a browser is to show its own form for names and passwords by; `None` where there are no passwords.
     pub(in crate::http::front) challenge: Option<HeaderValue>,
+    pub(in crate::http::front) watching: Watching,
 }
 
 pub(in crate::http::front) struct Request {
@@ -79,6 +84,8 @@ pub(in crate::http::front) struct Request {
 enum Errand {
     Asset(&'static Asset, Lasting),
     Show(Page),
+    /// The mesh, for as long as somebody looks.
+    Watch,
     /// A form was sent to this path.
     Form(Sent),
     Elsewhere(&'static str),
@@ -185,7 +192,7 @@ impl Desk {
         let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
         matches!(
             first,
-            "" | "image" | "delete" | "keys" | "login" | "assets" | "home" | "explore"
+            "" | "image" | "delete" | "keys" | "login" | "mesh" | "assets" | "home" | "explore"
         )
     }
 
@@ -216,6 +223,8 @@ impl Errand {
             "home" | "explore" => Self::Elsewhere("/"),
             "keys" if *method == Method::POST => Self::Form(Sent::Keys),
             "keys" => Self::Show(Page::Keys),
+            "mesh" => Self::Show(Page::Mesh),
+            "mesh/live" => Self::Watch,
             "login" => Self::Show(Page::Login),
             rest => match rest.split_once('/') {
                 Some(("image", named)) => Self::image(named, form).ok_or_else(not_found)?,
@@ -235,6 +244,9 @@ impl Errand {
                 true => Ok(errand),
                 false => Err(error::foreign_form()),
             },
+            // A stream has no end that a head could tell of.
+            (Self::Watch, &Method::GET) => Ok(errand),
+            (Self::Watch, other) => Err(wrong_method("GET", other)),
             (_, &Method::GET | &Method::HEAD) => Ok(errand),
             (_, other) => Err(wrong_method("GET, HEAD", other)),
         }
@@ -315,9 +327,18 @@ fn is_our_own(headers: &HeaderMap, uri: &Uri) -> bool {
 }
 
 impl Request {
+    /// As the log and the metrics call it.
+    pub(super) fn name(&self) -> &'static str {
+        match self.errand {
+            Errand::Watch => WATCH,
+            Errand::Asset(..) | Errand::Elsewhere(_) | Errand::Show(_) | Errand::Form(_) => NAME,
+        }
+    }
+
     pub(super) fn wanted(&self) -> Wanted<'_> {
         match self.errand {
             Errand::Asset(..) | Errand::Elsewhere(_) => Wanted::Open,
+            Errand::Show(Page::Mesh) | Errand::Watch => Wanted::Mesh,
             Errand::Show(_) | Errand::Form(_) => Wanted::Search,
         }
     }
@@ -325,7 +346,7 @@ impl Request {
     pub(super) fn effect(&self) -> Effect {
         match self.errand {
             Errand::Form(_) => Effect::Unsafe,
-            Errand::Asset(..) | Errand::Elsewhere(_) | Errand::Show(_) => Effect::Safe,
+            Errand::Asset(..) | Errand::Elsewhere(_) | Errand::Show(_) | Errand::Watch => Effect::Safe,
         }
     }
 
@@ -335,7 +356,8 @@ impl Request {
                 Page::Repository { name, .. } | Page::Image { name, .. } | Page::AskDelete { name, .. },
             )
             | Errand::Form(Sent::Delete { name, .. }) => Some(name),
-            Errand::Show(Page::Repositories(_) | Page::Keys | Page::Login)
+            Errand::Show(Page::Repositories(_) | Page::Mesh | Page::Keys | Page::Login)
+            | Errand::Watch
             | Errand::Form(Sent::Keys)
             | Errand::Asset(..)
             | Errand::Elsewhere(_) => None,
@@ -353,23 +375,44 @@ impl Request {
             None => visit.host(),
         };
         let registry = registry.to_owned();
-        let visitor = |deletable| Visitor {
+        let sees = decision.grants.visible().clone();
+        let visitor = |deletable, oversight| Visitor {
             user: decision.identity.user,
+            sees,
             deletable,
+            oversight,
             registry,
             ask: visit.ask(desk.inside.clone()),
         };
         let shown = match (errand, decision.right) {
             (Errand::Asset(asset, lasting), _) => return Ok(file(asset, &lasting)),
             (Errand::Elsewhere(path), _) => Shown::Elsewhere(path.to_owned()),
-            (Errand::Show(page), Right::Search { deletable, .. }) => {
-                desk.ui.show(&page, &visitor(deletable)).await
+            (
+                Errand::Show(page),
+                Right::Search {
+                    deletable, oversight, ..
+                },
+            ) => desk.ui.show(&page, &visitor(deletable, oversight)).await,
+            (
+                Errand::Watch,
+                Right::Search {
+                    deletable, oversight, ..
+                },
+            ) => {
+                return desk
+                    .watching
+                    .begin(desk.ui.clone(), visitor(deletable, oversight));
             }
-            (Errand::Form(form), Right::Search { deletable, .. }) => {
+            (
+                Errand::Form(form),
+                Right::Search {
+                    deletable, oversight, ..
+                },
+            ) => {
                 let change = change(form, exchange.request.into_body()).await?;
-                desk.ui.change(&change, &visitor(deletable)).await
+                desk.ui.change(&change, &visitor(deletable, oversight)).await
             }
-            (Errand::Show(_) | Errand::Form(_), _) => return Err(error::not_covered()),
+            (Errand::Show(_) | Errand::Form(_) | Errand::Watch, _) => return Err(error::not_covered()),
         };
         Ok(match shown {
             Shown::Html(status, html) => document(status, html),
