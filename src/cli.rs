@@ -1,21 +1,23 @@
 //! The command line.
 
+mod mesh;
 mod past;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::{
-    app::{self, Reach, StartError, Verdict, dev::DevOptions},
+    app::{
+        self, Reach, StartError, Verdict,
+        dev::{DATA, DevOptions, MESH_PORT},
+    },
     auth::GateSpec,
     config::{self, Config, ConfigErrors, Limits, LogOutput},
     storage,
     telemetry::logs::{self, LogError},
 };
-
-/// Where `serve` without a configuration, and `dev`, keep their data.
-const DATA: &str = "./portolan-data";
 
 /// A container registry that runs as a mesh.
 ///
@@ -31,7 +33,8 @@ const DATA: &str = "./portolan-data";
   portolan serve /etc/portolan/config.yaml  one member of the mesh that the file describes
   portolan verify config.json               what is wrong with a configuration, if anything
   portolan history team/app                 what became of a repository's tags and manifests
-  portolan restore team/app:v1 --at TIME    the tag names what it named then"
+  portolan restore team/app:v1 --at TIME    the tag names what it named then
+  portolan mesh members                     who is there, as a member sees it"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -87,6 +90,27 @@ enum Command {
   portolan restore team/app --at 2026-01-31T12:00:00Z      all that was there then and was deleted since
   portolan restore --run 019acb3d5e106f2a41                what a run of retention deleted, everywhere")]
     Restore(past::RestoreArgs),
+    /// Look at a running mesh, and drain its members
+    ///
+    /// Asks members by their mesh ports, with a certificate of the cluster's authority: an operator's may look
+    /// (cluster.tls.operators), an administrator's also drain (cluster.tls.administrators), a member's do both. Without options
+    /// it finds the mesh of `portolan dev` that was started in the same directory.
+    #[command(after_help = "Examples:
+  portolan mesh members
+  portolan mesh locate library/alpine
+  portolan mesh watch
+  portolan mesh drain registry-2.example.org:5000 --server registry-1.example.org:9443 \\
+      --cacert mesh-ca.crt --cert administrator.crt --key administrator.key")]
+    Mesh(mesh::MeshArgs),
+    /// Print a script by which a shell completes this command line
+    #[command(after_help = "Examples:
+  portolan completions bash > /etc/bash_completion.d/portolan
+  portolan completions zsh > ~/.zsh/completions/_portolan
+  portolan completions fish > ~/.config/fish/completions/portolan.fish")]
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -98,7 +122,7 @@ struct DevArgs {
     #[arg(long, value_name = "PORT", default_value_t = 5000, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
     /// Mesh port of each member
-    #[arg(long, value_name = "PORT", default_value_t = 9443, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", default_value_t = MESH_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     mesh_port: u16,
     /// Directory of the store and the certificates
     #[arg(long, value_name = "DIR", default_value = DATA)]
@@ -147,6 +171,9 @@ pub enum CliError {
     /// A member wasn't reached, or refused.
     #[error(transparent)]
     Past(#[from] past::PastError),
+    /// A member's mesh port wasn't reached, or refused.
+    #[error(transparent)]
+    Mesh(#[from] mesh::MeshError),
 }
 
 impl Cli {
@@ -161,6 +188,11 @@ impl Cli {
             Command::Verify(args) => Ok(verify(&args).await),
             Command::History(args) => past::history(&args).await,
             Command::Restore(args) => past::restore(&args).await,
+            Command::Mesh(args) => Ok(mesh::mesh(&args).await?),
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "portolan", &mut std::io::stdout());
+                Ok(ExitCode::SUCCESS)
+            }
         }
     }
 }
@@ -274,8 +306,6 @@ fn summary(config: &Config) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

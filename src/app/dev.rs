@@ -32,6 +32,12 @@ use crate::{
 /// nothing here, since everyone who can reach 127.0.0.1 may do everything anyway.
 pub const HASH_KEY: [u8; 16] = *b"portolan-dev-key";
 
+/// Where it keeps everything unless it is told otherwise, as does a member without a configuration.
+pub const DATA: &str = "./portolan-data";
+
+/// The mesh port of every `dev` mesh that isn't told otherwise.
+pub const MESH_PORT: u16 = 9443;
+
 /// What `portolan dev` is told.
 #[derive(Clone, Debug)]
 pub struct DevOptions {
@@ -149,7 +155,9 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
                     cert: pair.cert.clone(),
                     key: pair.key.clone(),
                     pair: PairSource::Cluster,
-                    operators: vec![OPERATOR.to_owned()],
+                    operators: Vec::new(),
+                    // Everybody may do everything here.
+                    administrators: vec![OPERATOR.to_owned()],
                     member_san: None,
                 },
             }),
@@ -198,6 +206,7 @@ fn greeting(options: &DevOptions, addresses: &[Ipv4Addr], certificates: &DevCert
         shown(&certificates.operator.cert),
         shown(&certificates.operator.key),
     );
+    let door = door(options, first, certificates);
     let mut text = String::new();
     let members = match addresses.len() {
         1 => "one member, with its".to_owned(),
@@ -233,7 +242,14 @@ See it in a browser:
 
   {scheme}://{first}:{port}/
 
-Ask the mesh who its members are, and where a repository lives and why:
+Ask the mesh who its members are, and where a repository lives and why; take a member out, and watch that elsewhere:
+
+  portolan mesh members{door}
+  portolan mesh locate library/alpine{door}
+  portolan mesh watch{door}
+  portolan mesh drain {last}:{port}{door}
+
+The first two by grpcurl:
 
   grpcurl -cacert {ca} -cert {cert} -key {key} \\
       {first}:{mesh_port} portolan.mesh.v1.Diagnostics/Members
@@ -244,6 +260,20 @@ Ctrl-C ends it.
 "
     );
     text
+}
+
+/// What `portolan mesh` has to be told to find this mesh: nothing, if that is where it looks by itself.
+fn door(options: &DevOptions, first: Ipv4Addr, certificates: &DevCertificates) -> String {
+    let mut door = String::new();
+    if options.mesh_port != MESH_PORT {
+        door.push_str(&format!(" --server {first}:{}", options.mesh_port));
+    }
+    if options.data != Path::new(DATA) {
+        let DevCertificates { ca, operator, .. } = certificates;
+        let (ca, cert, key) = (shown(ca), shown(&operator.cert), shown(&operator.key));
+        door.push_str(&format!(" --cacert {ca} --cert {cert} --key {key}"));
+    }
+    door
 }
 
 /// A path for a shell's line: in quotes where it needs them.
@@ -283,6 +313,20 @@ mod tests {
             text.contains("docker pull 127.0.0.3:5000/library/alpine:3"),
             "{text}"
         );
+        let (ca, key) = (&certificates.ca, &certificates.operator.key);
+        let watch = format!("portolan mesh watch --cacert {} ", ca.display());
+        assert!(text.contains(&watch), "{text}");
+        let drain = "portolan mesh drain 127.0.0.3:5000 --cacert";
+        assert!(
+            text.contains(drain) && text.contains(&format!(" --key {}\n", key.display())),
+            "{text}"
+        );
+        let at_home = DevOptions {
+            data: DATA.into(),
+            ..options
+        };
+        let text_at_home = greeting(&at_home, &addresses, &certificates);
+        assert!(text_at_home.contains("  portolan mesh watch\n"), "{text_at_home}");
         assert!(
             text.contains("127.0.0.1:9443 portolan.mesh.v1.Diagnostics/Members"),
             "{text}"

@@ -24,7 +24,7 @@ pub(super) struct Joined {
     listener: Listener,
     dial: ClientTls,
     hash_key: HashKey,
-    operators: Vec<String>,
+    rights: mesh::Rights,
     pub(super) leases: Arc<Leases>,
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn join(
         listener,
         dial,
         hash_key: spec.hash_key,
-        operators: spec.tls.operators,
+        rights: mesh::Rights::new(spec.tls.operators, spec.tls.administrators),
         leases: Arc::new(Leases::join(joining).await?),
     })
 }
@@ -124,7 +124,7 @@ impl Joined {
             listener,
             dial,
             hash_key,
-            operators,
+            rights,
             leases,
         } = self;
         let MeshParts {
@@ -140,7 +140,7 @@ impl Joined {
         let peers = Peers::new(view, dial, metrics.clone(), settings, drain.clone()).over(network);
         let mesh = Mesh::new(Arc::new(owners), Arc::new(peers), local, metrics, settings);
         let mesh = Arc::new(mesh.telling(take_overs));
-        let (server, readiness) = MeshServer::new(mesh.clone(), operators, drain).await?;
+        let (server, readiness) = MeshServer::new(mesh.clone(), rights, drain).await?;
         Ok(MeshDoor {
             mesh,
             leases,

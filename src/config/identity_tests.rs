@@ -23,6 +23,7 @@ fn cluster(members: &[&str]) -> Cluster {
             key: "key".into(),
             pair: PairSource::Cluster,
             operators: Vec::new(),
+            administrators: Vec::new(),
             member_san: None,
         },
     }

@@ -533,6 +533,8 @@ pub struct MeshTls {
     pub pair: PairSource,
     /// SANs of certificates that may read diagnostics, and nothing else.
     pub operators: Vec<String>,
+    /// SANs of certificates that may do that, and drain members.
+    pub administrators: Vec<String>,
     /// Without `members`: the SAN that makes a certificate a member's; `*.` in front stands for one label.
     pub member_san: Option<String>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     config::Collecting,
     oci::RepoName,
-    ownership::{Liveness, MemberView, View},
+    ownership::{Liveness, MemberView, Standing, View},
     placement::{self, HashKey, MemberId},
     storage::keys::{self, Homes, Queue},
 };
@@ -39,13 +39,11 @@ impl Share {
             Some(_) => self.view.members(),
             None => Arc::default(),
         };
-        // Whatever others think of it, it is alive to itself, and it wouldn't ask if it didn't work.
         let (working, others): (Vec<_>, Vec<_>) = seen
             .iter()
             .filter(|member| member.id != *me)
             .partition(|member| works(member, queue));
-        let mut workers = vec![me.clone()];
-        workers.extend(working.into_iter().map(|member| member.id.clone()));
+        let workers = self.with_me(working.into_iter().map(|member| member.id.clone()));
         let others: Vec<_> = others.into_iter().map(|member| member.id.clone()).collect();
         let mut mine = Mine::default();
         for n in 0..keys::DUE_PARTITIONS {
@@ -72,8 +70,7 @@ impl Share {
         let others = seen
             .iter()
             .filter(|other| other.liveness == Liveness::Live && other.id != *me);
-        let mut members = vec![me.clone()];
-        members.extend(others.map(|other| other.id.clone()));
+        let members = self.with_me(others.map(|other| other.id.clone()));
         (0..keys::CHANGE_PARTITIONS)
             .filter(|n| self.is_first(&members, &keys::unsettled_changes(*n)))
             .collect()
@@ -86,9 +83,18 @@ impl Share {
         let others = seen
             .iter()
             .filter(|member| member.id != *me && works(member, Queue::Collection));
-        let mut workers = vec![me.clone()];
-        workers.extend(others.map(|member| member.id.clone()));
+        let workers = self.with_me(others.map(|member| member.id.clone()));
         self.is_first(&workers, repository.as_str())
+    }
+
+    /// `others`, and this member: whatever they think of it, it is alive to itself, and it wouldn't ask if it didn't work. Drained,
+    /// it leaves the work to them, if there are any.
+    fn with_me(&self, others: impl Iterator<Item = MemberId>) -> Vec<MemberId> {
+        let mut workers: Vec<MemberId> = others.collect();
+        if workers.is_empty() || self.view.standing() != Standing::Drained {
+            workers.push(self.view.me().clone());
+        }
+        workers
     }
 
     fn is_first(&self, candidates: &[MemberId], partition: &str) -> bool {

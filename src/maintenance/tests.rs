@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     config::{Collecting, Limits},
+    oci::RepoName,
     ownership::{Incarnation, LeaseView, Liveness, MemberView, Proof, Standing, StaticView, View},
     placement::{HashKey, MemberId},
     registry::{Holder, Registry, Settings, Stores},
@@ -35,6 +36,7 @@ struct Three {
     gone: Arc<Mutex<Vec<MemberId>>>,
     /// Who collects nothing.
     idle: Arc<Mutex<Vec<MemberId>>>,
+    is_drained: bool,
 }
 
 impl Three {
@@ -43,6 +45,7 @@ impl Three {
             me: member(n),
             gone: Arc::default(),
             idle: Arc::default(),
+            is_drained: false,
         }
     }
 }
@@ -69,6 +72,7 @@ impl View for Three {
                 incarnation: Incarnation::random(),
                 unchanged: Duration::ZERO,
                 left: false,
+                drained: false,
                 protocol: (1, 1),
                 keys: Vec::new(),
                 differs: Vec::new(),
@@ -82,7 +86,10 @@ impl View for Three {
     }
 
     fn standing(&self) -> Standing {
-        Standing::Member
+        match self.is_drained {
+            true => Standing::Drained,
+            false => Standing::Member,
+        }
     }
 
     fn proof(&self) -> Proof {
@@ -148,6 +155,35 @@ fn every_partition_is_one_live_members() {
     always.sort_unstable();
     everybodys.sort_unstable();
     assert_eq!(always, everybodys);
+}
+
+#[test]
+fn a_drained_member_leaves_the_work_to_others_while_there_are_any() {
+    let gone = Arc::new(Mutex::new(vec![member(2)]));
+    let view = Three {
+        gone: gone.clone(),
+        is_drained: true,
+        ..Three::of(2)
+    };
+    let drained = Share::new(Arc::new(view), Some(HashKey::new(*b"loremipsumdolors")));
+    let repository = RepoName::parse("library/alpine").unwrap();
+    for queue in [Queue::Upkeep, Queue::Collection] {
+        let mine = drained.partitions(queue);
+        assert_eq!((mine.always, mine.at_times), (vec![], vec![]));
+    }
+    assert_eq!(drained.change_partitions(), [0; 0]);
+    assert!(!drained.has(&repository));
+    gone.lock().extend([member(1), member(3)]);
+    let mine = drained.partitions(Queue::Upkeep);
+    assert_eq!(
+        mine.always.len() + mine.at_times.len(),
+        usize::from(keys::DUE_PARTITIONS)
+    );
+    assert_eq!(
+        drained.change_partitions().len(),
+        usize::from(keys::CHANGE_PARTITIONS)
+    );
+    assert!(drained.has(&repository));
 }
 
 #[test]

@@ -128,6 +128,7 @@ impl pb::diagnostics_server::Diagnostics for Diagnostics {
 fn why_self(standing: Standing) -> &'static str {
     match standing {
         Standing::Member => "it answers this",
+        Standing::Drained => "it answers this, and was drained",
         Standing::Leaving => "it answers this, and is about to end",
         Standing::Superseded => "it answers this, but another process has started under its name",
     }
@@ -139,6 +140,7 @@ fn why(member: &MemberView) -> &'static str {
         (Liveness::Live, None) => "it is in the list of members",
         (Liveness::Gone, None) => "it has no lease: it isn't there yet, or has long been gone",
         (Liveness::Gone, Some(lease)) if !lease.differs.is_empty() => "its settings are others",
+        (Liveness::Gone, Some(lease)) if lease.drained => "it was drained",
         (Liveness::Gone, Some(lease)) if lease.left => "it left",
         (Liveness::Gone, Some(_)) => "its lease isn't renewed",
         (Liveness::Stranger, _) => "it is no member",
@@ -151,6 +153,7 @@ fn lease(lease: &LeaseView) -> pb::Lease {
         incarnation: lease.incarnation.to_bytes().to_vec().into(),
         unchanged_ms: millis(lease.unchanged),
         left: lease.left,
+        drained: lease.drained,
         protocol_min: lease.protocol.0,
         protocol_max: lease.protocol.1,
         differs: lease.differs.clone(),

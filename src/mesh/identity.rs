@@ -3,7 +3,7 @@
 //! Every certificate here chains to the cluster's authority (TLS saw to that). The names in it decide the rest. Where
 //! members are listed, one that equals the host of a member makes the peer that member. Where they aren't, one that
 //! matches `cluster.tls.memberSan` makes it the member in whose lease the certificate's public key stands. One that
-//! equals an operator's name makes it an operator. A certificate that is both counts as a member's.
+//! equals an administrator's or an operator's name makes it one. A certificate that is several counts as what may do most.
 //!
 //! Deliberately absent: the common name, wildcards in certificates, and anything a peer says about itself.
 
@@ -123,6 +123,8 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 pub(super) enum Right {
     /// Everything.
     Member,
+    /// Drain members, and ask for diagnostics.
+    Administrator,
     /// Ask for diagnostics.
     Operator,
     /// Nothing.
@@ -131,14 +133,19 @@ pub(super) enum Right {
 
 /// Decides rights. Made anew from the view at each call, so that members may come and go.
 #[derive(Clone, Debug)]
-pub(super) struct Rights {
+pub struct Rights {
     operators: Vec<String>,
+    administrators: Vec<String>,
 }
 
 impl Rights {
-    /// `operators` are the names of `cluster.tls.operators`.
-    pub(super) fn new(operators: Vec<String>) -> Self {
-        Self { operators }
+    /// `operators` and `administrators` are the names of the keys in `cluster.tls` that are called so.
+    #[must_use]
+    pub fn new(operators: Vec<String>, administrators: Vec<String>) -> Self {
+        Self {
+            operators,
+            administrators,
+        }
     }
 
     /// What the holder of a certificate with `names` may do.
@@ -146,7 +153,9 @@ impl Rights {
         let proof = view.proof();
         if view.members().iter().any(|member| names.prove(member, &proof)) {
             Right::Member
-        } else if self.operators.iter().any(|operator| names.cover(operator)) {
+        } else if self.administrators.iter().any(|name| names.cover(name)) {
+            Right::Administrator
+        } else if self.operators.iter().any(|name| names.cover(name)) {
             Right::Operator
         } else {
             Right::None
@@ -191,7 +200,10 @@ mod tests {
 
     #[test]
     fn a_certificate_gives_the_rights_of_its_names() {
-        let rights = Rights::new(vec!["operator".to_owned(), "10.0.0.9".to_owned()]);
+        let rights = Rights::new(
+            vec!["operator".to_owned(), "10.0.0.9".to_owned()],
+            vec!["administrator".to_owned()],
+        );
         for (sans, right) in [
             (&["127.0.0.1"][..], Right::Member),
             (&["::1"], Right::Member),
@@ -199,6 +211,10 @@ mod tests {
             (&["operator"], Right::Operator),
             (&["10.0.0.9"], Right::Operator),
             (&["operator", "a.example.org"], Right::Member),
+            (&["administrator"], Right::Administrator),
+            (&["operator", "administrator"], Right::Administrator),
+            (&["administrator", "a.example.org"], Right::Member),
+            (&["administrator.example.org"], Right::None),
             (&["b.example.org"], Right::None),
             (&["*.example.org"], Right::None),
             (&["example.org"], Right::None),
@@ -223,6 +239,7 @@ mod tests {
                 incarnation: Incarnation::random(),
                 unchanged: std::time::Duration::ZERO,
                 left: false,
+                drained: false,
                 protocol: (1, 1),
                 keys,
                 differs: vec![],

@@ -9,7 +9,7 @@
 //! | `peers` | connections to the other members |
 //! | `sight` | what all members say of themselves at one moment, for the page |
 //! | `probe` | one question to another member's mesh port, for `portolan verify` |
-//! | `server`, `diagnostics` | the mesh listener and what it answers besides |
+//! | `server`, `diagnostics`, `administration`, `readiness` | the mesh listener and what it answers besides |
 //! | `frames`, `wire` | messages as the program's types, and as bytes |
 //! | `identity` | who a peer is |
 //! | `fuzzing` | frames as tests and fuzz targets see them; not part of the program |
@@ -23,6 +23,7 @@
 //! Deliberately absent: HTTP towards clients (this module and `http` don't know each other), a cache, and a retry of
 //! anything that may have had an effect.
 
+mod administration;
 mod answers;
 mod diagnostics;
 mod forward;
@@ -38,6 +39,7 @@ mod parts;
 mod peers;
 mod probe;
 mod pull;
+mod readiness;
 mod replay;
 mod server;
 mod settings;
@@ -62,11 +64,12 @@ pub const PROTOCOL: (u32, u32) = frames::PROTOCOL;
 pub use self::{
     diagnostics::samples,
     forward::Forwarding,
-    identity::{key_hash, member_name},
+    identity::{Rights, key_hash, member_name},
     parts::Mesh,
     peers::Peers,
     probe::{ProbeError, probe},
-    server::{MeshServer, Readiness},
+    readiness::Readiness,
+    server::MeshServer,
     settings::MeshSettings,
     sight::{Sight, Told},
 };

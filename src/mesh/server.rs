@@ -1,8 +1,8 @@
 //! The mesh listener: who may call what, and the services behind it.
 //!
 //! TLS lets nobody in without a certificate of the cluster's authority. What its holder may do is decided from the
-//! call's path and the certificate's names, before a message is read: members everything, operators everything but
-//! `Mesh`, others nothing. Reflection and the standard health service are among the services, so that `grpcurl` needs
+//! call's path and the certificate's names, before a message is read: members everything, administrators everything but
+//! `Mesh`, operators everything but that and `Administration`, others nothing. Reflection and the standard health service are among the services, so that `grpcurl` needs
 //! no proto file.
 //!
 //! hyper serves the connections, not tonic's `Server`: that one runs them on tasks nobody waits for.
@@ -18,24 +18,27 @@ use http_body_util::{BodyExt as _, Either, combinators::MapFrame};
 use hyper::{body::Incoming, server::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tonic::{Status, service::Routes};
-use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::ServiceExt as _;
 
 use super::{
     MeshSettings,
+    administration::Administration,
     answers::Batches,
     diagnostics::Diagnostics,
     identity::{Names, Right, Rights},
     ingress::Ingress,
     parts::Mesh,
-    pb::{self, diagnostics_server::DiagnosticsServer},
+    pb::{self, administration_server::AdministrationServer, diagnostics_server::DiagnosticsServer},
     peers::describe,
+    readiness::Readiness,
     wire::{Gathered, MAX_FRAME, Writer, alone},
 };
 use crate::net::{Connection, Drain, Listener};
 
 /// Paths of the service that only members may call.
 const MEMBERS_ONLY: &str = "/portolan.mesh.v1.Mesh/";
+/// Paths of the service that operators may not call.
+const ADMINISTRATION: &str = "/portolan.mesh.v1.Administration/";
 const FORWARD: &str = "/portolan.mesh.v1.Mesh/Forward";
 
 /// Answers other members and operators.
@@ -62,53 +65,27 @@ struct Door {
     routes: Routes,
 }
 
-/// Says through the standard health service whether this member is ready.
-#[derive(Clone)]
-pub struct Readiness(HealthReporter);
-
-impl std::fmt::Debug for Readiness {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Readiness").finish_non_exhaustive()
-    }
-}
-
-impl Readiness {
-    /// It serves.
-    pub async fn ready(&self) {
-        self.set(ServingStatus::Serving).await;
-    }
-
-    /// It doesn't serve yet, or not any more.
-    pub async fn not_ready(&self) {
-        self.set(ServingStatus::NotServing).await;
-    }
-
-    async fn set(&self, status: ServingStatus) {
-        for service in ["", "portolan.mesh.v1.Mesh", "portolan.mesh.v1.Diagnostics"] {
-            self.0.set_service_status(service, status).await;
-        }
-    }
-}
-
 impl MeshServer {
-    /// `operators` are the names of `cluster.tls.operators`. Not ready until [`Readiness::ready`].
+    /// `rights` are what certificates of no member give. Not ready until [`Readiness::ready`].
     ///
     /// # Errors
     /// The descriptors that were compiled in are broken.
     pub async fn new(
         mesh: Arc<Mesh>,
-        operators: Vec<String>,
+        rights: Rights,
         drain: Drain,
     ) -> Result<(Self, Readiness), tonic_reflection::server::Error> {
         let (reporter, health) = tonic_health::server::health_reporter();
-        let readiness = Readiness(reporter);
+        let readiness = Readiness::new(reporter);
         readiness.not_ready().await;
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
+        let administration = Administration::new(mesh.clone(), readiness.clone());
         let routes = Routes::new(DiagnosticsServer::new(Diagnostics(mesh.clone())))
+            .add_service(AdministrationServer::new(administration))
             .add_service(health)
             .add_service(reflection().build_v1()?)
             // For older grpcurl.
@@ -118,7 +95,7 @@ impl MeshServer {
         let door = Arc::new(Door {
             mesh,
             ingress,
-            rights: Rights::new(operators),
+            rights,
             routes,
         });
         Ok((Self { door, drain }, readiness))
@@ -209,14 +186,24 @@ impl Door {
                 let response = self.ingress.forward(names, request).map(Either::Left);
                 Box::pin(std::future::ready(Ok(response)))
             }
-            Right::Operator if path.starts_with(MEMBERS_ONLY) => {
-                denied(&names, "operators may look, not forward")
+            Right::Administrator | Right::Operator if path.starts_with(MEMBERS_ONLY) => {
+                denied(&names, "only members may forward")
             }
-            Right::Member | Right::Operator => {
+            Right::Operator if path.starts_with(ADMINISTRATION) => denied(
+                &names,
+                "operators may look; who may drain stands in cluster.tls.administrators",
+            ),
+            Right::Member | Right::Administrator | Right::Operator => {
+                if path.starts_with(ADMINISTRATION) {
+                    tracing::info!(?names, path, "an administrator's order");
+                }
                 let answered = self.routes.clone().oneshot(request);
                 Box::pin(answered.map_ok(generated))
             }
-            Right::None => denied(&names, "the certificate is neither a member's nor an operator's"),
+            Right::None => denied(
+                &names,
+                "the certificate is no member's, no administrator's and no operator's",
+            ),
         }
     }
 }

@@ -115,7 +115,7 @@ impl Owners {
         if holder == *me {
             // It is this member, unless another process goes by its name now.
             return Ok(match standing {
-                Standing::Member | Standing::Leaving => Claim::Mine,
+                Standing::Member | Standing::Drained | Standing::Leaving => Claim::Mine,
                 Standing::Superseded => Claim::Held(holder),
             });
         }
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_member_that_leaves_keeps_what_it_holds_and_takes_nothing_on() {
+    async fn a_member_that_leaves_or_was_drained_keeps_what_it_holds_and_takes_nothing_on() {
         let [first, second, _] = ranked().try_into().unwrap();
         let long = HOLD_DOWN + Duration::from_secs(1);
         let as_first = |standing| Partial {
@@ -349,11 +349,10 @@ mod tests {
             standing,
         };
         let held_by = |holder, standing| claim_as(as_first(standing), holder, long, Reachability::Unknown);
-        assert_eq!(held_by(&first, Standing::Leaving).await, Claim::Mine);
-        assert_eq!(
-            held_by(&second, Standing::Leaving).await,
-            Claim::Held(second.clone())
-        );
+        for standing in [Standing::Drained, Standing::Leaving] {
+            assert_eq!(held_by(&first, standing).await, Claim::Mine);
+            assert_eq!(held_by(&second, standing).await, Claim::Held(second.clone()));
+        }
     }
 
     #[tokio::test]

@@ -78,6 +78,7 @@ pub(super) struct Lease {
     pub(super) said: Announcement,
     pub(super) keys: Vec<KeyHash>,
     pub(super) left: bool,
+    pub(super) drained: bool,
 }
 
 impl Lease {
@@ -102,6 +103,7 @@ impl Lease {
                 })
                 .collect(),
             left: self.left,
+            drained: self.drained,
             collects_nothing: self.said.collecting == Collecting::Off,
         };
         row.encode_to_vec()
@@ -139,6 +141,7 @@ impl Lease {
                 .filter_map(|key| Some(KeyHash::from_bytes(<[u8; 32]>::try_from(&**key).ok()?)))
                 .collect(),
             left: row.left,
+            drained: row.drained,
         };
         Ok((lease, entry.row.version))
     }
@@ -168,6 +171,7 @@ mod tests {
             said: said(b"a", (1, 2)),
             keys: vec![KeyHash::from_bytes([7; 32])],
             left: true,
+            drained: true,
         };
         let version = Version::random();
         let row = Row {

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::drawing::{Drawing, tell_changes};
 pub use self::joining::{JoinError, Joining, LeaseSettings, Membership, OwnKey};
 use super::{
-    Announcement, Incarnation, KeyHash, Liveness, MemberView, Proof, Standing, View,
+    Announcement, DrainError, Incarnation, KeyHash, Liveness, MemberView, Proof, Standing, View,
     lease::Lease,
     sightings::{Judge, Reading, Sightings},
 };
@@ -195,7 +195,7 @@ impl Leases {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while ended.run_until_cancelled(ticks.tick()).await.is_some() {
             let round = async {
-                if self.standing() == Standing::Member {
+                if matches!(self.standing(), Standing::Member | Standing::Drained) {
                     let _ = self.renew().await;
                 }
                 let _ = self.read().await;
@@ -211,7 +211,7 @@ impl Leases {
     pub async fn leave(&self) {
         {
             let mut state = self.state.lock();
-            if state.standing == Standing::Member {
+            if matches!(state.standing, Standing::Member | Standing::Drained) {
                 state.standing = Standing::Leaving;
             }
             self.rebuild(&mut state);
@@ -223,6 +223,26 @@ impl Leases {
             }
         }
         let _ = self.read().await;
+    }
+
+    /// Is drained from now on, or a member like the others again, and tells them.
+    async fn stand_as(&self, wanted: Standing) -> Result<(), DrainError> {
+        // Who is there, as late as it can be known.
+        let _ = self.read().await;
+        {
+            let mut state = self.state.lock();
+            let is_live = |other: &MemberView| other.id != self.me && other.liveness == Liveness::Live;
+            match state.standing {
+                Standing::Leaving => return Err(DrainError::Ending),
+                Standing::Superseded => return Err(DrainError::Superseded),
+                Standing::Member if wanted == Standing::Drained && !state.members.iter().any(is_live) => {
+                    return Err(DrainError::Alone);
+                }
+                Standing::Member | Standing::Drained => state.standing = wanted,
+            }
+            self.rebuild(&mut state);
+        }
+        self.renew().await.map_err(DrainError::Untold)
     }
 
     /// Replaces the list of members. Without effect on dynamic membership.
@@ -252,9 +272,10 @@ impl Leases {
     async fn put(&self, own: &mut Own) -> Result<(), String> {
         own.show((self.own_key)());
         for _ in 0..RENEWALS {
-            let left = match self.standing() {
-                Standing::Member => false,
-                Standing::Leaving => true,
+            let (left, drained) = match self.standing() {
+                Standing::Member => (false, false),
+                Standing::Drained => (true, true),
+                Standing::Leaving => (true, false),
                 Standing::Superseded => return Ok(()),
             };
             let lease = Lease {
@@ -263,6 +284,7 @@ impl Leases {
                 said: self.said.clone(),
                 keys: own.keys.clone(),
                 left,
+                drained,
             };
             let version = Version::random();
             let op = [keys::lease(&self.me).put(own.expect, lease.bytes())];
@@ -485,6 +507,14 @@ impl View for Leases {
 
     fn age(&self) -> Duration {
         self.state.lock().read.well.elapsed()
+    }
+
+    async fn drain(&self) -> Result<(), DrainError> {
+        self.stand_as(Standing::Drained).await
+    }
+
+    async fn undrain(&self) -> Result<(), DrainError> {
+        self.stand_as(Standing::Member).await
     }
 
     async fn look(&self) {

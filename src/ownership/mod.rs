@@ -19,5 +19,7 @@ pub use self::{
     lease::{Announcement, SharedSettings},
     leases::{JoinError, Joining, LeaseSettings, Leases, Membership, OwnKey},
     take_overs::{TakeOver, TakeOvers},
-    view::{Incarnation, KeyHash, LeaseView, Liveness, MemberView, Proof, Standing, StaticView, View},
+    view::{
+        DrainError, Incarnation, KeyHash, LeaseView, Liveness, MemberView, Proof, Standing, StaticView, View,
+    },
 };

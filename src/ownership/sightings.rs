@@ -110,6 +110,7 @@ mod tests {
             },
             keys: vec![],
             left: false,
+            drained: false,
         }
     }
 

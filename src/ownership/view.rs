@@ -34,6 +34,16 @@ pub trait View: Send + Sync + 'static {
     /// For how long nothing was seen of the others.
     fn age(&self) -> Duration;
 
+    /// Gives up what this member owns, and takes nothing on until [`undrain`](Self::undrain). Drained already, it says so once more.
+    async fn drain(&self) -> Result<(), DrainError> {
+        Err(DrainError::Alone)
+    }
+
+    /// Takes repositories on again; without effect on a member that isn't drained.
+    async fn undrain(&self) -> Result<(), DrainError> {
+        Ok(())
+    }
+
     /// Looks again now, if that can tell more: returns once what was true when it was called is seen, or can't be.
     async fn look(&self);
 
@@ -66,8 +76,10 @@ pub struct LeaseView {
     pub incarnation: Incarnation,
     /// For how long it is known not to have been renewed.
     pub unchanged: Duration,
-    /// The member said that it ends.
+    /// The member said that it takes no repository on: it ends, or was drained.
     pub left: bool,
+    /// It was drained.
+    pub drained: bool,
     /// Oldest and newest version of the mesh protocol that it speaks.
     pub protocol: (u32, u32),
     /// Its public keys, the current one first.
@@ -94,10 +106,29 @@ pub enum Liveness {
 pub enum Standing {
     /// One of them.
     Member,
-    /// About to end: it still serves what it is asked, and takes no repository on.
+    /// Taken out by an administrator: it still serves what it is asked, and takes no repository on.
+    Drained,
+    /// About to end; otherwise as drained.
     Leaving,
     /// Another process has started under its name since; that one is the member now.
     Superseded,
+}
+
+/// Why a member can't be drained, or put back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DrainError {
+    /// Nobody would serve what it owns.
+    #[error("no other member is live")]
+    Alone,
+    /// It takes nothing on any more, whatever one says.
+    #[error("it is about to end")]
+    Ending,
+    /// Another process has started under its name.
+    #[error("another process has started under its name: that one is the member")]
+    Superseded,
+    /// It is done here, and the others don't know yet. They are told again with each heartbeat.
+    #[error("the others can't be told yet: {0}")]
+    Untold(String),
 }
 
 /// What makes a certificate of the cluster's authority a member's.

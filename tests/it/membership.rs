@@ -109,6 +109,7 @@ impl Dynamic {
                     key,
                     pair: PairSource::Cluster,
                     operators: vec![],
+                    administrators: vec![],
                     member_san: Some("*.mesh.internal".to_owned()),
                 },
             }),

@@ -79,6 +79,11 @@ pub(super) const CLUSTER: &[Key] = &[
         Own("SANs of certificates that may read diagnostics, and nothing else"),
     ),
     key(
+        "cluster.tls.administrators",
+        Texts,
+        Own("SANs of certificates that may read diagnostics and drain members"),
+    ),
+    key(
         "cluster.tls.memberSan",
         Text,
         Own(

@@ -380,6 +380,13 @@ fn the_rest_of_a_cluster_is_checked() {
         ],
     );
     refused(
+        &with("", ", operators: [op], administrators: [admin, A, '']"),
+        &[
+            "7 cluster.tls.administrators[2]: expected one SAN",
+            "7 cluster.tls.administrators[1]: \"A\" is a member's name (a:9000)",
+        ],
+    );
+    refused(
         &with("", "").replace("key: c", ""),
         &["- cluster.tls.key: is required: cluster.tls.cert and cluster.tls.key go together"],
     );

@@ -15,6 +15,7 @@ use crate::{
 const DEFAULT_MESH_PORT: u16 = 9443;
 const MESH_ADDRESS: &str = "cluster.meshAddress";
 const OPERATORS: &str = "cluster.tls.operators";
+const ADMINISTRATORS: &str = "cluster.tls.administrators";
 
 pub(super) fn cluster(
     c: &mut Checked,
@@ -163,7 +164,7 @@ fn tls(c: &mut Checked, public: Option<&TlsFiles>) -> Option<MeshTls> {
         "the mesh speaks mutual TLS only; name the CA of the members' certificates",
     );
     let pair = pair(c, public);
-    let operators = operators(c);
+    let (operators, administrators) = (sans(c, OPERATORS), sans(c, ADMINISTRATORS));
     let member_san = member_san(c);
     let (cert, key, pair) = pair?;
     Some(MeshTls {
@@ -172,6 +173,7 @@ fn tls(c: &mut Checked, public: Option<&TlsFiles>) -> Option<MeshTls> {
         key,
         pair,
         operators,
+        administrators,
         member_san: member_san?,
     })
 }
@@ -202,22 +204,22 @@ fn pair(c: &mut Checked, public: Option<&TlsFiles>) -> Option<(PathBuf, PathBuf,
     }
 }
 
-fn operators(c: &mut Checked) -> Vec<String> {
-    let mut operators: Vec<String> = Vec::new();
-    for (i, (text, line)) in c.texts(OPERATORS).unwrap_or_default().into_iter().enumerate() {
+fn sans(c: &mut Checked, path: &'static str) -> Vec<String> {
+    let mut sans: Vec<String> = Vec::new();
+    for (i, (text, line)) in c.texts(path).unwrap_or_default().into_iter().enumerate() {
         if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c == '*') {
             c.refuse_element(
                 FaultKind::Value,
-                OPERATORS,
+                path,
                 i,
                 line,
                 format!("expected one SAN, without wildcards, got {text:?}"),
             );
         } else {
-            operators.push(text);
+            sans.push(text);
         }
     }
-    operators
+    sans
 }
 
 /// The SAN, or `Some(None)` when there is none; `None` when it is wrong.
@@ -251,20 +253,27 @@ fn identities(c: &mut Checked, members: Option<&[MemberId]>, tls: Option<&MeshTl
         c.warn("cluster.tls.memberSan: has no effect while cluster.members lists the members");
     }
     let Some(tls) = tls else { return };
-    for (i, (operator, line)) in c.texts(OPERATORS).unwrap_or_default().into_iter().enumerate() {
+    let mut named = Vec::new();
+    for (path, whose) in [
+        (OPERATORS, "an operator's"),
+        (ADMINISTRATORS, "an administrator's"),
+    ] {
+        let names = c.texts(path).unwrap_or_default().into_iter().enumerate();
+        named.extend(names.map(|(i, (name, line))| (path, whose, i, name, line)));
+    }
+    for (path, whose, i, name, line) in named {
         let listed_as = members
             .unwrap_or_default()
             .iter()
-            .find(|member| same_host(member.host(), &operator));
+            .find(|member| same_host(member.host(), &name));
         let san = tls
             .member_san
             .as_deref()
-            .filter(|san| !listed && san_covers(san, &operator));
+            .filter(|san| !listed && san_covers(san, &name));
         if let Some(who) = listed_as.map(MemberId::as_str).or(san) {
-            let problem = format!(
-                "{operator:?} is a member's name ({who}): an operator's certificate must not be a member's"
-            );
-            c.refuse_element(FaultKind::Contradiction, OPERATORS, i, line, problem);
+            let problem =
+                format!("{name:?} is a member's name ({who}): {whose} certificate must not be a member's");
+            c.refuse_element(FaultKind::Contradiction, path, i, line, problem);
         }
     }
 }

@@ -16,7 +16,7 @@ use super::toy::Toy;
 use crate::{
     admission::{Admitted, Body, BodyError, Grants, Identity, RequestId, Service},
     config::Limits,
-    mesh::{Mesh, MeshServer, MeshSettings, Peers, Readiness},
+    mesh::{Mesh, MeshServer, MeshSettings, Peers, Readiness, Rights},
     net::{
         Buffered, CertificateFiles, ClientTls, Drain, Io, Listener, Sealed, ServerTls,
         test_certificates::Authority,
@@ -124,7 +124,8 @@ impl Cluster {
         let peers = Arc::new(Peers::new(view, tls, metrics.clone(), settings, drain.clone()));
         let toy = Toy::new();
         let mesh = Arc::new(Mesh::new(owners, peers, toy.service(), metrics, settings));
-        let (server, readiness) = MeshServer::new(mesh.clone(), vec!["operator".to_owned()], drain.clone())
+        let rights = Rights::new(vec!["operator".to_owned()], vec!["administrator".to_owned()]);
+        let (server, readiness) = MeshServer::new(mesh.clone(), rights, drain.clone())
             .await
             .unwrap();
         readiness.ready().await;

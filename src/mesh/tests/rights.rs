@@ -9,7 +9,10 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use super::harness::*;
 use crate::{
-    mesh::pb::{self, diagnostics_client::DiagnosticsClient, mesh_client::MeshClient},
+    mesh::pb::{
+        self, administration_client::AdministrationClient, diagnostics_client::DiagnosticsClient,
+        mesh_client::MeshClient,
+    },
     net::{ClientSpec, ClientTls, test_certificates::Authority},
 };
 
@@ -34,6 +37,14 @@ async fn members(channel: &Channel) -> Result<pb::MembersResponse, tonic::Status
     answer.map(tonic::Response::into_inner)
 }
 
+async fn drain(channel: &Channel, member: &str) -> tonic::Status {
+    let request = pb::DrainRequest {
+        member: member.to_owned(),
+    };
+    let answer = AdministrationClient::new(channel.clone()).drain(request).await;
+    answer.err().unwrap_or_else(|| tonic::Status::ok(""))
+}
+
 async fn health(channel: &Channel) -> Result<i32, tonic::Status> {
     let answer = HealthClient::new(channel.clone())
         .check(HealthCheckRequest::default())
@@ -42,7 +53,7 @@ async fn health(channel: &Channel) -> Result<i32, tonic::Status> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_may_do_everything_operators_may_look_and_strangers_nothing() {
+async fn members_may_do_everything_administrators_drain_operators_look_and_strangers_nothing() {
     let cluster = cluster(2).await;
 
     let member = cluster.dial(1, &["127.0.0.2"]).await.unwrap();
@@ -53,6 +64,23 @@ async fn members_may_do_everything_operators_may_look_and_strangers_nothing() {
     assert_eq!(forward(&operator).await.code(), Code::PermissionDenied);
     assert!(members(&operator).await.is_ok());
     assert_eq!(health(&operator).await.unwrap(), 1);
+
+    assert_eq!(
+        drain(&operator, "127.0.0.1:5000").await.code(),
+        Code::PermissionDenied
+    );
+
+    // This mesh has no leases, so nobody could take over: past the door it is another refusal.
+    let administrator = cluster.dial(1, &["administrator"]).await.unwrap();
+    assert_eq!(forward(&administrator).await.code(), Code::PermissionDenied);
+    assert!(members(&administrator).await.is_ok());
+    for may in [&administrator, &member] {
+        assert_eq!(
+            drain(may, "127.0.0.1:5000").await.code(),
+            Code::FailedPrecondition
+        );
+        assert_eq!(drain(may, "127.0.0.2:5000").await.code(), Code::InvalidArgument);
+    }
 
     let both = cluster.dial(1, &["operator", "127.0.0.2"]).await.unwrap();
     assert_eq!(forward(&both).await.code(), Code::Ok);
@@ -65,6 +93,10 @@ async fn members_may_do_everything_operators_may_look_and_strangers_nothing() {
     );
     assert_eq!(
         health(&stranger).await.unwrap_err().code(),
+        Code::PermissionDenied
+    );
+    assert_eq!(
+        drain(&stranger, "127.0.0.1:5000").await.code(),
         Code::PermissionDenied
     );
     assert_eq!(cluster.at(1).toy.calls(), 0);

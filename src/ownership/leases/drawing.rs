@@ -45,7 +45,7 @@ impl Drawing<'_> {
         let lease = sighting.map(|sighting| self.lease(sighting));
         let liveness = match (id == self.me, self.standing) {
             (true, Standing::Member) => Liveness::Live,
-            (true, Standing::Leaving | Standing::Superseded) => Liveness::Gone,
+            (true, Standing::Drained | Standing::Leaving | Standing::Superseded) => Liveness::Gone,
             (false, _) => liveness(sighting, lease.as_ref()),
         };
         let announced = match id == self.me {
@@ -66,12 +66,14 @@ impl Drawing<'_> {
             said,
             keys,
             left,
+            drained,
             ..
         } = &sighting.lease;
         LeaseView {
             incarnation: *incarnation,
             unchanged: sighting.unchanged,
             left: *left,
+            drained: *drained,
             protocol: said.protocol,
             keys: keys.clone(),
             differs: self.said.differs(said),
@@ -102,6 +104,7 @@ pub(super) fn tell_changes(me: &MemberId, before: &[MemberView], after: &[Member
             (_, Some(lease)) if !lease.differs.is_empty() => {
                 tracing::error!(%member, differs = ?lease.differs, "a member has other settings and is left out");
             }
+            (_, Some(lease)) if lease.drained => tracing::info!(%member, "a member was drained"),
             (_, Some(lease)) if lease.left => tracing::info!(%member, "a member has left"),
             (_, Some(_)) => tracing::warn!(%member, "a member is judged dead: it doesn't renew its lease"),
             (_, None) if then.is_some() => tracing::info!(%member, "a member has no lease any more"),

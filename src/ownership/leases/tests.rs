@@ -126,6 +126,59 @@ async fn a_member_that_leaves_is_gone_at_the_next_look_and_to_itself_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drained_member_is_gone_for_as_long_as_it_is_drained() {
+    let meta = memory();
+    let first = Member::start(joining(1, &meta, dynamic())).await;
+    assert_eq!(first.leases.drain().await, Err(DrainError::Alone));
+    assert_eq!(first.leases.standing(), Standing::Member);
+    let second = Member::start(joining(2, &meta, dynamic())).await;
+    // Again is the same.
+    for _ in 0..2 {
+        assert_eq!(second.leases.drain().await, Ok(()));
+    }
+    assert_eq!(second.leases.standing(), Standing::Drained);
+    assert_eq!(second.leases.trouble(), None);
+    assert_eq!(first.leases.drain().await, Err(DrainError::Alone));
+    // It is known for longer than others are remembered that left.
+    seconds(2 * SETTINGS.retention.as_secs()).await;
+    assert_eq!((first.sees(2), second.sees(2)), (Liveness::Gone, Liveness::Gone));
+    let members = first.leases.members();
+    assert!(members[1].lease.as_ref().unwrap().drained);
+    assert_eq!(second.leases.undrain().await, Ok(()));
+    first.leases.look().await;
+    assert_eq!((first.sees(2), second.sees(2)), (Liveness::Live, Liveness::Live));
+    // Who ends isn't drained, and doesn't come back.
+    assert_eq!(second.leases.drain().await, Ok(()));
+    second.leases.leave().await;
+    assert_eq!(second.leases.standing(), Standing::Leaving);
+    assert_eq!(second.leases.undrain().await, Err(DrainError::Ending));
+    first.leases.look().await;
+    assert!(!first.leases.members()[1].lease.as_ref().unwrap().drained);
+    assert_eq!(first.sees(2), Liveness::Gone);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_the_store_does_not_take_is_told_later() {
+    let plan = FaultPlan::new(1, FaultRates::default());
+    let inner = Arc::new(MemoryMeta::new());
+    let meta: Arc<dyn MetaStore> = inner.clone();
+    let cut: Arc<dyn MetaStore> = Arc::new(FaultyMeta::new(inner, plan.clone()));
+    let first = Member::start(joining(1, &meta, listed(&[1, 2]))).await;
+    let second = Member::start(joining(2, &cut, listed(&[1, 2]))).await;
+    seconds(3).await;
+    plan.set_rates(FaultRates {
+        unavailable: 1.0,
+        ..FaultRates::default()
+    });
+    assert!(matches!(second.leases.drain().await, Err(DrainError::Untold(_))));
+    assert_eq!((first.sees(2), second.sees(2)), (Liveness::Live, Liveness::Gone));
+    plan.set_rates(FaultRates::default());
+    seconds(5).await;
+    assert_eq!(first.sees(2), Liveness::Gone);
+    assert!(first.leases.members()[1].lease.as_ref().unwrap().drained);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_newer_start_of_a_name_wins_and_the_older_one_notices() {
     let meta = memory();
     let old = Member::start(joining(1, &meta, listed(&[1, 2]))).await;

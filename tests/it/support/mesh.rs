@@ -319,6 +319,7 @@ pub(crate) fn tls(pair: &portolan::app::Pair) -> MeshTls {
         key: pair.key.clone(),
         pair: PairSource::Cluster,
         operators: vec!["operator".to_owned()],
+        administrators: vec![],
         member_san: None,
     }
 }

@@ -1,7 +1,7 @@
 //! What balancers and orchestrators ask.
 //!
 //! `/livez`: the process answers. `/startupz`: it has started; sockets open only then. `/readyz`: it should be sent
-//! requests, that is, it isn't about to end, it is in touch with the other members' leases, it can write the audit that it
+//! requests, that is, it isn't about to end, nobody has drained it, it is in touch with the other members' leases, it can write the audit that it
 //! must write, it has room for another request, and its stores answer; these are asked, at most every [`FRESH`]. None of them
 //! needs a login, a permit or a working mesh.
 
@@ -19,7 +19,7 @@ use crate::{
     auth::Gate,
     http::reply::Reply,
     net::{Drain, Shares},
-    ownership::View,
+    ownership::{Standing, View},
     registry::Stores,
     storage::{ObjectKey, StoreError, keys},
     telemetry::logs,
@@ -73,6 +73,9 @@ impl Probes {
     pub async fn readiness(&self) -> Result<(), String> {
         if self.0.drain.is_leaving() {
             return Err("shutting down".to_owned());
+        }
+        if self.0.view.standing() == Standing::Drained {
+            return Err("drained by an administrator".to_owned());
         }
         if let Some(trouble) = self.0.view.trouble() {
             return Err(trouble);
