@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Logging in at a certified OpenID provider (npm's oidc-provider) as a browser does it, by curl and its cookies, at a mesh of three
-# members: who is in which group, API keys, logging out, sessions that end, a provider that is down and one with new keys. What
+# Logging in at a certified OpenID provider (npm's oidc-provider) at a mesh of three members, in headless Chromium, and by curl and its
+# cookies: who is in which group, API keys, logging out, sessions that end, a provider that is down and one with new keys. What
 # attackers do is in tests/it/access/openid.rs, where the provider lies.
 #
 # usage: tests/openid.sh
@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 . tests/lib/report.sh
 . tests/lib/tools.sh
 . tests/lib/mesh.sh
+. tests/lib/image.sh
 
 # web BROWSER CURL-ARGUMENT...: a request with the cookies of a browser.
 web() {
@@ -57,6 +58,7 @@ registry_start() {
       "repositories": { "**": {}, "team/**": { "policies": [ { "groups": ["builders"], "actions": ["read", "create"] } ] } }
     }
   },
+  "extensions": { "search": { "enable": true }, "ui": { "enable": true } },
   "log": { "level": "debug", "audit": "$logs/audit.log" }
 }
 JSON
@@ -71,8 +73,35 @@ cookie() { awk '$6 == "portolan-session" { print $6 "=" $7 }' "$scratch/$1.cooki
 
 own=(-H 'Sec-Fetch-Site: same-origin')
 
+# in_a_browser PART [NAME=VALUE]...: each line of tests/lib/openid.mjs is a check.
+in_a_browser() {
+  local verdict text part=$1
+  shift
+  while read -r verdict text; do
+    case $verdict in
+      ok) pass "in a browser: $text" ;;
+      FAIL) fail "in a browser: $text" ;;
+      *) say "        $verdict $text" ;;
+    esac
+  done < <(
+    env PAGE_MODULES="$page_modules" CHROMIUM="$(command -v chromium)" MEMBER="${members[0]}" \
+      ISSUER="http://127.0.0.1:$provider_port" REPOSITORY=team/app "$@" \
+      timeout 300 node tests/lib/openid.mjs "$part" 2>&1 || echo "FAIL the browser's part came to its end"
+  )
+}
+
+# image_push KEY: as ann, what the browser is to see.
+image_push() {
+  image_layers "$scratch/layers"
+  crane auth login --insecure -u ann@example.org -p "$1" "${members[1]}" 2>>"$logs/clients.log"
+  check "ann's key pushes an image" crane append --insecure --oci-empty-base -t "${members[1]}/team/app:v1" \
+    -f "$scratch/layers/text.tar.gz"
+}
+
 report_begin openid
 need_openid
+user_settings_none
+mkdir "$scratch/layers"
 secret=$(openssl rand -hex 16)
 read -r provider_port _ < <(python3 tests/lib/free_ports.py 127.0.0.1)
 
@@ -97,6 +126,9 @@ key=$(web ann "${own[@]}" -d '{"label": "docker"}' "$first/zot/auth/apikey" |
   python3 -c 'import json, sys; print(json.load(sys.stdin)["apiKey"])')
 equal "an API key of ann's has her group" 202 \
   "$(status nobody -u "ann@example.org:$key" -X POST "$second/v2/team/app/blobs/uploads/")"
+
+image_push "$key"
+in_a_browser logins
 
 was=$(cookie ann)
 equal "ann logs out" 200 "$(web ann "${own[@]}" -X POST -o "$scratch/answer" -w '%{http_code}' "$first/zot/auth/logout")"
@@ -124,9 +156,11 @@ was=$(cookie ann)
 equal "and is somebody" 200 "$(status ann "$first/v2/_catalog")"
 sleep 5
 equal "until they are over" 401 "$(status nobody -H "Cookie: $was" "$first/v2/_catalog")"
+in_a_browser expiry SECONDS=4
 mesh_stop
 provider_stop
 check "the audit says who logged in" grep -q '"user":"ann@example.org".*"action":"login".*"outcome":"done"' "$logs/audit.log"
+equal "and of nobody that it came to nothing" 0 "$(grep -c '"action":"login","outcome":"[^d]' "$logs/audit.log" || true)"
 check "and out" grep -q '"user":"ann@example.org".*"action":"logout".*"outcome":"done"' "$logs/audit.log"
 for hidden in "$secret" "$key" "${was#*=}"; do
   if grep -rqF -- "$hidden" "$logs"; then fail "a log has a secret in it"; else pass "no log has a secret in it"; fi

@@ -176,7 +176,7 @@ need_npm() {
 }
 
 need_openid() {
-  need_deb curl=curl python3=python3 openssl=openssl
+  need_page
   need_npm oidc-provider 9.13.3
 }
 

@@ -139,7 +139,8 @@ struct Answered {
 fn changed(status: StatusCode, headers: &HeaderMap) -> &'static str {
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "denied",
-        status if status.is_success() => "done",
+        // Who has logged in is sent on.
+        status if status.is_success() || status.is_redirection() => "done",
         status if status.is_client_error() => "refused",
         _ if error::is_unknown(headers) => "unknown",
         _ => "failed",
@@ -390,6 +391,8 @@ mod tests {
             assert_eq!(told(error::registry(&error)), expected, "{error}");
         }
         assert_eq!(told(error::panicked()), "unknown");
-        assert_eq!(changed(StatusCode::CREATED, &HeaderMap::new()), "done");
+        for done in [StatusCode::CREATED, StatusCode::FOUND, StatusCode::SEE_OTHER] {
+            assert_eq!(changed(done, &HeaderMap::new()), "done");
+        }
     }
 }

@@ -132,6 +132,12 @@ impl Visit {
                 headers.append(name.clone(), value.clone());
             }
         }
+        // Who only looks may come from elsewhere, such as from a provider where they logged in: what is asked then is the page's own
+        // question. It changes nothing, though it be a POST.
+        if exchange.request.method().is_safe() {
+            headers.remove(header::ORIGIN);
+            headers.insert("sec-fetch-site", HeaderValue::from_static("same-origin"));
+        }
         // The lines of the log that belong together.
         if let Ok(id) = HeaderValue::from_str(exchange.id.as_str()) {
             headers.insert("x-request-id", id);
