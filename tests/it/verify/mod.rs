@@ -2,6 +2,7 @@
 //! of real members and stores.
 
 mod certificates;
+mod docs;
 mod peers;
 mod starts;
 mod stores;
