@@ -9,15 +9,22 @@
 //! while the directory doesn't have them; whoever comes by certificate or from an identity provider is in no such list, so their keys
 //! end by their date or an administrator. The groups that a provider named when a key was made are the key's.
 //!
-//! Deliberately absent: when a key was last used, which would be a write for each request.
+//! A robot's keys are made by an administrator, who says its groups ([`robot`](super::robot)); nobody stands behind them who could be
+//! gone. When a key was last used is written beside it ([`uses`]).
 
-use std::sync::Arc;
+mod uses;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use async_trait::async_trait;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Duration, Instant};
 
+use self::uses::Uses;
 use super::{
     AuthError, Authenticator, Credentials, Evidence, KeyUse, Login, MadeBy, Scope, ScopeError, Verdict, Via,
     authenticator::{API_KEY_PREFIX, is_api_key},
@@ -25,10 +32,10 @@ use super::{
 };
 use crate::{
     clock,
-    config::access::is_user_name,
+    config::{Limits, access::is_user_name},
     storage::{
-        Expect, MetaStore, Op, Outcome, Row, Space, StoreError, StoreErrorKind, Version, keys, pause::Pause,
-        rows,
+        Expect, MAX_OPS, MetaStore, Op, Outcome, Row, Space, StoreError, StoreErrorKind, Version, keys,
+        pause::Pause, rows,
     },
 };
 
@@ -44,6 +51,9 @@ pub(super) const REVOKED_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// Rows that are asked for at once.
 const PAGE: usize = 100;
+
+/// Operations that end a key.
+const OPS_OF_AN_END: usize = 4;
 
 /// Who makes a key: somebody who has logged in by something else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +79,10 @@ pub struct ApiKey {
     pub created_ms: u64,
     /// When it ends; `None` is never.
     pub expires_ms: Option<u64>,
+    /// When somebody logged in by it last, give or take a minute; `None` is not yet.
+    pub used_ms: Option<u64>,
+    /// Groups that it is in for itself: a robot's, or those that a provider named.
+    pub groups: Vec<String>,
 }
 
 impl ApiKey {
@@ -105,6 +119,11 @@ pub enum ApiKeyError {
     /// The user has as many as one may have.
     #[error("at most {0} keys a user: revoke one first")]
     TooMany(usize),
+    /// That is no robot.
+    #[error(
+        "a robot's name is 1 to 64 of a-z, 0-9, '.', '_' and '-', and it is in at most 64 groups of 1 to 256 bytes"
+    )]
+    Robot,
     /// The user has no key of this id.
     #[error("there is no such key")]
     Unknown,
@@ -123,12 +142,17 @@ pub enum ApiKeyError {
 pub struct ApiKeys {
     meta: Arc<dyn MetaStore>,
     per_user: usize,
+    uses: Uses,
 }
 
 impl ApiKeys {
-    /// Those in `meta`, at most `per_user` of one user.
-    pub fn new(meta: Arc<dyn MetaStore>, per_user: usize) -> Self {
-        Self { meta, per_user }
+    /// Those in `meta`.
+    pub fn new(meta: Arc<dyn MetaStore>, limits: &Limits) -> Self {
+        Self {
+            meta,
+            per_user: limits.api_keys_per_user,
+            uses: Uses::new(limits.key_uses_counted),
+        }
     }
 
     /// Makes a key; the text is the key itself, which is never seen again.
@@ -160,6 +184,7 @@ impl ApiKeys {
             by_certificate: maker.by == MadeBy::Certificate,
             by_directory: maker.by == MadeBy::Directory,
             by_provider: maker.by == MadeBy::Provider,
+            robot: maker.by == MadeBy::Robot,
             groups: maker.groups.clone(),
         };
         let bytes = row.encode_to_vec();
@@ -174,7 +199,7 @@ impl ApiKeys {
             Ok((ops, listed.len() + 1))
         })
         .await?;
-        Ok((seen(row), text))
+        Ok((seen(row, None), text))
     }
 
     /// The keys of `user`, in the order of their ids.
@@ -182,7 +207,17 @@ impl ApiKeys {
     /// # Errors
     /// When the store fails.
     pub async fn list(&self, user: &str) -> Result<Vec<ApiKey>, StoreError> {
-        Ok(self.rows(user).await?.into_iter().map(seen).collect())
+        let rows = self.rows(user).await?;
+        let uses: Vec<_> = rows.iter().map(|row| keys::api_key_use(user, &row.id)).collect();
+        let mut found = Vec::new();
+        for some in uses.chunks(PAGE) {
+            found.extend(self.meta.get_many(some).await?);
+        }
+        let listed = rows.into_iter().zip(found).map(|(row, used)| {
+            let used_ms = used.as_ref().map(uses::read).transpose()?;
+            Ok(seen(row, used_ms))
+        });
+        listed.collect()
     }
 
     /// Users who have keys, in byte order, from `after` on: at most `limit`, and whether there may be more.
@@ -207,19 +242,36 @@ impl ApiKeys {
     /// # Errors
     /// [`ApiKeyError`]; after [`ApiKeyError::OutcomeUnknown`] it can be done again.
     pub async fn revoke(&self, user: &str, id: &str) -> Result<(), ApiKeyError> {
-        let known_until = clock::now_ms() + u64::try_from(REVOKED_FOR.as_millis()).unwrap_or_default();
         self.change(user, |listed| {
             let found = listed.iter().find(|row| row.id == id);
-            let hash = &found.ok_or(ApiKeyError::Unknown)?.hash;
-            let ops = vec![
-                keys::api_key(hash).delete(Expect::Any),
-                keys::users_api_key(user, id).delete(Expect::Any),
-                keys::revocation(keys::REVOKED_KEYS, known_until, id)
-                    .put(Expect::Any, rows::Revocation { min_reader: 1 }.encode_to_vec()),
-            ];
-            Ok((ops, listed.len() - 1))
+            let ops = ends(found.ok_or(ApiKeyError::Unknown)?);
+            Ok((ops.to_vec(), listed.len() - 1))
         })
         .await
+    }
+
+    /// Ends all keys that `user` has, some at a time, in the same way.
+    ///
+    /// # Errors
+    /// [`ApiKeyError`]; some may have ended then, and it can be done again. [`ApiKeyError::Unknown`]: there is none.
+    pub async fn revoke_all(&self, user: &str) -> Result<(), ApiKeyError> {
+        // Beside them stands the ring.
+        let some = (MAX_OPS - 1) / OPS_OF_AN_END;
+        loop {
+            let left = AtomicUsize::new(0);
+            self.change(user, |listed| {
+                if listed.is_empty() {
+                    return Err(ApiKeyError::Unknown);
+                }
+                let after = listed.len().saturating_sub(some);
+                left.store(after, Ordering::Relaxed);
+                Ok((listed.iter().take(some).flat_map(ends).collect(), after))
+            })
+            .await?;
+            if left.into_inner() == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Changes the keys of `user`: `plan` makes of those there are what is to be done, and how many there are then. It is
@@ -295,10 +347,11 @@ impl ApiKeys {
             (true, _, _) => MadeBy::Certificate,
             (false, true, _) => MadeBy::Directory,
             (false, false, true) => MadeBy::Provider,
+            (false, false, false) if row.robot => MadeBy::Robot,
             (false, false, false) => MadeBy::Password,
         };
-        let (user, groups) = (row.user.clone(), row.groups.clone());
-        let key = seen(row);
+        let user = row.user.clone();
+        let key = seen(row, None);
         if key.is_expired() {
             return Ok(None);
         }
@@ -307,7 +360,7 @@ impl ApiKeys {
             scopes,
             expires_ms: key.expires_ms,
             by,
-            groups,
+            groups: key.groups,
         };
         Ok(Some((user, key)))
     }
@@ -336,14 +389,29 @@ impl Authenticator for KeyLogins {
         };
         let groups = self.standing.of(&maker, key.by, key.groups.clone()).await?;
         Ok(match groups {
-            Some(groups) => Verdict::Known(Login {
-                user: maker,
-                groups,
-                via: Via::ApiKey(key),
-            }),
+            Some(groups) => {
+                self.keys.uses.add(&maker, &key.id);
+                Verdict::Known(Login {
+                    user: maker,
+                    groups,
+                    via: Via::ApiKey(key),
+                })
+            }
             None => Verdict::Refused,
         })
     }
+}
+
+/// What ends a key: that its tokens have ended is to be known for longer than they live.
+fn ends(row: &rows::ApiKey) -> [Op; OPS_OF_AN_END] {
+    let known_until = clock::now_ms() + u64::try_from(REVOKED_FOR.as_millis()).unwrap_or_default();
+    [
+        keys::api_key(&row.hash).delete(Expect::Any),
+        keys::users_api_key(&row.user, &row.id).delete(Expect::Any),
+        keys::api_key_use(&row.user, &row.id).delete(Expect::Any),
+        keys::revocation(keys::REVOKED_KEYS, known_until, &row.id)
+            .put(Expect::Any, rows::Revocation { min_reader: 1 }.encode_to_vec()),
+    ]
 }
 
 fn hash(key: &str) -> String {
@@ -374,13 +442,15 @@ fn corrupt(
     StoreError::with_source(StoreErrorKind::Corrupt, operation, source)
 }
 
-fn seen(row: rows::ApiKey) -> ApiKey {
+fn seen(row: rows::ApiKey, used_ms: Option<u64>) -> ApiKey {
     ApiKey {
         id: row.id,
         label: row.label,
         scopes: row.scopes,
         created_ms: row.created_ms,
         expires_ms: Some(row.expires_ms).filter(|end| *end > 0),
+        used_ms,
+        groups: row.groups,
     }
 }
 

@@ -153,6 +153,8 @@ pub enum MadeBy {
     Directory,
     /// At an identity provider.
     Provider,
+    /// Not at all: an administrator has made the key for a robot.
+    Robot,
 }
 
 /// What every API key begins with, as zot's do.

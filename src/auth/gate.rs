@@ -26,6 +26,7 @@ use super::{
     ldap::Directory,
     oidc::{Misconfigured, People, Returned},
     policy::Policy,
+    robot,
     watched::Watched,
     who::{Rights, Who},
     workload::Workloads,
@@ -52,6 +53,7 @@ pub struct Gate {
     fail_delay: Duration,
     delayed: Semaphore,
     look_every: Duration,
+    key_uses_interval: Duration,
 }
 
 /// What tokens and sessions stand on.
@@ -117,6 +119,13 @@ impl Gate {
             until(drain, "keys of tokens", async move { keys.sweep().await });
             until(drain, "revoked keys", async move { revoked.follow().await });
             until(drain, "ended sessions", async move { ended.follow().await });
+        }
+        if let Some(keys) = self.api_keys.clone() {
+            let (interval, end) = (self.key_uses_interval, drain.token());
+            drain.spawn(
+                "uses of API keys",
+                async move { keys.write_uses(interval, end).await },
+            );
         }
         if let Some(directory) = self.directory.clone() {
             until(drain, "directory", async move { directory.follow().await });
@@ -321,6 +330,9 @@ impl Gate {
         let may = match of {
             KeysOf::Oneself => true,
             KeysOf::Others(action) => policy.is_administrators(&who.subject, action),
+            KeysOf::Robots => Action::ALL
+                .into_iter()
+                .all(|action| policy.is_administrators(&who.subject, action)),
         };
         match maker.filter(|_| may) {
             Some(maker) => Ok(Decision {
@@ -396,7 +408,14 @@ impl Gate {
         let mut is_refused = evidence.credentials != Credentials::None;
         for authenticator in &self.authenticators {
             match authenticator.authenticate(evidence).await? {
-                Verdict::Known(login) => return Ok(Some(login)),
+                Verdict::Known(login) if robot::may_be_called(&login.user, &login.via) => {
+                    return Ok(Some(login));
+                }
+                Verdict::Known(login) => {
+                    tracing::warn!(user = login.user, "somebody has a robot's name, and is refused");
+                    is_refused = true;
+                    break;
+                }
                 Verdict::Refused => is_refused = true,
                 Verdict::NotMine => {}
             }

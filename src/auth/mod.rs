@@ -27,6 +27,7 @@ mod once;
 mod origin;
 mod password_hash;
 mod policy;
+mod robot;
 mod scope;
 mod session;
 mod standing;
@@ -109,6 +110,8 @@ pub enum KeysOf {
     Oneself,
     /// Others', which takes an administrator who may do this everywhere: to list them takes `read`, to revoke one `delete`.
     Others(Action),
+    /// Those of robots that are to be made, which takes an administrator who may do everything: a robot may get any group's rights.
+    Robots,
 }
 
 /// Who gets the same answer to a request.

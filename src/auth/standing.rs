@@ -29,6 +29,8 @@ impl Standing {
             (MadeBy::Certificate, _) => Ok(Some(Vec::new())),
             // It is asked when they log in, and says it once.
             (MadeBy::Provider, _) => Ok(Some(said)),
+            // Nobody stands behind it who could be gone.
+            (MadeBy::Robot, _) => Ok(Some(said)),
             (MadeBy::Directory, Some(directory)) => directory.groups(user).await,
             (MadeBy::Directory, None) => Ok(None),
         }

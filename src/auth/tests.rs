@@ -70,7 +70,7 @@ async fn cases(folder: &TempDir) -> Vec<Case> {
         entries: 4,
     };
     let passwords = Arc::new(htpasswd::Htpasswd::load(&htpasswd(folder, &["ann"]), limits).unwrap());
-    let keys = Arc::new(ApiKeys::new(Arc::new(MemoryMeta::default()), 4));
+    let keys = Arc::new(ApiKeys::new(Arc::new(MemoryMeta::default()), &Limits::default()));
     let (_, key) = keys
         .create(&by_password("ann"), NewApiKey::default())
         .await
@@ -605,4 +605,34 @@ async fn who_gives_tokens_is_said_where_it_can_be_and_then_nobody_is_asked_for_a
         ..GateSpec::default()
     });
     assert!(none.issuer().is_none(), "nobody can log in");
+}
+
+#[tokio::test]
+async fn a_robots_name_is_nobodys_who_logs_in_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let access = "{repositories: {'**': {defaultPolicy: [read]}}}";
+    let named = GateSpec {
+        logins: Logins {
+            htpasswd: Some(htpasswd(&folder, &["ann", "robot+ci"])),
+            ..spec(&folder, Some(access)).logins
+        },
+        ..spec(&folder, Some(access))
+    };
+    // The spec has written its own file there.
+    htpasswd(&folder, &["ann", "robot+ci"]);
+    let gate = gate(named);
+    let reads = async |user: &str| {
+        let headers = headers(user, &format!("{user}-secret"));
+        ask(&gate, &headers, None, Method::GET, "/v2/a/tags/list")
+            .await
+            .is_ok()
+    };
+    assert!(reads("ann").await && !reads("robot+ci").await);
+    let certificate = certificate("robot+ci");
+    let none = HeaderMap::new();
+    let decision = ask(&gate, &none, Some(&certificate), Method::GET, "/v2/a/tags/list").await;
+    assert!(
+        matches!(decision, Err(AuthError::Unauthenticated(_))),
+        "{decision:?}"
+    );
 }

@@ -87,6 +87,10 @@ pub struct Limits {
     pub failed_logins_delayed: usize,
     /// API keys of one user.
     pub api_keys_per_user: usize,
+    /// From one write of when API keys were used to the next.
+    pub key_uses_interval: Duration,
+    /// API keys whose uses a member remembers between two writes.
+    pub key_uses_counted: usize,
     /// Life of a token that the registry itself gives.
     pub token_life: Duration,
     /// Time for which a member signs tokens with one key. Every member knows it for twice as long.
@@ -435,6 +439,8 @@ impl Default for Limits {
             directory_request_timeout: Duration::from_secs(3),
             failed_logins_delayed: 4_096,
             api_keys_per_user: 100,
+            key_uses_interval: Duration::from_secs(60),
+            key_uses_counted: 16 << 10,
             token_life: Duration::from_secs(5 * 60),
             token_key_life: HOUR,
             revocations_look_interval: Duration::from_secs(15),

@@ -494,7 +494,7 @@ fn too_many(message: impl Into<Cow<'static, str>>, retry_after_seconds: u64) -> 
 pub(super) fn api_key(error: &ApiKeyError) -> Answer {
     let message = error.to_string();
     match error {
-        ApiKeyError::Scope(_) | ApiKeyError::TooLarge | ApiKeyError::Past => {
+        ApiKeyError::Scope(_) | ApiKeyError::TooLarge | ApiKeyError::Past | ApiKeyError::Robot => {
             Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
         }
         ApiKeyError::TooMany(_) => Answer::new(StatusCode::CONFLICT, ErrorCode::Denied, message),

@@ -29,6 +29,7 @@
 //! | uploads | upload id | `.` | [`Session`](super::rows::Session) |
 //! | uploads | upload id | `p#<first>#<attempt>` | [`Parts`](super::rows::Parts) |
 //! | users | user | `k#<id>` | [`ApiKey`](super::rows::ApiKey) |
+//! | users | user | `u#<id>` | [`ApiKeyUse`](super::rows::ApiKeyUse) |
 //! | users | user | `p#<repository>` | [`Preference`](super::rows::Preference) |
 //! | api-keys | SHA-256 of the key | `.` | [`ApiKey`](super::rows::ApiKey) |
 //! | api-keys | `_users` | user | [`KeyRing`](super::rows::KeyRing) |
@@ -365,6 +366,11 @@ pub const USERS_API_KEYS: &str = "k#";
 /// An API key, by its user and its id.
 pub fn users_api_key(user: &str, id: &str) -> Key {
     key(Space::Users, user, format!("{USERS_API_KEYS}{id}"))
+}
+
+/// When an API key was last used, by its user and its id.
+pub fn api_key_use(user: &str, id: &str) -> Key {
+    key(Space::Users, user, format!("u#{id}"))
 }
 
 /// Partition of what was found out about repositories.

@@ -85,6 +85,7 @@ fn table(keys: &[Value]) -> Markup {
                     th scope="col" { "Label" }
                     th scope="col" { "Scopes" }
                     th scope="col" { "Made" }
+                    th scope="col" { "Last used" }
                     th scope="col" { "Ends" }
                     th scope="col" { span.sr { "Revoke" } }
                 } }
@@ -109,6 +110,11 @@ fn row(key: &Value) -> Markup {
                 @for scope in scopes { div { code { (words::clipped_to(text(scope), 200)) } } }
             }
             td { @if let Some(ago) = words::ago(text(&key["createdAt"])) { (ago) } }
+            td {
+                @let used = text(&key["lastUsed"]);
+                @if used.starts_with("0001-") { "never" }
+                @else if let Some(ago) = words::ago(used) { (ago) }
+            }
             td {
                 @if key["isExpired"] == json!(true) { span.chip { "ended" } }
                 @else if end.starts_with("0001-") { "never" }

@@ -4,7 +4,16 @@ use super::*;
 use crate::storage::MemoryMeta;
 
 fn keys() -> ApiKeys {
-    ApiKeys::new(Arc::new(MemoryMeta::default()), 2)
+    of_at_most(2, Arc::new(MemoryMeta::default()))
+}
+
+fn of_at_most(per_user: usize, meta: Arc<dyn MetaStore>) -> ApiKeys {
+    let limits = Limits {
+        api_keys_per_user: per_user,
+        key_uses_counted: 3,
+        ..Limits::default()
+    };
+    ApiKeys::new(meta, &limits)
 }
 
 fn by_password(user: &str) -> KeyMaker {
@@ -83,7 +92,7 @@ async fn the_bound_holds_under_a_race_and_what_is_valid_is_listed() {
     const BOUND: usize = 10;
     let meta: Arc<dyn MetaStore> = Arc::new(MemoryMeta::default());
     let members: Vec<_> = (0..4)
-        .map(|_| Arc::new(ApiKeys::new(meta.clone(), BOUND)))
+        .map(|_| Arc::new(of_at_most(BOUND, meta.clone())))
         .collect();
     let maker = by_password("ann");
     let (doomed, doomed_text) = members[0].create(&maker, NewApiKey::default()).await.unwrap();
@@ -154,4 +163,121 @@ async fn keys_without_a_ring_are_keys() {
     assert!(matches!(third, Err(ApiKeyError::TooMany(2))));
     keys.revoke("ann", &key.id).await.unwrap();
     assert_eq!(keys.list("ann").await.unwrap().len(), 1);
+}
+
+async fn last_used(keys: &ApiKeys, user: &str) -> Vec<Option<u64>> {
+    let listed = keys.list(user).await.unwrap();
+    listed.into_iter().map(|key| key.used_ms).collect()
+}
+
+#[tokio::test]
+async fn when_a_key_was_last_used_is_written_beside_it_and_goes_with_it() {
+    let meta: Arc<dyn MetaStore> = Arc::new(MemoryMeta::default());
+    let [one, other] = [(); 2].map(|()| of_at_most(100, meta.clone()));
+    let (key, _) = one
+        .create(&by_password("ann"), NewApiKey::default())
+        .await
+        .unwrap();
+    assert_eq!(last_used(&one, "ann").await, [None]);
+    let before = clock::now_ms();
+    one.uses.add("ann", &key.id);
+    // Nothing is written in a request's way.
+    assert_eq!(last_used(&one, "ann").await, [None]);
+    one.write().await.unwrap();
+    let [Some(first)] = last_used(&other, "ann").await[..] else {
+        panic!("it was used");
+    };
+    assert!((before..=clock::now_ms()).contains(&first));
+    // What another member saw later counts, in whichever order they write.
+    other.uses.at(("ann".to_owned(), key.id.clone()), first + 5_000);
+    one.uses.at(("ann".to_owned(), key.id.clone()), first + 3_000);
+    other.write().await.unwrap();
+    one.write().await.unwrap();
+    assert_eq!(last_used(&one, "ann").await, [Some(first + 5_000)]);
+    // A key that is gone has no such row, also where one was used just before.
+    one.uses.at(("ann".to_owned(), key.id.clone()), first + 9_000);
+    other.revoke("ann", &key.id).await.unwrap();
+    one.write().await.unwrap();
+    let left = meta.get(&keys::api_key_use("ann", &key.id)).await.unwrap();
+    assert!(left.is_none());
+}
+
+#[tokio::test]
+async fn only_so_many_uses_wait_and_those_that_cannot_be_written_wait_on() {
+    let meta: Arc<dyn MetaStore> = Arc::new(MemoryMeta::default());
+    let keys = of_at_most(100, meta.clone());
+    for n in 0..5 {
+        keys.uses.at(("ann".to_owned(), n.to_string()), n);
+        keys.uses.at(("ann".to_owned(), n.to_string()), n + 10);
+    }
+    let waiting: Vec<u64> = keys.uses.take().into_values().collect();
+    assert_eq!(waiting, [10, 11, 12]);
+    let broken = of_at_most(100, Arc::new(MemoryMeta::default()));
+    let (key, _) = broken
+        .create(&by_password("ann"), NewApiKey::default())
+        .await
+        .unwrap();
+    broken.uses.add("ann", &key.id);
+    let row = keys::api_key_use("ann", &key.id).put(Expect::Absent, vec![0xff]);
+    broken.meta.transact(Version::random(), &[row]).await.unwrap();
+    assert!(broken.write().await.is_err());
+    assert_eq!(broken.uses.take().len(), 1);
+}
+
+#[tokio::test]
+async fn all_keys_of_one_user_end_at_once_however_many_there_are() {
+    let keys = of_at_most(100, Arc::new(MemoryMeta::default()));
+    let mut texts = Vec::new();
+    for _ in 0..60 {
+        texts.push(
+            keys.create(&by_password("ann"), NewApiKey::default())
+                .await
+                .unwrap()
+                .1,
+        );
+    }
+    let (_, bobs) = keys
+        .create(&by_password("bob"), NewApiKey::default())
+        .await
+        .unwrap();
+    keys.revoke_all("ann").await.unwrap();
+    for text in texts {
+        assert!(keys.login(&text).await.unwrap().is_none());
+    }
+    assert!(keys.login(&bobs).await.unwrap().is_some());
+    assert_eq!(
+        keys.holders(None, 10).await.unwrap(),
+        (vec!["bob".to_owned()], false)
+    );
+    assert!(matches!(keys.revoke_all("ann").await, Err(ApiKeyError::Unknown)));
+}
+
+#[tokio::test]
+async fn a_robot_is_what_its_keys_say_and_nobodys_name_else() {
+    let keys = keys();
+    let robot = KeyMaker::robot("ci.main-1", vec!["builders".to_owned()]).unwrap();
+    assert_eq!(
+        (robot.user.as_str(), robot.by),
+        ("robot+ci.main-1", MadeBy::Robot)
+    );
+    let (_, text) = keys.create(&robot, NewApiKey::default()).await.unwrap();
+    let (user, used) = keys.login(&text).await.unwrap().unwrap();
+    assert_eq!((user.as_str(), used.by), ("robot+ci.main-1", MadeBy::Robot));
+    assert_eq!(used.groups, ["builders"]);
+    for (name, groups) in [
+        ("", vec![]),
+        ("CI", vec![]),
+        ("a b", vec![]),
+        ("a:b", vec![]),
+        ("robot+a", vec![]),
+        (&*"x".repeat(65), vec![]),
+        ("a", vec![String::new()]),
+        ("a", vec![" b".to_owned()]),
+        ("a", vec!["b".to_owned(); 65]),
+    ] {
+        assert!(
+            matches!(KeyMaker::robot(name, groups), Err(ApiKeyError::Robot)),
+            "{name:?}"
+        );
+    }
 }

@@ -71,7 +71,7 @@ impl Gate {
             origin,
         } = spec;
         let api_keys = match logins.api_keys {
-            access::ApiKeys::On => Some(Arc::new(ApiKeys::new(meta.clone(), limits.api_keys_per_user))),
+            access::ApiKeys::On => Some(Arc::new(ApiKeys::new(meta.clone(), limits))),
             access::ApiKeys::Off => None,
         };
         let policy = match source {
@@ -147,6 +147,7 @@ impl Gate {
             policy,
             delayed: Semaphore::new(limits.failed_logins_delayed),
             look_every: limits.file_check_interval,
+            key_uses_interval: limits.key_uses_interval,
         })
     }
 }

@@ -282,7 +282,7 @@ async fn a_changed_password_and_a_removed_user_end_their_tokens_and_nobody_elses
 }
 
 async fn key(world: &World, user: &str, new: NewApiKey) -> (ApiKeys, KeyUse) {
-    let keys = ApiKeys::new(world.meta.clone(), 10);
+    let keys = ApiKeys::new(world.meta.clone(), &Limits::default());
     let maker = KeyMaker {
         user: user.to_owned(),
         by: MadeBy::Password,

@@ -196,3 +196,110 @@ async fn a_bad_line_of_the_password_file_keeps_nobody_in_and_nobody_else_out() {
 }
 
 const SECRET_IN_SHA512_CRYPT: &str = "$6$rounds=1000$salt$HNxBeBnDfSfUrTj6KiLnmd7tGCvHEmcExh8kl/S0cZ5WrCciNZgfhbpkeFQ4JfkHX.8vPq45lY0iINnCx1Lkm.";
+
+/// A client that logs in by a key beside a name.
+fn by_key(world: &World, user: &str, key: &str, door: usize, http: Http) -> Recorded {
+    Recorded {
+        client: Client::new(world.mesh.door(door), http),
+        authorization: vec![basic(user, key)],
+        more: Vec::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn robots_are_made_by_administrators_and_outlive_everybody() {
+    let world = World::new().await;
+    let robot = |name: &str| format!("{DESK}?robot={name}");
+    let ask = async |caller: &Recorded, target: &str, wish: &Value| {
+        let request = Request::post(target.to_owned()).body(wish.to_string());
+        caller.ask(request).await.unwrap()
+    };
+    let file = world.folder.path().join("users");
+    let before = fs::read_to_string(&file).unwrap();
+    for (door, http) in [(OWNER, Http::One), (OTHER, Http::Two)] {
+        let root = caller(&world, "root", door, http);
+        let name = format!("build-{door}");
+        let wish = json!({ "label": "farm", "groups": ["writers"], "scopes": ["repository:team/**:read"] });
+        for other in ["reader", "otto"] {
+            let other = caller(&world, other, door, http);
+            ask(&other, &robot(&name), &wish).await.error(403, "DENIED");
+        }
+        for machine in ["scoped key", "robot"] {
+            let machine = world.caller(machine, door, "");
+            ask(&machine, &robot(&name), &wish).await.error(403, "DENIED");
+        }
+        for (name, wish) in [
+            ("Build", json!({})),
+            ("a%3Ab", json!({})),
+            ("robot+a", json!({})),
+            ("a", json!({ "groups": [""] })),
+            ("a", json!({ "groups": "writers" })),
+            ("a", json!({ "Groups": ["writers"] })),
+        ] {
+            assert_eq!(ask(&root, &robot(name), &wish).await.status, 400, "{name} {wish}");
+        }
+        // Nobody gives themselves a group.
+        assert_eq!(
+            ask(&root, DESK, &json!({ "groups": ["writers"] })).await.status,
+            400
+        );
+
+        let made = ask(&root, &robot(&name), &wish).await.expect(201).json();
+        let user = format!("robot+{name}");
+        assert_eq!(
+            (&made["user"], &made["groups"]),
+            (&json!(user), &json!(["writers"]))
+        );
+        assert_eq!(made["lastUsed"], json!("0001-01-01T00:00:00Z"));
+        let key = made["apiKey"].as_str().unwrap();
+        let machine = by_key(&world, &user, key, OTHER, http);
+        machine
+            .get("/v2/team/none/tags/list".to_owned())
+            .await
+            .unwrap()
+            .expect(404);
+        machine.start("team/none").await.unwrap().error(403, "DENIED");
+        let of = format!("{DESK}?user={user}");
+        eventually("it is told when the key was used", || async {
+            let listed = root.get(of.clone()).await.unwrap().expect(200).json();
+            let used = listed["apiKeys"][0]["lastUsed"].as_str().unwrap().to_owned();
+            used.as_str() > "2020"
+        })
+        .await;
+
+        // Who made it leaves, and with them everybody.
+        fs::write(&file, "").unwrap();
+        for there in [OWNER, OTHER] {
+            let root = caller(&world, "root", there, http);
+            eventually("root has left", || async {
+                root.get("/v2/".to_owned()).await.unwrap().status == 401
+            })
+            .await;
+            let machine = by_key(&world, &user, key, there, http);
+            machine
+                .get("/v2/team/none/tags/list".to_owned())
+                .await
+                .unwrap()
+                .expect(404);
+        }
+        fs::write(&file, &before).unwrap();
+        eventually("root is back", || async {
+            root.get("/v2/".to_owned()).await.unwrap().status == 200
+        })
+        .await;
+
+        // A second key, and the end of all.
+        ask(&root, &robot(&name), &json!({})).await.expect(201);
+        let end = format!("{DESK}?user={user}&all=true");
+        let otto = caller(&world, "otto", door, http);
+        otto.delete(end.clone()).await.unwrap().error(403, "DENIED");
+        for wrong in ["?all=true", "?all=true&user=otto&id=0", "?all=yes&user=otto"] {
+            let answer = root.delete(format!("{DESK}{wrong}")).await.unwrap();
+            assert_eq!(answer.status, 400, "{wrong}: {answer}");
+        }
+        root.delete(end.clone()).await.unwrap().expect(200);
+        machine.get("/v2/".to_owned()).await.unwrap().expect(401);
+        root.delete(end).await.unwrap().expect(404);
+    }
+    world.mesh.stop().await;
+}

@@ -25,7 +25,7 @@ const OWNER: usize = 2;
 const OTHER: usize = 0;
 
 /// Everybody who asks.
-const CALLERS: [&str; 32] = [
+const CALLERS: [&str; 36] = [
     "anonymous",
     "wrong password",
     "unknown user",
@@ -47,6 +47,10 @@ const CALLERS: [&str; 32] = [
     "otto",
     "root",
     "scoped key",
+    "robot",
+    "robot by name",
+    "another robot's key",
+    "robot by password",
     "workload",
     "workload's password",
     "workload for elsewhere",
@@ -73,6 +77,9 @@ fn rights(caller: &str, area: &str) -> &'static str {
         ("mover", "team") => "rcu",
         ("deleter", "team") => "rd",
         ("otto", "other") => "rcud",
+        ("robot", "team") => "rc",
+        ("robot by name", "team") => "r",
+        ("robot" | "robot by name", "public") => "r",
         // Of root's, for reading below team/.
         ("scoped key", "team") => "r",
         ("pull token", "team") => "r",
@@ -98,6 +105,7 @@ fn kind(caller: &str) -> Kind {
         "reader" | "writer" | "mover" | "deleter" | "otto" | "root" | "scoped key" => Kind::User,
         "session" | "session from elsewhere" | "workload" | "workload's password" => Kind::User,
         "cora at a build" | "cora at a shell" | "cora without a way" => Kind::User,
+        "robot" | "robot by name" => Kind::User,
         "pull token" | "push token" | "catalog token" => Kind::Token,
         _ => Kind::Refused,
     }
@@ -507,7 +515,8 @@ async fn probes_need_no_login_and_metrics_and_keys_have_policies_of_their_own() 
         assert_eq!(metrics.status, status, "{caller}: {metrics}");
         let keys = client.get("/zot/auth/apikey".to_owned()).await.unwrap();
         let status = match kind(caller) {
-            Kind::User if matches!(caller, "scoped key" | "workload" | "workload's password") => 403,
+            Kind::User if matches!(caller, "scoped key" | "robot" | "robot by name") => 403,
+            Kind::User if matches!(caller, "workload" | "workload's password") => 403,
             Kind::User => 200,
             Kind::Token => 403,
             Kind::Nobody | Kind::Refused => 401,

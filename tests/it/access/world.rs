@@ -42,6 +42,7 @@ http:
       team/**:
         policies:
         - {users: [reader], actions: [read]}
+        - {users: [robot+reader], actions: [read]}
         - {groups: [writers], actions: [read, create]}
         - {users: [mover], actions: [update]}
         - {users: [deleter], actions: [read, delete]}
@@ -63,6 +64,8 @@ pub(super) struct World {
     signer: EncodingKey,
     issuer: Issuer,
     keys: [String; 3],
+    /// Keys of robots: of `ci`, which is in a group, and of `reader`.
+    robots: [String; 2],
     /// Of the second key; empty where there are no tokens of the registry's own.
     pub(super) token_of_revoked_key: String,
 }
@@ -92,7 +95,16 @@ impl World {
 
     async fn start(tokens: Tokens, rates: RateLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let users = ["reader", "writer", "mover", "deleter", "cora", "otto", "root"];
+        let users = [
+            "reader",
+            "writer",
+            "mover",
+            "deleter",
+            "cora",
+            "otto",
+            "root",
+            "robot+eve",
+        ];
         let lines = users.map(|user| format!("{user}:{}\n", bcrypt::hash(password(user), 4).unwrap()));
         fs::write(folder.path().join("users"), lines.concat()).unwrap();
         let keys = json!({ "hashKey": SESSIONS });
@@ -123,6 +135,7 @@ impl World {
         let plan = Plan::new().gate(GateSpec::from(&config)).rate_limits(rates);
         let plan = plan.limits(|limits| {
             limits.revocations_look_interval = Duration::from_millis(100);
+            limits.key_uses_interval = Duration::from_millis(100);
         });
         let mut world = Self {
             mesh: plan.start().await,
@@ -130,17 +143,27 @@ impl World {
             signer: EncodingKey::from_ec_der(&pair.serialize_der()),
             issuer,
             keys: Default::default(),
+            robots: Default::default(),
             token_of_revoked_key: String::new(),
         };
         if is_rated {
             return world;
         }
         world.keys = [
-            world.make_key(&json!({ "expirationDate": soon() })).await,
-            world.make_key(&json!({ "label": "gone" })).await,
+            world.make_key("", &json!({ "expirationDate": soon() })).await,
+            world.make_key("", &json!({ "label": "gone" })).await,
             world
-                .make_key(&json!({ "label": "scoped", "scopes": ["repository:team/**:read"] }))
+                .make_key(
+                    "",
+                    &json!({ "label": "scoped", "scopes": ["repository:team/**:read"] }),
+                )
                 .await,
+        ];
+        world.robots = [
+            world
+                .make_key("?robot=ci", &json!({ "groups": ["writers"] }))
+                .await,
+            world.make_key("?robot=reader", &json!({})).await,
         ];
         if tokens == Tokens::Registry {
             let request = Request::get("/zot/auth/token").header("authorization", world.basic_of_key(1));
@@ -192,8 +215,9 @@ impl World {
         fs::write(file, text.replace(from, to)).unwrap();
     }
 
-    async fn make_key(&self, wish: &serde_json::Value) -> String {
-        let request = Request::post("/zot/auth/apikey").body(wish.to_string());
+    /// By root, for themselves or for a robot.
+    async fn make_key(&self, of: &str, wish: &serde_json::Value) -> String {
+        let request = Request::post(format!("/zot/auth/apikey{of}")).body(wish.to_string());
         let answer = self.root().ask(request).await.unwrap().expect(201);
         answer.json()["apiKey"].as_str().unwrap().to_owned()
     }
@@ -229,6 +253,10 @@ impl World {
             "revoked key" => vec![basic("root", revoked)],
             "somebody else's key" => vec![basic("reader", scoped)],
             "scoped key" => vec![basic("root", scoped)],
+            "robot" => vec![basic("robot+ci", &self.robots[0])],
+            "robot by name" => vec![basic("robot+reader", &self.robots[1])],
+            "another robot's key" => vec![basic("robot+reader", &self.robots[0])],
+            "robot by password" => vec![basic("robot+eve", &password("robot+eve"))],
             "expired token" => vec![self.token("registry", -120, pull)],
             "token for elsewhere" => vec![self.token("elsewhere", 120, pull)],
             "token of a stranger" => {

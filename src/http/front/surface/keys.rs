@@ -1,5 +1,6 @@
 //! `/zot/auth/apikey`: API keys, with zot's paths and names. `GET` lists a user's own, `POST` makes one, `DELETE` with `?id=`
-//! revokes one. Administrators list those of anybody (`?user=`) and everybody (`?all=true`), and revoke them.
+//! revokes one. Administrators list those of anybody (`?user=`) and everybody (`?all=true`), revoke them, and make those of
+//! robots (`?robot=`).
 //!
 //! Any member answers: keys are rows, not content. Without `http.auth.apikey` there is no such endpoint.
 
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     admission::Body,
-    auth::{ApiKey, ApiKeys, Decision, KeyMaker, KeysOf, NewApiKey, Right},
+    auth::{ApiKey, ApiKeyError, ApiKeys, Decision, KeyMaker, KeysOf, NewApiKey, Right},
     http::{
         error::{self, Answer},
         reply::Reply,
@@ -62,25 +63,29 @@ impl Desk {
 impl Request {
     pub(super) fn whose(&self) -> KeysOf {
         match self.errand {
-            Errand::List { of: None } | Errand::Create | Errand::Revoke { of: None, .. } => KeysOf::Oneself,
+            Errand::List { of: None } | Errand::Create { robot: None } | Errand::Revoke { of: None, .. } => {
+                KeysOf::Oneself
+            }
+            Errand::Create { robot: Some(_) } => KeysOf::Robots,
             Errand::List { of: Some(_) } | Errand::ListAll { .. } => KeysOf::Others(Action::Read),
-            Errand::Revoke { of: Some(_), .. } => KeysOf::Others(Action::Delete),
+            Errand::Revoke { of: Some(_), .. } | Errand::RevokeAll { .. } => KeysOf::Others(Action::Delete),
         }
     }
 
     pub(super) fn effect(&self) -> Effect {
         match self.errand {
             Errand::List { .. } | Errand::ListAll { .. } => Effect::Safe,
-            Errand::Create | Errand::Revoke { .. } => Effect::Unsafe,
+            Errand::Create { .. } | Errand::Revoke { .. } | Errand::RevokeAll { .. } => Effect::Unsafe,
         }
     }
 
     pub(super) fn change(&self) -> Option<Change> {
         let (what, subject) = match &self.errand {
             Errand::List { .. } | Errand::ListAll { .. } => return None,
-            Errand::Create => (CREATE, None),
+            Errand::Create { robot } => (CREATE, robot.as_ref().map(|name| format!("of robot {name}"))),
+            Errand::RevokeAll { of } => (REVOKE, Some(format!("all of {of}"))),
             Errand::Revoke { of: None, id } => (REVOKE, Some(id.clone())),
-            Errand::Revoke { of: Some(user), id } => (REVOKE, Some(format!("{id} of {user}"))),
+            Errand::Revoke { of: Some(user), id } => (REVOKE, Some(of(id, user))),
         };
         Some(Change { what, subject })
     }
@@ -101,14 +106,21 @@ impl Request {
 const CREATE: &str = "api_key_create";
 const REVOKE: &str = "api_key_revoke";
 
+/// A key of somebody else's.
+fn of(id: &str, user: &str) -> String {
+    format!("{id} of {user}")
+}
+
 /// What is asked for.
 enum Errand {
     /// Keys of the caller, or of somebody else.
     List { of: Option<String> },
     /// Everybody's, of the users after this one.
     ListAll { after: Option<String> },
-    /// A new key of the caller's.
-    Create,
+    /// A new key of the caller's, or of a robot.
+    Create { robot: Option<String> },
+    /// To end all keys of somebody.
+    RevokeAll { of: String },
     /// To end a key of the caller's, or of somebody else's.
     Revoke { of: Option<String>, id: String },
 }
@@ -126,7 +138,17 @@ impl Errand {
                 Some("true") => Ok(Self::ListAll { after: value("last") }),
                 Some(_) => Err(error::bad_api_key_request("?all= is true or false")),
             },
-            Method::POST => Ok(Self::Create),
+            Method::POST => Ok(Self::Create {
+                robot: value("robot"),
+            }),
+            Method::DELETE if value("all").is_some_and(|all| all != "false") => {
+                match (value("user"), value("id"), value("all").as_deref()) {
+                    (Some(of), None, Some("true")) => Ok(Self::RevokeAll { of }),
+                    _ => Err(error::bad_api_key_request(
+                        "all keys end of one user: ?user=...&all=true, without an id",
+                    )),
+                }
+            }
             Method::DELETE => {
                 let id = value("id").filter(|id| id.len() <= 64);
                 let id = id.ok_or_else(|| error::bad_api_key_request("the key's id is expected: ?id="))?;
@@ -153,23 +175,40 @@ async fn answer(
             Ok(reply(StatusCode::OK, &json!({ "apiKeys": keys })))
         }
         Errand::List { of: Some(user) } => {
-            let keys = described_of(&user, &list(keys, &user).await?);
+            let keys = list(keys, &user).await?;
+            let keys: Vec<Value> = keys.iter().map(|key| described_of(&user, key)).collect();
             Ok(reply(StatusCode::OK, &json!({ "apiKeys": keys })))
         }
         Errand::ListAll { after } => list_all(keys, after.as_deref()).await,
-        Errand::Create => {
+        Errand::Create { robot } => {
             let notes = exchange.notes.clone();
-            let new = read(exchange.request.into_body()).await?;
-            let created = keys.create(&caller, new).await;
-            let (key, text) = created.map_err(|error| error::api_key(&error))?;
+            let (new, groups) = read(exchange.request.into_body()).await?;
+            let refused = |error: ApiKeyError| error::api_key(&error);
+            let maker = match (&robot, groups) {
+                (Some(name), groups) => KeyMaker::robot(name, groups.unwrap_or_default()).map_err(refused)?,
+                (None, None) => caller,
+                (None, Some(_)) => return Err(error::bad_api_key_request("groups are for robots: ?robot=")),
+            };
+            let (key, text) = keys.create(&maker, new).await.map_err(refused)?;
             let change = Change {
                 what: CREATE,
-                subject: Some(key.id.clone()),
+                subject: Some(match robot {
+                    Some(_) => of(&key.id, &maker.user),
+                    None => key.id.clone(),
+                }),
             };
             notes.lock().change = Some(change);
-            let mut value = described(&key);
+            let mut value = match robot {
+                Some(_) => described_of(&maker.user, &key),
+                None => described(&key),
+            };
             value["apiKey"] = json!(text);
             Ok(reply(StatusCode::CREATED, &value))
+        }
+        Errand::RevokeAll { of } => {
+            let revoked = keys.revoke_all(&of).await;
+            revoked.map_err(|error| error::api_key(&error))?;
+            Ok(reply(StatusCode::OK, &json!({})))
         }
         Errand::Revoke { of, id } => {
             let revoked = keys.revoke(of.as_ref().unwrap_or(&caller.user), &id).await;
@@ -189,7 +228,8 @@ async fn list_all(keys: &ApiKeys, after: Option<&str>) -> Result<Response<Body>,
     let (users, more) = holders.map_err(|error| error::store(error.kind()))?;
     let mut all = Vec::new();
     for user in &users {
-        all.extend(described_of(user, &list(keys, user).await?));
+        let keys = list(keys, user).await?;
+        all.extend(keys.iter().map(|key| described_of(user, key)));
     }
     let mut response = reply(StatusCode::OK, &json!({ "apiKeys": all }));
     if let (true, Some(last)) = (more, users.last()) {
@@ -214,9 +254,13 @@ struct Wish {
     scopes: Vec<String>,
     #[serde(default)]
     expiration_date: Option<String>,
+    /// Of a robot.
+    #[serde(default)]
+    groups: Option<Vec<String>>,
 }
 
-async fn read(body: Body) -> Result<NewApiKey, Answer> {
+/// What a key is to be, and a robot's groups.
+async fn read(body: Body) -> Result<(NewApiKey, Option<Vec<String>>), Answer> {
     let whole = timeout(BODY_WITHIN, Limited::new(body, MAX_BODY).collect()).await;
     let bytes = match whole {
         Ok(Ok(whole)) => whole.to_bytes(),
@@ -247,11 +291,12 @@ async fn read(body: Body) -> Result<NewApiKey, Answer> {
             Some(u64::try_from(end.unix_timestamp_nanos() / 1_000_000).unwrap_or(1))
         }
     };
-    Ok(NewApiKey {
+    let new = NewApiKey {
         label: wish.label,
         scopes: wish.scopes,
         expires_ms,
-    })
+    };
+    Ok((new, wish.groups))
 }
 
 fn described(key: &ApiKey) -> Value {
@@ -262,18 +307,17 @@ fn described(key: &ApiKey) -> Value {
         "createdAt": at(key.created_ms),
         "expirationDate": key.expires_ms.map_or_else(|| NEVER.to_owned(), at),
         "isExpired": key.is_expired(),
+        "lastUsed": key.used_ms.map_or_else(|| NEVER.to_owned(), at),
         "generatedBy": "manual",
     })
 }
 
-/// Keys that aren't the caller's own say whose they are.
-fn described_of(user: &str, keys: &[ApiKey]) -> Vec<Value> {
-    let named = |key| {
-        let mut value = described(key);
-        value["user"] = json!(user);
-        value
-    };
-    keys.iter().map(named).collect()
+/// A key that isn't the caller's own says whose it is, and which groups it has for itself.
+fn described_of(user: &str, key: &ApiKey) -> Value {
+    let mut value = described(key);
+    value["user"] = json!(user);
+    value["groups"] = json!(key.groups);
+    value
 }
 
 fn at(ms: u64) -> String {
