@@ -141,6 +141,11 @@ need_access() {
   need_deb openssl=openssl htpasswd=apache2-utils
 }
 
+need_logins() {
+  need_access
+  need_deb containerd=containerd runc=runc
+}
+
 need_ldap() {
   PATH=$PATH:/usr/sbin # where Debian has slapd, and not everybody looks
   need_deb curl=curl python3=python3 openssl=openssl htpasswd=apache2-utils slapd=slapd ldapsearch=ldap-utils
