@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A mesh of three members as a mirror of docker-registry, by real clients: each pulls through a member that doesn't own the
 # repository what only upstream has, and gets its digest; the second pull asks upstream for no content; with upstream stopped, what
-# is here still pulls. crane and oras do the same with another Portolan as upstream, whose repositories are below second/ here.
+# is here still pulls. crane and oras do the same with another Portolan as upstream, whose repositories are below second/ here. What
+# docker-registry has below ahead/ is mirrored before anybody asks for it, with its signature, and only the tags that the rule names.
 #
 # usage: tests/mirror.sh [CLIENT]...    the first three when none is named; `all` is everyone
 #   crane oras podman     podman by a mirror in registries.conf
@@ -70,7 +71,8 @@ mirror_start() {
   "storage": { "rootDirectory": "$scratch/unused" },
   "extensions": { "sync": { "registries": [
     { "urls": ["http://$second"], "onDemand": true, "content": [{ "prefix": "**", "destination": "/second" }] },
-    { "urls": ["http://$upstream"], "onDemand": true, "content": [{ "prefix": "mirrored/**" }] }
+    { "urls": ["http://$upstream"], "onDemand": true, "content": [{ "prefix": "mirrored/**" }] },
+    { "urls": ["http://$upstream"], "pollInterval": "5s", "content": [{ "prefix": "ahead/*", "tags": { "semver": true } }] }
   ] } }
 }
 JSON
@@ -98,6 +100,48 @@ tried() {
 stays() {
   pulled "$1" >"$scratch/digest" 2>>"$logs/clients.log"
   equal "$1 pulls it while upstream is down" "$digest" "$(cat "$scratch/digest")"
+}
+
+# there REPOSITORY DIGEST: whether every member names the digest as v1.
+there() {
+  local member
+  for member in "${members[@]}"; do [ "$(served_digest "$member" "$1" v1)" = "$2" ] || return 1; done
+}
+
+# ahead: docker-registry has no API of referrers, so what oras attaches stands under the specification's tag there.
+ahead() {
+  local name moved
+  for name in one two; do
+    check "upstream has ahead/$name" crane copy --insecure "$upstream/$(below crane):v1" "$upstream/ahead/$name:v1"
+    check "and a tag that isn't mirrored" crane tag --insecure "$upstream/ahead/$name:v1" latest
+  done
+  echo signed >"$scratch/signature"
+  check "it is signed" oras attach --plain-http --disable-path-validation --artifact-type application/vnd.example.signature \
+    "$upstream/ahead/one:v1" "$scratch/signature:text/plain"
+  for name in one two; do
+    wait_for 120 $$ there "ahead/$name" "$digest" || true
+    equal_through_all "ahead/$name" v1 "$digest"
+    check "latest of ahead/$name isn't mirrored" test -z "$(served_digest "${members[0]}" "ahead/$name" latest)"
+  done
+  signature=$(said oras discover --plain-http --format json "$upstream/ahead/one:v1" | artifact_digest)
+  check "its signature is listed there" test -n "$signature"
+  wait_for 120 $$ signed || true
+  equal "and here" "$signature" "$(said oras discover --plain-http --format json "${members[0]}/ahead/one:v1" | artifact_digest)"
+  moved=$(crane_moved)
+  wait_for 120 $$ there ahead/two "$moved" || true
+  equal_through_all ahead/two v1 "$moved"
+}
+
+signed() { [ "$(said oras discover --plain-http --format json "${members[0]}/ahead/one:v1" | artifact_digest)" = "$signature" ]; }
+
+artifact_digest() {
+  python3 -c 'import json, sys; found = json.load(sys.stdin); print((found.get("referrers") or found.get("manifests"))[0]["digest"])'
+}
+
+# crane_moved: the digest of what ahead/two:v1 names upstream from now on.
+crane_moved() {
+  said crane mutate --insecure --label moved=yes --tag "$upstream/ahead/two:v1" "$upstream/ahead/two:v1" >/dev/null
+  said crane digest --insecure "$upstream/ahead/two:v1"
 }
 
 # Of another member, so that the pull is forwarded.
@@ -184,7 +228,9 @@ for client in crane oras; do
   there=$(cat "$scratch/$client.second")
   check "the second Portolan has an image for $client" skopeo copy --quiet --dest-tls-verify=false "oci:$image:v1" "docker://$second/${there#second/}:v1"
 done
+ahead
 process_stop "$upstream_pid" || true
+check "what was mirrored ahead pulls whole while upstream is down" crane validate --insecure --remote "${members[1]}/ahead/one:v1"
 for client in "${clients[@]}"; do stays "$client"; done
 for client in crane oras; do
   cp "$scratch/$client.second" "$scratch/$client.repository"

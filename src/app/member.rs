@@ -47,6 +47,7 @@ pub struct App {
     search: Option<Arc<Search>>,
     retention: Option<Retention>,
     telling: Option<Telling>,
+    mirroring: Option<(Mirror, Share)>,
     limits: Limits,
 }
 
@@ -173,7 +174,7 @@ impl App {
         let events = Pages::new(feed, Naming::from(&extensions.events), limits.events_page);
         let mirror = |sync| Mirror::new(sync, registry.clone(), drain.clone(), metrics.clone(), &limits);
         let mirror = sync.as_ref().map(mirror).transpose()?;
-        let local = http::local(registry.clone(), mirror, sparse_indexes);
+        let local = http::local(registry.clone(), mirror.clone(), sparse_indexes);
         let (router, mesh) = match joined {
             None => (local, None),
             Some(joined) => {
@@ -217,8 +218,10 @@ impl App {
             }),
             page,
             events,
+            mirror: mirror.clone(),
             mesh: router,
         });
+        let mirroring = mirror.map(|mirror| (mirror, Share::new(view, hash_key)));
         Ok(Self {
             id,
             drain,
@@ -236,6 +239,7 @@ impl App {
             search,
             retention,
             telling,
+            mirroring,
             limits,
         })
     }
@@ -266,6 +270,7 @@ impl App {
             search,
             retention,
             telling,
+            mirroring,
             limits,
         } = self;
         let pulls = write_pulls(registry.clone(), limits.pulls_interval, drain.token());
@@ -303,6 +308,9 @@ impl App {
         }
         if let Some(telling) = telling {
             drain.spawn("events", telling.run(drain.token()));
+        }
+        if let Some((mirror, share)) = mirroring {
+            drain.spawn("mirroring ahead of time", mirror.poll(share, drain.token()));
         }
         let mesh = mesh_address.map(tracing::field::display);
         tracing::info!(member = %id, public = %address, mesh, "serving");

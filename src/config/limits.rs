@@ -294,6 +294,8 @@ pub struct Limits {
     pub mirror_withheld_bytes: u64,
     /// Blobs that a member fetches at once; more are refused.
     pub mirror_fetches: usize,
+    /// Referrers of one manifest that come along with it.
+    pub mirror_referrers: usize,
 
     // --- DynamoDB ---
     /// Time to connect, TLS included.
@@ -535,6 +537,7 @@ impl Default for Limits {
             mirror_piece_bytes: MIB,
             mirror_withheld_bytes: 256 * KIB as u64,
             mirror_fetches: 256,
+            mirror_referrers: 100,
 
             dynamo_connect_timeout: Duration::from_secs(2),
             dynamo_answer_timeout: Duration::from_secs(5),

@@ -44,7 +44,7 @@ pub use model::{
 };
 pub use retention::{KeepRules, KeepTags, Retention, RetentionPolicy, TagPattern};
 pub use secret::Secret;
-pub use sync::{ContentRule, Sync, SyncRegistry, TagRule, UpstreamUrl};
+pub use sync::{ContentRule, Platform, Sync, SyncRegistry, TagRule, UpstreamUrl};
 pub use time_window::TimeWindow;
 
 /// The largest configuration file that is read.

@@ -15,11 +15,17 @@ pub struct Sync {
     pub registries: Vec<SyncRegistry>,
 }
 
-/// One registry that is mirrored on demand.
+/// One registry that is mirrored.
 #[derive(Debug, Clone)]
 pub struct SyncRegistry {
     /// Where it is, each tried when those before it fail. Never empty.
     pub urls: Vec<UpstreamUrl>,
+    /// What isn't here is fetched when somebody asks for it.
+    pub on_demand: bool,
+    /// From round to round in which all of `content` is brought; `None`: there are none.
+    pub poll_interval: Option<Duration>,
+    /// Which entries of indexes these rounds fetch; all, if there are none.
+    pub platforms: Vec<Platform>,
     /// For how long a tag that is here is served without asking; `None` asks each time.
     pub check_interval: Option<Duration>,
     /// Its certificate is checked.
@@ -44,6 +50,43 @@ pub struct SyncRegistry {
     pub cosign_tags: bool,
     /// What of it is mirrored; with none, everything under its own name.
     pub content: Vec<ContentRule>,
+}
+
+/// A platform as indexes name them, such as `linux/amd64` or `linux/arm/v7`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Platform {
+    os: String,
+    architecture: String,
+    variant: Option<String>,
+}
+
+impl Platform {
+    /// Reads `os/architecture` or `os/architecture/variant`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let parts: Vec<_> = text.split('/').collect();
+        if parts.iter().any(|part| part.is_empty()) {
+            return None;
+        }
+        match parts[..] {
+            [os, architecture] => Some((os, architecture, None)),
+            [os, architecture, variant] => Some((os, architecture, Some(variant.to_owned()))),
+            _ => None,
+        }
+        .map(|(os, architecture, variant)| Self {
+            os: os.to_owned(),
+            architecture: architecture.to_owned(),
+            variant,
+        })
+    }
+
+    /// Whether an entry is of this platform; without a variant, of any.
+    #[must_use]
+    pub fn is(&self, os: &str, architecture: &str, variant: &str) -> bool {
+        self.os == os
+            && self.architecture == architecture
+            && self.variant.as_ref().is_none_or(|wanted| wanted == variant)
+    }
 }
 
 /// Where a registry is, `scheme://host` and perhaps `:port`.
@@ -149,6 +192,17 @@ mod tests {
         assert!(includes("v1.2") && includes("1.2.3-beta"));
         assert!(!includes("v1.2-rc1") && !includes("latest") && !includes("2024_01"));
         assert!(TagRule::default().includes(&Tag::parse("latest").unwrap()));
+    }
+
+    #[test]
+    fn a_platform_without_a_variant_is_any() {
+        let arm = Platform::parse("linux/arm").unwrap();
+        assert!(arm.is("linux", "arm", "v7") && arm.is("linux", "arm", "") && !arm.is("linux", "arm64", ""));
+        let v7 = Platform::parse("linux/arm/v7").unwrap();
+        assert!(v7.is("linux", "arm", "v7") && !v7.is("linux", "arm", "v6"));
+        for none in ["", "arm64", "linux/", "a/b/c/d"] {
+            assert_eq!(Platform::parse(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -273,6 +273,7 @@ pub(super) fn sync(error: &SyncError) -> Answer {
     let answer = |status, code| Answer::new(status, code, causes::in_a_line(error));
     match error {
         SyncError::Registry(error) => registry(error),
+        SyncError::Fetch(error) => sync(error),
         SyncError::Busy => overloaded(),
         SyncError::Late => answer(StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable),
         SyncError::Ended => unavailable("this member is shutting down; try again"),

@@ -1,14 +1,17 @@
 //! Which part of the shared work is this member's.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::Collecting,
     oci::RepoName,
-    ownership::{Liveness, MemberView, Standing, View},
+    ownership::{Incarnation, LeaseView, Liveness, MemberView, Standing, View},
     placement::{self, HashKey, MemberId},
     storage::keys::{self, Homes, Queue},
 };
+
+/// After so long without renewing its lease a drained member isn't at work any more.
+const SILENT: Duration = Duration::from_secs(60);
 
 /// The partitions of due-rows, divided among those who work on them. Each is the work of exactly one member that lives: of
 /// who writes to it; where that one doesn't live, or doesn't work on the queue, of the first in the ranking of those who do.
@@ -78,11 +81,45 @@ impl Share {
 
     /// Whether what is to be done about a repository that nobody asked for is this member's: among those that collect.
     pub(super) fn has(&self, repository: &RepoName) -> bool {
+        self.is_first_of(Queue::Collection, repository)
+    }
+
+    /// Whether this member is ranked first for a repository among those that live.
+    pub fn serves(&self, repository: &RepoName) -> bool {
+        self.is_first_of(Queue::Upkeep, repository)
+    }
+
+    /// This member, and this start of it.
+    pub fn me(&self) -> (MemberId, Incarnation) {
+        (self.view.me().clone(), self.view.incarnation())
+    }
+
+    /// The members that live: when they are others, so are the shares.
+    pub fn members(&self) -> Vec<MemberId> {
+        let seen = self.view.members();
+        let live = seen.iter().filter(|member| member.liveness == Liveness::Live);
+        live.map(|member| member.id.clone()).collect()
+    }
+
+    /// Whether that start of a member may still be at work, other than this one. One that was drained ends what it began.
+    pub fn is_another(&self, (member, incarnation): &(MemberId, Incarnation)) -> bool {
+        let seen = self.view.members();
+        seen.iter().any(|other| {
+            let is_it = |lease: &LeaseView| lease.incarnation == *incarnation;
+            let ends_it = |lease: &LeaseView| lease.drained && lease.unchanged < SILENT;
+            other.id == *member
+                && other.id != *self.view.me()
+                && (other.liveness == Liveness::Live || other.lease.as_ref().is_some_and(ends_it))
+                && other.lease.as_ref().is_none_or(is_it)
+        })
+    }
+
+    fn is_first_of(&self, queue: Queue, repository: &RepoName) -> bool {
         let me = self.view.me();
         let seen = self.view.members();
         let others = seen
             .iter()
-            .filter(|member| member.id != *me && works(member, Queue::Collection));
+            .filter(|member| member.id != *me && works(member, queue));
         let workers = self.with_me(others.map(|member| member.id.clone()));
         self.is_first(&workers, repository.as_str())
     }

@@ -55,6 +55,7 @@ mod turns;
 mod undo;
 mod upkeep;
 mod uploads;
+mod visits;
 mod whole;
 
 use std::{sync::Arc, time::Duration};
@@ -76,6 +77,7 @@ pub use self::{
     undo::{Left, OfDeleted, Restore, Restored, WhyLeft},
     upkeep::{DuePage, DueWork, Tended},
     uploads::{Aside, Upload},
+    visits::{Counts, Visit, Visited, Visits},
     whole::Whole,
 };
 pub use crate::storage::Stores;

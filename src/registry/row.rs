@@ -47,7 +47,8 @@ stored!(
     Summary,
     Tag,
     TagEvent,
-    Usage
+    Usage,
+    Visit
 );
 
 /// The row's message, to look at.

@@ -17,6 +17,7 @@
 //! | repositories | `_usage#<prefix>` | `<00..0f>` | [`Usage`](super::rows::Usage) |
 //! | repositories | `_summaries` | repository | [`Summary`](super::rows::Summary) |
 //! | repositories | `_stars` | repository | [`Stars`](super::rows::Stars) |
+//! | repositories | `_visits#<upstream>` | `<repository>#<rule>` | [`Visit`](super::rows::Visit) |
 //! | manifests | repository | `m#<digest>` | [`Manifest`](super::rows::Manifest) |
 //! | manifests | repository | `p#<digest>` | [`Pull`](super::rows::Pull) |
 //! | manifests | `_pulls` | `.` | [`PullsSince`](super::rows::PullsSince) |
@@ -387,6 +388,21 @@ pub const STARS: &str = "_stars";
 /// How many users starred a repository.
 pub fn stars(repository: &RepoName) -> Key {
     key(Space::Repositories, STARS, repository.as_str())
+}
+
+/// Partition of the visits to another registry.
+pub fn visits(upstream: &str) -> String {
+    format!("_visits#{upstream}")
+}
+
+/// The visit to a repository by a rule.
+pub fn visit(upstream: &str, repository: &RepoName, rule: &str) -> Key {
+    visit_listed(upstream, format!("{repository}#{rule}"))
+}
+
+/// One of those rows, by the sort key that it was listed with.
+pub fn visit_listed(upstream: &str, sort: String) -> Key {
+    key(Space::Repositories, visits(upstream), sort)
 }
 
 /// Prefix of preferences among a user's rows.

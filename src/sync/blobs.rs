@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Growing, Kind, Mirror, Shared, SyncError, Thing, Wanted, rules::Source};
+use super::{Growing, Kind, Mirror, Shared, SyncError, Thing, Wanted, rules::Source, whole::Way};
 use crate::{
     admission::BodyError,
     causes,
@@ -91,15 +91,33 @@ impl Mirror {
 
 impl Shared {
     fn indexed(&self, wanted: Wanted<'_>) -> Candidates {
-        let position = |source: &Source| self.sources.iter().position(|other| std::ptr::eq(other, source));
         let candidates = self.candidates(wanted, None);
         candidates
-            .filter_map(|(source, remote)| Some((position(source)?, remote)))
+            .map(|(source, remote)| (source.position, remote))
             .collect()
     }
 
+    /// The fetch of a blob that isn't here: from this registry, else from those that a client's question goes to. So who asks
+    /// for it meanwhile joins it, and is told by it where it isn't.
+    pub(super) fn fetch_from(
+        self: &Arc<Self>,
+        way: Way<'_>,
+        digest: &Digest,
+    ) -> Result<Arc<Growing>, SyncError> {
+        let Way {
+            source,
+            remote,
+            wanted,
+        } = way;
+        let thing = self.thing(Kind::Blob, wanted, digest.clone().into());
+        let mut candidates = vec![(source.position, remote.clone())];
+        let others = self.indexed(wanted).into_iter();
+        candidates.extend(others.filter(|(position, _)| *position != source.position));
+        self.fetch(thing, digest, candidates)
+    }
+
     /// The fetch that is under way, or a new one, unless it is known that nobody has it.
-    fn fetch(
+    pub(super) fn fetch(
         self: &Arc<Self>,
         thing: Thing,
         digest: &Digest,

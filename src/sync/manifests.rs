@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Kind, Looked, Mirror, Shared, SyncError, Thing, Wanted,
+    Kind, Looked, Mirror, OwnedWanted, Shared, SyncError, Thing, Wanted,
     jobs::{Outcome, answer},
-    rules::Source,
+    rules::{self, Source},
 };
 use crate::{
     causes,
@@ -59,22 +59,11 @@ impl Mirror {
             (None, _) => {}
         }
         let outcome = answer(shared.ask(wanted, reference, here)).await;
-        shared.metrics.mirror("manifest", told(&outcome));
+        shared.metrics.mirror("manifest", super::told(&outcome));
         match outcome {
             Err(error) if error.is_absent() => Ok(Looked::Here),
             outcome => outcome,
         }
-    }
-}
-
-/// For metrics.
-fn told(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Ok(Looked::Here) => "hit",
-        Ok(Looked::Fetched) => "fetched",
-        Ok(Looked::Stale(_)) => "stale",
-        Err(error) if error.is_absent() => "absent",
-        Err(_) => "failed",
     }
 }
 
@@ -86,10 +75,8 @@ impl Shared {
         reference: Option<&'a Reference>,
     ) -> impl Iterator<Item = (&'a Source, RepoName)> {
         let meant = self.meant(wanted);
-        let sources = self
-            .sources
-            .iter()
-            .filter(move |source| meant.is_none_or(|host| source.is(host)));
+        let sources = self.sources.iter().filter(|source| source.on_demand);
+        let sources = sources.filter(move |source| meant.is_none_or(|host| source.is(host)));
         sources.filter_map(move |source| Some((source, source.remote(wanted.repository, reference)?)))
     }
 
@@ -117,7 +104,7 @@ impl Shared {
         });
     }
 
-    async fn here(
+    pub(super) async fn here(
         &self,
         repository: &RepoName,
         reference: &Reference,
@@ -134,26 +121,39 @@ impl Shared {
         wanted: Wanted<'_>,
         reference: &Reference,
         here: Option<Descriptor>,
-    ) -> tokio::sync::watch::Receiver<Option<Outcome>> {
-        let (repository, of, by) = (
-            wanted.repository.clone(),
-            wanted.of.map(str::to_owned),
-            wanted.by.to_owned(),
-        );
-        let question = self.thing(Kind::Manifest, wanted, reference.clone());
+    ) -> watch::Receiver<Option<Outcome>> {
         let (shared, reference) = (self.clone(), reference.clone());
-        self.looks.ask(question, &self.drain, move || async move {
-            let wanted = Wanted {
-                repository: &repository,
-                of: of.as_deref(),
-                by: &by,
-            };
-            shared.bring(wanted, &reference, here).await
-        })
+        self.ask_behind(
+            Kind::Manifest,
+            wanted,
+            reference.clone(),
+            move |wanted| async move { shared.bring(wanted.borrowed(), &reference, here).await },
+        )
+    }
+
+    /// Asks as a task of this member, unless that is being asked already.
+    pub(super) fn ask_behind<W>(
+        self: &Arc<Self>,
+        kind: Kind,
+        wanted: Wanted<'_>,
+        reference: Reference,
+        work: impl FnOnce(OwnedWanted) -> W,
+    ) -> watch::Receiver<Option<Outcome>>
+    where
+        W: Future<Output = Outcome> + Send + 'static,
+    {
+        let question = self.thing(kind, wanted, reference);
+        let wanted = OwnedWanted::of(wanted);
+        self.looks.ask(question, &self.drain, move || work(wanted))
     }
 
     /// Asks each registry in turn.
-    async fn bring(&self, wanted: Wanted<'_>, reference: &Reference, here: Option<Descriptor>) -> Outcome {
+    async fn bring(
+        self: &Arc<Self>,
+        wanted: Wanted<'_>,
+        reference: &Reference,
+        here: Option<Descriptor>,
+    ) -> Outcome {
         let until = Instant::now() + self.bounds.within;
         let thing = self.thing(Kind::Manifest, wanted, reference.clone());
         let mut last = SyncError::from(UpstreamError::NotFound);
@@ -167,12 +167,19 @@ impl Shared {
             };
             let stored = match fetched {
                 Ok(None) => return Ok(Looked::Here),
-                Ok(Some(fetched)) => self.store(wanted, reference, fetched).await,
+                Ok(Some(fetched)) => {
+                    let digest = fetched.digest.clone();
+                    let stored = self.store(wanted, reference, fetched).await;
+                    stored.map(|()| digest)
+                }
                 Err(error) => Err(error.into()),
             };
             last = match stored {
-                Ok(()) => {
+                Ok(digest) => {
                     self.came(&thing);
+                    if !rules::is_of_signature(reference) {
+                        let _behind = self.ask_referrers(wanted, &digest);
+                    }
                     return Ok(Looked::Fetched);
                 }
                 Err(error) => error,
@@ -215,7 +222,7 @@ impl Shared {
     }
 
     /// Stores a manifest, as a push of whoever asked for it.
-    async fn store(
+    pub(super) async fn store(
         &self,
         wanted: Wanted<'_>,
         reference: &Reference,

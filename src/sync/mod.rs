@@ -9,20 +9,24 @@
 //! link still implies a whole object. A name here decides about owner and rights; only [`rules`] know that it has another
 //! one upstream.
 //!
-//! Deliberately absent: mirroring ahead of time, and going on with the fetch of a member that died: the next one begins anew.
+//! Deliberately absent: going on with the fetch of a member that died: the next one begins anew.
 
+mod ahead;
 mod blobs;
 mod growing;
 mod jobs;
 mod manifests;
+mod referrers;
 mod remembered;
 mod rules;
+mod status;
+mod whole;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
-pub use self::growing::Growing;
+pub use self::{growing::Growing, status::RuleStatus};
 use self::{jobs::Jobs, remembered::Remembered, rules::Source};
 use crate::{
     config::{Limits, Sync},
@@ -43,6 +47,9 @@ pub enum SyncError {
     /// It isn't allowed here, or a store failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The fetch that it waited for failed.
+    #[error(transparent)]
+    Fetch(Arc<Self>),
     /// As many blobs are being fetched as there may be.
     #[error("too many blobs are being fetched from other registries")]
     Busy,
@@ -57,7 +64,11 @@ pub enum SyncError {
 impl SyncError {
     /// Whether it says that upstream doesn't have it.
     pub fn is_absent(&self) -> bool {
-        matches!(self, Self::Upstream(UpstreamError::NotFound))
+        match self {
+            Self::Upstream(error) => matches!(error, UpstreamError::NotFound),
+            Self::Fetch(error) => error.is_absent(),
+            Self::Registry(_) | Self::Busy | Self::Late | Self::Ended => false,
+        }
     }
 }
 
@@ -81,6 +92,31 @@ pub struct Wanted<'a> {
     pub of: Option<&'a str>,
     /// Who asks, for people to read.
     pub by: &'a str,
+}
+
+/// A [`Wanted`] that outlives its request.
+struct OwnedWanted {
+    repository: RepoName,
+    of: Option<String>,
+    by: String,
+}
+
+impl OwnedWanted {
+    fn of(wanted: Wanted<'_>) -> Self {
+        Self {
+            repository: wanted.repository.clone(),
+            of: wanted.of.map(str::to_owned),
+            by: wanted.by.to_owned(),
+        }
+    }
+
+    fn borrowed(&self) -> Wanted<'_> {
+        Wanted {
+            repository: &self.repository,
+            of: self.of.as_deref(),
+            by: &self.by,
+        }
+    }
 }
 
 /// What is so of a manifest, now that upstream was asked where that was needed.
@@ -109,6 +145,19 @@ struct Thing {
 enum Kind {
     Manifest,
     Blob,
+    /// What refers to it.
+    Referrers,
+}
+
+/// For metrics.
+fn told(outcome: &Result<Looked, Arc<SyncError>>) -> &'static str {
+    match outcome {
+        Ok(Looked::Here) => "hit",
+        Ok(Looked::Fetched) => "fetched",
+        Ok(Looked::Stale(_)) => "stale",
+        Err(error) if error.is_absent() => "absent",
+        Err(_) => "failed",
+    }
 }
 
 /// The mirror of one member. Cheap to clone; clones are the same.
@@ -127,7 +176,7 @@ struct Shared {
     fetches: Mutex<BTreeMap<Thing, Arc<Growing>>>,
     /// What no registry has that was to be asked.
     absent: Remembered<Thing>,
-    /// Tags that upstream was asked for.
+    /// Tags that upstream was asked for, and digests whose referrers.
     looked: Remembered<Thing>,
 }
 
@@ -142,6 +191,7 @@ struct Bounds {
     fetches: usize,
     /// For how long it is remembered that something isn't upstream.
     absent: Duration,
+    referrers: usize,
 }
 
 impl Mirror {
@@ -171,6 +221,7 @@ impl Mirror {
                     withheld: limits.mirror_withheld_bytes,
                     fetches: limits.mirror_fetches,
                     absent: limits.mirror_absent_time,
+                    referrers: limits.mirror_referrers,
                 },
                 looks: Jobs::default(),
                 fetches: Mutex::default(),
@@ -205,6 +256,6 @@ fn sources(sync: &Sync, limits: &Limits, metrics: &Arc<Metrics>) -> Result<Vec<S
         Some(path) => Credentials::read(path)?,
         None => Credentials::default(),
     };
-    let source = |registry| Ok(Source::new(registry, &credentials, limits, metrics)?);
-    sync.registries.iter().map(source).collect()
+    let source = |(n, registry)| Ok(Source::new(n, registry, &credentials, limits, metrics)?);
+    sync.registries.iter().enumerate().map(source).collect()
 }

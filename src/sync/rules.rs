@@ -3,38 +3,92 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    config::{ContentRule, Limits, SyncRegistry, UpstreamUrl},
-    oci::{Reference, RepoName, Tag},
+    config::{ContentRule, Limits, Platform, SyncRegistry, UpstreamUrl},
+    oci::{Algorithm, Digest, Reference, RepoName, Tag},
     outbound::TrustError,
     telemetry::Metrics,
     upstream::{Credentials, Upstream},
 };
 
+/// Hexadecimal digits of a rule's mark.
+const MARK: usize = 16;
+
 /// A registry that is mirrored.
 pub(super) struct Source {
     pub(super) upstream: Arc<Upstream>,
+    /// Its place in the configuration.
+    pub(super) position: usize,
+    pub(super) on_demand: bool,
+    pub(super) poll_interval: Option<Duration>,
+    pub(super) platforms: Vec<Platform>,
     pub(super) check_interval: Option<Duration>,
     pub(super) timeout: Duration,
+    pub(super) cosign_tags: bool,
     hosts: Vec<String>,
-    cosign_tags: bool,
-    content: Vec<ContentRule>,
+    rules: Vec<Rule>,
+}
+
+/// A rule of what is mirrored.
+pub(super) struct Rule {
+    pub(super) content: ContentRule,
+    /// By which it is told from what stood in its place before: of everything that says what a visit brings.
+    pub(super) mark: String,
+}
+
+impl Rule {
+    fn new(content: &ContentRule, registry: &SyncRegistry) -> Self {
+        let said = format!("{content:?} {:?} {}", registry.platforms, registry.cosign_tags);
+        let digest = Digest::of(Algorithm::Sha256, said.as_bytes());
+        let hex = digest.as_str().trim_start_matches("sha256:");
+        Self {
+            content: content.clone(),
+            mark: hex[..MARK].to_owned(),
+        }
+    }
 }
 
 impl Source {
     pub(super) fn new(
+        position: usize,
         registry: &SyncRegistry,
         credentials: &Credentials,
         limits: &Limits,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, TrustError> {
+        let rules = registry
+            .content
+            .iter()
+            .map(|content| Rule::new(content, registry));
         Ok(Self {
             upstream: Arc::new(Upstream::new(registry, credentials, limits, metrics.clone())?),
+            position,
+            on_demand: registry.on_demand,
+            poll_interval: registry.poll_interval,
+            platforms: registry.platforms.clone(),
             check_interval: registry.check_interval,
             timeout: registry.timeout,
             hosts: registry.urls.iter().flat_map(hosts).collect(),
             cosign_tags: registry.cosign_tags,
-            content: registry.content.clone(),
+            rules: rules.collect(),
         })
+    }
+
+    /// Where it is, for people.
+    pub(super) fn name(&self) -> &str {
+        self.hosts.first().map_or("", String::as_str)
+    }
+
+    /// The rules of what is mirrored.
+    pub(super) fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Whether a tag is mirrored by that rule.
+    pub(super) fn wants(&self, rule: &ContentRule, tag: &Tag) -> bool {
+        match is_signatures(tag) {
+            true => self.cosign_tags,
+            false => rule.tags.includes(tag),
+        }
     }
 
     /// Whether the registry is meant by `host`.
@@ -44,13 +98,13 @@ impl Source {
 
     /// What `repository` is called there, if it is mirrored from there and `reference`, where there is one, too.
     pub(super) fn remote(&self, repository: &RepoName, reference: Option<&Reference>) -> Option<RepoName> {
-        if self.content.is_empty() {
+        if self.rules.is_empty() {
             let is_meant = self.includes(None, reference);
             return is_meant.then(|| repository.clone());
         }
-        self.content.iter().find_map(|rule| {
-            let remote = remote(rule, repository)?;
-            self.includes(Some(rule), reference).then_some(remote)
+        self.rules.iter().find_map(|rule| {
+            let remote = remote(&rule.content, repository)?;
+            self.includes(Some(&rule.content), reference).then_some(remote)
         })
     }
 
@@ -58,9 +112,9 @@ impl Source {
         let Some(Reference::Tag(tag)) = reference else {
             return true;
         };
-        match is_of_signature(tag) {
-            true => self.cosign_tags,
-            false => rule.is_none_or(|rule| rule.tags.includes(tag)),
+        match rule {
+            Some(rule) => self.wants(rule, tag),
+            None => self.cosign_tags || !is_signatures(tag),
         }
     }
 }
@@ -76,12 +130,44 @@ fn hosts(url: &UpstreamUrl) -> Vec<String> {
 
 /// Whether a tag is one under which signatures and the like are kept of a manifest: cosign's, and the specification's where there is
 /// no API of referrers.
-fn is_of_signature(tag: &Tag) -> bool {
+fn is_signatures(tag: &Tag) -> bool {
     let Some(rest) = tag.as_str().strip_prefix("sha256-") else {
         return false;
     };
     let hex = rest.split('.').next().unwrap_or_default();
     hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Whether it is such a tag.
+pub(super) fn is_of_signature(reference: &Reference) -> bool {
+    matches!(reference, Reference::Tag(tag) if is_signatures(tag))
+}
+
+/// cosign's tags of a manifest.
+pub(super) fn signature_tags(subject: &Digest) -> impl Iterator<Item = Tag> {
+    let stem = subject.as_str().replacen(':', "-", 1);
+    let tags = ["sig", "att", "sbom"].map(|end| Tag::parse(&format!("{stem}.{end}")).ok());
+    tags.into_iter().flatten()
+}
+
+/// The one repository that a rule names, if it has no pattern.
+pub(super) fn literal(rule: &ContentRule) -> Option<RepoName> {
+    let name = RepoName::parse(&rule.base).ok()?;
+    (rule.prefix.as_str() == rule.base).then_some(name)
+}
+
+/// What the rule's repository that is `remote` upstream is called here.
+pub(super) fn local(rule: &ContentRule, remote: &RepoName) -> Option<RepoName> {
+    if !rule.prefix.matches(remote) {
+        return None;
+    }
+    let rest = match rule.strip_prefix {
+        true => below(&rule.base, remote.as_str())?,
+        false => remote.as_str(),
+    };
+    let parts = [rule.destination.as_str(), rest];
+    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    RepoName::parse(&parts.join("/")).ok()
 }
 
 /// What the rule's repository that is `local` here is called upstream.
@@ -157,12 +243,30 @@ mod tests {
             let local = RepoName::parse(local).unwrap();
             let found = remote(&rule, &local);
             assert_eq!(found.as_ref().map(RepoName::as_str), expected, "{rule:?} {local}");
+            if let Some(found) = found {
+                assert_eq!(super::local(&rule, &found), Some(local), "{rule:?} and back");
+            }
+        }
+    }
+
+    #[test]
+    fn names_upstream_are_led_to_those_that_a_rule_has_here() {
+        for (rule, there, expected, names_one) in [
+            (rule("a/*", "a", "hub", false), "a/b/c", None, false),
+            (rule("a/*", "a", "", true), "a/b", Some("b"), false),
+            (rule("a", "a", "", true), "a", None, true),
+            (rule("a/b", "a/b", "hub", false), "a/b", Some("hub/a/b"), true),
+        ] {
+            let there = RepoName::parse(there).unwrap();
+            let found = local(&rule, &there);
+            assert_eq!(found.as_ref().map(RepoName::as_str), expected, "{rule:?} {there}");
+            assert_eq!(literal(&rule).is_some(), names_one, "{rule:?}");
         }
     }
 
     #[test]
     fn tags_of_signatures_are_told_from_others() {
-        let is = |tag: &str| is_of_signature(&Tag::parse(tag).unwrap());
+        let is = |tag: &str| is_signatures(&Tag::parse(tag).unwrap());
         let hex = "0a".repeat(32);
         assert!(is(&format!("sha256-{hex}.sig")) && is(&format!("sha256-{hex}")));
         assert!(!is("sha256-abc.sig") && !is("latest") && !is(&format!("sha256-{hex}0")));

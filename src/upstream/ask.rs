@@ -10,7 +10,11 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{Upstream, UpstreamError, accept, error::Course, site::Site};
+use super::{
+    Upstream, UpstreamError, accept,
+    error::Course,
+    site::{Scope, Site},
+};
 use crate::oci::{Digest, Reference, RepoName};
 
 /// Redirects that are followed for one request.
@@ -22,7 +26,7 @@ pub(super) struct Asked<'a> {
     /// For metrics.
     kind: &'static str,
     method: Method,
-    pub(super) repository: &'a RepoName,
+    pub(super) scope: Scope<'a>,
     path: String,
     accept: Option<HeaderValue>,
     from: u64,
@@ -38,7 +42,7 @@ impl<'a> Asked<'a> {
         Self {
             kind,
             method,
-            repository,
+            scope: Scope::Repository(repository),
             path: format!("/v2/{repository}/manifests/{reference}"),
             accept: HeaderValue::try_from(accept()).ok(),
             from: 0,
@@ -55,10 +59,21 @@ impl<'a> Asked<'a> {
         Self {
             kind,
             method,
-            repository,
+            scope: Scope::Repository(repository),
             path: format!("/v2/{repository}/blobs/{digest}"),
             accept: None,
             from,
+        }
+    }
+
+    pub(super) fn list(kind: &'static str, scope: Scope<'a>, path: String) -> Self {
+        Self {
+            kind,
+            method: Method::GET,
+            scope,
+            path,
+            accept: None,
+            from: 0,
         }
     }
 }
@@ -121,7 +136,7 @@ impl Upstream {
         let mut uri = format!("{}{}", site.url, asked.path)
             .parse::<Uri>()
             .map_err(|_| UpstreamError::Nonsense("an address that is none"))?;
-        let mut authorization = site.tokens.known(asked.repository);
+        let mut authorization = site.tokens.known(asked.scope);
         let (mut has_logged_in, mut redirects) = (false, 0);
         loop {
             let is_own = site.is_own(&uri);
@@ -132,7 +147,7 @@ impl Upstream {
                 StatusCode::PARTIAL_CONTENT if asked.from > 0 => return Ok(response),
                 StatusCode::UNAUTHORIZED if is_own && !has_logged_in => {
                     let challenges = response.headers();
-                    authorization = Some(self.log_in(site, challenges, asked.repository).await?);
+                    authorization = Some(self.log_in(site, challenges, asked.scope).await?);
                     has_logged_in = true;
                 }
                 status if is_redirect(status) => {

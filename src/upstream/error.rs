@@ -104,6 +104,28 @@ impl UpstreamError {
         }
     }
 
+    /// Whether what it was asked for is nothing that it knows.
+    pub(super) fn is_unknown_to_it(&self) -> bool {
+        matches!(self, Self::NotFound) || matches!(self, Self::Status(status) if status.is_client_error())
+    }
+
+    /// Whether what else is asked of it would fail, too.
+    pub fn is_everywhere(&self) -> bool {
+        match self {
+            Self::Limited { .. } | Self::Outbound(OutboundError::Failed(_)) => true,
+            Self::Status(status) => status.is_server_error(),
+            Self::NotFound
+            | Self::Denied(_)
+            | Self::Realm(_)
+            | Self::Redirect(_)
+            | Self::Nonsense(_)
+            | Self::Digest { .. }
+            | Self::Length { .. }
+            | Self::Late
+            | Self::Outbound(_) => false,
+        }
+    }
+
     /// For metrics: out of a fixed set.
     pub(super) fn outcome(&self) -> &'static str {
         match self {

@@ -11,8 +11,11 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use tokio::time::Duration;
 
-use super::{Upstream, UpstreamError, site::Site};
-use crate::{oci::RepoName, outbound};
+use super::{
+    Upstream, UpstreamError,
+    site::{Scope, Site},
+};
+use crate::outbound;
 
 /// The longest answer of a realm, in bytes.
 const MAX_TOKEN_BYTES: usize = 64 << 10;
@@ -35,7 +38,7 @@ impl Upstream {
         &self,
         site: &Site,
         headers: &HeaderMap,
-        repository: &RepoName,
+        scope: Scope<'_>,
     ) -> Result<HeaderValue, UpstreamError> {
         let denied = || UpstreamError::Denied(http::StatusCode::UNAUTHORIZED);
         let challenges = headers.get_all(header::WWW_AUTHENTICATE).iter();
@@ -44,18 +47,17 @@ impl Upstream {
             Challenge::Basic => {
                 let login = site.login.as_ref().ok_or_else(denied)?;
                 let header = login.header().ok_or_else(denied)?;
-                site.tokens
-                    .keep(repository, header.clone(), Duration::from_secs(3600));
+                site.tokens.keep(scope, header.clone(), Duration::from_secs(3600));
                 Ok(header)
             }
             Challenge::Bearer { realm, service } => {
-                let token = self.token(site, &realm, service.as_deref(), repository).await?;
+                let token = self.token(site, &realm, service.as_deref(), scope).await?;
                 let text = token.token.or(token.access_token).ok_or_else(no_token)?;
                 let mut header = HeaderValue::try_from(format!("Bearer {text}")).map_err(|_| denied())?;
                 header.set_sensitive(true);
                 let life = token.expires_in.unwrap_or(TOKEN_LIFE).min(MAX_TOKEN_LIFE);
                 let life = Duration::from_secs(life);
-                site.tokens.keep(repository, header.clone(), life);
+                site.tokens.keep(scope, header.clone(), life);
                 Ok(header)
             }
         }
@@ -66,7 +68,7 @@ impl Upstream {
         site: &Site,
         realm: &str,
         service: Option<&str>,
-        repository: &RepoName,
+        scope: Scope<'_>,
     ) -> Result<Token, UpstreamError> {
         let nonsense = || UpstreamError::Nonsense("a token's realm that is no address");
         let uri: Uri = realm.parse().map_err(|_| nonsense())?;
@@ -77,10 +79,7 @@ impl Upstream {
         }
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let joint = if uri.query().is_some() { '&' } else { '?' };
-        let mut address = format!(
-            "{realm}{joint}scope={}",
-            encoded(&format!("repository:{repository}:pull"))
-        );
+        let mut address = format!("{realm}{joint}scope={}", encoded(&scope.to_string()));
         if let Some(service) = service {
             address.push_str(&format!("&service={}", encoded(service)));
         }

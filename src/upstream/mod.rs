@@ -10,6 +10,7 @@
 mod ask;
 mod credentials;
 mod error;
+mod lists;
 mod login;
 mod site;
 mod turns;
@@ -33,6 +34,7 @@ use self::{
 pub use self::{
     credentials::{Credentials, CredentialsError},
     error::UpstreamError,
+    lists::{Listed, Next},
 };
 use crate::{
     clock,

@@ -1,6 +1,9 @@
 //! One address of a registry, its login and the tokens that were got there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use http::{HeaderValue, Uri};
 use parking_lot::Mutex;
@@ -42,25 +45,43 @@ impl Site {
     }
 }
 
-/// Tokens by repository, until they end.
+/// What a token is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scope<'a> {
+    /// To pull from this repository.
+    Repository(&'a RepoName),
+    /// To read the names of all.
+    Catalog,
+}
+
+impl fmt::Display for Scope<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repository(repository) => write!(f, "repository:{repository}:pull"),
+            Self::Catalog => f.write_str("registry:catalog:*"),
+        }
+    }
+}
+
+/// Tokens by what they are for, until they end.
 #[derive(Debug, Default)]
-pub(super) struct Tokens(Mutex<BTreeMap<RepoName, (HeaderValue, Instant)>>);
+pub(super) struct Tokens(Mutex<BTreeMap<String, (HeaderValue, Instant)>>);
 
 impl Tokens {
-    pub(super) fn known(&self, repository: &RepoName) -> Option<HeaderValue> {
+    pub(super) fn known(&self, scope: Scope<'_>) -> Option<HeaderValue> {
         let tokens = self.0.lock();
-        let (token, ends) = tokens.get(repository)?;
+        let (token, ends) = tokens.get(&scope.to_string())?;
         (*ends > Instant::now()).then(|| token.clone())
     }
 
-    pub(super) fn keep(&self, repository: &RepoName, token: HeaderValue, life: Duration) {
+    pub(super) fn keep(&self, scope: Scope<'_>, token: HeaderValue, life: Duration) {
         let now = Instant::now();
         let mut tokens = self.0.lock();
         if tokens.len() >= MAX_TOKENS {
             tokens.retain(|_, (_, ends)| *ends > now);
         }
         if tokens.len() < MAX_TOKENS {
-            tokens.insert(repository.clone(), (token, now + life.saturating_sub(MARGIN)));
+            tokens.insert(scope.to_string(), (token, now + life.saturating_sub(MARGIN)));
         }
     }
 }

@@ -17,9 +17,6 @@ const LINT_LATER: Verdict = Later(
 const TRUST_LATER: Verdict = Later(
     "signatures are stored and listed, not verified: leave it out or say enable: false, and verify where you deploy",
 );
-const POLL_LATER: Verdict = Later(
-    "mirroring ahead of time comes with a later release: leave it out and say onDemand: true, or run regsync beside it",
-);
 const SIGNED_LATER: Verdict = Later(
     "signatures are mirrored and listed, not verified: leave it out or say false, and verify where you deploy",
 );
@@ -107,7 +104,13 @@ pub(super) const SYNC: &[Key] = &[
         Mapped("in order: the next one when one fails; without a path"),
     ),
     key("extensions.sync.registries[].onDemand", Bool, Same),
-    key("extensions.sync.registries[].pollInterval", Duration, POLL_LATER),
+    key(
+        "extensions.sync.registries[].pollInterval",
+        Duration,
+        Mapped(
+            "from one visit of a repository to the next; the first comes a few seconds after the start; needs content",
+        ),
+    ),
     key(
         "extensions.sync.registries[].manifestCheckInterval",
         Duration,
@@ -155,7 +158,9 @@ pub(super) const SYNC: &[Key] = &[
     key(
         "extensions.sync.registries[].platforms",
         Texts,
-        NoEffect("only what clients ask for is fetched, of whatever platform"),
+        Mapped(
+            "of an index, what is fetched ahead of time: linux/amd64, linux/arm/v7; what a client asks for is, of whatever platform",
+        ),
     ),
     key(
         "extensions.sync.registries[].reqConcurrent",

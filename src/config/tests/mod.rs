@@ -476,6 +476,8 @@ extensions:
         preserveDigest: true
         disableHTTP2: true
         maxIdleConnsPerHost: 3
+        pollInterval: 6h
+        platforms: [linux/amd64]
         realmHosts: [Login.Example]
         content:
           - {prefix: /library/**, destination: /hub, stripPrefix: true, tags: {regex: "^v", excludeRegex: rc, semver: true}}
@@ -494,6 +496,8 @@ extensions:
     );
     let seconds = |n| std::time::Duration::from_secs(n);
     assert_eq!(registry.check_interval, Some(seconds(300)));
+    assert_eq!(registry.poll_interval, Some(seconds(6 * 3600)));
+    assert!(registry.on_demand && registry.platforms[0].is("linux", "amd64", ""));
     assert_eq!((registry.retries, registry.concurrent), (5, 4));
     assert_eq!(
         (registry.retry_delay, registry.retry_delay_max),
@@ -525,7 +529,7 @@ extensions:
       - {onDemand: true}
       - urls: ["https://u:p@x/", "https://x/path"]
         onDemand: true
-        pollInterval: 1h
+        platforms: [arm64]
         onlySigned: true
         tlsVerify: false
         certDir: /c
@@ -540,7 +544,7 @@ extensions:
             "6 extensions.sync.registries[0].urls: is required",
             "7 extensions.sync.registries[1].urls: expected http(s)://host or http(s)://host:port, got something with an @",
             "7 extensions.sync.registries[1].urls: expected http(s)://host or http(s)://host:port, got \"https://x/path\"",
-            "9 extensions.sync.registries[1].pollInterval: mirroring ahead of time",
+            "9 extensions.sync.registries[1].platforms: expected platforms",
             "10 extensions.sync.registries[1].onlySigned: signatures are mirrored",
             "12 extensions.sync.registries[1].certDir: with tlsVerify: false",
             "13 extensions.sync.registries[1].reqConcurrent: expected 1 to 10000, got 0",

@@ -12,7 +12,7 @@ use crate::{
         fault::FaultKind,
         keys::Kind,
         limits::Limits,
-        sync::{ContentRule, Sync, SyncRegistry, TagRule, UpstreamUrl},
+        sync::{ContentRule, Platform, Sync, SyncRegistry, TagRule, UpstreamUrl},
         tree::{Node, Value},
     },
     oci::{RepoName, RepoPattern},
@@ -31,16 +31,14 @@ pub(super) fn sync(c: &mut Checked) -> Option<Sync> {
     for (i, node) in c.elements(REGISTRIES).iter().enumerate() {
         let path = format!("{REGISTRIES}[{i}]");
         let row = Row { node, path: &path };
-        // Without either there is nothing that it does; polling has its fault.
-        if row.bool("onDemand") != Some(true) {
-            if row.get("pollInterval").is_none() {
-                c.warn(format!(
-                    "{path}: nothing is mirrored from it without onDemand: true"
-                ));
-            }
+        let (on_demand, poll_interval) = (row.bool("onDemand") == Some(true), poll_interval(c, row));
+        if !on_demand && poll_interval.is_none() {
+            c.warn(format!(
+                "{path}: nothing is mirrored from it without onDemand: true or pollInterval"
+            ));
             continue;
         }
-        registries.extend(registry(c, row));
+        registries.extend(registry(c, row, on_demand, poll_interval));
     }
     (!registries.is_empty()).then_some(Sync {
         credentials,
@@ -99,7 +97,42 @@ impl<'a> Row<'a> {
     }
 }
 
-fn registry(c: &mut Checked, row: Row<'_>) -> Option<SyncRegistry> {
+/// As in zot, nothing is mirrored ahead of time that no rule names.
+fn poll_interval(c: &mut Checked, row: Row<'_>) -> Option<Duration> {
+    let interval = row
+        .duration("pollInterval")
+        .filter(|interval| !interval.is_zero())?;
+    let has_rules =
+        matches!(row.get("content").map(|node| &node.value), Some(Value::List(rules)) if !rules.is_empty());
+    if !has_rules {
+        let path = row.path;
+        c.warn(format!(
+            "{path}.pollInterval: nothing is mirrored ahead of time without content"
+        ));
+        return None;
+    }
+    Some(interval)
+}
+
+fn platforms(c: &mut Checked, row: Row<'_>) -> Vec<Platform> {
+    let texts = row.texts("platforms");
+    let read = |text: &String| {
+        let platform = Platform::parse(text);
+        if platform.is_none() {
+            let problem = format!("expected platforms such as linux/amd64 or linux/arm/v7, got {text:?}");
+            row.refuse(c, FaultKind::Value, "platforms", problem);
+        }
+        platform
+    };
+    texts.iter().filter_map(read).collect()
+}
+
+fn registry(
+    c: &mut Checked,
+    row: Row<'_>,
+    on_demand: bool,
+    poll_interval: Option<Duration>,
+) -> Option<SyncRegistry> {
     let limits = Limits::default();
     let urls: Vec<_> = row
         .texts("urls")
@@ -147,6 +180,9 @@ fn registry(c: &mut Checked, row: Row<'_>) -> Option<SyncRegistry> {
     }
     Some(SyncRegistry {
         urls,
+        on_demand,
+        poll_interval,
+        platforms: platforms(c, row),
         check_interval: row.duration("manifestCheckInterval"),
         verify_certificate,
         certificates: certificates.map(Into::into),

@@ -139,6 +139,7 @@ impl Step for Dispatch {
                 Surface::Search(request) => request.answer(exchange, decision).await,
                 Surface::Page(request) => request.answer(exchange, decision).await,
                 Surface::Events(request) => request.answer(decision).await,
+                Surface::Mirror(request) => request.answer().await,
             }
         };
         match timeout_at(deadline + GRACE, answer).await {

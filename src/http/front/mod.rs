@@ -27,7 +27,8 @@ pub use self::{exchange::Arrival, limits::FrontLimits, surface::probes::Probes};
 use self::{
     step::step,
     surface::{
-        Surfaces, cors::Origins, events, extensions, keys, metrics, page, search, sessions, tokens, watching,
+        Surfaces, cors::Origins, events, extensions, keys, metrics, mirror, page, search, sessions, tokens,
+        watching,
     },
 };
 use crate::{
@@ -39,6 +40,7 @@ use crate::{
     placement::MemberId,
     registry::Registry,
     search::Search,
+    sync::Mirror,
     telemetry::Metrics,
     ui::Ui,
 };
@@ -71,6 +73,8 @@ pub struct FrontParts {
     pub page: Option<PageParts>,
     /// What changed.
     pub events: Pages,
+    /// What is mirrored; `None` is nothing.
+    pub mirror: Option<Mirror>,
     /// Where admitted requests go.
     pub mesh: Service,
 }
@@ -128,6 +132,7 @@ pub fn front(parts: FrontParts) -> Front {
         extensions,
         page,
         events,
+        mirror,
         mesh,
     } = parts;
     let external_url: Option<Arc<str>> = external_url.map(Into::into);
@@ -141,6 +146,7 @@ pub fn front(parts: FrontParts) -> Front {
         search: extensions.map(ExtensionParts::search_desk),
         page: None,
         events: events::Desk(events),
+        mirror: mirror.map(mirror::Desk),
     };
     let way = Way {
         me,

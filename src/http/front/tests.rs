@@ -76,6 +76,7 @@ where
         extensions: None,
         page: None,
         events: Pages::new(Feed::new(registry), Naming::default(), 4),
+        mirror: None,
         mesh,
     };
     Fixture {

@@ -56,18 +56,22 @@ impl Local {
         reference: &Reference,
         here: impl Future<Output = Outcome>,
     ) -> Outcome {
-        let Some(mirror) = &self.mirror else {
-            return here.await;
-        };
-        match mirror.look(wanted, reference).await? {
-            Looked::Here | Looked::Fetched => here.await,
-            Looked::Stale(_) => {
-                let mut response = here.await?;
-                response
-                    .headers_mut()
-                    .insert(header::WARNING, REVALIDATION_FAILED);
-                Ok(response)
-            }
+        match &self.mirror {
+            Some(mirror) => after(mirror.look(wanted, reference).await?, here).await,
+            None => here.await,
+        }
+    }
+
+    /// The answer `here`, once what refers to `subject` upstream is here, too.
+    pub(super) async fn with_referrers(
+        &self,
+        wanted: Wanted<'_>,
+        subject: &Digest,
+        here: impl Future<Output = Outcome>,
+    ) -> Outcome {
+        match &self.mirror {
+            Some(mirror) => after(mirror.referrers(wanted, subject).await?, here).await,
+            None => here.await,
         }
     }
 
@@ -174,4 +178,14 @@ impl Local {
         };
         timeout_at(deadline, brought).await.unwrap_or(false)
     }
+}
+
+/// The answer `here`, which says so where upstream couldn't be asked.
+async fn after(looked: Looked, here: impl Future<Output = Outcome>) -> Outcome {
+    let mut response = here.await?;
+    if let Looked::Stale(_) = looked {
+        let headers = response.headers_mut();
+        headers.insert(header::WARNING, REVALIDATION_FAILED);
+    }
+    Ok(response)
 }

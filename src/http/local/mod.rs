@@ -94,8 +94,14 @@ impl Local {
                 artifact_types,
                 page,
             } => {
-                self.referrers(&repository, &subject, &artifact_types, &page)
-                    .await
+                let here = self.referrers(&repository, &subject, &artifact_types, &page);
+                match page.last {
+                    None => {
+                        self.with_referrers(asker.wants(&repository), &subject, here)
+                            .await
+                    }
+                    Some(_) => here.await,
+                }
             }
             Route::TagHistory {
                 repository,

@@ -256,3 +256,12 @@ pub(super) fn stuck(bytes: Bytes) -> Body {
     );
     StreamBody::new(frames).boxed_unsync()
 }
+
+/// A body without end, of which a byte comes at a time.
+pub(super) fn dripping() -> Body {
+    let drop = |()| async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        Some((Ok(Frame::data(Bytes::from_static(b" "))), ()))
+    };
+    StreamBody::new(futures_util::stream::unfold((), drop)).boxed_unsync()
+}

@@ -10,8 +10,8 @@ use portolan::app::Stores;
 use super::{
     Image,
     fake::{
-        Body, Fake, blob_path, broken, late, manifest_path, of_manifest, part, redirect, status, stuck,
-        typed, whole,
+        Body, Fake, blob_path, broken, dripping, late, manifest_path, of_manifest, part, redirect, status,
+        stuck, typed, whole,
     },
     get_blob, get_manifest, plan, sync_from,
 };
@@ -155,6 +155,13 @@ async fn no_wrong_manifest_is_taken() {
         Response::builder()
             .header("content-type", IMAGE)
             .body(stuck(Bytes::new()))
+            .unwrap()
+    });
+    says(answers.await, 502, "no answer within");
+    let answers = world.manifest("dripping", digest, || {
+        Response::builder()
+            .header("content-type", IMAGE)
+            .body(dripping())
             .unwrap()
     });
     says(answers.await, 502, "no answer within");

@@ -1,5 +1,6 @@
 //! `extensions.sync`: what isn't here and another registry has.
 
+mod ahead;
 mod fake;
 mod lies;
 mod logins;

@@ -12,6 +12,7 @@ pub(super) mod extensions;
 mod form;
 pub(super) mod keys;
 pub(super) mod metrics;
+pub(super) mod mirror;
 pub(super) mod page;
 pub(super) mod probes;
 mod reading;
@@ -50,6 +51,8 @@ pub(super) enum Surface {
     Page(Box<page::Request>),
     /// What changed.
     Events(events::Request),
+    /// How mirroring ahead of time goes.
+    Mirror(mirror::Request),
 }
 
 /// What the front has to know about a request.
@@ -86,6 +89,7 @@ pub(super) struct Surfaces {
     pub(super) search: Option<search::Desk>,
     pub(super) page: Option<page::Desk>,
     pub(super) events: events::Desk,
+    pub(super) mirror: Option<mirror::Desk>,
 }
 
 /// A request that asks for nothing, or not in the right way.
@@ -136,6 +140,11 @@ impl Surfaces {
         }
         if let Some(read) = named(events::NAME, self.events.read(&exchange.request)) {
             return read.map(Surface::Events);
+        }
+        if let Some(desk) = &self.mirror
+            && let Some(read) = named(mirror::NAME, desk.read(&exchange.request))
+        {
+            return read.map(Surface::Mirror);
         }
         let (method, uri) = (exchange.request.method(), exchange.request.uri());
         let route = Route::parse(method, uri.path(), uri.query());
@@ -215,6 +224,13 @@ impl Surface {
                 effect: Effect::Safe,
                 cost: Cost::Permit,
             },
+            Self::Mirror(_) => Facts {
+                name: mirror::NAME,
+                // Both tell what the registry is used for.
+                wanted: Wanted::Metrics,
+                effect: Effect::Safe,
+                cost: Cost::Permit,
+            },
             // What it asks takes the permits.
             Self::Page(request) => Facts {
                 name: request.name(),
@@ -237,7 +253,8 @@ impl Surface {
             | Self::Token(_)
             | Self::Session(_)
             | Self::Search(_)
-            | Self::Events(_) => None,
+            | Self::Events(_)
+            | Self::Mirror(_) => None,
         }
     }
 
@@ -253,7 +270,12 @@ impl Surface {
             Self::Session(request) => request.change(),
             Self::Extension(request) => request.change(),
             // What it changes is a request of its own.
-            Self::Probe(_) | Self::Metrics(_) | Self::Search(_) | Self::Events(_) | Self::Page(_) => None,
+            Self::Probe(_)
+            | Self::Metrics(_)
+            | Self::Search(_)
+            | Self::Events(_)
+            | Self::Mirror(_)
+            | Self::Page(_) => None,
         }
     }
 
@@ -269,6 +291,7 @@ impl Surface {
             | Self::Extension(_)
             | Self::Search(_)
             | Self::Events(_)
+            | Self::Mirror(_)
             | Self::Page(_) => refusal,
         }
     }

@@ -1,0 +1,42 @@
+//! `/v2/_portolan/mirror`: how mirroring ahead of time goes, for whoever may see metrics. Any member answers.
+
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::reading::{Read, only_read};
+use crate::{
+    admission::Body,
+    http::{
+        error::{self, Answer},
+        reply::Reply,
+    },
+    sync::Mirror,
+};
+
+/// As the log calls it.
+pub(in crate::http::front) const NAME: &str = "mirror";
+
+const PATH: &str = "/v2/_portolan/mirror";
+
+#[derive(Clone)]
+pub(in crate::http::front) struct Desk(pub(in crate::http::front) Mirror);
+
+pub(in crate::http::front) struct Request(Mirror);
+
+impl Desk {
+    pub(super) fn read(&self, request: &http::Request<Body>) -> Read<Request> {
+        if request.uri().path() != PATH {
+            return None;
+        }
+        Some(only_read(request).map(|()| Request(self.0.clone())))
+    }
+}
+
+impl Request {
+    pub(in crate::http::front) async fn answer(self) -> Result<Response<Body>, Answer> {
+        let rules = self.0.status().await.map_err(|error| error::sync(&error))?;
+        let reply = Reply::new(StatusCode::OK).no_store();
+        let reply = reply.header("x-content-type-options", "nosniff");
+        Ok(reply.json(&json!({ "rules": rules })))
+    }
+}

@@ -1,0 +1,367 @@
+//! Mirroring ahead of time (`pollInterval`): what the rules say of a registry is brought here before anybody asks for it.
+//!
+//! Every member walks the catalogue upstream, and of what it finds visits the repositories that it is ranked first for among the
+//! members that live. Each visit has a row, which says who is at it and what came of it: so a repository is one member's at a time,
+//! what a member left undone that died is done by the next one at once, and what it had done isn't done again before its time. In a
+//! visit upstream is asked of each tag only what it names (`HEAD`), and for what isn't here. A tag moves here when all of its
+//! image has come, so whoever pulls it never waits.
+//!
+//! Deliberately absent: deleting what is gone upstream.
+
+use std::sync::Arc;
+
+use tokio::time::{Duration, Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Mirror, Shared, SyncError, Wanted,
+    rules::{self, Rule, Source},
+    whole::Way,
+};
+use crate::{
+    causes, clock,
+    maintenance::Share,
+    oci::{Descriptor, Reference, RepoName, Tag},
+    registry::{Counts, Visit, Visited},
+    upstream::{Fetched, UpstreamError},
+};
+
+/// After the start, so that members know of each other; and how often it is looked whether there are others by now.
+const LOOK: Duration = Duration::from_secs(5);
+/// After a walk that left something undone, at most.
+const AGAIN: Duration = Duration::from_secs(600);
+/// After so long nobody is thought to be at it still.
+const LONGEST_MS: u64 = 86_400_000;
+/// For how long it is known of a repository what came of the last visit.
+const KEPT: Duration = Duration::from_secs(30 * 86_400);
+/// Pages of one list that are read: a registry that gives the same one again and again is left.
+const PAGES: usize = 10_000;
+
+/// What a walk came to, for the log.
+#[derive(Debug, Default)]
+struct Walk {
+    repositories: usize,
+    counts: Counts,
+    /// Others were at it.
+    left: usize,
+}
+
+impl Mirror {
+    /// Mirrors ahead of time, walk after walk, until `end` is cancelled; then it stops where it stands.
+    pub async fn poll(self, share: Share, end: CancellationToken) {
+        let polled = self
+            .shared
+            .sources
+            .iter()
+            .filter_map(|source| Some((source, source.poll_interval?)));
+        let walks = polled.map(|(source, interval)| self.shared.poll(source, interval, &share));
+        let _: Option<Vec<()>> = end
+            .run_until_cancelled(futures_util::future::join_all(walks))
+            .await;
+    }
+}
+
+impl Shared {
+    async fn poll(self: &Arc<Self>, source: &Source, interval: Duration, share: &Share) {
+        let look = LOOK.min(interval / 2);
+        sleep(look / 2 + clock::part_of(look / 2)).await;
+        loop {
+            let (began, members) = (Instant::now(), share.members());
+            let mut walk = Walk::default();
+            let ended = self.walk(source, interval, share, &mut walk).await;
+            let until = match &ended {
+                Ok(()) if walk.left == 0 => began + interval,
+                Ok(()) | Err(_) => Instant::now() + AGAIN.min(interval / 4),
+            };
+            say(source, &walk, ended, began.elapsed());
+            loop {
+                let left = until.saturating_duration_since(Instant::now());
+                sleep(left.min(look)).await;
+                if left.is_zero() || share.members() != members {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn walk(
+        self: &Arc<Self>,
+        source: &Source,
+        interval: Duration,
+        share: &Share,
+        walk: &mut Walk,
+    ) -> Result<(), SyncError> {
+        // Where all rules name repositories, there needn't be a catalogue (Docker Hub has none).
+        let (named, patterns): (Vec<_>, Vec<_>) = source
+            .rules()
+            .iter()
+            .partition(|rule| rules::literal(&rule.content).is_some());
+        let mut next = None;
+        for _ in 0..PAGES {
+            if patterns.is_empty() {
+                break;
+            }
+            let until = Instant::now() + self.bounds.within;
+            let page = source.upstream.repositories(next, until).await?;
+            for remote in &page.items {
+                for rule in &patterns {
+                    self.visit(source, rule, remote, (interval, share), walk).await?;
+                }
+            }
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        for rule in named {
+            if let Some(remote) = rules::literal(&rule.content) {
+                self.visit(source, rule, &remote, (interval, share), walk).await?;
+            }
+        }
+        self.forget(source, interval, share).await
+    }
+
+    /// Forgets visits of long ago to this member's repositories: of rules, and to repositories, that aren't there any more.
+    async fn forget(&self, source: &Source, interval: Duration, share: &Share) -> Result<(), SyncError> {
+        let kept_ms = KEPT.max(4 * interval).as_millis();
+        let mut after = None;
+        loop {
+            let page = self.registry.visits(source.name(), after).await?;
+            for (repository, rule, visit, version) in &page.visits {
+                let age_ms = clock::now_ms().saturating_sub(visit.began_ms);
+                if u128::from(age_ms) > kept_ms && share.serves(repository) {
+                    let visited = Visited {
+                        upstream: source.name(),
+                        repository,
+                        rule,
+                    };
+                    self.registry.forget_visit(visited, *version).await?;
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Visits a repository upstream, if it is the rule's and this member's, and its time has come. An error ends the walk: upstream
+    /// is gone, or this member's stores are.
+    async fn visit(
+        self: &Arc<Self>,
+        source: &Source,
+        rule: &Rule,
+        remote: &RepoName,
+        (interval, share): (Duration, &Share),
+        walk: &mut Walk,
+    ) -> Result<(), SyncError> {
+        let Some(local) = rules::local(&rule.content, remote) else {
+            return Ok(());
+        };
+        if !share.serves(&local) {
+            return Ok(());
+        }
+        let visited = Visited {
+            upstream: source.name(),
+            repository: &local,
+            rule: &rule.mark,
+        };
+        let last = self.registry.visit(visited).await?;
+        let mut over = None;
+        if let Some((last, version)) = last {
+            let age_ms = clock::now_ms().saturating_sub(last.began_ms);
+            match last.ended_ms {
+                // Half: who walks a little faster this time doesn't leave it to the next one.
+                Some(_) if !last.is_cut && u128::from(age_ms) < interval.as_millis() / 2 => return Ok(()),
+                None if age_ms < LONGEST_MS && share.is_another(&last.by) => {
+                    walk.left += 1;
+                    return Ok(());
+                }
+                Some(_) | None => over = Some(version),
+            }
+        }
+        let mut visit = Visit {
+            by: share.me(),
+            began_ms: clock::now_ms(),
+            ended_ms: None,
+            is_cut: false,
+            counts: Counts::default(),
+            error: None,
+        };
+        let Some(version) = self.registry.note_visit(visited, &visit, over).await? else {
+            walk.left += 1;
+            return Ok(());
+        };
+        let way = Way {
+            source,
+            remote,
+            wanted: Wanted {
+                repository: &local,
+                of: None,
+                by: "",
+            },
+        };
+        let ended = self.go(way, rule, &mut visit).await;
+        walk.repositories += 1;
+        walk.counts.add(visit.counts);
+        visit.ended_ms = Some(clock::now_ms());
+        if let Err(error) = &ended {
+            visit.is_cut = true;
+            visit.error = Some(causes::in_a_line(error));
+        }
+        self.registry.note_visit(visited, &visit, Some(version)).await?;
+        ended
+    }
+
+    /// Tag by tag. An error ends the walk.
+    async fn go(self: &Arc<Self>, way: Way<'_>, rule: &Rule, visit: &mut Visit) -> Result<(), SyncError> {
+        let (source, local) = (way.source, way.wanted.repository);
+        let mut next = None;
+        for _ in 0..PAGES {
+            let until = Instant::now() + self.bounds.within;
+            let page = match source.upstream.tags(way.remote, next, until).await {
+                Ok(page) => page,
+                Err(error) if !error.is_everywhere() => {
+                    visit.counts.failed += 1;
+                    failed(local, None, &error.into(), visit);
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            };
+            for tag in page.items.iter().filter(|tag| source.wants(&rule.content, tag)) {
+                visit.counts.tags += 1;
+                let outcome = match self.bring_tag(way, tag, &mut visit.counts).await {
+                    Ok(false) => "hit",
+                    Ok(true) => {
+                        visit.counts.moved += 1;
+                        "fetched"
+                    }
+                    Err(error) => {
+                        visit.counts.failed += 1;
+                        failed(local, Some(tag), &error, visit);
+                        if matches!(&error, SyncError::Upstream(error) if error.is_everywhere()) {
+                            return Err(error);
+                        }
+                        "failed"
+                    }
+                };
+                self.metrics.mirror("ahead", outcome);
+            }
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the tag names something else here now.
+    async fn bring_tag(
+        self: &Arc<Self>,
+        way: Way<'_>,
+        tag: &Tag,
+        counts: &mut Counts,
+    ) -> Result<bool, SyncError> {
+        let Way {
+            source,
+            remote,
+            wanted,
+        } = way;
+        let reference = Reference::Tag(tag.clone());
+        let here = self.here(wanted.repository, &reference).await?;
+        let until = || Instant::now() + self.bounds.within;
+        let there = match source.upstream.look(remote, &reference, until()).await {
+            Ok(there) => there.digest,
+            // It went while the list was read.
+            Err(UpstreamError::NotFound) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(here) = &here
+            && there.as_ref() == Some(&here.digest)
+        {
+            self.complete(way, here, counts).await?;
+            return Ok(false);
+        }
+        // Not by the tag, which may move once more meanwhile.
+        let exact = there.map_or_else(|| reference.clone(), Reference::Digest);
+        let fetched = source.upstream.manifest(remote, &exact, until()).await?;
+        self.bring_contents(way, &fetched, 0, counts).await?;
+        if here.is_some_and(|here| here.digest == fetched.digest) {
+            return Ok(false);
+        }
+        if !rules::is_of_signature(&reference) {
+            self.bring_along(way, &fetched.digest, counts).await?;
+        }
+        self.count_and_store(wanted, &reference, fetched, counts).await?;
+        Ok(true)
+    }
+
+    /// A client may have pulled it through, and only parts of it; or a visit was cut.
+    async fn complete(
+        self: &Arc<Self>,
+        way: Way<'_>,
+        here: &Descriptor,
+        counts: &mut Counts,
+    ) -> Result<(), SyncError> {
+        let reference = Reference::Digest(here.digest.clone());
+        let (descriptor, bytes) = self.registry.manifest(way.wanted.repository, &reference).await?;
+        let here = Fetched {
+            media_type: descriptor.media_type,
+            digest: descriptor.digest,
+            bytes,
+        };
+        self.bring_contents(way, &here, 0, counts).await
+    }
+}
+
+fn failed(local: &RepoName, tag: Option<&Tag>, error: &SyncError, visit: &mut Visit) {
+    let (repository, tag, error) = (local, tag.map(tracing::field::display), causes::in_a_line(error));
+    tracing::warn!(%repository, tag, error, "isn't mirrored ahead; it is tried again in the next round");
+    visit.error = Some(match &tag {
+        Some(tag) => format!("{tag}: {error}"),
+        None => error,
+    });
+}
+
+fn say(source: &Source, walk: &Walk, ended: Result<(), SyncError>, took: Duration) {
+    let Walk {
+        repositories,
+        counts,
+        left,
+    } = walk;
+    let Counts {
+        tags,
+        moved,
+        failed,
+        manifests,
+        blobs,
+        bytes,
+    } = counts;
+    let upstream = source.name();
+    match ended {
+        // A walk that found everything done.
+        Ok(()) if *repositories == 0 => tracing::debug!(upstream, left, ?took, "nothing to mirror ahead"),
+        Ok(()) => tracing::info!(
+            upstream,
+            repositories,
+            tags,
+            moved,
+            failed,
+            manifests,
+            blobs,
+            bytes,
+            left,
+            ?took,
+            "mirrored ahead"
+        ),
+        Err(error) => tracing::warn!(
+            upstream,
+            repositories,
+            tags,
+            moved,
+            failed,
+            error = causes::in_a_line(&error),
+            "mirroring ahead ended early; it goes on in a while"
+        ),
+    }
+}

@@ -1,0 +1,129 @@
+//! What refers to a manifest upstream: signatures, attestations, lists of contents.
+//!
+//! They come along when a client pulls a manifest through, behind its answer, so that whoever verifies it later can, also when
+//! upstream is gone; and when somebody asks what refers to it. What refers to them in turn comes when that is asked for.
+
+use std::sync::Arc;
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    Kind, Looked, Mirror, Shared, SyncError, Wanted,
+    jobs::{Outcome, answer},
+    rules,
+    whole::Way,
+};
+use crate::{
+    causes,
+    oci::{Digest, Reference},
+    registry::Counts,
+    upstream::UpstreamError,
+};
+
+impl Mirror {
+    /// Sees to it that what refers to `subject` upstream is here, if it is mirrored.
+    ///
+    /// # Errors
+    /// [`SyncError`]: this member ends. Where upstream can't be asked, that is [`Looked::Stale`].
+    pub async fn referrers(&self, wanted: Wanted<'_>, subject: &Digest) -> Outcome {
+        let shared = &self.shared;
+        if shared.candidates(wanted, None).next().is_none() || shared.knows_referrers(wanted, subject) {
+            return Ok(Looked::Here);
+        }
+        let outcome = answer(shared.ask_referrers(wanted, subject)).await;
+        shared.metrics.mirror("referrers", super::told(&outcome));
+        outcome
+    }
+}
+
+impl Shared {
+    /// Whether they were asked for a moment ago, as far as `manifestCheckInterval` lets that count.
+    fn knows_referrers(&self, wanted: Wanted<'_>, subject: &Digest) -> bool {
+        let thing = self.thing(Kind::Referrers, wanted, subject.clone().into());
+        self.looked.knows(&thing)
+    }
+
+    /// Asks for them, behind whatever is answered.
+    pub(super) fn ask_referrers(
+        self: &Arc<Self>,
+        wanted: Wanted<'_>,
+        subject: &Digest,
+    ) -> watch::Receiver<Option<Outcome>> {
+        let (shared, subject) = (self.clone(), subject.clone());
+        self.ask_behind(
+            Kind::Referrers,
+            wanted,
+            subject.clone().into(),
+            move |wanted| async move { shared.bring_referrers(wanted.borrowed(), &subject).await },
+        )
+    }
+
+    async fn bring_referrers(self: &Arc<Self>, wanted: Wanted<'_>, subject: &Digest) -> Outcome {
+        let (mut looked, mut interval) = (Looked::Here, None);
+        for (source, remote) in self.candidates(wanted, None) {
+            interval = interval.max(source.check_interval);
+            let mut counts = Counts::default();
+            let way = Way {
+                source,
+                remote: &remote,
+                wanted,
+            };
+            match self.referrers_from(way, subject, &mut counts).await {
+                Ok(()) if counts.manifests == 0 => {}
+                Ok(()) => looked = Looked::Fetched,
+                Err(error) => {
+                    let repository = wanted.repository;
+                    tracing::info!(%repository, %subject, error = causes::in_a_line(&error), "referrers aren't mirrored");
+                    return Ok(Looked::Stale(Arc::new(error)));
+                }
+            }
+        }
+        if let Some(interval) = interval {
+            let thing = self.thing(Kind::Referrers, wanted, subject.clone().into());
+            self.looked.remember(thing, interval);
+        }
+        Ok(looked)
+    }
+
+    /// Brings those that aren't here, with their blobs.
+    pub(super) async fn referrers_from(
+        self: &Arc<Self>,
+        way: Way<'_>,
+        subject: &Digest,
+        counts: &mut Counts,
+    ) -> Result<(), SyncError> {
+        let Way {
+            source,
+            remote,
+            wanted,
+        } = way;
+        let until = || Instant::now() + self.bounds.within;
+        let look = || Instant::now() + self.bounds.look;
+        let listed = source.upstream.referrers(remote, subject, look()).await?;
+        let mut missing = Vec::new();
+        for digest in listed.into_iter().take(self.bounds.referrers) {
+            let reference = Reference::Digest(digest);
+            if self.here(wanted.repository, &reference).await?.is_none() {
+                missing.push(reference);
+            }
+        }
+        let tags = rules::signature_tags(subject).filter(|_| source.cosign_tags);
+        for reference in tags.map(Reference::Tag) {
+            let there = match source.upstream.look(remote, &reference, look()).await {
+                Ok(there) => there.digest,
+                Err(UpstreamError::NotFound) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let here = self.here(wanted.repository, &reference).await?;
+            if here.is_none_or(|here| Some(here.digest) != there) {
+                missing.push(reference);
+            }
+        }
+        for reference in missing {
+            let fetched = source.upstream.manifest(remote, &reference, until()).await?;
+            self.bring_blobs(way, &fetched, counts).await?;
+            self.count_and_store(wanted, &reference, fetched, counts).await?;
+        }
+        Ok(())
+    }
+}
