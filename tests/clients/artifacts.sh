@@ -80,6 +80,11 @@ cosign_3_client() {
   # Of no services, for nothing here reaches Sigstore's.
   check "cosign makes a signing configuration" "$tools_bin/cosign3" signing-config create --out "$scratch/signing.json"
   cosign_with cosign3 --signing-config="$scratch/signing.json"
+  know="\`cosign copy\`, or \`save\` and \`load\`, leave the signature behind, whatever the registry."
+  did "is taken elsewhere by oras, with its signature" oras copy --recursive --from-plain-http --to-plain-http \
+    "$pull/$repository:v1" "$push/$repository-elsewhere:v1"
+  check "its signature is good there, too" "$tools_bin/cosign3" verify --key "$scratch/cosign3.pub" \
+    --insecure-ignore-tlog=true --allow-insecure-registry --allow-http-registry "$pull/$repository-elsewhere:v1"
 }
 
 # cosign_with NAME SIGNING-OPTION...
