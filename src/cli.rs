@@ -1,5 +1,6 @@
 //! The command line.
 
+mod fsck;
 mod mesh;
 mod past;
 
@@ -32,6 +33,7 @@ use crate::{
   portolan serve                            one member on 127.0.0.1:5000
   portolan serve /etc/portolan/config.yaml  one member of the mesh that the file describes
   portolan verify config.json               what is wrong with a configuration, if anything
+  portolan fsck config.json                 what is wrong with metadata and content, if anything
   portolan history team/app                 what became of a repository's tags and manifests
   portolan restore team/app:v1 --at TIME    the tag names what it named then
   portolan mesh members                     who is there, as a member sees it"
@@ -73,6 +75,18 @@ enum Command {
   portolan verify /etc/portolan/config.yaml
   portolan verify --online /etc/portolan/config.yaml")]
     Verify(VerifyArgs),
+    /// Compare metadata and content, beside members that run
+    ///
+    /// Every row is compared with those that have to agree with it and with the bucket, and the bucket with the rows. What is in
+    /// flight is no fault: what seems wrong is looked at again, 20 s later at last. Reads the whole of the tables and lists the
+    /// bucket once or more (DynamoDB: the right to Scan). Where one process has the storage, stop it first.
+    ///
+    /// Exits with 0 if nothing is wrong or all of it was repaired, with 1 if faults are left, with 2 if it couldn't look.
+    #[command(after_help = "Examples:
+  portolan fsck /etc/portolan/config.yaml
+  portolan fsck --repair /etc/portolan/config.yaml
+  portolan fsck --json config.json | jq .found")]
+    Fsck(fsck::FsckArgs),
     /// Tell what became of a repository's tags and manifests
     ///
     /// Asks any member of a running mesh. The newest comes first.
@@ -186,6 +200,7 @@ impl Cli {
             Command::Dev(args) => dev(args).await,
             Command::Serve(args) => serve(args).await,
             Command::Verify(args) => Ok(verify(&args).await),
+            Command::Fsck(args) => Ok(fsck::fsck(&args).await),
             Command::History(args) => past::history(&args).await,
             Command::Restore(args) => past::restore(&args).await,
             Command::Mesh(args) => Ok(mesh::mesh(&args).await?),

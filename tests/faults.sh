@@ -9,7 +9,7 @@
 #   toxics     Toxiproxy before both stores makes them slow, cuts, resets, doesn't answer: requests end, nothing is lost,
 #              readiness tells
 #   chaos      kills, restarts, stops and cuts in any order, for SECONDS: histories are explainable, acknowledged pushes
-#              are there
+#              are there; fsck beside it, again and again, and afterwards finds nothing
 #
 # What happens when is decided by tests/it/processes, whose `PORTOLAN_SEED` decides it again as far as processes allow; this
 # script does it. Root, for members are told apart by their group when iptables drops their packets.
@@ -154,7 +154,28 @@ clients() {
 part_survivors() { asks survivors::survivors_of_a_killed_member_fail_no_request_and_lose_nothing; }
 part_owners() { asks owners::two_members_that_both_own_a_repository_lose_no_tag; }
 part_stopped() { asks stopped::a_member_that_was_stopped_for_longer_than_its_lease_says_nothing_stale_and_is_a_member_again; }
-part_chaos() { asks chaos::what_clients_were_told_is_true_whatever_happens_to_members; }
+part_chaos() {
+  local looker status
+  rm -f "$scratch/calm"
+  process_start "$logs/fsck.log" looks
+  looker=$started_pid
+  asks chaos::what_clients_were_told_is_true_whatever_happens_to_members
+  : >"$scratch/calm"
+  status=0
+  wait "$looker" || status=$?
+  process_forget "$looker"
+  equal "fsck beside it finds no fault, $(grep -c 'faults are left$' "$logs/fsck.log") times" 0 "$status"
+  [ "$status" -eq 0 ] || excerpt <"$logs/fsck.log"
+  check "nor does it afterwards" "$portolan" fsck "$scratch/127.0.0.1.json"
+}
+
+# looks: fsck until it is calm, at least once, or something is found.
+looks() {
+  while
+    "$portolan" fsck "$scratch/127.0.0.1.json" || return
+    [ ! -e "$scratch/calm" ]
+  do :; done
+}
 
 part_clocks() {
   local i

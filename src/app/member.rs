@@ -435,7 +435,7 @@ fn counted(stores: Stores, metrics: &Arc<Metrics>) -> Stores {
     }
 }
 
-fn settings(limits: &Limits) -> Settings {
+pub(super) fn settings(limits: &Limits) -> Settings {
     Settings {
         part_size: limits.upload_part_bytes as u64,
         parts_in_flight: limits.upload_parts_in_flight,

@@ -8,6 +8,7 @@
 mod certificates;
 pub mod dev;
 mod expiry;
+mod fsck;
 mod member;
 mod mesh_door;
 mod overview;
@@ -21,6 +22,7 @@ use std::{io, net::SocketAddr};
 
 pub use self::{
     certificates::{CertificateError, DevCertificates, Pair},
+    fsck::{FsckError, FsckRun, fsck},
     member::{App, Running},
     serve::{Bound, bind, serve},
     spec::{Host, MemberSpec, MeshSpec},

@@ -102,7 +102,7 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
     };
     Ok(spec
         .with_timeouts(config.timeouts)
-        .with_collection(config.collection)
+        .with_collection(&config.collection)
         .with_parts(&config.storage))
 }
 

@@ -118,22 +118,9 @@ impl MemberSpec {
     }
 
     /// Takes over when a configuration wants blobs to be collected.
-    pub(super) fn with_collection(mut self, collection: Collection) -> Self {
-        let Collection {
-            by_this_member,
-            delay,
-            interval,
-            window,
-            trash_delay,
-            history,
-        } = collection;
-        let limits = &mut self.limits;
-        self.collecting = by_this_member;
-        limits.unreferenced_grace = delay.unwrap_or(limits.unreferenced_grace);
-        limits.collection_interval = interval.unwrap_or(limits.collection_interval);
-        limits.collection_window = window;
-        limits.history = history.unwrap_or(limits.history);
-        limits.object_delay = trash_delay.unwrap_or(limits.object_delay);
+    pub(super) fn with_collection(mut self, collection: &Collection) -> Self {
+        self.collecting = collection.by_this_member;
+        collect_as(collection, &mut self.limits);
         self
     }
 
@@ -159,4 +146,21 @@ pub(super) fn public_tls(files: &crate::config::TlsFiles) -> ServerSpec {
         versions: TlsVersions::From12,
         alpn: &[b"h2", b"http/1.1"],
     }
+}
+
+/// Takes over the times that a configuration gives to collection.
+pub(super) fn collect_as(collection: &Collection, limits: &mut Limits) {
+    let Collection {
+        by_this_member: _,
+        delay,
+        interval,
+        window,
+        trash_delay,
+        history,
+    } = collection;
+    limits.unreferenced_grace = delay.unwrap_or(limits.unreferenced_grace);
+    limits.collection_interval = interval.unwrap_or(limits.collection_interval);
+    limits.collection_window = *window;
+    limits.history = history.unwrap_or(limits.history);
+    limits.object_delay = trash_delay.unwrap_or(limits.object_delay);
 }

@@ -339,6 +339,8 @@ pub struct Limits {
 
     /// After which further time trash is deleted once more, for a write that was still on its way.
     pub trash_again: Duration,
+    /// Between the two last looks of `fsck` at what seems wrong: longer than a change takes.
+    pub fsck_pause: Duration,
 
     // --- Upkeep ---
     /// From round to round of the worker that looks at due-rows. A round reads the partitions that the member writes to, four
@@ -559,6 +561,7 @@ impl Default for Limits {
             object_delay: 6 * HOUR,
             trash_time: 6 * HOUR,
             trash_again: DAY,
+            fsck_pause: Duration::from_secs(20),
 
             upkeep_interval: Duration::from_secs(10 * 60),
             upkeep_sweep: DAY,

@@ -132,7 +132,7 @@ impl Dues {
 }
 
 /// Tells one repository's work on a digest from another's.
-fn in_repository(repository: &RepoName, digest: &Digest) -> String {
+pub(super) fn in_repository(repository: &RepoName, digest: &Digest) -> String {
     format!("{digest}#{repository}")
 }
 

@@ -79,7 +79,7 @@ impl Recorded {
     }
 }
 
-fn record(object: &Written) -> rows::Blob {
+pub(super) fn record(object: &Written) -> rows::Blob {
     rows::Blob {
         min_reader: rows::SCHEMA,
         state: BlobState::Live.into(),
@@ -90,7 +90,7 @@ fn record(object: &Written) -> rows::Blob {
 }
 
 /// The object that a record names.
-fn recorded(record: &rows::Blob) -> Result<Written> {
+pub(super) fn recorded(record: &rows::Blob) -> Result<Written> {
     Ok(Written {
         key: row::object_key(&record.object_key)?,
         size: record.size,

@@ -29,6 +29,7 @@ mod commit;
 mod due;
 mod error;
 mod fence;
+mod fsck;
 mod hash;
 mod immutable;
 mod links;
@@ -66,9 +67,11 @@ use tokio::time::Instant;
 pub use self::{
     blobs::{Blob, BlobParts, MountSource, Mounted, Taken},
     error::{Damage, Needed, RegistryError, Result},
+    fsck::{Fate, Fault, FaultKind, FsckOptions, FsckReport},
     immutable::Immutable,
     listing::Names,
     manifests::{DeleteManifest, MayBeAbsent, MayPush, Pushed, PutManifest, WhileListed},
+    objects::Throttle,
     overview::{Document, Overview, Summary, Tagged},
     preferences::{Preference, Toggle},
     quota::Quotas,

@@ -8,15 +8,16 @@
 //! nothing else is ever kept or given out. A longer blob is hashed as it goes by where that is asked for
 //! ([`Settings::verify_reads`](super::Settings::verify_reads)), or where its object isn't known to be the one that was written.
 //!
-//! Absent on purpose: looking at objects that nobody asks for.
+//! Absent on purpose: which objects are looked at that nobody asks for (`fsck`, `scrub`).
 
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use tokio::time::{Instant, timeout};
 
@@ -187,6 +188,103 @@ impl Registry {
         Box::pin(stream::try_unfold(checking, |mut checking| async move {
             Ok(checking.next().await?.map(|piece| (piece, checking)))
         }))
+    }
+}
+
+impl Registry {
+    /// What is wrong with the object, all of whose bytes are read and hashed, whatever its ETag. Nothing of it is kept, and what is
+    /// read wrongly is read again.
+    pub(super) async fn rehash(
+        &self,
+        object: &Written,
+        digest: &Digest,
+        throttle: &Throttle,
+    ) -> Result<Option<Damage>> {
+        let mut damage = None;
+        for _ in 0..READS {
+            damage = self.read_through(object, digest, throttle).await?;
+            if damage != Some(Damage::Bytes) {
+                break;
+            }
+        }
+        self.seen.note(&object.key, damage);
+        Ok(damage)
+    }
+
+    async fn read_through(
+        &self,
+        object: &Written,
+        digest: &Digest,
+        throttle: &Throttle,
+    ) -> Result<Option<Damage>> {
+        let damage = |error: StoreError| Damage::of(&error).map(Some).ok_or(RegistryError::from(error));
+        let mut hashing = Hashing::new(Hasher::new(digest.algorithm()));
+        let Some(last) = object.size.checked_sub(1) else {
+            let there = self.blobs.head(&object.key).await;
+            return match there {
+                Ok(there) => Ok(object
+                    .damage(there.as_ref())
+                    .filter(|found| *found != Damage::Replaced)),
+                Err(error) => damage(error),
+            };
+        };
+        let mut opened = match self.blobs.get(&object.key, 0, last).await {
+            Ok(opened) => opened,
+            Err(error) => return damage(error),
+        };
+        if opened.object.length != object.size {
+            return Ok(Some(Damage::Length));
+        }
+        while let Some(piece) = opened.bytes.next().await {
+            let piece = match piece {
+                Ok(piece) => piece,
+                Err(error) => return damage(error),
+            };
+            throttle.take(piece.len() as u64).await;
+            hashing.update(piece).await?;
+        }
+        let actual = hashing.finish().await?.digest()?;
+        Ok((actual != *digest).then_some(Damage::Bytes))
+    }
+}
+
+/// How fast objects are read that no client waits for, by all who share it.
+#[derive(Debug, Default)]
+pub struct Throttle {
+    /// None is as fast as it goes.
+    bytes_per_second: Option<NonZeroU64>,
+    /// When what was taken so far will have been worth its time.
+    paid: Mutex<Option<Instant>>,
+}
+
+impl Throttle {
+    /// As fast as it goes.
+    #[must_use]
+    pub fn unbounded() -> Self {
+        Self::default()
+    }
+
+    /// So many bytes a second.
+    #[must_use]
+    pub fn new(bytes_per_second: NonZeroU64) -> Self {
+        Self {
+            bytes_per_second: Some(bytes_per_second),
+            paid: Mutex::default(),
+        }
+    }
+
+    async fn take(&self, bytes: u64) {
+        let Some(rate) = self.bytes_per_second else {
+            return;
+        };
+        let worth = Duration::from_secs_f64(bytes as f64 / rate.get() as f64);
+        let until = {
+            let (mut paid, now) = (self.paid.lock(), Instant::now());
+            let until = paid.map_or(now, |paid| paid.max(now)) + worth;
+            *paid = Some(until);
+            until
+        };
+        tokio::time::sleep_until(until).await;
     }
 }
 

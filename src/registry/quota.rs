@@ -107,14 +107,14 @@ pub(super) struct Counted {
 struct Usage([Share; SHARDS]);
 
 #[derive(Debug)]
-struct Share {
-    used: u64,
-    granted: u64,
+pub(super) struct Share {
+    pub(super) used: u64,
+    pub(super) granted: u64,
     expect: Expect,
 }
 
 impl Share {
-    fn read(row: Option<&Row>) -> Result<Self> {
+    pub(super) fn read(row: Option<&Row>) -> Result<Self> {
         let usage: rows::Usage = row.map(row::read_to_rewrite).transpose()?.unwrap_or_default();
         Ok(Self {
             used: usage.used,
@@ -127,7 +127,7 @@ impl Share {
         self.granted.checked_sub(self.used)
     }
 
-    fn put(&self, prefix: &RepoName, shard: usize, used: u64, granted: u64) -> Op {
+    pub(super) fn put(&self, prefix: &RepoName, shard: usize, used: u64, granted: u64) -> Op {
         let row = rows::Usage {
             min_reader: rows::SCHEMA,
             used,

@@ -30,8 +30,32 @@ pub struct Referrers {
 
 /// The longest page, as JSON: the specification's bound of a manifest, less what surrounds the descriptors.
 const PAGE_BYTES: usize = (4 << 20) - (4 << 10);
+/// The longest annotations, as JSON, that lie in the referrer's row.
+const INLINE_ANNOTATIONS: usize = 8 << 10;
 /// How many rows are looked at for one page: a filter may match few.
 const MAX_ROWS: usize = 10 * MAX_PAGE;
+
+/// The row by which a manifest of `size` bytes is found by its subject.
+pub(super) fn listed_as(manifest: &Manifest, size: u64) -> rows::Referrer {
+    let annotations: &BTreeMap<String, String> = &manifest.annotations;
+    let length: usize = annotations
+        .iter()
+        .map(|(key, value)| key.len() + value.len() + 6)
+        .sum();
+    let is_short = length <= INLINE_ANNOTATIONS;
+    rows::Referrer {
+        min_reader: rows::SCHEMA,
+        media_type: manifest.media_type.as_str().to_owned(),
+        size,
+        artifact_type: manifest.artifact_type.clone().unwrap_or_default(),
+        annotations: if is_short {
+            annotations.clone().into_iter().collect()
+        } else {
+            Default::default()
+        },
+        annotations_in_manifest: !is_short,
+    }
+}
 
 impl Registry {
     /// Manifests of the repository that refer to `subject`, of one of the artifact types `types` if there are any.

@@ -6,7 +6,7 @@ use std::{io, path::PathBuf, sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
-use super::{BlobStore, DatabaseError, MetaStore, S3OpenError, StoreError, TablesError};
+use super::{AllObjects, AllRows, DatabaseError, S3OpenError, StoreError, TablesError};
 use crate::config::Limits;
 
 /// A driver of metadata, as it was configured.
@@ -31,7 +31,7 @@ pub(super) trait MetaDriver: Send + Sync {
     }
 
     /// Asks once for everything that is ever asked of a service, and changes nothing. The store is for who looks further.
-    async fn examine(&self, _limits: &Limits) -> (Vec<Look>, Option<Arc<dyn MetaStore>>) {
+    async fn examine(&self, _limits: &Limits) -> (Vec<Look>, Option<Arc<dyn AllRows>>) {
         (Vec::new(), None)
     }
 
@@ -54,7 +54,7 @@ pub(super) trait BlobDriver: Send + Sync {
     fn identity(&self) -> Vec<(String, String)>;
 
     /// As [`MetaDriver::open`].
-    async fn open(&self, limits: &Limits) -> Result<Arc<dyn Content>, OpenError>;
+    async fn open(&self, limits: &Limits) -> Result<Arc<dyn AllObjects>, OpenError>;
 
     /// As [`MetaDriver::examine_here`].
     async fn examine_here(&self) -> Result<(), OpenError> {
@@ -62,7 +62,7 @@ pub(super) trait BlobDriver: Send + Sync {
     }
 
     /// As [`MetaDriver::examine`].
-    async fn examine(&self, _limits: &Limits) -> (Vec<Look>, Option<Arc<dyn Content>>) {
+    async fn examine(&self, _limits: &Limits) -> (Vec<Look>, Option<Arc<dyn AllObjects>>) {
         (Vec::new(), None)
     }
 
@@ -72,16 +72,9 @@ pub(super) trait BlobDriver: Send + Sync {
     }
 }
 
-/// A blob store that tells whether it holds anything.
-#[async_trait]
-pub(super) trait Content: BlobStore {
-    /// Whether any object's key begins with the segment `folder`. Costs the same whatever there is.
-    async fn has_any(&self, folder: &str) -> Result<bool, StoreError>;
-}
-
 /// A metadata store that is open.
 pub(super) struct OpenedMeta {
-    pub(super) store: Arc<dyn MetaStore>,
+    pub(super) store: Arc<dyn AllRows>,
     /// Writes what is queued and lets go of what is this process's alone; dropped, it only lets go.
     pub(super) close: BoxFuture<'static, ()>,
 }
@@ -146,6 +139,12 @@ pub enum OpenError {
         /// Why.
         #[source]
         source: StoreError,
+    },
+    /// What was to be looked at isn't there, or can't be looked at.
+    #[error("{said}")]
+    NotThere {
+        /// What, and why.
+        said: String,
     },
     /// The bucket can't be used.
     #[error(transparent)]

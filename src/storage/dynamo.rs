@@ -15,6 +15,7 @@ mod items;
 mod read;
 mod tables;
 mod version;
+mod walk;
 mod write;
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ mod blocking;
 mod disk;
 mod driver;
 mod layout;
+mod list;
 mod read;
 
 #[cfg(test)]

@@ -42,6 +42,9 @@
 //! `#` and `_catalog` can't occur in names, tags or digests, `_` not in hexadecimal, and a bare `.` can't be a repository, so keys never
 //! collide. Digests contain a `:`, which sorts after `#`.
 
+mod subject;
+
+pub use self::subject::Subject;
 use super::{Key, Space, rows::DueKind};
 use crate::{
     oci::{Digest, RepoName, Tag, UploadId},
@@ -458,19 +461,9 @@ fn spread(text: &str, among: u16) -> u16 {
 
 /// Work to look at when `due_ms` (since the Unix epoch) has come, in one of the writer's `homes`.
 pub fn due(homes: Homes, due_ms: u64, kind: DueKind, subject: &str) -> Key {
-    let queue = match kind {
-        DueKind::Link | DueKind::Digest | DueKind::Object => Queue::Collection,
-        DueKind::Unspecified
-        | DueKind::Session
-        | DueKind::Trash
-        | DueKind::Tombstone
-        | DueKind::ManifestBody
-        | DueKind::Manifest
-        | DueKind::Relink => Queue::Upkeep,
-    };
     key(
         Space::Blobs,
-        queue.partition(homes.nth(spread(subject, HOMES))),
+        Queue::of(kind).partition(homes.nth(spread(subject, HOMES))),
         format!("{due_ms:016x}#{}#{subject}", due_kind(kind)),
     )
 }
@@ -503,9 +496,18 @@ pub fn due_parts(sort: &str) -> Option<(u64, &str)> {
     Some((u64::from_str_radix(time, 16).ok()?, subject))
 }
 
+/// The kind and the subject in the sort key of a due-row.
+pub fn due_about(sort: &str) -> Option<(&'static str, &str)> {
+    let (_, rest) = sort.split_once('#')?;
+    let (kind, subject) = rest.split_once('#')?;
+    let kinds = (0..).map_while(|n| DueKind::try_from(n).ok());
+    let kind = kinds.map(due_kind).find(|name| *name == kind)?;
+    Some((kind, subject))
+}
+
 /// The due-rows that one worker looks at. What is collected has partitions of its own: there is a row of a link for every
 /// blob that was pushed, and who looks for anything else shouldn't have to read past them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Queue {
     /// Sessions, trash, manifests, tombstones.
     Upkeep,
@@ -514,6 +516,20 @@ pub enum Queue {
 }
 
 impl Queue {
+    /// In which a due-row of this kind is.
+    pub fn of(kind: DueKind) -> Self {
+        match kind {
+            DueKind::Link | DueKind::Digest | DueKind::Object => Self::Collection,
+            DueKind::Unspecified
+            | DueKind::Session
+            | DueKind::Trash
+            | DueKind::Tombstone
+            | DueKind::ManifestBody
+            | DueKind::Manifest
+            | DueKind::Relink => Self::Upkeep,
+        }
+    }
+
     /// What it is called in metrics.
     pub fn name(self) -> &'static str {
         match self {

@@ -13,8 +13,9 @@ use futures_util::stream;
 use parking_lot::Mutex;
 
 use super::{
-    BlobStore, Effect, Entry, Expect, Key, MetaStore, Object, ObjectKey, Op, Opened, Outcome, Page, Part,
-    PartNumber, Payload, Row, Space, StoreError, StoreErrorKind, Unnamed, Version, bounds,
+    AllObjects, AllRows, BlobStore, Effect, Entry, Expect, Key, Listed, Listing, MAX_UNFINISHED, MetaStore,
+    Object, ObjectKey, Op, Opened, Outcome, Page, Part, PartNumber, Payload, Row, Space, StoreError,
+    StoreErrorKind, Unnamed, Version, Walked, bounds, walk::MAX_LISTED,
 };
 
 /// Rows in memory.
@@ -138,6 +139,29 @@ impl MetaStore for MemoryMeta {
             }
         }
         Ok(Outcome::Committed)
+    }
+}
+
+#[async_trait]
+impl AllRows for MemoryMeta {
+    async fn walk(&self, space: Space, after: Option<&Key>, limit: usize) -> Result<Walked, StoreError> {
+        bounds::check_limit(limit)?;
+        let first = Key {
+            space,
+            partition: String::new(),
+            sort: String::new(),
+        };
+        let start = after.map_or(Bound::Included(&first), Bound::Excluded);
+        let rows = self.rows.lock();
+        let mut found = rows
+            .range((start, Bound::Unbounded))
+            .take_while(|(key, _)| key.space == space);
+        let some = found.by_ref().take(limit);
+        let walked = some.map(|(key, row)| (key.clone(), row.clone())).collect();
+        Ok(Walked {
+            rows: walked,
+            more: found.next().is_some(),
+        })
     }
 }
 
@@ -367,6 +391,42 @@ impl BlobStore for MemoryBlobs {
     }
 }
 
+#[async_trait]
+impl AllObjects for MemoryBlobs {
+    async fn list(&self, after: Option<&str>) -> Result<Listing, StoreError> {
+        let state = self.state.lock();
+        let mut rest = state
+            .objects
+            .iter()
+            .filter(|(key, _)| after.is_none_or(|after| key.as_str() > after));
+        let some = rest.by_ref().take(MAX_LISTED);
+        let objects = some.map(|(key, (_, payload))| Listed {
+            key: key.as_str().to_owned(),
+            length: payload.len(),
+            written: None,
+        });
+        Ok(Listing {
+            objects: objects.collect(),
+            more: rest.next().is_some(),
+        })
+    }
+
+    async fn unfinished(&self) -> Result<Vec<Listed>, StoreError> {
+        let uploads = self.uploads().into_iter().take(MAX_UNFINISHED);
+        let listed = uploads.map(|key| Listed {
+            key: key.as_str().to_owned(),
+            length: 0,
+            written: None,
+        });
+        Ok(listed.collect())
+    }
+
+    async fn has_any(&self, folder: &str) -> Result<bool, StoreError> {
+        let state = self.state.lock();
+        Ok(state.objects.keys().any(|key| key.as_str().starts_with(folder)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -376,12 +436,16 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_rows_keep_the_contract() {
-        contract::run_meta(Arc::new(MemoryMeta::new())).await;
+        let store = Arc::new(MemoryMeta::new());
+        contract::run_meta(store.clone()).await;
+        contract::run_walks(store).await;
     }
 
     #[tokio::test]
     async fn the_objects_keep_the_contract() {
-        contract::run_blobs(Arc::new(MemoryBlobs::new())).await;
+        let store = Arc::new(MemoryBlobs::new());
+        contract::run_blobs(store.clone()).await;
+        contract::run_lists(store).await;
     }
 
     #[tokio::test]

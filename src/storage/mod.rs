@@ -5,7 +5,7 @@
 //! that injects faults (`faulty`). [`open()`] opens what a configuration names; nothing outside knows which drivers there are.
 //!
 //! Absent on purpose: transactions across the two stores (an object becomes visible through a row, never by itself)
-//! and listings of objects (nothing ever walks a bucket).
+//! and, where requests are served, any walk of either: that is another trait ([`AllRows`], [`AllObjects`]), for `fsck` alone.
 
 mod blob;
 mod bounds;
@@ -27,6 +27,7 @@ mod postgres;
 mod redb;
 mod s3;
 mod server_date;
+mod walk;
 
 /// Rows of the metadata store, as protobuf messages (`proto/portolan/store/v1`).
 #[allow(missing_docs, rustdoc::all, clippy::all, clippy::unwrap_used)]
@@ -49,8 +50,12 @@ pub use self::{
     memory::{MemoryBlobs, MemoryMeta},
     meta::{Effect, Entry, Expect, Key, MAX_OPS, MetaStore, Op, Outcome, Page, Row, Space, Version},
     metered::{MeteredBlobs, MeteredMeta},
-    open::{Examined, OpenStores, Stores, directory, examine, examine_here, identity, open, summary},
+    open::{
+        Examined, OpenStores, Stores, WholeStores, directory, examine, examine_here, identity, open,
+        open_existing, summary,
+    },
     postgres::{DatabaseError, PostgresMeta},
     redb::RedbMeta,
     s3::{S3Blobs, S3OpenError},
+    walk::{AllObjects, AllRows, Listed, Listing, MAX_UNFINISHED, Walked},
 };

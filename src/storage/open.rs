@@ -7,8 +7,8 @@ use std::{path::Path, sync::Arc, time::SystemTime};
 use futures_util::{StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 
 use super::{
-    BlobStore, MetaStore, Space, StoreError,
-    driver::{BlobDriver, Content, Look, MetaDriver, OpenError, OpenedMeta, Seen},
+    AllObjects, AllRows, BlobStore, MetaStore, Space, StoreError,
+    driver::{BlobDriver, Look, MetaDriver, OpenError, OpenedMeta, Seen},
     fs::FileBlobs,
     keys::{self, Queue},
     redb::RedbFile,
@@ -95,6 +95,73 @@ pub async fn open(storage: &Storage, limits: &Limits) -> Result<OpenStores, Open
     })
 }
 
+/// Stores that are open to be looked at as a whole.
+pub struct WholeStores {
+    /// Rows.
+    pub meta: Arc<dyn AllRows>,
+    /// Objects.
+    pub blobs: Arc<dyn AllObjects>,
+    close: BoxFuture<'static, ()>,
+}
+
+impl WholeStores {
+    /// As stores that serve requests.
+    pub fn stores(&self) -> Stores {
+        Stores {
+            meta: self.meta.clone(),
+            blobs: self.blobs.clone(),
+        }
+    }
+
+    /// As [`OpenStores::close`].
+    pub async fn close(self) {
+        self.close.await;
+    }
+}
+
+/// Opens both as they are, for who looks after them: nothing is made, and what isn't there is an error.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn open_existing(storage: &Storage, limits: &Limits) -> Result<WholeStores, OpenError> {
+    let (blob_driver, meta_driver) = (blob_driver(storage), meta_driver(storage));
+    if let Some(root) = directory(storage)
+        && !root.join("blobs").is_dir()
+        && !root.join("meta.redb").exists()
+    {
+        let said = format!("there is nothing in {}", root.display());
+        return Err(OpenError::NotThere { said });
+    }
+    // A service is examined, which makes nothing; a directory has nothing to say.
+    let (looks, meta) = meta_driver.examine(limits).await;
+    let OpenedMeta { store: meta, close } = match meta {
+        Some(store) => OpenedMeta {
+            store,
+            close: Box::pin(std::future::ready(())),
+        },
+        None if looks.is_empty() => meta_driver.open(limits).await?,
+        None => return Err(not_there(looks)),
+    };
+    let (looks, blobs) = blob_driver.examine(limits).await;
+    let blobs = match blobs {
+        Some(blobs) => blobs,
+        None if looks.is_empty() => blob_driver.open(limits).await?,
+        None => return Err(not_there(looks)),
+    };
+    Ok(WholeStores { meta, blobs, close })
+}
+
+/// What keeps a service from being used.
+fn not_there(looks: Vec<Look>) -> OpenError {
+    let faults = looks.into_iter().filter(|look| look.seen != Seen::Good);
+    let said: Vec<_> = faults
+        .map(|look| format!("{}: {}", look.subject, look.said))
+        .collect();
+    OpenError::NotThere {
+        said: said.join("; "),
+    }
+}
+
 /// What is stored where, for people.
 #[must_use]
 pub fn summary(storage: &Storage) -> String {
@@ -179,7 +246,11 @@ pub async fn examine(storage: &Storage, limits: &Limits) -> Examined {
             },
         );
     }
-    Examined { looks, clocks, meta }
+    Examined {
+        looks,
+        clocks,
+        meta: meta.map(|meta| -> Arc<dyn MetaStore> { meta }),
+    }
 }
 
 /// What to say of metadata that knows of nothing beside content.
@@ -197,7 +268,7 @@ fn lost(storage: &Storage) -> String {
 
 /// Whether there is content and no row knows of anything at all: no repository, and nothing that is due, as there is for
 /// every upload and for every blob that no manifest uses.
-async fn is_meta_lost(blobs: &dyn Content, meta: &dyn MetaStore) -> Result<bool, StoreError> {
+async fn is_meta_lost(blobs: &dyn AllObjects, meta: &dyn MetaStore) -> Result<bool, StoreError> {
     // The cheap questions first; for a registry in use the first one decides.
     if has_rows(meta, Space::Repositories, keys::CATALOG.to_owned()).await? {
         return Ok(false);

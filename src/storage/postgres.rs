@@ -19,6 +19,7 @@ mod fault;
 mod pool;
 mod schema;
 mod tls;
+mod walk;
 
 use async_trait::async_trait;
 use bytes::Bytes;

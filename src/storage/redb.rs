@@ -39,6 +39,7 @@ use super::{
 };
 
 mod driver;
+mod walk;
 mod writer;
 
 #[cfg(test)]

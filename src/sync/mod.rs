@@ -251,6 +251,13 @@ pub fn examine(sync: &Sync, limits: &Limits) -> Result<(), MirrorError> {
     sources(sync, limits, &Arc::new(Metrics::new())).map(drop)
 }
 
+/// Whether something of `repository` comes from elsewhere by what `sync` says: then its manifests may be here without their blobs.
+#[must_use]
+pub fn mirrors(sync: &Sync, repository: &RepoName) -> bool {
+    let mut registries = sync.registries.iter();
+    registries.any(|registry| rules::upstream_name(&registry.content, repository).is_some())
+}
+
 fn sources(sync: &Sync, limits: &Limits, metrics: &Arc<Metrics>) -> Result<Vec<Source>, MirrorError> {
     let credentials = match &sync.credentials {
         Some(path) => Credentials::read(path)?,

@@ -170,6 +170,14 @@ pub(super) fn local(rule: &ContentRule, remote: &RepoName) -> Option<RepoName> {
     RepoName::parse(&parts.join("/")).ok()
 }
 
+/// What `repository` is called upstream by the first rule that fits; without rules, the same.
+pub(super) fn upstream_name(rules: &[ContentRule], repository: &RepoName) -> Option<RepoName> {
+    match rules {
+        [] => Some(repository.clone()),
+        rules => rules.iter().find_map(|rule| remote(rule, repository)),
+    }
+}
+
 /// What the rule's repository that is `local` here is called upstream.
 fn remote(rule: &ContentRule, local: &RepoName) -> Option<RepoName> {
     let rest = below(&rule.destination, local.as_str())?;

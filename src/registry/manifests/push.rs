@@ -1,7 +1,5 @@
 //! Pushing a manifest: what it refers to is there, then manifest, tags and referrer appear in one transaction.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
 use super::{
@@ -9,7 +7,9 @@ use super::{
         Damage, Registry, RegistryError, Result, Settings,
         changes::{Cause, Changing},
         commit::{Change, Current, HeldBy, MAX_PLANNED, Plan},
-        due, fence, row,
+        due, fence,
+        referrers::listed_as,
+        row,
         shelf::present,
     },
     MayBeAbsent, MayPush,
@@ -23,9 +23,6 @@ use crate::{
         rows::manifest::Body,
     },
 };
-
-/// The longest annotations, as JSON, that lie in the referrer's row.
-const INLINE_ANNOTATIONS: usize = 8 << 10;
 
 /// A manifest on its way into a repository.
 pub(super) struct Push<'a> {
@@ -305,7 +302,10 @@ impl Push<'_> {
         ops.push(keys::manifest(self.repository, &self.digest).put(Expect::Any, row::bytes(&manifest)));
         if let Some(subject) = subject {
             let entry = keys::referrer(self.repository, subject, &self.digest);
-            ops.push(entry.put(Expect::Any, row::bytes(&self.referrer())));
+            ops.push(entry.put(
+                Expect::Any,
+                row::bytes(&listed_as(&self.manifest, self.body.len() as u64)),
+            ));
         }
         Ok(ops)
     }
@@ -354,27 +354,6 @@ impl Push<'_> {
             }
         }
         Err(StoreError::new(StoreErrorKind::Unavailable, "announce a manifest's body").into())
-    }
-
-    fn referrer(&self) -> rows::Referrer {
-        let annotations: &BTreeMap<String, String> = &self.manifest.annotations;
-        let length: usize = annotations
-            .iter()
-            .map(|(key, value)| key.len() + value.len() + 6)
-            .sum();
-        let is_short = length <= INLINE_ANNOTATIONS;
-        rows::Referrer {
-            min_reader: rows::SCHEMA,
-            media_type: self.manifest.media_type.as_str().to_owned(),
-            size: self.body.len() as u64,
-            artifact_type: self.manifest.artifact_type.clone().unwrap_or_default(),
-            annotations: if is_short {
-                annotations.clone().into_iter().collect()
-            } else {
-                Default::default()
-            },
-            annotations_in_manifest: !is_short,
-        }
     }
 
     /// The tags that don't name the manifest yet.

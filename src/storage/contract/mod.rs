@@ -17,10 +17,11 @@ pub mod concurrency;
 pub mod meta;
 pub mod model;
 mod names;
+pub mod walks;
 
 use std::sync::Arc;
 
-use super::{BlobStore, MetaStore};
+use super::{AllObjects, AllRows, BlobStore, MetaStore};
 
 /// Runs every clause of [`MetaStore`]. Wants a runtime of several threads: on one, less happens at once.
 pub async fn run_meta(store: Arc<dyn MetaStore>) {
@@ -77,4 +78,15 @@ pub async fn run_blobs(store: Arc<dyn BlobStore>) {
     blobs::a_reader_sees_nothing_or_all(store).await;
     blobs::sweep_deletes_all_under_a_prefix_but_what_is_kept(store).await;
     blobs::sweep_aborts_uploads_under_a_prefix_but_what_is_kept(store).await;
+}
+
+/// Runs every clause of [`AllRows`].
+pub async fn run_walks(store: Arc<dyn AllRows>) {
+    walks::a_walk_meets_every_row_of_a_space_once(&store).await;
+}
+
+/// Runs every clause of [`AllObjects`].
+pub async fn run_lists(store: Arc<dyn AllObjects>) {
+    walks::a_listing_has_every_object_once_in_the_order_of_keys(&store).await;
+    walks::what_is_unfinished_is_listed_until_it_is_over(&store).await;
 }

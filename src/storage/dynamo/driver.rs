@@ -9,7 +9,7 @@ use crate::{
     causes::in_a_line,
     config::{DynamoConfig, Limits},
     storage::{
-        MetaStore,
+        AllRows,
         driver::{Look, MetaDriver, OpenError, OpenedMeta, Seen},
     },
 };
@@ -40,7 +40,7 @@ impl MetaDriver for &DynamoConfig {
     }
 
     /// Each table by itself, and then what may be done with them.
-    async fn examine(&self, limits: &Limits) -> (Vec<Look>, Option<Arc<dyn MetaStore>>) {
+    async fn examine(&self, limits: &Limits) -> (Vec<Look>, Option<Arc<dyn AllRows>>) {
         let tables = DynamoMeta::examine(self, limits).await;
         let bad = |subject: &str, said: String| Look::new(Seen::Bad, subject, said);
         // What keeps us from all of them is said once.
@@ -96,11 +96,7 @@ impl MetaDriver for &DynamoConfig {
 }
 
 /// What is in them and may be done with them.
-async fn look_into(
-    config: &DynamoConfig,
-    limits: &Limits,
-    count: usize,
-) -> (Look, Option<Arc<dyn MetaStore>>) {
+async fn look_into(config: &DynamoConfig, limits: &Limits, count: usize) -> (Look, Option<Arc<dyn AllRows>>) {
     let bad = |said: String| (Look::new(Seen::Bad, SUBJECT, said), None);
     let tables = match DynamoMeta::look_into(config, limits).await {
         Ok(tables) => tables,

@@ -8,13 +8,18 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::FsBlobs;
+use super::{
+    FsBlobs,
+    blocking::run,
+    list::{Looked, Walk},
+};
 use crate::{
     config::Limits,
     files,
     storage::{
-        StoreError, StoreErrorKind,
-        driver::{BlobDriver, Content, OpenError},
+        AllObjects, Listed, Listing, MAX_UNFINISHED, StoreError, StoreErrorKind,
+        driver::{BlobDriver, OpenError},
+        walk::MAX_LISTED,
     },
 };
 
@@ -44,7 +49,7 @@ impl BlobDriver for FileBlobs<'_> {
         Vec::new()
     }
 
-    async fn open(&self, _limits: &Limits) -> Result<Arc<dyn Content>, OpenError> {
+    async fn open(&self, _limits: &Limits) -> Result<Arc<dyn AllObjects>, OpenError> {
         let path = self.path();
         match FsBlobs::open(&path).await {
             Ok(store) => Ok(Arc::new(store)),
@@ -59,7 +64,30 @@ impl BlobDriver for FileBlobs<'_> {
 }
 
 #[async_trait]
-impl Content for FsBlobs {
+impl AllObjects for FsBlobs {
+    async fn list(&self, after: Option<&str>) -> Result<Listing, StoreError> {
+        let (disk, after) = (self.disk.clone(), after.map(str::to_owned));
+        run(&self.reads, "list", move || {
+            let mut walk = Walk::of(Looked::Objects, after.as_deref(), MAX_LISTED + 1);
+            walk.folder(disk.root(), "")?;
+            let mut objects = walk.found;
+            let more = objects.len() > MAX_LISTED;
+            objects.truncate(MAX_LISTED);
+            Ok(Listing { objects, more })
+        })
+        .await
+    }
+
+    async fn unfinished(&self) -> Result<Vec<Listed>, StoreError> {
+        let disk = self.disk.clone();
+        run(&self.reads, "list uploads", move || {
+            let mut walk = Walk::of(Looked::Uploads, None, MAX_UNFINISHED);
+            walk.folder(disk.root(), "")?;
+            Ok(walk.found)
+        })
+        .await
+    }
+
     async fn has_any(&self, folder: &str) -> Result<bool, StoreError> {
         let path = self.disk.root().join(folder);
         let look = tokio::task::spawn_blocking(move || match fs::read_dir(path) {

@@ -56,7 +56,9 @@ async fn upload(store: &FsBlobs, key: &ObjectKey, pieces: &[&'static [u8]]) -> (
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_keeps_the_contract() {
     let dir = tempfile::tempdir().unwrap();
-    contract::run_blobs(Arc::new(open(dir.path()).await)).await;
+    let store = Arc::new(open(dir.path()).await);
+    contract::run_blobs(store.clone()).await;
+    contract::run_lists(store).await;
 }
 
 #[tokio::test]

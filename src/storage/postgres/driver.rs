@@ -9,7 +9,7 @@ use crate::{
     causes::in_a_line,
     config::{Limits, PostgresConfig},
     storage::{
-        MetaStore,
+        AllRows,
         driver::{Look, MetaDriver, OpenError, OpenedMeta, Seen},
     },
 };
@@ -39,7 +39,7 @@ impl MetaDriver for &PostgresConfig {
         })
     }
 
-    async fn examine(&self, limits: &Limits) -> (Vec<Look>, Option<Arc<dyn MetaStore>>) {
+    async fn examine(&self, limits: &Limits) -> (Vec<Look>, Option<Arc<dyn AllRows>>) {
         match look_into(self, limits).await {
             Ok(Some(store)) => {
                 let said = format!("{}: is there, and every right that is needed", self.named());

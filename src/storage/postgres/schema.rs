@@ -27,6 +27,7 @@ pub(super) struct Statements {
     pub(super) get: String,
     pub(super) get_many: String,
     pub(super) range: String,
+    pub(super) walk: String,
     pub(super) transact: String,
     pub(super) confirm: String,
 }
@@ -53,6 +54,14 @@ impl Statements {
                      - octet_length(value) AS before \
                    FROM {schema}.rows WHERE space = $1 AND pk = $2 AND sk >= $3 AND sk < $4 ORDER BY sk LIMIT $5\
                  ) p ON p.before < $6 ORDER BY p.sk"
+            ),
+            // As above.
+            walk: format!(
+                "SELECT {primary}, p.pk, p.sk, p.version, p.value FROM (VALUES (1)) AS one LEFT JOIN (\
+                   SELECT pk, sk, version, value, \
+                     sum(octet_length(value)) OVER (ORDER BY pk, sk ROWS UNBOUNDED PRECEDING) - octet_length(value) AS before \
+                   FROM {schema}.rows WHERE space = $1 AND (pk, sk) > ($2, $3) ORDER BY pk, sk LIMIT $4\
+                 ) p ON p.before < $5 ORDER BY p.pk, p.sk"
             ),
             transact: format!(
                 "SELECT refused, version, value, fenced, server FROM {schema}.transact($1, $2, $3, $4, $5, $6, $7)"

@@ -26,7 +26,9 @@ async fn bytes(store: &RedbMeta, sort: &str) -> Option<Bytes> {
 async fn it_keeps_the_contract() {
     let dir = tempfile::tempdir().unwrap();
     let store = RedbMeta::open(dir.path().join("meta.redb")).await.unwrap();
-    contract::run_meta(Arc::new(store)).await;
+    let store = Arc::new(store);
+    contract::run_meta(store.clone()).await;
+    contract::run_walks(store).await;
 }
 
 #[tokio::test]

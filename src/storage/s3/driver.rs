@@ -9,8 +9,8 @@ use crate::{
     causes::in_a_line,
     config::{Limits, S3Config},
     storage::{
-        StoreError,
-        driver::{BlobDriver, Content, Look, OpenError, Seen},
+        AllObjects, Listed, Listing, StoreError,
+        driver::{BlobDriver, Look, OpenError, Seen},
     },
 };
 
@@ -34,19 +34,19 @@ impl BlobDriver for &S3Config {
         ]
     }
 
-    async fn open(&self, limits: &Limits) -> Result<Arc<dyn Content>, OpenError> {
+    async fn open(&self, limits: &Limits) -> Result<Arc<dyn AllObjects>, OpenError> {
         Ok(Arc::new(S3Blobs::open(self, limits).await?))
     }
 
     /// It isn't made, whatever `createbucket` says.
-    async fn examine(&self, limits: &Limits) -> (Vec<Look>, Option<Arc<dyn Content>>) {
+    async fn examine(&self, limits: &Limits) -> (Vec<Look>, Option<Arc<dyn AllObjects>>) {
         let as_it_is = S3Config {
             create_bucket: false,
             ..S3Config::clone(self)
         };
         let (seen, said, store) = match S3Blobs::open(&as_it_is, limits).await {
             Ok(store) => {
-                let store: Arc<dyn Content> = Arc::new(store);
+                let store: Arc<dyn AllObjects> = Arc::new(store);
                 let said = "is there, and every right that is needed".to_owned();
                 (Seen::Good, said, Some(store))
             }
@@ -65,7 +65,15 @@ impl BlobDriver for &S3Config {
 }
 
 #[async_trait]
-impl Content for S3Blobs {
+impl AllObjects for S3Blobs {
+    async fn list(&self, after: Option<&str>) -> Result<Listing, StoreError> {
+        self.bucket.list(after).await
+    }
+
+    async fn unfinished(&self) -> Result<Vec<Listed>, StoreError> {
+        self.bucket.unfinished().await
+    }
+
     async fn has_any(&self, folder: &str) -> Result<bool, StoreError> {
         S3Blobs::has_any(self, folder).await
     }

@@ -13,6 +13,7 @@ mod clock;
 mod driver;
 mod error;
 mod http;
+mod list;
 mod open;
 mod open_error;
 mod parts;

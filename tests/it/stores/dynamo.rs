@@ -30,7 +30,9 @@ use crate::support::content::{Random, run_seed};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_tables_keep_the_contract() {
     let config = dynamo_config(&dynamo_server());
-    contract::run_meta(Arc::new(dynamo_open(&config).await)).await;
+    let store = Arc::new(dynamo_open(&config).await);
+    contract::run_meta(store.clone()).await;
+    contract::run_walks(store).await;
     dynamo_delete(&config).await;
 }
 

@@ -5,6 +5,7 @@ mod broken;
 mod collect;
 mod counts;
 mod dynamo;
+mod fsck;
 pub(crate) mod postgres;
 mod proxied;
 pub(crate) mod proxy;

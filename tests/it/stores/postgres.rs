@@ -47,7 +47,9 @@ fn key(sort: &str) -> Key {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_database_keeps_the_contract() {
     let server = Server::start(&[]).await;
-    contract::run_meta(Arc::new(opened(&server.config()).await)).await;
+    let store = Arc::new(opened(&server.config()).await);
+    contract::run_meta(store.clone()).await;
+    contract::run_walks(store).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

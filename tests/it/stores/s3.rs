@@ -30,8 +30,9 @@ fn key(name: &str) -> ObjectKey {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_bucket_keeps_the_contract() {
-    let store = s3_open(&s3_config(&s3_server())).await;
-    contract::run_blobs(Arc::new(store)).await;
+    let store = Arc::new(s3_open(&s3_config(&s3_server())).await);
+    contract::run_blobs(store.clone()).await;
+    contract::run_lists(store).await;
 }
 
 /// Whatever the server does about parts that aren't named.

@@ -65,6 +65,8 @@ fn way(error: &StartError) -> Option<Way> {
             OpenError::Bucket(_) => Way::Bucket,
             OpenError::Tables(_) => Way::Tables,
             OpenError::Database(_) => Way::Database,
+            // Of `fsck` alone.
+            OpenError::NotThere { .. } => return None,
         }),
         StartError::Sink(_) => Some(Way::Sink),
         // Of `dev` alone, of the operating system, of what is compiled in, or refused with the configuration.
