@@ -2,6 +2,7 @@
 
 mod fsck;
 mod mesh;
+mod moving;
 mod past;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -36,6 +37,7 @@ use crate::{
   portolan fsck config.json                 what is wrong with metadata and content, if anything
   portolan history team/app                 what became of a repository's tags and manifests
   portolan restore team/app:v1 --at TIME    the tag names what it named then
+  portolan import LAYOUT HOST/team/app      what is in an OCI image layout is pushed
   portolan mesh members                     who is there, as a member sees it"
 )]
 pub struct Cli {
@@ -104,6 +106,28 @@ enum Command {
   portolan restore team/app --at 2026-01-31T12:00:00Z      all that was there then and was deleted since
   portolan restore --run 019acb3d5e106f2a41                what a run of retention deleted, everywhere")]
     Restore(past::RestoreArgs),
+    /// Push what is in OCI image layouts
+    ///
+    /// A layout is a directory or a tar archive, as skopeo, crane, oras, docker and `portolan export` write them. Names in it are
+    /// tags, or say the repository, too. Of a directory with layouts below it, as zot keeps them, each is a repository. HOST is any
+    /// member, or what stands before the members; on this machine it is asked by http, else by https, unless http:// or https://
+    /// stands in front. What is there already isn't sent again: an import that was ended goes on when it is started again.
+    #[command(after_help = "Examples:
+  portolan import alpine.tar registry.example.org/library/alpine
+  portolan import alpine.tar registry.example.org/library/alpine:3    one image, under this tag
+  portolan import everything/ registry.example.org --user alice
+  portolan import /var/lib/zot registry.example.org")]
+    Import(moving::ImportArgs),
+    /// Write what a registry has into an OCI image layout
+    ///
+    /// One repository becomes a layout whose names are its tags, which other tools read; several become one whose names say the
+    /// repository, too. What refers to an image (signatures, SBOMs) comes along. What is there already isn't fetched again: an export that
+    /// was ended goes on when it is started again, and one into the layout of yesterday fetches what is new.
+    #[command(after_help = "Examples:
+  portolan export registry.example.org everything/
+  portolan export 'registry.example.org/team/**' team.tar
+  portolan export registry.example.org/library/alpine:3 alpine/")]
+    Export(moving::ExportArgs),
     /// Look at a running mesh, and drain its members
     ///
     /// Asks members by their mesh ports, with a certificate of the cluster's authority: an operator's may look
@@ -185,6 +209,9 @@ pub enum CliError {
     /// A member wasn't reached, or refused.
     #[error(transparent)]
     Past(#[from] past::PastError),
+    /// Images weren't moved.
+    #[error(transparent)]
+    Moving(#[from] moving::MovingError),
     /// A member's mesh port wasn't reached, or refused.
     #[error(transparent)]
     Mesh(#[from] mesh::MeshError),
@@ -203,6 +230,8 @@ impl Cli {
             Command::Fsck(args) => Ok(fsck::fsck(&args).await),
             Command::History(args) => past::history(&args).await,
             Command::Restore(args) => past::restore(&args).await,
+            Command::Import(args) => Ok(moving::import(&args).await?),
+            Command::Export(args) => Ok(moving::export(&args).await?),
             Command::Mesh(args) => Ok(mesh::mesh(&args).await?),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "portolan", &mut std::io::stdout());

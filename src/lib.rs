@@ -13,6 +13,7 @@ pub mod clock;
 pub mod telemetry;
 pub mod outbound;
 pub mod upstream;
+pub mod layout;
 pub mod storage;
 pub mod admission;
 pub mod ownership;

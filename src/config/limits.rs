@@ -283,6 +283,12 @@ pub struct Limits {
     pub upstream_idle_connections: usize,
     /// And for how long.
     pub upstream_idle_time: Duration,
+    /// Time for an answer of a registry that a person moves images from or to, with what is sent to it: lines may be slow.
+    pub visit_answer_timeout: Duration,
+    /// How often a request to it, or what is left of a blob, is repeated.
+    pub visit_retries: u32,
+    /// Bytes of a blob that are sent to it at once, and held in memory.
+    pub visit_chunk_bytes: usize,
     /// Time for which it isn't asked again for what it doesn't have.
     pub mirror_absent_time: Duration,
     /// Tags and digests of which that is remembered, or when they were last asked for.
@@ -534,6 +540,9 @@ impl Default for Limits {
             upstream_requests: 16,
             upstream_idle_connections: 16,
             upstream_idle_time: Duration::from_secs(30),
+            visit_answer_timeout: Duration::from_secs(120),
+            visit_retries: 4,
+            visit_chunk_bytes: 8 * MIB,
             mirror_absent_time: Duration::from_secs(10),
             mirror_remembered: 65_536,
             mirror_piece_bytes: MIB,

@@ -293,6 +293,8 @@ pub(super) fn sync(error: &SyncError) -> Answer {
             | UpstreamError::Nonsense(_)
             | UpstreamError::Digest { .. }
             | UpstreamError::Length { .. }
+            | UpstreamError::Refused { .. }
+            | UpstreamError::Source(_)
             | UpstreamError::Outbound(_) => answer(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable),
         },
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant as Clock};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri};
 use hyper::body::Incoming;
+use serde_json::Value;
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, sleep, timeout_at},
@@ -15,10 +16,15 @@ use super::{
     error::Course,
     site::{Scope, Site},
 };
-use crate::oci::{Digest, Reference, RepoName};
+use crate::{
+    oci::{Digest, MediaType, Reference, RepoName},
+    outbound,
+};
 
 /// Redirects that are followed for one request.
 const REDIRECTS: usize = 5;
+/// The longest refusal that is read, in bytes.
+const MAX_REFUSAL_BYTES: usize = 64 << 10;
 
 /// What is asked.
 #[derive(Debug)]
@@ -30,6 +36,37 @@ pub(super) struct Asked<'a> {
     path: String,
     accept: Option<HeaderValue>,
     from: u64,
+    sent: Option<Sent>,
+}
+
+/// What a push sends.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) bytes: Bytes,
+    pub(super) content_type: Option<HeaderValue>,
+    /// `Content-Range`, as the distribution specification writes it.
+    pub(super) range: Option<HeaderValue>,
+    /// Whoever asks decides about repetitions.
+    pub(super) is_once: bool,
+}
+
+impl Sent {
+    pub(super) fn nothing() -> Self {
+        Self {
+            bytes: Bytes::new(),
+            content_type: None,
+            range: None,
+            is_once: false,
+        }
+    }
+
+    pub(super) fn octets(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            content_type: Some(HeaderValue::from_static(MediaType::OCTET_STREAM)),
+            ..Self::nothing()
+        }
+    }
 }
 
 impl<'a> Asked<'a> {
@@ -46,6 +83,7 @@ impl<'a> Asked<'a> {
             path: format!("/v2/{repository}/manifests/{reference}"),
             accept: HeaderValue::try_from(accept()).ok(),
             from: 0,
+            sent: None,
         }
     }
 
@@ -63,6 +101,7 @@ impl<'a> Asked<'a> {
             path: format!("/v2/{repository}/blobs/{digest}"),
             accept: None,
             from,
+            sent: None,
         }
     }
 
@@ -74,6 +113,35 @@ impl<'a> Asked<'a> {
             path,
             accept: None,
             from: 0,
+            sent: None,
+        }
+    }
+
+    /// A step of a push.
+    pub(super) fn sent(
+        kind: &'static str,
+        method: Method,
+        repository: &'a RepoName,
+        path: String,
+        sent: Sent,
+    ) -> Self {
+        Self {
+            kind,
+            method,
+            scope: Scope::Repository(repository),
+            path,
+            accept: None,
+            from: 0,
+            sent: Some(sent),
+        }
+    }
+
+    /// Whether it is the answer to what was asked.
+    fn is_answered_by(&self, status: StatusCode) -> bool {
+        match status {
+            StatusCode::OK => true,
+            StatusCode::PARTIAL_CONTENT => self.from > 0,
+            status => self.sent.is_some() && status.is_success(),
         }
     }
 }
@@ -100,8 +168,12 @@ impl Upstream {
         let permit = self.permits.clone().acquire_owned().await;
         let permit = permit.map_err(|_| UpstreamError::Late)?;
         let mut last = UpstreamError::Late;
+        let retries = match &asked.sent {
+            Some(Sent { is_once: true, .. }) => 0,
+            Some(_) | None => self.bounds.retries,
+        };
         for site in &self.sites {
-            for attempt in 0..=self.bounds.retries {
+            for attempt in 0..=retries {
                 if !self.turns.take(until).await {
                     return Err(last);
                 }
@@ -113,7 +185,7 @@ impl Upstream {
                 match last.course() {
                     Course::GiveUp => return Err(last),
                     Course::Next => break,
-                    Course::Again if attempt == self.bounds.retries => break,
+                    Course::Again if attempt == retries => break,
                     Course::Again => {}
                 }
                 let wait = match &last {
@@ -143,8 +215,7 @@ impl Upstream {
             let shown = authorization.as_ref().filter(|_| is_own);
             let response = self.send(asked, &uri, shown).await?;
             match response.status() {
-                StatusCode::OK => return Ok(response),
-                StatusCode::PARTIAL_CONTENT if asked.from > 0 => return Ok(response),
+                status if asked.is_answered_by(status) => return Ok(response),
                 StatusCode::UNAUTHORIZED if is_own && !has_logged_in => {
                     let challenges = response.headers();
                     authorization = Some(self.log_in(site, challenges, asked.scope).await?);
@@ -157,8 +228,33 @@ impl Upstream {
                     }
                     uri = target(&uri, response.headers())?;
                 }
+                // What is wrong with it is for who pushes.
+                status if asked.sent.is_some() && status.is_client_error() => {
+                    return Err(self.refusal(status, response).await);
+                }
                 status => return Err(UpstreamError::of(status, retry_after(response.headers()))),
             }
+        }
+    }
+
+    /// Why a push was refused, in the registry's words.
+    async fn refusal(&self, status: StatusCode, response: Response<Incoming>) -> UpstreamError {
+        let general = UpstreamError::of(status, retry_after(response.headers()));
+        if matches!(
+            general,
+            UpstreamError::Limited { .. } | UpstreamError::Denied(StatusCode::UNAUTHORIZED)
+        ) {
+            return general;
+        }
+        let body = outbound::whole(response.into_body(), MAX_REFUSAL_BYTES, self.bounds.answer).await;
+        let told: Option<Value> = body.ok().and_then(|body| serde_json::from_slice(&body).ok());
+        let message = told.and_then(|told| Some(told["errors"][0]["message"].as_str()?.to_owned()));
+        match message {
+            Some(message) => UpstreamError::Refused {
+                status,
+                message: message.chars().filter(|c| !c.is_control()).collect(),
+            },
+            None => general,
         }
     }
 
@@ -168,7 +264,12 @@ impl Upstream {
         uri: &Uri,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        let mut request = Request::new(Bytes::new());
+        let mut request = Request::new(
+            asked
+                .sent
+                .as_ref()
+                .map_or_else(Bytes::new, |sent| sent.bytes.clone()),
+        );
         *request.method_mut() = asked.method.clone();
         *request.uri_mut() = uri.clone();
         let headers = request.headers_mut();
@@ -177,6 +278,16 @@ impl Upstream {
         }
         if let Some(authorization) = authorization {
             headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+        if let Some(sent) = &asked.sent {
+            let said = [
+                (header::CONTENT_TYPE, &sent.content_type),
+                (header::CONTENT_RANGE, &sent.range),
+            ];
+            headers.extend(
+                said.into_iter()
+                    .filter_map(|(name, value)| Some((name, value.clone()?))),
+            );
         }
         if asked.from > 0 {
             let range = HeaderValue::try_from(format!("bytes={}-", asked.from));

@@ -64,10 +64,7 @@ impl Credentials {
                 io::Error::other(at),
             )
         })?;
-        let login = |entry: &Entry| {
-            let pair = format!("{}:{}", entry.username, entry.password);
-            Login(Secret::new(format!("Basic {}", BASE64_STANDARD.encode(pair))))
-        };
+        let login = |entry: &Entry| Login::new(&entry.username, &entry.password);
         let logins = entries.iter().map(|(host, entry)| (plain(host), login(entry)));
         Ok(Self(logins.collect()))
     }
@@ -84,6 +81,13 @@ impl Credentials {
             .chain(hub)
             .find_map(|name| self.0.get(*name))
             .cloned()
+    }
+}
+
+impl Login {
+    pub(super) fn new(user: &str, password: &str) -> Self {
+        let pair = format!("{user}:{password}");
+        Self(Secret::new(format!("Basic {}", BASE64_STANDARD.encode(pair))))
     }
 }
 

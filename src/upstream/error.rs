@@ -1,6 +1,6 @@
 //! Why another registry didn't give what it was asked for.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use http::StatusCode;
 
@@ -24,6 +24,17 @@ pub enum UpstreamError {
     /// Any other status.
     #[error("the upstream registry answered {0}")]
     Status(StatusCode),
+    /// It refused what was pushed.
+    #[error("the registry refuses it ({status}): {message}")]
+    Refused {
+        /// With this status.
+        status: StatusCode,
+        /// In its words, without control characters.
+        message: String,
+    },
+    /// What is to be pushed can't be read.
+    #[error("it can't be read")]
+    Source(#[source] io::Error),
     /// It wants its login to be shown to a stranger.
     #[error(
         "the upstream registry sends for a token to {0}, which gets no login of ours: if that is right, name it in \
@@ -94,7 +105,12 @@ impl UpstreamError {
 
     pub(super) fn course(&self) -> Course {
         match self {
-            Self::NotFound | Self::Digest { .. } | Self::Length { .. } | Self::Late => Course::GiveUp,
+            Self::NotFound
+            | Self::Digest { .. }
+            | Self::Length { .. }
+            | Self::Late
+            | Self::Refused { .. }
+            | Self::Source(_) => Course::GiveUp,
             Self::Denied(_) | Self::Realm(_) | Self::Redirect(_) | Self::Nonsense(_) => Course::Next,
             Self::Limited { .. } => Course::Again,
             Self::Status(status) if status.is_server_error() => Course::Again,
@@ -122,6 +138,8 @@ impl UpstreamError {
             | Self::Digest { .. }
             | Self::Length { .. }
             | Self::Late
+            | Self::Refused { .. }
+            | Self::Source(_)
             | Self::Outbound(_) => false,
         }
     }
@@ -133,11 +151,13 @@ impl UpstreamError {
             Self::Limited { .. } => "limited",
             Self::Denied(_) | Self::Realm(_) => "denied",
             Self::Late => "late",
+            Self::Refused { .. } => "refused",
             Self::Status(_)
             | Self::Redirect(_)
             | Self::Nonsense(_)
             | Self::Digest { .. }
             | Self::Length { .. }
+            | Self::Source(_)
             | Self::Outbound(_) => "failed",
         }
     }

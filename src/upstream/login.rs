@@ -79,7 +79,10 @@ impl Upstream {
         }
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let joint = if uri.query().is_some() { '&' } else { '?' };
-        let mut address = format!("{realm}{joint}scope={}", encoded(&scope.to_string()));
+        let mut address = format!(
+            "{realm}{joint}scope={}",
+            encoded(&scope.for_purpose(site.purpose))
+        );
         if let Some(service) = service {
             address.push_str(&format!("&service={}", encoded(service)));
         }

@@ -12,10 +12,12 @@ mod credentials;
 mod error;
 mod lists;
 mod login;
+mod push;
 mod site;
 mod turns;
 
 use std::{
+    collections::BTreeSet,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant as Clock},
@@ -28,6 +30,7 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use self::{
     ask::{Answer, Asked},
+    credentials::Login,
     site::Site,
     turns::Turns,
 };
@@ -35,10 +38,12 @@ pub use self::{
     credentials::{Credentials, CredentialsError},
     error::UpstreamError,
     lists::{Listed, Next},
+    push::{Outgoing, Pushed},
+    site::Purpose,
 };
 use crate::{
     clock,
-    config::{Limits, SyncRegistry},
+    config::{Limits, SyncRegistry, UpstreamUrl},
     oci::{Algorithm, Digest, MAX_MANIFEST_BYTES, ManifestKind, MediaType, Reference, RepoName},
     outbound::{self, Outbound, Pool, Reach, Trust, TrustError},
     telemetry::Metrics,
@@ -62,6 +67,21 @@ struct Bounds {
     retries: u32,
     retry_delay: Duration,
     retry_delay_max: Duration,
+}
+
+/// A registry that a person names on the command line.
+#[derive(Debug)]
+pub struct Visit {
+    /// Where it is.
+    pub url: UpstreamUrl,
+    /// User and password.
+    pub login: Option<(String, String)>,
+    /// Whom to believe that it is there.
+    pub trust: Trust,
+    /// What is done there.
+    pub purpose: Purpose,
+    /// Requests at once.
+    pub at_once: usize,
 }
 
 /// What a registry says a reference names.
@@ -127,6 +147,37 @@ impl Upstream {
                 retry_delay_max: registry.retry_delay_max,
             },
             metrics,
+        })
+    }
+
+    /// A registry that a person visits: it may be anywhere, and bodies may take their time on a slow line.
+    ///
+    /// # Errors
+    /// [`TrustError`].
+    pub fn visit(visit: Visit, limits: &Limits) -> Result<Self, TrustError> {
+        let pool = Pool {
+            connect: limits.upstream_connect_timeout,
+            idle: limits.upstream_idle_time,
+            idle_connections: visit.at_once,
+        };
+        let login = visit.login.map(|(user, password)| Login::new(&user, &password));
+        let site = Site {
+            purpose: visit.purpose,
+            ..Site::new(&visit.url, login, &BTreeSet::new())
+        };
+        Ok(Self {
+            sites: vec![site],
+            outbound: Outbound::new(&visit.trust, Reach::Anywhere, &pool)?,
+            permits: Arc::new(Semaphore::new(visit.at_once)),
+            turns: Turns::new(None),
+            bounds: Bounds {
+                answer: limits.visit_answer_timeout,
+                stall: limits.upstream_stall,
+                retries: limits.visit_retries,
+                retry_delay: limits.upstream_retry_delay,
+                retry_delay_max: limits.upstream_retry_delay_max,
+            },
+            metrics: Arc::new(Metrics::new()),
         })
     }
 

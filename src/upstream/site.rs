@@ -23,6 +23,7 @@ pub(super) struct Site {
     pub(super) url: UpstreamUrl,
     pub(super) login: Option<Login>,
     pub(super) realm_hosts: BTreeSet<String>,
+    pub(super) purpose: Purpose,
     pub(super) tokens: Tokens,
 }
 
@@ -32,6 +33,7 @@ impl Site {
             url: url.clone(),
             login,
             realm_hosts: realm_hosts.clone(),
+            purpose: Purpose::Pull,
             tokens: Tokens::default(),
         }
     }
@@ -45,6 +47,15 @@ impl Site {
     }
 }
 
+/// What is done at a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Things are fetched.
+    Pull,
+    /// Things are put there, too.
+    Push,
+}
+
 /// What a token is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Scope<'a> {
@@ -52,6 +63,16 @@ pub(super) enum Scope<'a> {
     Repository(&'a RepoName),
     /// To read the names of all.
     Catalog,
+}
+
+impl Scope<'_> {
+    /// As a realm is asked for it.
+    pub(super) fn for_purpose(self, purpose: Purpose) -> String {
+        match (self, purpose) {
+            (Self::Repository(_), Purpose::Push) => format!("{self},push"),
+            (Self::Repository(_) | Self::Catalog, _) => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Scope<'_> {

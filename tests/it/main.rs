@@ -24,6 +24,7 @@ mod membership;
 mod mesh;
 mod mirror;
 mod models;
+mod moving;
 mod operate;
 mod ownership;
 mod page;

@@ -127,6 +127,13 @@ need_clients() {
 
 need_overload() { need_clients; }
 
+need_operate() {
+  need_deb curl=curl python3=python3 skopeo=skopeo
+  need_go crane "$crane"
+  need_go oras oras.land/oras/cmd/oras@v1.3.6
+  need_go grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+}
+
 # need_mirror [CLIENT]...
 need_mirror() {
   need_clients

@@ -1,0 +1,118 @@
+//! `import` and `export`: images between registries and OCI image layouts, by the API that every client uses.
+//!
+//! Either may be ended at any time and started again: what is there already isn't moved again.
+
+mod export;
+mod import;
+mod place;
+mod progress;
+
+use std::{io, path::PathBuf};
+
+use clap::Args;
+
+use self::place::Place;
+pub(super) use self::{
+    export::{ExportArgs, export},
+    import::{ImportArgs, import},
+};
+use crate::{
+    config::Limits,
+    layout::LayoutError,
+    oci::ManifestError,
+    outbound::{Trust, TrustError},
+    upstream::{Purpose, Upstream, UpstreamError, Visit},
+};
+
+/// As whom a registry is asked, and how much at once.
+#[derive(Debug, Args)]
+struct Account {
+    /// Who asks; the password, or an API key, is taken from PORTOLAN_PASSWORD
+    #[arg(long, value_name = "NAME", env = "PORTOLAN_USER")]
+    user: Option<String>,
+    /// Authorities that are trusted instead of this machine's, in PEM
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+    /// Requests at once
+    #[arg(short, long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
+}
+
+/// Why nothing was moved, or not all.
+#[derive(Debug, thiserror::Error)]
+pub enum MovingError {
+    /// The arguments don't say what.
+    #[error("{0}")]
+    What(String),
+    /// TLS can't be set up.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The layout can't be read or written.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The registry wants another login.
+    #[error(
+        "the registry denies access ({0}): say who asks with --user, and the password in PORTOLAN_PASSWORD"
+    )]
+    Denied(http::StatusCode),
+    /// The registry doesn't answer, or refuses.
+    #[error(transparent)]
+    Registry(UpstreamError),
+    /// A manifest isn't one.
+    #[error("{digest} is no manifest that a registry takes")]
+    Manifest {
+        /// Of the manifest.
+        digest: crate::oci::Digest,
+        /// What is wrong.
+        #[source]
+        source: ManifestError,
+    },
+    /// The layout lacks something that its own list, or a manifest, names.
+    #[error("{0} isn't in the layout")]
+    Missing(crate::oci::Digest),
+    /// A part of the program failed.
+    #[error("the work was given up")]
+    Work(#[source] io::Error),
+}
+
+impl From<UpstreamError> for MovingError {
+    fn from(error: UpstreamError) -> Self {
+        match error {
+            UpstreamError::Denied(status) => Self::Denied(status),
+            error => Self::Registry(error),
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, MovingError>;
+
+/// The registry at `place`.
+fn registry(place: &Place, account: &Account, purpose: Purpose) -> Result<Upstream> {
+    let login = match &account.user {
+        None => None,
+        Some(user) => {
+            let password = std::env::var("PORTOLAN_PASSWORD").map_err(|_| {
+                let problem = "with --user, the password is taken from PORTOLAN_PASSWORD, which isn't set";
+                MovingError::What(problem.to_owned())
+            })?;
+            Some((user.clone(), password))
+        }
+    };
+    let visit = Visit {
+        url: place.url.clone(),
+        login,
+        trust: match &account.cacert {
+            Some(path) => Trust::Bundle(path.clone()),
+            None => Trust::Machine,
+        },
+        purpose,
+        at_once: usize::from(account.jobs),
+    };
+    Ok(Upstream::visit(visit, &Limits::default())?)
+}
+
+/// Runs what waits for a disk where that holds up nobody.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| MovingError::Work(io::Error::other(error)))
+}

@@ -1,0 +1,174 @@
+//! How far it is: a line that is drawn again and again on a terminal, and what is said in the end.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::time::{Instant, interval};
+
+/// How often the line is drawn.
+const EVERY: Duration = Duration::from_millis(200);
+/// Characters of the bar.
+const BAR: u64 = 24;
+
+/// What was moved so far. Counted by who moves it.
+#[derive(Debug)]
+pub(super) struct Progress {
+    began: Instant,
+    images: usize,
+    images_done: AtomicUsize,
+    // Bytes of what is known to be needed, of what is there of that, and of what of it was moved by this run.
+    known: AtomicU64,
+    there: AtomicU64,
+    moved: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn new(images: usize) -> Self {
+        Self {
+            began: Instant::now(),
+            images,
+            images_done: AtomicUsize::new(0),
+            known: AtomicU64::new(0),
+            there: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
+        }
+    }
+
+    /// An image is done, whatever came of it.
+    pub(super) fn image(&self) {
+        self.images_done.fetch_add(1, Relaxed);
+    }
+
+    /// So many bytes more are needed.
+    pub(super) fn needs(&self, bytes: u64) {
+        self.known.fetch_add(bytes, Relaxed);
+    }
+
+    /// So many of them were there.
+    pub(super) fn has(&self, bytes: u64) {
+        self.there.fetch_add(bytes, Relaxed);
+    }
+
+    /// So many of them were moved now.
+    pub(super) fn moved(&self, bytes: u64) {
+        self.there.fetch_add(bytes, Relaxed);
+        self.moved.fetch_add(bytes, Relaxed);
+    }
+
+    /// Does the work, and draws meanwhile if standard error is a terminal.
+    pub(super) async fn along<T>(&self, work: impl Future<Output = T>) -> T {
+        if !std::io::stderr().is_terminal() {
+            return work.await;
+        }
+        let mut work = std::pin::pin!(work);
+        let mut ticks = interval(EVERY);
+        let done = loop {
+            tokio::select! {
+                biased;
+                done = work.as_mut() => break done,
+                _ = ticks.tick() => self.draw(&self.line()),
+            }
+        };
+        self.draw("");
+        done
+    }
+
+    /// Says something of an image.
+    pub(super) fn say(&self, text: &str) {
+        self.clear();
+        // Whoever reads along may have seen enough; the work goes on.
+        let _ = writeln!(std::io::stdout(), "{text}");
+    }
+
+    /// Says what went wrong with one.
+    pub(super) fn complain(&self, text: &str) {
+        self.clear();
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+
+    fn clear(&self) {
+        if std::io::stderr().is_terminal() {
+            self.draw("");
+        }
+    }
+
+    /// ECMA-48: to the begin of the line, and what stood there goes. Whether it is seen changes nothing.
+    fn draw(&self, line: &str) {
+        let _ = write!(std::io::stderr(), "\r\u{1b}[K{line}");
+    }
+
+    fn line(&self) -> String {
+        let (there, known) = (self.there.load(Relaxed), self.known.load(Relaxed).max(1));
+        let full = usize::try_from(BAR * there.min(known) / known).unwrap_or_default();
+        let speed = self.moved.load(Relaxed) as f64 / self.began.elapsed().as_secs_f64().max(0.001);
+        format!(
+            "[{}{}] {} of {} images, {} of {}, {}/s",
+            "=".repeat(full),
+            " ".repeat(BAR as usize - full),
+            self.images_done.load(Relaxed),
+            self.images,
+            size(there),
+            size(known),
+            size(speed as u64),
+        )
+    }
+
+    /// What it came to.
+    pub(super) fn summary(&self, verb: &str) -> String {
+        let moved = self.moved.load(Relaxed);
+        let there = self.there.load(Relaxed) - moved;
+        format!(
+            "{} images, {} {verb}, {} there already, {:.1} s",
+            self.images_done.load(Relaxed),
+            size(moved),
+            size(there),
+            self.began.elapsed().as_secs_f64(),
+        )
+    }
+}
+
+/// Bytes, as people say them (IEC 80000-13).
+fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return match unit {
+                "B" => format!("{bytes} B"),
+                unit => format!("{value:.1} {unit}"),
+            };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_there_and_what_was_moved_are_told_apart() {
+        let progress = Progress::new(2);
+        progress.needs(3 << 20);
+        progress.has(1 << 20);
+        progress.moved(512 << 10);
+        progress.image();
+        let line = progress.line();
+        assert!(
+            line.starts_with("[============            ] 1 of 2 images, 1.5 MiB of 3.0 MiB, "),
+            "{line}"
+        );
+        let summary = progress.summary("sent");
+        assert!(
+            summary.starts_with("1 images, 512.0 KiB sent, 1.0 MiB there already, "),
+            "{summary}"
+        );
+        assert_eq!(
+            (size(1023), size(5 << 40)),
+            ("1023 B".to_owned(), "5.0 TiB".to_owned())
+        );
+    }
+}
