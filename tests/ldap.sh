@@ -240,6 +240,7 @@ verify_says() {
 
 report_begin ldap
 need_ldap
+need_rust
 read -r ldap_port ldaps_port < <(python3 tests/lib/free_ports.py 127.0.0.1)
 certificates
 directory_fill
@@ -256,6 +257,12 @@ people_log_in
 groups_count
 server_is_killed
 mesh_stop
+
+say "every route by everybody, through owner and another member, with callers of the directory (tests/it/access)"
+directory_keys="{ $account, \"address\": \"127.0.0.1\", \"port\": $ldaps_port, \"subtreeSearch\": true, \"userAttribute\": \"uid\",
+  \"userGroupAttribute\": \"memberOf\", \"userFilter\": \"(!(employeeType=disabled))\" }"
+check "they may what the policy says" env PORTOLAN_TEST_LDAP="$(tr -d '\n' <<<"$directory_keys")" \
+  cargo test --quiet --locked --test it -- access::every_route access::what_may_not access::probes
 
 say "StartTLS, and the first of two servers isn't there"
 configure "$scratch/start.json" \

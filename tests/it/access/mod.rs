@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, fs, sync::Arc};
 use portolan::oci::Route;
 use serde_json::json;
 
-use self::world::{Recorded, World, basic};
+use self::world::{Recorded, World, basic, directory};
 use crate::support::{
     client::{Ask as _, Client, Http, Request, octets, with_digest},
     content::{Blob, IMAGE, Manifest},
@@ -64,6 +64,21 @@ const CALLERS: [&str; 36] = [
     "two sessions",
 ];
 
+/// Who asks, too, where tests/ldap.sh has a directory at hand.
+const OF_THE_DIRECTORY: [&str; 3] = [
+    "ann of the directory",
+    "bob of the directory",
+    "ann with bob's password",
+];
+
+fn callers() -> impl Iterator<Item = &'static str> {
+    let more: &[&str] = match directory() {
+        Some(_) => &OF_THE_DIRECTORY,
+        None => &[],
+    };
+    CALLERS.iter().chain(more).copied()
+}
+
 /// The model, first part: what a caller may do in the repositories of an area, by first letters of actions.
 fn rights(caller: &str, area: &str) -> &'static str {
     match (caller, area) {
@@ -77,7 +92,8 @@ fn rights(caller: &str, area: &str) -> &'static str {
         ("mover", "team") => "rcu",
         ("deleter", "team") => "rd",
         ("otto", "other") => "rcud",
-        ("robot", "team") => "rc",
+        ("robot" | "ann of the directory", "team") => "rc",
+        ("ann of the directory" | "bob of the directory", "public") => "r",
         ("robot by name", "team") => "r",
         ("robot" | "robot by name", "public") => "r",
         // Of root's, for reading below team/.
@@ -105,7 +121,7 @@ fn kind(caller: &str) -> Kind {
         "reader" | "writer" | "mover" | "deleter" | "otto" | "root" | "scoped key" => Kind::User,
         "session" | "session from elsewhere" | "workload" | "workload's password" => Kind::User,
         "cora at a build" | "cora at a shell" | "cora without a way" => Kind::User,
-        "robot" | "robot by name" => Kind::User,
+        "robot" | "robot by name" | "ann of the directory" | "bob of the directory" => Kind::User,
         "pull token" | "push token" | "catalog token" => Kind::Token,
         _ => Kind::Refused,
     }
@@ -283,7 +299,7 @@ async fn every_route_by_everybody_through_owner_and_another_is_what_the_policy_s
     let mut asked = BTreeSet::new();
     for door in [OWNER, OTHER] {
         let before = world.replays().await;
-        for caller in CALLERS {
+        for caller in callers() {
             let prefix = format!("team/{}-{door}", caller.replace([' ', '\''], "-"));
             let name = world.mesh.names().owned_by(OWNER, &prefix);
             let repository = Repository::fill(&root, name).await;
@@ -425,11 +441,7 @@ async fn what_may_not_be_read_shows_neither_in_the_catalogue_nor_by_a_mount() {
         }
     }
     for door in [OWNER, OTHER] {
-        for caller in CALLERS
-            .iter()
-            .copied()
-            .filter(|caller| kind(caller) != Kind::Refused)
-        {
+        for caller in callers().filter(|caller| kind(caller) != Kind::Refused) {
             let target = world.mesh.names().owned_by(OWNER, "team/target");
             let client = world.caller(caller, door, &target);
             let sees = |name: &str| {
@@ -500,7 +512,7 @@ async fn listed(client: &Recorded) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn probes_need_no_login_and_metrics_and_keys_have_policies_of_their_own() {
     let world = World::new().await;
-    for caller in CALLERS {
+    for caller in callers() {
         let client = world.caller(caller, OTHER, "team/a");
         for probe in ["/livez", "/readyz", "/startupz"] {
             client.get(probe.to_owned()).await.unwrap().expect(200);

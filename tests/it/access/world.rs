@@ -32,6 +32,7 @@ http:
     htpasswd: {path: FOLDER/users}
     BEARER
     apikey: true
+    DIRECTORY
     sessionKeysFile: FOLDER/sessions.json
     # Nobody is there: who has a session doesn't care.
     openid: {providers: {oidc: {issuer: 'http://127.0.0.1:1', clientid: registry}}}
@@ -46,6 +47,7 @@ http:
         - {groups: [writers], actions: [read, create]}
         - {users: [mover], actions: [update]}
         - {users: [deleter], actions: [read, delete]}
+        - {groups: ['cn=team,ou=groups,dc=example,dc=org'], actions: [read, create]}
         - users: [cora]
           actions: [read, create]
           conditions:
@@ -121,6 +123,10 @@ impl World {
         };
         let text = CONFIG
             .replace("BEARER", bearer)
+            .replace(
+                "DIRECTORY",
+                &directory().map_or(String::new(), |keys| format!("ldap: {keys}")),
+            )
             .replace("ISSUER", &issuer.url)
             .replace("FOLDER", folder.path().to_str().unwrap());
         let is_rated = rates.all.is_some();
@@ -294,6 +300,9 @@ impl World {
                 vec![self.token("registry", 120, catalog)]
             }
             caller if caller.contains("session") => vec![],
+            "ann of the directory" => vec![basic("ann", "ann-secret")],
+            "bob of the directory" => vec![basic("bob", "bob-secret")],
+            "ann with bob's password" => vec![basic("ann", "bob-secret")],
             caller if caller.starts_with("cora") => vec![basic("cora", &password("cora"))],
             user => vec![basic(user, &password(user))],
         };
@@ -339,6 +348,11 @@ fn at_build(user_agent: &str, forwarded: Option<&str>) -> Vec<(&'static str, Str
         .into_iter()
         .chain(forwarded)
         .collect()
+}
+
+/// The keys of `http.auth.ldap` for a real directory, where one is at hand: tests/ldap.sh says so.
+pub(super) fn directory() -> Option<String> {
+    std::env::var("PORTOLAN_TEST_LDAP").ok()
 }
 
 /// The key in the file of sessions' keys.
