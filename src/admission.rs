@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tower::util::BoxCloneSyncService;
 
 pub use self::pace::{Pace, Went};
-pub use crate::telemetry::StoreTime;
+pub use crate::telemetry::Waited;
 use crate::{
     oci::{Action, Digest, Permission, RepoName, Route},
     placement::MemberId,
@@ -263,6 +263,8 @@ pub struct Served {
     pub owner: Duration,
     /// Part of it spent waiting for the stores.
     pub store: Duration,
+    /// Part of it spent waiting for other registries.
+    pub upstream: Duration,
 }
 
 /// Extension of a response that no local service made: a request that was placed on another member came to nothing. The

@@ -8,6 +8,8 @@
 #   clocks     survivors and owners again, one's clock 20 s ahead and another's 20 s behind
 #   toxics     Toxiproxy before both stores makes them slow, cuts, resets, doesn't answer: requests end, nothing is lost,
 #              readiness tells
+#   mirrored   one is killed amid thirty pulls of what only another registry has, once the owner, once the front of some: nobody
+#              who is left fails, and the other registry is asked no oftener than there are members
 #   chaos      kills, restarts, stops and cuts in any order, for SECONDS: histories are explainable, acknowledged pushes
 #              are there; fsck beside it, again and again, and afterwards finds nothing
 #
@@ -22,12 +24,12 @@ cd "$(dirname "$0")/.."
 parts=() chaos_seconds=120
 for argument in "$@"; do
   case $argument in
-    survivors | owners | stopped | clocks | toxics | chaos) parts+=("$argument") ;;
+    survivors | owners | stopped | clocks | toxics | mirrored | chaos) parts+=("$argument") ;;
     *[!0-9]* | '') die "no such part: $argument (see the head of $0)" ;;
     *) chaos_seconds=$argument ;;
   esac
 done
-[ ${#parts[@]} -gt 0 ] || parts=(survivors owners stopped chaos clocks toxics)
+[ ${#parts[@]} -gt 0 ] || parts=(survivors owners stopped mirrored chaos clocks toxics)
 
 chain=PORTOLAN_FAULTS
 first_group=20001
@@ -145,7 +147,7 @@ asks() {
 clients() {
   local status=0
   PORTOLAN_TEST_MEMBERS=$(IFS=, && echo "${members[*]}") PORTOLAN_TEST_CA=$mesh_ca PORTOLAN_TEST_BALANCER=$balancer \
-    PORTOLAN_TEST_CONTROL=$control PORTOLAN_TEST_SECONDS=$chaos_seconds RUST_BACKTRACE=0 \
+    PORTOLAN_TEST_CONTROL=$control PORTOLAN_TEST_UPSTREAM=${upstream:-} PORTOLAN_TEST_SECONDS=$chaos_seconds RUST_BACKTRACE=0 \
     cargo test --locked --test it -- --ignored --nocapture --exact "processes::$1" 3>&- 4>&- || status=$?
   echo over >"$control/asked"
   return "$status"
@@ -175,6 +177,27 @@ looks() {
     "$portolan" fsck "$scratch/127.0.0.1.json" || return
     [ ! -e "$scratch/calm" ]
   do :; done
+}
+
+# Every member is started anew, to mirror what the test serves.
+part_mirrored() {
+  local i
+  upstream=127.0.0.1:$((s3_port + 10))
+  for i in 0 1 2; do
+    process_stop "${member_pids[i]}" || true
+    member_configuration "${cluster_hosts[i]}" | mirroring >"$scratch/${cluster_hosts[i]}.json"
+    do_start "$i"
+    member_ready "$i"
+  done
+  asks mirrored::nobody_who_is_left_fails_when_a_member_is_killed_amid_thirty_pulls_from_upstream
+}
+
+mirroring() {
+  python3 -c 'import json, sys
+config = json.load(sys.stdin)
+rule = {"urls": ["http://" + sys.argv[1]], "onDemand": True, "content": [{"prefix": "mirrored/*"}]}
+config.setdefault("extensions", {})["sync"] = {"registries": [rule]}
+json.dump(config, sys.stdout)' "$upstream"
 }
 
 part_clocks() {

@@ -1,6 +1,6 @@
 //! What is mirrored from where: `extensions.sync`.
 
-use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fmt, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use regex_lite::Regex;
 
@@ -44,6 +44,10 @@ pub struct SyncRegistry {
     pub concurrent: usize,
     /// Time from one request to the next.
     pub spacing: Option<Duration>,
+    /// Bytes of blobs a second.
+    pub bytes_per_second: Option<NonZeroU64>,
+    /// Whether a part of a blob that doesn't reach its end is given before the digest of all is known to be right.
+    pub ranges_before_verified: bool,
     /// Hosts that may be sent its logins for tokens, beside those that belong to it.
     pub realm_hosts: BTreeSet<String>,
     /// Whether signatures under cosign's tags are mirrored, whatever the rules say of tags.

@@ -327,6 +327,7 @@ pub(super) fn response_head(parts: &http::response::Parts, content_length: Optio
         headers: headers_out(&parts.headers),
         owner_us: micros(served.owner),
         store_us: micros(served.store),
+        upstream_us: micros(served.upstream),
         blob: parts.extensions.get::<BlobSource>().map(|blob| pb::BlobSource {
             digest: blob.digest.to_string(),
             length: blob.length,
@@ -357,6 +358,7 @@ pub(super) fn read_response(
         forwarded_to: Some(peer.clone()),
         owner: Duration::from_micros(head.owner_us),
         store: Duration::from_micros(head.store_us),
+        upstream: Duration::from_micros(head.upstream_us),
     });
     if let Some(blob) = head.blob {
         parts.extensions.insert(BlobSource {

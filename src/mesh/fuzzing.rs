@@ -141,7 +141,7 @@ mod tests {
             headers in prop::collection::vec(("[a-z-]{1,8}|[A-Z: ]{0,3}", prop::collection::vec(any::<u8>(), 0..12)), 0..4),
             blob in prop::option::of(("sha256:[0-9a-f]{64}|[a-z:]{0,9}", any::<u64>(), "uploads/[0-9a-f/.]{0,9}")),
             content_length in prop::option::of(any::<u64>()),
-            times in (any::<u64>(), any::<u64>()),
+            times in (any::<u64>(), any::<u64>(), any::<u64>()),
             chunk in 1..100usize,
         ) {
             let head = pb::ResponseHead {
@@ -149,6 +149,7 @@ mod tests {
                 headers: headers.into_iter().map(|(name, value)| pb::Header { name, value: value.into() }).collect(),
                 owner_us: times.0,
                 store_us: times.1,
+                upstream_us: times.2,
                 blob: blob.map(|(digest, length, object_key)| pb::BlobSource { digest, length, object_key }),
                 content_length,
             };

@@ -13,7 +13,7 @@ use super::{
     BlobStore, Key, MetaStore, Object, ObjectKey, Op, Opened, Outcome, Page, Part, PartNumber, Payload, Row,
     Space, StoreError, StoreErrorKind, Unnamed, Version,
 };
-use crate::telemetry::{Metrics, StoreTime};
+use crate::telemetry::{Metrics, Waited};
 
 /// A metadata store, counted.
 pub struct MeteredMeta {
@@ -71,7 +71,7 @@ impl Meter {
     }
 
     fn note(&self, operation: &'static str, outcome: &'static str, took: Duration) {
-        StoreTime::add(took);
+        Waited::for_stores(took);
         self.metrics.store(self.store, operation, outcome, took);
     }
 }

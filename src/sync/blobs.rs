@@ -16,6 +16,7 @@ use crate::{
     causes,
     oci::{Digest, RepoName, UploadId},
     registry::RegistryError,
+    telemetry::Waited,
     upstream::{Incoming, UpstreamError},
 };
 
@@ -43,7 +44,7 @@ impl Mirror {
         }
         let thing = shared.thing(Kind::Blob, wanted, digest.clone().into());
         let opened = match shared.fetch(thing, digest, candidates) {
-            Ok(growing) => growing.opened().await.map(|_| growing),
+            Ok(growing) => Waited::for_upstream(growing.opened()).await.map(|_| growing),
             Err(error) => Err(Arc::new(error)),
         };
         match opened {
@@ -76,7 +77,8 @@ impl Mirror {
         let until = Instant::now() + shared.bounds.within;
         let mut is_absent = false;
         for (source, remote) in shared.candidates(wanted, None) {
-            match source.upstream.blob_length(&remote, digest, until).await {
+            let length = source.upstream.blob_length(&remote, digest, until);
+            match Waited::for_upstream(length).await {
                 Ok(length) => return Ok(Some(length)),
                 Err(UpstreamError::NotFound) => is_absent = true,
                 Err(error) => return Err(error.into()),
@@ -232,7 +234,7 @@ impl Entry {
         let until = Instant::now() + bounds.within;
         let incoming = source.upstream.blob(remote, digest, 0, until).await?;
         let length = incoming.length;
-        growing.open(length);
+        growing.open(length, source.early_ranges);
         let (sender, body) = mpsc::channel(WAITING);
         let pushed = async {
             let body = ReceiverStream::new(body);

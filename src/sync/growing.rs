@@ -36,6 +36,7 @@ pub struct Growing {
 #[derive(Default)]
 struct State {
     length: Option<u64>,
+    early: bool,
     /// Pieces that were put aside, one after the other from the beginning.
     asides: Vec<Aside>,
     /// Bytes in them.
@@ -74,9 +75,11 @@ impl Growing {
 
     // --- Who fetches ---
 
-    /// Upstream has begun to send a blob of `length` bytes.
-    pub(super) fn open(&self, length: u64) {
-        self.state.lock().length = Some(length);
+    /// Upstream has begun to send a blob of `length` bytes, of which parts may be given `early`, or not.
+    pub(super) fn open(&self, length: u64, early: bool) {
+        let mut state = self.state.lock();
+        (state.length, state.early) = (Some(length), early);
+        drop(state);
         self.changed.send_replace(());
     }
 
@@ -173,6 +176,11 @@ impl Growing {
     /// [`SyncError`]: it won't be.
     pub async fn finished(&self) -> Result<(), Arc<SyncError>> {
         self.wait(|state| state.end.clone()).await
+    }
+
+    /// Whether a part that doesn't reach the end may be given before all is known to be right.
+    pub fn gives_parts_early(&self) -> bool {
+        self.state.lock().early
     }
 
     /// Whether all of its bytes are withheld until it is known to be right.
@@ -355,7 +363,7 @@ mod tests {
         let digest = Digest::of(Algorithm::Sha256, &blob);
         for end in [Ok(()), Err(Arc::new(SyncError::Late))] {
             let growing = Growing::new(RepoName::parse("a").unwrap(), digest.clone(), 0);
-            growing.open(10);
+            growing.open(10, false);
             growing.push(blob.clone());
             let at = |n| growing.at(&growing.state.lock(), n);
             assert!(matches!(at(3), At::Memory(rest) if rest == "3456789"));

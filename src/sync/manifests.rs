@@ -16,6 +16,7 @@ use crate::{
         MayBeAbsent, MayPush, PutManifest, RegistryError,
         changes::{Cause, Why},
     },
+    telemetry::Waited,
     upstream::{Fetched, UpstreamError},
 };
 
@@ -58,7 +59,7 @@ impl Mirror {
             }
             (None, _) => {}
         }
-        let outcome = answer(shared.ask(wanted, reference, here)).await;
+        let outcome = Waited::for_upstream(answer(shared.ask(wanted, reference, here))).await;
         shared.metrics.mirror("manifest", super::told(&outcome));
         match outcome {
             Err(error) if error.is_absent() => Ok(Looked::Here),

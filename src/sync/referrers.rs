@@ -17,6 +17,7 @@ use crate::{
     causes,
     oci::{Digest, Reference},
     registry::Counts,
+    telemetry::Waited,
     upstream::UpstreamError,
 };
 
@@ -30,7 +31,7 @@ impl Mirror {
         if shared.candidates(wanted, None).next().is_none() || shared.knows_referrers(wanted, subject) {
             return Ok(Looked::Here);
         }
-        let outcome = answer(shared.ask_referrers(wanted, subject)).await;
+        let outcome = Waited::for_upstream(answer(shared.ask_referrers(wanted, subject))).await;
         shared.metrics.mirror("referrers", super::told(&outcome));
         outcome
     }

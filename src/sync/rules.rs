@@ -24,6 +24,8 @@ pub(super) struct Source {
     pub(super) check_interval: Option<Duration>,
     pub(super) timeout: Duration,
     pub(super) cosign_tags: bool,
+    /// Parts are given before they are known to be right.
+    pub(super) early_ranges: bool,
     hosts: Vec<String>,
     rules: Vec<Rule>,
 }
@@ -69,6 +71,7 @@ impl Source {
             timeout: registry.timeout,
             hosts: registry.urls.iter().flat_map(hosts).collect(),
             cosign_tags: registry.cosign_tags,
+            early_ranges: registry.ranges_before_verified,
             rules: rules.collect(),
         })
     }

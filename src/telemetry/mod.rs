@@ -5,9 +5,9 @@ mod docs;
 pub mod logs;
 mod metrics;
 mod output;
-mod store_time;
+mod waited;
 
 pub use self::{
     metrics::{Direction, EventOutcome, ForwardOutcome, LeaseOutcome, Metrics},
-    store_time::StoreTime,
+    waited::Waited,
 };

@@ -12,6 +12,7 @@ mod credentials;
 mod error;
 mod lists;
 mod login;
+mod pace;
 mod push;
 mod site;
 mod turns;
@@ -31,6 +32,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use self::{
     ask::{Answer, Asked},
     credentials::Login,
+    pace::Pace,
     site::Site,
     turns::Turns,
 };
@@ -56,6 +58,7 @@ pub struct Upstream {
     outbound: Outbound,
     permits: Arc<Semaphore>,
     turns: Turns,
+    pace: Arc<Pace>,
     bounds: Bounds,
     metrics: Arc<Metrics>,
 }
@@ -139,6 +142,7 @@ impl Upstream {
             outbound: Outbound::new(&trust, reach, &pool)?,
             permits: Arc::new(Semaphore::new(registry.concurrent)),
             turns: Turns::new(registry.spacing),
+            pace: Arc::new(Pace::new(registry.bytes_per_second)),
             bounds: Bounds {
                 answer: limits.upstream_answer_timeout,
                 stall: limits.upstream_stall,
@@ -170,6 +174,7 @@ impl Upstream {
             outbound: Outbound::new(&visit.trust, Reach::Anywhere, &pool)?,
             permits: Arc::new(Semaphore::new(visit.at_once)),
             turns: Turns::new(None),
+            pace: Arc::new(Pace::new(None)),
             bounds: Bounds {
                 answer: limits.visit_answer_timeout,
                 stall: limits.upstream_stall,
@@ -283,7 +288,15 @@ impl Upstream {
         };
         let mut skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
         let metrics = self.metrics.clone();
-        let pieces = outbound::pieces(body, self.bounds.stall).map(move |piece| {
+        let pace = self.pace.clone();
+        let paced = outbound::pieces(body, self.bounds.stall).then(move |piece| {
+            let pace = pace.clone();
+            async move {
+                pace.spend(piece.as_ref().map_or(0, Bytes::len)).await;
+                piece
+            }
+        });
+        let pieces = paced.map(move |piece| {
             let _held = &permit;
             let mut piece = piece?;
             metrics.upstream_read(piece.len() as u64);

@@ -173,6 +173,18 @@ pub(super) const SYNC: &[Key] = &[
         Mapped("of each member"),
     ),
     key(
+        "extensions.sync.registries[].bytesPerSec",
+        Int,
+        Own("bytes of blobs that each member reads from it in a second, of all blobs together"),
+    ),
+    key(
+        "extensions.sync.registries[].rangesBeforeVerified",
+        Bool,
+        Own(
+            "true: a part of a blob that doesn't reach its end is given while the blob comes in, before its digest is known to be right",
+        ),
+    ),
+    key(
         "extensions.sync.registries[].disableHTTP2",
         Bool,
         Mapped("registries are asked by HTTP/1.1, whatever it says"),

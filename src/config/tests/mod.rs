@@ -472,6 +472,8 @@ extensions:
         syncTimeout: 1h
         reqConcurrent: 4
         reqPerSec: 0.5
+        bytesPerSec: 1000
+        rangesBeforeVerified: true
         syncLegacyCosignTags: false
         preserveDigest: true
         disableHTTP2: true
@@ -497,7 +499,9 @@ extensions:
     let seconds = |n| std::time::Duration::from_secs(n);
     assert_eq!(registry.check_interval, Some(seconds(300)));
     assert_eq!(registry.poll_interval, Some(seconds(6 * 3600)));
-    assert!(registry.on_demand && registry.platforms[0].is("linux", "amd64", ""));
+    assert_eq!(registry.bytes_per_second.map(u64::from), Some(1000));
+    assert!(registry.ranges_before_verified && registry.on_demand);
+    assert!(registry.platforms[0].is("linux", "amd64", ""));
     assert_eq!((registry.retries, registry.concurrent), (5, 4));
     assert_eq!(
         (registry.retry_delay, registry.retry_delay_max),

@@ -1,6 +1,6 @@
 //! `extensions.sync`.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, num::NonZeroU64, time::Duration};
 
 use http::Uri;
 use regex_lite::Regex;
@@ -194,6 +194,8 @@ fn registry(
         timeout: row.duration("syncTimeout").unwrap_or(limits.upstream_blob_time),
         concurrent: concurrent.map_or(limits.upstream_requests, |number| number as usize),
         spacing: spacing(c, row),
+        bytes_per_second: number(c, row, "bytesPerSec", 1, 1_000_000_000_000).and_then(NonZeroU64::new),
+        ranges_before_verified: row.bool("rangesBeforeVerified") == Some(true),
         realm_hosts,
         cosign_tags: row.bool("syncLegacyCosignTags") != Some(false),
         content,

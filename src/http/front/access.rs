@@ -178,6 +178,12 @@ impl Line {
         answered.served.forwarded_to.as_ref()
     }
 
+    /// How long whoever answered waited for other registries, if it did.
+    fn upstream_ms(&self) -> Option<f64> {
+        let waited = self.answered.as_ref()?.served.upstream;
+        (!waited.is_zero()).then(|| (waited.as_secs_f64() * 1e6).round() / 1e3)
+    }
+
     /// The line of the audit: who wanted to change what, from where and by which way, and what came of it.
     fn audit(&self, change: &Change, notes: &Notes) {
         let answered = self.answered.as_ref();
@@ -228,6 +234,7 @@ impl Drop for Line {
             Outcome::Aborted(error) => ("aborted", error.as_deref()),
         };
         let owner = self.owner();
+        let upstream_ms = self.upstream_ms();
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -239,6 +246,7 @@ impl Drop for Line {
                     status,
                     bytes_in,
                     bytes_out = self.bytes_out,
+                    upstream_ms,
                     duration_ms = (took.as_secs_f64() * 1e6).round() / 1e3,
                     served = if owner.is_some() { "forwarded" } else { "local" },
                     owner = owner.map(AsRef::<str>::as_ref),
@@ -318,7 +326,7 @@ pub(super) struct InMesh {
 }
 
 /// Says in `Server-Timing` where the time went, in milliseconds: in the front, between the members, in the local
-/// service of whoever served it, and, as a part of the latter, in the stores. The latter two only to those for whom it is no
+/// service of whoever served it, and, as parts of the latter, in the stores and at other registries. These only to those for whom it is no
 /// news what lies in the stores.
 #[derive(Clone)]
 pub(super) struct Timing;
@@ -355,6 +363,9 @@ impl Step for Timing {
                 ms(served.owner),
                 ms(served.store)
             );
+            if !served.upstream.is_zero() {
+                let _ = write!(timing, ", upstream;dur={:.3}", ms(served.upstream));
+            }
         }
         if let Ok(value) = HeaderValue::try_from(timing) {
             response.headers_mut().insert(SERVER_TIMING, value);

@@ -163,6 +163,7 @@ async fn the_hop_is_what_the_mesh_took_beyond_the_owner() {
             forwarded_to,
             owner,
             store: owner,
+            upstream: Duration::ZERO,
         });
         response
     }

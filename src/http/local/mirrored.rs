@@ -76,7 +76,7 @@ impl Local {
     }
 
     /// A blob while it is being fetched. A part that doesn't reach its end would be given whole before anything is known of
-    /// it, so that waits.
+    /// it, so that waits, unless the owner wants it otherwise (`rangesBeforeVerified`).
     pub(super) async fn get_growing_blob(
         &self,
         wanted: Wanted<'_>,
@@ -99,14 +99,16 @@ impl Local {
         };
         let (status, range) = match blobs::wanted(headers, &etag, digest, length)? {
             Range::Whole => (StatusCode::OK, all),
-            Range::Part(range) if range.last == all.last => (StatusCode::PARTIAL_CONTENT, range),
+            Range::Part(range) if range.last == all.last || growing.gives_parts_early() => {
+                (StatusCode::PARTIAL_CONTENT, range)
+            }
             Range::Part(_) | Range::Parts(..) => {
                 growing.finished().await?;
                 return whole().await;
             }
         };
         // There is nothing to give before it is known to be right: then failing can still be said.
-        if length == 0 || growing.is_withheld(range.len()) {
+        if length == 0 || (range.last == all.last && growing.is_withheld(range.len())) {
             growing.finished().await?;
             return whole().await;
         }

@@ -29,7 +29,7 @@ use super::{
     reply::Reply,
 };
 use crate::{
-    admission::{Admitted, Body, RequestId, Served, Service, StoreTime},
+    admission::{Admitted, Body, RequestId, Served, Service, Waited},
     oci::{RepoPattern, Route},
     registry::Registry,
     sync::Mirror,
@@ -52,15 +52,16 @@ pub fn local(registry: Arc<Registry>, mirror: Option<Mirror>, sparse_indexes: Ve
 impl Local {
     async fn serve(&self, admitted: Admitted) -> Response<Body> {
         let started = Instant::now();
-        let store_time = StoreTime::default();
+        let waited = Waited::default();
         let route = admitted.route.name();
         let id = admitted.request_id.clone();
-        let outcome = store_time.measure(self.dispatch(admitted)).await;
+        let outcome = waited.measure(self.dispatch(admitted)).await;
         let mut response = outcome.unwrap_or_else(|refusal| refused(refusal, route, &id));
         let served = Served {
             forwarded_to: None,
             owner: started.elapsed(),
-            store: store_time.total(),
+            store: waited.stores(),
+            upstream: waited.upstream(),
         };
         response.extensions_mut().insert(served);
         response

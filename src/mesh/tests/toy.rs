@@ -189,6 +189,7 @@ impl Toy {
             forwarded_to: None,
             owner: Duration::from_millis(3),
             store: Duration::from_millis(2),
+            upstream: Duration::ZERO,
         });
         response
     }

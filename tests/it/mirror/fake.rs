@@ -11,26 +11,30 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::{TcpListener, ToSocketAddrs},
+    sync::watch,
+    task::JoinSet,
+};
 
 use crate::support::content::{Blob, Manifest};
 
-pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 type Handler = Arc<dyn Fn(&Seen) -> Response<Body> + Send + Sync>;
 
 /// A request that came.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) method: String,
+pub(crate) struct Seen {
+    pub(crate) method: String,
     /// Path and query.
-    pub(super) target: String,
-    pub(super) authorization: Option<String>,
-    pub(super) range: Option<String>,
+    pub(crate) target: String,
+    pub(crate) authorization: Option<String>,
+    pub(crate) range: Option<String>,
 }
 
 /// See the module.
-pub(super) struct Fake {
-    pub(super) address: SocketAddr,
+pub(crate) struct Fake {
+    pub(crate) address: SocketAddr,
     state: Arc<State>,
     _serving: JoinSet<()>,
 }
@@ -42,12 +46,16 @@ struct State {
 }
 
 impl Fake {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::on("127.0.0.1").await
     }
 
-    pub(super) async fn on(host: &str) -> Self {
-        let listener = TcpListener::bind((host, 0)).await.unwrap();
+    pub(crate) async fn on(host: &str) -> Self {
+        Self::bound((host, 0)).await
+    }
+
+    pub(crate) async fn bound(to: impl ToSocketAddrs) -> Self {
+        let listener = TcpListener::bind(to).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State::default());
         let mut serving = JoinSet::new();
@@ -73,12 +81,12 @@ impl Fake {
         }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// What is answered to requests for this path, without its query.
-    pub(super) fn at(
+    pub(crate) fn at(
         &self,
         path: impl Into<String>,
         answer: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static,
@@ -86,7 +94,7 @@ impl Fake {
         self.state.handlers.lock().insert(path.into(), Arc::new(answer));
     }
 
-    pub(super) fn manifest(&self, repository: &str, reference: &str, manifest: &Manifest) {
+    pub(crate) fn manifest(&self, repository: &str, reference: &str, manifest: &Manifest) {
         for reference in [reference, &manifest.digest] {
             let manifest = manifest.clone();
             self.at(manifest_path(repository, reference), move |_| {
@@ -95,7 +103,7 @@ impl Fake {
         }
     }
 
-    pub(super) fn blob(&self, repository: &str, blob: &Blob) {
+    pub(crate) fn blob(&self, repository: &str, blob: &Blob) {
         let bytes = blob.bytes.clone();
         self.at(blob_path(repository, &blob.digest), move |seen| {
             let first = first_of(seen);
@@ -104,7 +112,7 @@ impl Fake {
     }
 
     /// A blob of which `before` bytes come at once, and the others when the gate is opened.
-    pub(super) fn gated_blob(&self, repository: &str, blob: &Blob, before: usize) -> watch::Sender<bool> {
+    pub(crate) fn gated_blob(&self, repository: &str, blob: &Blob, before: usize) -> watch::Sender<bool> {
         let gate = watch::Sender::new(false);
         let (opened, bytes) = (gate.clone(), blob.bytes.clone());
         self.at(blob_path(repository, &blob.digest), move |seen| {
@@ -127,12 +135,12 @@ impl Fake {
         gate
     }
 
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().clone()
     }
 
     /// How many requests of this method came for this path.
-    pub(super) fn count(&self, method: &str, path: &str) -> usize {
+    pub(crate) fn count(&self, method: &str, path: &str) -> usize {
         let seen = self.seen();
         seen.iter()
             .filter(|seen| seen.method == method && seen.target.split('?').next() == Some(path))
@@ -158,19 +166,19 @@ impl State {
     }
 }
 
-pub(super) fn manifest_path(repository: &str, reference: &str) -> String {
+pub(crate) fn manifest_path(repository: &str, reference: &str) -> String {
     format!("/v2/{repository}/manifests/{reference}")
 }
 
-pub(super) fn blob_path(repository: &str, digest: &str) -> String {
+pub(crate) fn blob_path(repository: &str, digest: &str) -> String {
     format!("/v2/{repository}/blobs/{digest}")
 }
 
-pub(super) fn whole(bytes: Bytes) -> Body {
+pub(crate) fn whole(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
-pub(super) fn status(status: u16) -> Response<Body> {
+pub(crate) fn status(status: u16) -> Response<Body> {
     Response::builder()
         .status(status)
         .body(whole(Bytes::new()))
@@ -178,21 +186,21 @@ pub(super) fn status(status: u16) -> Response<Body> {
 }
 
 /// A redirect.
-pub(super) fn redirect(to: impl Into<String>) -> Response<Body> {
+pub(crate) fn redirect(to: impl Into<String>) -> Response<Body> {
     let mut response = status(307);
     let to = http::HeaderValue::try_from(to.into()).unwrap();
     response.headers_mut().insert(header::LOCATION, to);
     response
 }
 
-pub(super) fn typed(media_type: &str, bytes: impl Into<Bytes>) -> Response<Body> {
+pub(crate) fn typed(media_type: &str, bytes: impl Into<Bytes>) -> Response<Body> {
     Response::builder()
         .header(header::CONTENT_TYPE, media_type)
         .body(whole(bytes.into()))
         .unwrap()
 }
 
-pub(super) fn of_manifest(manifest: &Manifest) -> Response<Body> {
+pub(crate) fn of_manifest(manifest: &Manifest) -> Response<Body> {
     let mut response = typed(&manifest.media_type, manifest.bytes.clone());
     let digest = http::HeaderValue::try_from(manifest.digest.as_str()).unwrap();
     response.headers_mut().insert("docker-content-digest", digest);
@@ -209,7 +217,7 @@ fn first_of(seen: &Seen) -> usize {
 }
 
 /// `body` as what follows `first` in a blob of `length` bytes.
-pub(super) fn part(first: usize, length: usize, body: Body) -> Response<Body> {
+pub(crate) fn part(first: usize, length: usize, body: Body) -> Response<Body> {
     let response = Response::builder().header(header::CONTENT_LENGTH, length - first);
     let response = match first {
         0 => response,
@@ -222,7 +230,7 @@ pub(super) fn part(first: usize, length: usize, body: Body) -> Response<Body> {
 }
 
 /// A body that breaks off after `bytes`.
-pub(super) fn broken(bytes: Bytes) -> Body {
+pub(crate) fn broken(bytes: Bytes) -> Body {
     // Not at once, or the head wouldn't leave either.
     let end = async {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -236,7 +244,7 @@ pub(super) fn broken(bytes: Bytes) -> Body {
 }
 
 /// A body whose end comes a little later than the rest.
-pub(super) fn late(head: Bytes, tail: Bytes) -> Body {
+pub(crate) fn late(head: Bytes, tail: Bytes) -> Body {
     let tail = async {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         Ok(Frame::data(tail))
@@ -249,7 +257,7 @@ pub(super) fn late(head: Bytes, tail: Bytes) -> Body {
 }
 
 /// A body that doesn't go on after `bytes`.
-pub(super) fn stuck(bytes: Bytes) -> Body {
+pub(crate) fn stuck(bytes: Bytes) -> Body {
     let frames = futures_util::StreamExt::chain(
         futures_util::stream::iter([Ok(Frame::data(bytes))]),
         futures_util::stream::pending(),
@@ -258,7 +266,7 @@ pub(super) fn stuck(bytes: Bytes) -> Body {
 }
 
 /// A body without end, of which a byte comes at a time.
-pub(super) fn dripping() -> Body {
+pub(crate) fn dripping() -> Body {
     let drop = |()| async {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         Some((Ok(Frame::data(Bytes::from_static(b" "))), ()))

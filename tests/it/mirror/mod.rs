@@ -1,7 +1,7 @@
 //! `extensions.sync`: what isn't here and another registry has.
 
 mod ahead;
-mod fake;
+pub(crate) mod fake;
 mod lies;
 mod logins;
 mod pulls;

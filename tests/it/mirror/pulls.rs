@@ -376,3 +376,24 @@ async fn the_next_address_is_asked_where_one_fails() {
     }
     mesh.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_upstream_took_stands_in_the_answer_that_waited_for_it() {
+    let upstream = Fake::start().await;
+    let mesh = mirror(sync_from(&upstream.url(), "manifestCheckInterval: 1h")).await;
+    for door in 0..MEMBERS {
+        let repository = mesh.names().owned_by(0, &format!("timed/{door}"));
+        let image = Image::named(&format!("timed {door}"), &[500]);
+        image.serve(&upstream, &repository, "v1");
+        let client = mesh.client(door);
+        for waits in [true, false] {
+            let manifest = get_manifest(&client, &repository, "v1").await.expect(200);
+            let blob = get_blob(&client, &repository, &image.layers[0]).await.expect(200);
+            for answer in [manifest, blob] {
+                let timing = answer.must("server-timing");
+                assert_eq!(timing.contains(", upstream;dur="), waits, "{timing}");
+            }
+        }
+    }
+    mesh.stop().await;
+}

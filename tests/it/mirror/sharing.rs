@@ -9,7 +9,7 @@ use portolan::config::Limits;
 use tokio::{task::JoinSet, time::timeout};
 
 use super::{
-    fake::{Fake, blob_path, broken, part, status},
+    fake::{Fake, blob_path, broken, part, status, whole},
     mirror, sync, sync_from,
 };
 use crate::support::{
@@ -212,5 +212,42 @@ async fn clients_of_other_members_finish_when_the_owner_dies() {
     // Each of the two begins anew, once for all of its clients.
     assert!(upstream.count("GET", &path) <= 3, "{:?}", upstream.seen());
     tokio::time::sleep(Duration::ZERO).await;
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_is_given_before_all_is_known_to_be_right_only_where_that_is_wanted() {
+    let upstream = Fake::start().await;
+    let mesh = mirror(sync_from(
+        &upstream.url(),
+        "maxRetries: 0, rangesBeforeVerified: true",
+    ))
+    .await;
+    let repository = mesh.names().owned_by(0, "early");
+    let blob = Blob::named("early", 600_000);
+    let path = blob_path(&repository, &blob.digest);
+    let gate = upstream.gated_blob(&repository, &blob, 300_000);
+    for door in 0..MEMBERS {
+        let part = Request::get(&path).header("range", "bytes=1000-199999");
+        let part = mesh.client(door).ask(part).await.unwrap().expect(206);
+        part.with("content-range", "bytes 1000-199999/600000")
+            .with_body(&blob.bytes.slice(1000..200_000));
+    }
+    gate.send_replace(true);
+    let all = mesh.client(1).get(path.clone()).await.unwrap().expect(200);
+    all.with_body(&blob.bytes);
+    assert_eq!(upstream.count("GET", &path), 1);
+    // Wrong bytes may have reached a client by then, and still are no blob.
+    let wrong = Blob::named("early and wrong", 600_000);
+    let path = blob_path(&repository, &wrong.digest);
+    let bytes = blob.bytes.clone();
+    upstream.at(&path, move |_| part(0, bytes.len(), whole(bytes.clone())));
+    for door in 0..MEMBERS {
+        let part = Request::get(&path).header("range", "bytes=0-9");
+        // Given, broken off, or refused: it depends on who was faster.
+        let _ = mesh.client(door).ask(part).await;
+        let all = mesh.client(door).get(path.clone()).await;
+        assert!(all.is_err() || all.unwrap().status == 502);
+    }
     mesh.stop().await;
 }

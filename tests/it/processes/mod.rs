@@ -8,6 +8,7 @@
 //! same number; the last line is `over`. Repositories are named by the run's seed, for the stores stay from test to test.
 
 mod chaos;
+mod mirrored;
 mod owners;
 mod real_client;
 mod stopped;
