@@ -4,6 +4,7 @@ mod fsck;
 mod mesh;
 mod moving;
 mod past;
+mod retention;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -38,7 +39,8 @@ use crate::{
   portolan history team/app                 what became of a repository's tags and manifests
   portolan restore team/app:v1 --at TIME    the tag names what it named then
   portolan import LAYOUT HOST/team/app      what is in an OCI image layout is pushed
-  portolan mesh members                     who is there, as a member sees it"
+  portolan mesh members                     who is there, as a member sees it
+  portolan retention plan                   what the policies of retention would delete"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -149,6 +151,11 @@ enum Command {
         /// For which shell
         shell: Shell,
     },
+    /// Tell what the policies of retention would delete, and delete just that
+    ///
+    /// Asks any member of a running mesh.
+    #[command(subcommand)]
+    Retention(retention::RetentionCommand),
 }
 
 #[derive(Debug, Args)]
@@ -237,6 +244,7 @@ impl Cli {
                 clap_complete::generate(shell, &mut Self::command(), "portolan", &mut std::io::stdout());
                 Ok(ExitCode::SUCCESS)
             }
+            Command::Retention(command) => command.run().await,
         }
     }
 }

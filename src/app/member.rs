@@ -16,7 +16,7 @@ use crate::{
     clock,
     config::{Collecting, Limits, Logins, Searching, UserInterface, access::ApiKeys},
     events::{Naming, Pages, Telling},
-    http::{self, ExtensionParts, FrontLimits, FrontParts, PageParts, Probes, ServerLimits},
+    http::{self, ExtensionParts, FrontLimits, FrontParts, PageParts, Probes, RetentionParts, ServerLimits},
     maintenance::{Pace, Retention, Settling, Share, Upkeep, write_pulls},
     net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls, Shares, Supply},
     ownership::{Leases, Liveness, StaticView, View},
@@ -152,6 +152,11 @@ impl App {
         let upkeep = worker(Queue::Upkeep);
         let share = Share::new(view.clone(), hash_key);
         let settling = Settling::new(registry.clone(), share, &limits);
+        let plans = RetentionParts {
+            registry: registry.clone(),
+            policies: retention.clone(),
+            step: limits.plan_step,
+        };
         let (collection, retention) = match collecting {
             Collecting::On => {
                 let share = Share::new(view.clone(), hash_key);
@@ -219,6 +224,7 @@ impl App {
             page,
             events,
             mirror: mirror.clone(),
+            retention: plans,
             mesh: router,
         });
         let mirroring = mirror.map(|mirror| (mirror, Share::new(view, hash_key)));
@@ -455,6 +461,8 @@ pub(super) fn settings(limits: &Limits) -> Settings {
         inline_manifest: limits.manifest_inline_bytes,
         remembered: limits.remembered_bytes,
         pulls_counted: limits.pulls_counted,
+        plans: limits.plans,
+        plan_life: limits.plan_life,
         indexes_looked_at: limits.delete_indexes,
         objects_seen: limits.objects_seen,
         seen_for: limits.object_seen_time,

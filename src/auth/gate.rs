@@ -222,6 +222,7 @@ impl Gate {
             }
             Wanted::Search => self.search(&caller, told, Oversight::None).await,
             Wanted::Mesh => self.search(&caller, told, Oversight::Mesh).await,
+            Wanted::Everywhere(action) => self.everywhere(&caller, told, action).await,
             Wanted::Keys(of) => self.keys(&caller, told, of).await,
             Wanted::Token(shown) => self.token(&caller, told, shown).await,
             Wanted::Return(returned) => self.arrive(told, returned).await,
@@ -243,6 +244,25 @@ impl Gate {
                     Some(_) | None => Err(unauthenticated(told, "").into()),
                 }
             }
+        }
+    }
+
+    /// Who wants to do something in all repositories.
+    async fn everywhere(
+        &self,
+        caller: &Caller<'_>,
+        told: Told<'_>,
+        action: Action,
+    ) -> Result<Decision, Refusal> {
+        let login = self.login(&self.evidence(caller), told, "").await?;
+        let policy = self.policy();
+        let who = Who::new(login, &policy, circumstances(&policy, caller, None));
+        match who.may_everywhere(&policy, action) {
+            true => Ok(who.decision(Grants::none())),
+            false => Err(Refusal {
+                error: refused(told, &who, ""),
+                user: who.subject.user,
+            }),
         }
     }
 

@@ -93,6 +93,8 @@ pub enum Wanted<'a> {
     Search,
     /// To see the members of the mesh and what they do, too.
     Mesh,
+    /// To do this in all repositories that there are or will be, as an administrator.
+    Everywhere(Action),
     /// To see or change API keys.
     Keys(KeysOf),
     /// A token, for who shows these credentials, wherever in the request they stand, or else a certificate, or nothing.

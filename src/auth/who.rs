@@ -216,6 +216,17 @@ impl Who {
         }
     }
 
+    /// Whether they may do this in every repository, whatever it is called. What was made for less, a key with scopes or a token, isn't
+    /// for that.
+    pub(super) fn may_everywhere(&self, policy: &Policy, action: Action) -> bool {
+        match &self.rights {
+            Rights::Policy { scopes, asked: None } if scopes.is_empty() => {
+                policy.allows_everywhere(&self.subject, action)
+            }
+            Rights::Policy { .. } | Rights::Token { .. } => false,
+        }
+    }
+
     /// An upload or a mount may meet a blob that is stored for another repository.
     pub(super) fn times(&self, policy: &Arc<Policy>, route: &Route) -> StoreTimes {
         match route.effect() {

@@ -135,13 +135,13 @@ impl Named {
 }
 
 /// A member that is asked.
-struct Member<'a> {
+pub(super) struct Member<'a> {
     server: &'a Server,
     client: Outbound,
 }
 
 impl<'a> Member<'a> {
-    fn of(server: &'a Server) -> Result<Self> {
+    pub(super) fn of(server: &'a Server) -> Result<Self> {
         let trust = match &server.cacert {
             Some(path) => Trust::Bundle(path.clone()),
             None => Trust::Machine,
@@ -155,17 +155,26 @@ impl<'a> Member<'a> {
         Ok(Self { server, client })
     }
 
-    fn not_understood(&self) -> PastError {
+    /// Whether the answer is to be printed as JSON.
+    pub(super) fn is_json(&self) -> bool {
+        self.server.json
+    }
+
+    pub(super) fn not_understood(&self) -> PastError {
         let server = self.server.server.to_string();
         PastError::Answer { server }
     }
 
-    async fn ask(&self, method: Method, path: &str, query: &[(&str, String)]) -> Result<Value> {
+    pub(super) async fn ask(&self, method: Method, path: &str, query: &[(&str, String)]) -> Result<Value> {
         Ok(self.exchange(method, path, query).await?.0)
     }
 
     /// A page, and after what the next one begins.
-    async fn ask_page(&self, path: &str, query: &[(&str, String)]) -> Result<(Value, Option<String>)> {
+    pub(super) async fn ask_page(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<(Value, Option<String>)> {
         let (answer, link) = self.exchange(Method::GET, path, query).await?;
         let last = link.as_deref().and_then(|link| {
             let (_, last) = link.split_once("last=")?;
@@ -212,13 +221,13 @@ impl<'a> Member<'a> {
             .map_err(failed)?;
         let told: Option<Value> = serde_json::from_slice(&body).ok();
         match told {
-            Some(told) if status == StatusCode::OK => Ok((told, link)),
-            Some(told) if !status.is_success() => {
+            Some(told) if status.is_success() => Ok((told, link)),
+            Some(told) => {
                 let message = told["errors"][0]["message"].as_str().unwrap_or("refused");
                 let message = message.to_owned();
                 Err(PastError::Refused { status, message })
             }
-            _ => Err(self.not_understood()),
+            None => Err(self.not_understood()),
         }
     }
 

@@ -390,6 +390,12 @@ pub struct Limits {
     pub pulls_interval: Duration,
     /// Manifests whose pulls a member counts between two writes.
     pub pulls_counted: usize,
+    /// Plans of what retention would delete that are kept; of more the oldest end.
+    pub plans: usize,
+    /// How long one is kept.
+    pub plan_life: Duration,
+    /// How long one request carries a plan on, but for the repository that it is at.
+    pub plan_step: Duration,
     /// By how much members' clocks may differ without a session, trash or tombstone going early.
     pub clock_margin: Duration,
 
@@ -592,6 +598,9 @@ impl Default for Limits {
             collection_window: None,
             pulls_interval: Duration::from_secs(60),
             pulls_counted: 64 << 10,
+            plans: 16,
+            plan_life: 7 * DAY,
+            plan_step: Duration::from_secs(3),
             clock_margin: Duration::from_secs(5 * 60),
 
             leave_notice: Duration::from_secs(5),

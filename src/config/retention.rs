@@ -30,8 +30,8 @@ impl Retention {
     }
 }
 
-/// What is kept in some repositories.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is kept in some repositories; by default everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RetentionPolicy {
     /// In which.
     pub repositories: Vec<RepoPattern>,

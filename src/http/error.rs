@@ -237,6 +237,8 @@ pub(super) fn registry(error: &RegistryError) -> Answer {
         RegistryError::NotKept { .. } => {
             Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
         }
+        RegistryError::PlanUnknown => Answer::new(StatusCode::NOT_FOUND, ErrorCode::Unknown, message),
+        RegistryError::PlanUnready => Answer::new(StatusCode::CONFLICT, ErrorCode::Unsupported, message),
         RegistryError::QuotaExceeded {
             prefix,
             used,

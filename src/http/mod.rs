@@ -12,7 +12,9 @@ mod server;
 mod unread;
 
 pub use self::{
-    front::{Arrival, ExtensionParts, Front, FrontLimits, FrontParts, PageParts, Probes, front},
+    front::{
+        Arrival, ExtensionParts, Front, FrontLimits, FrontParts, PageParts, Probes, RetentionParts, front,
+    },
     local::local,
     server::{ServerLimits, serve},
 };

@@ -133,6 +133,12 @@ pub enum RegistryError {
         /// From when on it is.
         oldest: Timestamp,
     },
+    /// There is no such plan of retention: it never was, or it has ended.
+    #[error("the plan is not known, or has ended")]
+    PlanUnknown,
+    /// The plan isn't whole yet.
+    #[error("the plan is not ready to be applied: it has to be carried on until it is")]
+    PlanUnready,
     /// Others changed the repository, or the blob's record, at the same time, again and again.
     #[error("too many changes at once: not applied, try again")]
     Contended,

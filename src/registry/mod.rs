@@ -76,7 +76,7 @@ pub use self::{
     preferences::{Preference, Toggle},
     quota::Quotas,
     referrers::{Referrer, Referrers},
-    retention::{Retained, new_run},
+    retention::{Applied, PlanItem, PlanPage, PlanStage, Retained, RetentionPlan, new_run},
     undo::{Left, OfDeleted, Restore, Restored, WhyLeft},
     upkeep::{DuePage, DueWork, Tended},
     uploads::{Aside, Upload},
@@ -145,6 +145,10 @@ pub struct Settings {
     pub remembered: u64,
     /// How many manifests are remembered to have been pulled until that is written.
     pub pulls_counted: usize,
+    /// How many plans of retention are kept, and for how long.
+    pub plans: usize,
+    /// See above.
+    pub plan_life: Duration,
     /// How many indexes are looked at to find one that needs a manifest which is to be deleted.
     pub indexes_looked_at: usize,
     /// How many objects are remembered to have been seen, and for how long that counts as a look.
@@ -186,6 +190,8 @@ impl Default for Settings {
             immutable: Immutable::default(),
             remembered: 64 << 20,
             pulls_counted: 64 << 10,
+            plans: 16,
+            plan_life: 7 * 24 * HOUR,
             indexes_looked_at: 1000,
             objects_seen: 32 << 10,
             seen_for: Duration::from_secs(60),

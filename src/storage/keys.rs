@@ -232,6 +232,60 @@ pub fn parts_of_run(run: &str) -> String {
     format!("{run}#")
 }
 
+/// Partition of plans of what retention would delete.
+pub const PLANS: &str = "_plans";
+
+/// A plan.
+pub fn plan(id: &str) -> Key {
+    key(Space::Repositories, PLANS, id)
+}
+
+/// What belongs to a plan.
+pub fn plan_partition(id: &str) -> String {
+    format!("_plan#{id}")
+}
+
+/// Prefix of the repositories among that.
+pub const PLAN_PARTS: &str = "r#";
+
+/// A repository of a plan.
+pub fn plan_part(id: &str, repository: &RepoName) -> Key {
+    plan_listed(id, format!("{PLAN_PARTS}{repository}"))
+}
+
+/// Tags and manifests of a repository that go: the `n`-th row of those that were written together.
+pub fn plan_items(id: &str, repository: &RepoName, attempt: &str, n: u32) -> Key {
+    plan_listed(id, format!("i#{repository}#{attempt}#{n:08x}"))
+}
+
+/// Prefix of the blobs of a plan.
+pub const PLAN_BLOBS: &str = "b#";
+
+/// A blob that the repository wouldn't need any more.
+pub fn plan_blob(id: &str, digest: &Digest, repository: &RepoName) -> Key {
+    plan_listed(id, format!("{PLAN_BLOBS}{digest}#{repository}"))
+}
+
+/// What the sort keys of a blob's rows come before, and those of all later digests after.
+pub fn plan_blobs_after(digest: &Digest) -> String {
+    format!("{PLAN_BLOBS}{digest}$")
+}
+
+/// The digest in the sort key of a plan's blob.
+pub fn plan_blob_digest(sort: &str) -> Option<&str> {
+    Some(sort.strip_prefix(PLAN_BLOBS)?.split_once('#')?.0)
+}
+
+/// The digest before such a place.
+pub fn plan_blobs_reached(place: &str) -> Option<&str> {
+    place.strip_prefix(PLAN_BLOBS)?.strip_suffix('$')
+}
+
+/// A row of a plan, by the sort key that it was listed with.
+pub fn plan_listed(id: &str, sort: String) -> Key {
+    key(Space::Repositories, plan_partition(id), sort)
+}
+
 /// Prefix of manifests among a repository's rows.
 pub const MANIFESTS: &str = "m#";
 

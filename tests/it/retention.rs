@@ -1,16 +1,19 @@
 //! Tags that no policy keeps go, whichever member looks; pulls count through every member, HEADs don't.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
+use clap::Parser as _;
 use portolan::{
     app::Stores,
+    cli::Cli,
     config::{self, Limits, Retention},
     storage::{Expect, MemoryBlobs, MemoryMeta, Version, keys, rows},
 };
 use prost::Message as _;
+use serde_json::{Value, json};
 
 use crate::support::{
-    client::{Ask as _, Request},
+    client::{Ask as _, Client, Http, Request},
     content::{Blob, Manifest},
     eventually,
     mesh::{MEMBERS, Mesh, Plan},
@@ -120,5 +123,185 @@ async fn a_dry_run_takes_nothing() {
     })
     .await;
     assert_eq!(tags(&mesh, &name).await.unwrap(), ["x"]);
+    mesh.stop().await;
+}
+
+async fn portolan(arguments: &[&str]) -> Result<ExitCode, String> {
+    let cli = Cli::try_parse_from([&["portolan"], arguments].concat()).unwrap();
+    cli.run().await.map_err(|error| error.to_string())
+}
+
+/// A dry run, which is how one tries policies: nothing goes but by a plan.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_is_made_applied_and_undone_through_any_member() {
+    let retention = Retention {
+        dry_run: true,
+        ..retention("{repositories: ['**'], keepTags: [{patterns: ['^v']}]}")
+    };
+    let plan = Plan::new().retention(retention).limits(|limits| {
+        // A piece at a time.
+        limits.plan_step = Duration::ZERO;
+    });
+    let mesh = plan.start().await;
+    let names: Vec<_> = (0..MEMBERS)
+        .map(|owner| mesh.names().owned_by(owner, "app"))
+        .collect();
+    for name in &names {
+        let client = mesh.client(0);
+        let config = Blob::named(name, 1000);
+        client.push_blob(name, &config).await.unwrap().expect(201);
+        for tag in ["v1", "x1"] {
+            let manifest = Manifest::image(&config, &[]).annotation("tag", tag).build();
+            let pushed = client.push_manifest(name, tag, &manifest).await;
+            pushed.unwrap().expect(201);
+        }
+    }
+    const DESK: &str = "/v2/_portolan/retention";
+    for (member, http) in [(0, Http::One), (1, Http::Two)] {
+        let any = |n: usize| Client::new(mesh.door((member + n) % MEMBERS), http);
+        let begun = any(0)
+            .ask(Request::post(DESK).body(""))
+            .await
+            .unwrap()
+            .expect(201);
+        let (place, id) = (
+            begun.location(),
+            begun.json()["plan"].as_str().unwrap().to_owned(),
+        );
+        assert_eq!(place, format!("{DESK}/{id}"));
+        let early = Request::post(format!("{place}/apply")).body("");
+        let early = any(1).ask(early).await.unwrap();
+        early.error(409, "UNSUPPORTED");
+        let carried_on = async |target: &str, end: &str| {
+            for n in 0.. {
+                let now = any(n)
+                    .ask(Request::post(target).body(""))
+                    .await
+                    .unwrap()
+                    .expect(200);
+                if now.json()["state"] == end {
+                    return now.json();
+                }
+                assert!(n < 1000, "{now}");
+            }
+            unreachable!()
+        };
+        let ready = carried_on(&place, "ready").await;
+        assert_eq!(
+            (&ready["tags"], &ready["manifests"]),
+            (&json!(3), &json!(3)),
+            "{ready}"
+        );
+        let shown = any(2).get(place.clone()).await.unwrap().expect(200).json();
+        let items = shown["items"].as_array().unwrap();
+        let told: Vec<_> = items
+            .iter()
+            .map(|item| (&item["repository"], &item["tag"]))
+            .collect();
+        let mut expected: Vec<_> = names.iter().map(|name| json!(name)).collect();
+        expected.sort_by_key(ToString::to_string);
+        let (x1, none) = (json!("x1"), Value::Null);
+        let expected: Vec<_> = expected
+            .iter()
+            .flat_map(|name| [(name, &x1), (name, &none)])
+            .collect();
+        assert_eq!(told, expected);
+        // One is moved meanwhile.
+        let moved = Manifest::image(&Blob::named(&names[0], 1000), &[])
+            .annotation("tag", "newer")
+            .build();
+        any(1)
+            .push_manifest(&names[0], "x1", &moved)
+            .await
+            .unwrap()
+            .expect(201);
+        let done = carried_on(&format!("{place}/apply"), "applied").await;
+        let came_of_it = json!({"repositories": 3, "tags": 2, "manifests": 3, "left": 1});
+        assert_eq!(done["applied"], came_of_it, "{done}");
+        let shown = any(0).get(place.clone()).await.unwrap().expect(200).json();
+        let left = shown["items"].as_array().unwrap().iter();
+        let left: Vec<_> = left.filter(|item| item["left"].is_string()).collect();
+        assert_eq!(
+            (left.len(), &left[0]["left"], &left[0]["tag"]),
+            (1, &json!("moved"), &json!("x1"))
+        );
+        assert_eq!(left[0]["repository"], json!(names[0]));
+
+        let server = format!("http://{}", mesh.members[member]);
+        portolan(&["restore", "--run", &id, "--server", &server])
+            .await
+            .unwrap();
+        for name in &names {
+            assert_eq!(tags(&mesh, name).await.unwrap(), ["v1", "x1"]);
+        }
+        // What it names now goes next time; the others name what they did.
+        let client = any(0);
+        let target = format!("/v2/{}/manifests/{}", names[0], moved.digest);
+        client.delete(target).await.unwrap().expect(202);
+        let former = Manifest::image(&Blob::named(&names[0], 1000), &[])
+            .annotation("tag", "x1")
+            .build();
+        client
+            .push_manifest(&names[0], "x1", &former)
+            .await
+            .unwrap()
+            .expect(201);
+    }
+    for wrong in [
+        "/v2/_portolan/retention/0123",
+        "/v2/_portolan/retention/x",
+        "/v2/_portolan/retention/",
+    ] {
+        mesh.client(0).get(wrong.to_owned()).await.unwrap().expect(404);
+    }
+    let wrong = mesh.client(0).delete(DESK.to_owned()).await.unwrap().expect(405);
+    wrong.with("allow", "GET, HEAD, POST");
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_plans_and_applies() {
+    let policy = "{repositories: ['**'], keepTags: [{patterns: ['^v']}]}";
+    let retention = Retention {
+        dry_run: true,
+        ..retention(policy)
+    };
+    let mesh = Plan::new().retention(retention).start().await;
+    let (client, name) = (mesh.client(0), mesh.names().owned_by(1, "app"));
+    let config = Blob::new("{}");
+    client.push_blob(&name, &config).await.unwrap().expect(201);
+    let manifest = Manifest::image(&config, &[]).build();
+    client
+        .push_manifest(&name, "x", &manifest)
+        .await
+        .unwrap()
+        .expect(201);
+    let server = format!("http://{}", mesh.members[2]);
+    for json in [&[][..], &["--json"]] {
+        let asked = [&["retention", "plan", "--server", &server], json].concat();
+        portolan(&asked).await.unwrap();
+        assert_eq!(tags(&mesh, &name).await.unwrap(), ["x"]);
+    }
+    let plans = client
+        .get("/v2/_portolan/retention".to_owned())
+        .await
+        .unwrap()
+        .expect(200)
+        .json();
+    let plans = plans["plans"].as_array().unwrap();
+    assert_eq!(plans.len(), 2, "{plans:?}");
+    let id = plans[1]["plan"].as_str().unwrap();
+    portolan(&["retention", "apply", id, "--server", &server])
+        .await
+        .unwrap();
+    client
+        .get(format!("/v2/{name}/tags/list"))
+        .await
+        .unwrap()
+        .expect(404);
+    for wrong in ["0123", "no id"] {
+        let refused = portolan(&["retention", "apply", wrong, "--server", &server]).await;
+        assert!(refused.is_err(), "{wrong}");
+    }
     mesh.stop().await;
 }

@@ -140,6 +140,7 @@ impl Step for Dispatch {
                 Surface::Page(request) => request.answer(exchange, decision).await,
                 Surface::Events(request) => request.answer(decision).await,
                 Surface::Mirror(request) => request.answer().await,
+                Surface::Retention(request) => request.answer(decision).await,
             }
         };
         match timeout_at(deadline + GRACE, answer).await {

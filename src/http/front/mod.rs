@@ -17,7 +17,7 @@ mod step;
 mod surface;
 mod wellformed;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Response};
 use tokio_util::sync::CancellationToken;
@@ -27,14 +27,14 @@ pub use self::{exchange::Arrival, limits::FrontLimits, surface::probes::Probes};
 use self::{
     step::step,
     surface::{
-        Surfaces, cors::Origins, events, extensions, keys, metrics, mirror, page, search, sessions, tokens,
-        watching,
+        Surfaces, cors::Origins, events, extensions, keys, metrics, mirror, page, retention, search,
+        sessions, tokens, watching,
     },
 };
 use crate::{
     admission::{Body, Service},
     auth::Gate,
-    config::{Logins, RateLimits},
+    config::{Logins, RateLimits, Retention},
     events::Pages,
     net::Shares,
     placement::MemberId,
@@ -75,6 +75,8 @@ pub struct FrontParts {
     pub events: Pages,
     /// What is mirrored; `None` is nothing.
     pub mirror: Option<Mirror>,
+    /// What plans of retention are made with.
+    pub retention: RetentionParts,
     /// Where admitted requests go.
     pub mesh: Service,
 }
@@ -89,6 +91,16 @@ pub struct ExtensionParts {
     pub origins: Vec<String>,
     /// How one logs in, as it is told to everybody.
     pub logins: Logins,
+}
+
+/// What plans of retention are made with.
+pub struct RetentionParts {
+    /// Where they are kept, and what they are about.
+    pub registry: Arc<Registry>,
+    /// What is kept.
+    pub policies: Retention,
+    /// How long one request carries a plan on.
+    pub step: Duration,
 }
 
 /// What the page is made of.
@@ -133,6 +145,7 @@ pub fn front(parts: FrontParts) -> Front {
         page,
         events,
         mirror,
+        retention,
         mesh,
     } = parts;
     let external_url: Option<Arc<str>> = external_url.map(Into::into);
@@ -147,6 +160,11 @@ pub fn front(parts: FrontParts) -> Front {
         page: None,
         events: events::Desk(events),
         mirror: mirror.map(mirror::Desk),
+        retention: retention::Desk {
+            registry: retention.registry,
+            policies: Arc::new(retention.policies),
+            step: retention.step,
+        },
     };
     let way = Way {
         me,

@@ -75,7 +75,12 @@ where
         external_url: None,
         extensions: None,
         page: None,
-        events: Pages::new(Feed::new(registry), Naming::default(), 4),
+        events: Pages::new(Feed::new(registry.clone()), Naming::default(), 4),
+        retention: RetentionParts {
+            registry,
+            policies: Retention::default(),
+            step: Duration::ZERO,
+        },
         mirror: None,
         mesh,
     };

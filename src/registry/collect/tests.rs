@@ -62,7 +62,7 @@ pub(in crate::registry) async fn tend_all(
 }
 
 /// Looks again and again until long after everything.
-async fn tend_for_weeks(world: &World, registry: &Registry) {
+pub(in crate::registry) async fn tend_for_weeks(world: &World, registry: &Registry) {
     for hours in [2, 4, 9, 16, 33, 58, 24 * 9, 24 * 12] {
         tend_all(world, registry, later(hours * HOUR)).await;
     }

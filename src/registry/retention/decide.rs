@@ -49,6 +49,8 @@ pub(in crate::registry) struct TagFact {
 /// A manifest.
 #[derive(Clone, Debug, Default)]
 pub(in crate::registry) struct ManifestFact {
+    /// Of its document, in bytes.
+    pub(in crate::registry) size: u64,
     pub(in crate::registry) pushed_ms: u64,
     pub(in crate::registry) pulled_ms: Option<u64>,
     pub(in crate::registry) subject: Option<Digest>,
@@ -92,6 +94,62 @@ pub(in crate::registry) struct Decision {
     pub(in crate::registry) again_ms: Option<u64>,
     /// A rule kept something because pulls aren't recorded for long enough.
     pub(in crate::registry) lacks_pulls: bool,
+}
+
+/// What was decided on before, each as it was then.
+#[derive(Clone, Debug, Default)]
+pub(in crate::registry) struct Planned {
+    /// What each tag named, and since when.
+    pub(in crate::registry) tags: BTreeMap<Tag, (Digest, u64)>,
+    /// When each manifest was pushed.
+    pub(in crate::registry) manifests: BTreeMap<Digest, u64>,
+}
+
+impl Decision {
+    /// Whether everything stays.
+    pub(in crate::registry) fn is_nothing(&self) -> bool {
+        self.tags.is_empty() && self.manifests.is_empty()
+    }
+
+    /// Of what goes only what was `planned`, and is as it was then. What stays for that keeps what it needs, as if it had a tag.
+    pub(in crate::registry) fn only(mut self, planned: &Planned, facts: &Facts) -> Self {
+        let as_planned = |fact: &&TagFact| {
+            let was = planned.tags.get(&fact.tag);
+            was.is_some_and(|(digest, pushed_ms)| *digest == fact.digest && *pushed_ms == fact.pushed_ms)
+        };
+        let untouched: BTreeSet<&Tag> = facts
+            .tags
+            .iter()
+            .filter(as_planned)
+            .map(|fact| &fact.tag)
+            .collect();
+        self.tags.retain(|(tag, ..)| untouched.contains(tag));
+        // A manifest goes with all its tags.
+        let going: BTreeSet<&Tag> = self.tags.iter().map(|(tag, ..)| tag).collect();
+        let mut needed: BTreeSet<&Digest> = BTreeSet::new();
+        let (mut tagged, mut losing) = (BTreeSet::new(), BTreeMap::new());
+        for fact in &facts.tags {
+            match going.contains(&fact.tag) {
+                true => drop(losing.insert(&fact.digest, Why::NoRule)),
+                false => drop(tagged.insert(&fact.digest)),
+            }
+        }
+        for (digest, _) in &self.manifests {
+            let was = planned.manifests.get(digest);
+            let is_same = facts.manifests.get(digest).map(|fact| &fact.pushed_ms) == was;
+            if was.is_none() || !is_same || tagged.contains(digest) {
+                needed.insert(digest);
+            }
+        }
+        losing.retain(|digest, _| !needed.contains(digest));
+        let mut staying = Staying::of(facts, &losing);
+        for digest in needed {
+            staying.keep(digest, Needs::SubjectToo);
+        }
+        let stays: BTreeSet<Digest> = staying.kept.keys().map(|digest| (*digest).clone()).collect();
+        self.manifests.retain(|(digest, _)| !stays.contains(digest));
+        self
+    }
 }
 
 /// Decides by `policy`. `delay` is the age at which untagged manifests and referrers may go.

@@ -7,6 +7,7 @@
 //! Absent on purpose: when a repository is looked at, and by whom (`maintenance`).
 
 mod decide;
+mod plans;
 mod runs;
 #[cfg(test)]
 mod cases;
@@ -18,7 +19,10 @@ use std::collections::BTreeSet;
 use tokio::time::Instant;
 
 use self::decide::{Decision, Facts, ManifestFact, TagFact, decide};
-pub use self::runs::new_run;
+pub use self::{
+    plans::{Applied, PlanItem, PlanPage, PlanStage, RetentionPlan},
+    runs::new_run,
+};
 use super::{
     Registry, RegistryError, Result,
     changes::{Cause, Why},
@@ -53,6 +57,23 @@ pub struct Retained {
     pub lacks_pulls: bool,
 }
 
+/// How far a decision was carried out.
+enum Carried {
+    /// To its end.
+    Whole,
+    /// Others changed the repository.
+    Outrun,
+    /// There was no time for all of it.
+    TimeIsUp,
+}
+
+/// Whether what goes is only told of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    DryRun,
+    Deletes,
+}
+
 /// A repository as it was read.
 struct Seen {
     row: Row,
@@ -72,23 +93,26 @@ impl Registry {
                 return Ok(retained);
             };
             let decision = decide(policy, retention.delay, &seen.facts);
-            tell(repository, retention, &decision, run);
+            let mode = match retention.dry_run {
+                true => Mode::DryRun,
+                false => Mode::Deletes,
+            };
+            tell(repository, mode, &decision, run);
             retained.again_ms = decision.again_ms;
             retained.lacks_pulls = decision.lacks_pulls;
             retained.version = Some(seen.row.version);
-            if retention.dry_run {
+            if mode == Mode::DryRun {
                 retained.tags = decision.tags.len() as u64;
                 retained.manifests = decision.manifests.len() as u64;
                 return Ok(retained);
             }
-            if !decision.tags.is_empty() || !decision.manifests.is_empty() {
+            if !decision.is_nothing() {
                 self.note_run(run, repository).await?;
             }
-            if self
-                .carry_out(repository, seen.row, decision, run, &mut retained)
-                .await?
-            {
-                return Ok(retained);
+            let carried = self.carry_out(repository, seen.row, decision, run, None, &mut retained);
+            match carried.await? {
+                Carried::Whole => return Ok(retained),
+                Carried::Outrun | Carried::TimeIsUp => {}
             }
         }
         retained.is_unfinished = true;
@@ -158,6 +182,7 @@ impl Registry {
     ) -> Result<ManifestFact> {
         let media_type = row::media_type(&manifest.media_type)?;
         let mut fact = ManifestFact {
+            size: manifest.size,
             pushed_ms: manifest.pushed_ms,
             subject: match manifest.subject.as_str() {
                 "" => None,
@@ -175,15 +200,17 @@ impl Registry {
         Ok(fact)
     }
 
-    /// Deletes what was decided on, as long as nobody else changes the repository. Gives whether that is done.
+    /// Deletes what was decided on, as long as nobody else changes the repository, and until about `until`.
     async fn carry_out(
         &self,
         repository: &RepoName,
         mut row: Row,
         decision: Decision,
         run: &str,
+        until: Option<Instant>,
         retained: &mut Retained,
-    ) -> Result<bool> {
+    ) -> Result<Carried> {
+        let is_time_up = || until.is_some_and(|until| Instant::now() >= until);
         let only_if = Preconditions::default();
         let cause = Cause {
             by: run,
@@ -204,9 +231,12 @@ impl Registry {
             };
             match self.unless_changed(repository, &row, delete).await? {
                 Some((row_now, ())) => row = row_now,
-                None => return Ok(false),
+                None => return Ok(Carried::Outrun),
             }
             retained.tags += 1;
+            if is_time_up() {
+                return Ok(Carried::TimeIsUp);
+            }
         }
         for (digest, _) in &decision.manifests {
             let mut delete = Delete {
@@ -224,7 +254,7 @@ impl Registry {
             loop {
                 let Some((row_now, deleted)) = self.unless_changed(repository, &row, &mut delete).await?
                 else {
-                    return Ok(false);
+                    return Ok(Carried::Outrun);
                 };
                 row = row_now;
                 match deleted {
@@ -234,9 +264,12 @@ impl Registry {
             }
             retained.manifests += 1;
             retained.tags += decision.tags.iter().filter(|(_, of, _)| of == digest).count() as u64;
+            if is_time_up() {
+                return Ok(Carried::TimeIsUp);
+            }
         }
         retained.version = Some(row.version);
-        Ok(true)
+        Ok(Carried::Whole)
     }
 
     /// Makes a change if the repository's row is still this one. Gives the row as the change leaves it; `None` if others came
@@ -355,8 +388,8 @@ fn asks_for_pulls(policy: &RetentionPolicy) -> bool {
 }
 
 /// Says what goes and why.
-fn tell(repository: &RepoName, retention: &Retention, decision: &Decision, run: &str) {
-    let dry_run = retention.dry_run;
+fn tell(repository: &RepoName, mode: Mode, decision: &Decision, run: &str) {
+    let dry_run = mode == Mode::DryRun;
     for (tag, digest, why) in &decision.tags {
         let reason = why.as_str();
         tracing::info!(%repository, %tag, %digest, reason, dry_run, run, "retention: the tag goes");

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+pub(super) use self::past::Look;
 use super::{
     MayBeAbsent, MayPush, PutManifest, Registry, RegistryError, Result,
     changes::{Cause, Why},

@@ -22,7 +22,7 @@ const CHANGES: usize = 1000;
 
 /// Whether to look at the change before this one, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
+pub(in crate::registry) enum Look {
     Further,
     NoFurther,
 }
@@ -79,7 +79,7 @@ impl Registry {
         let (mut by, mut oldest_ms) = (None, manifest.deleted_ms.saturating_sub(margin_ms));
         let step_ms = margin_ms.saturating_add(millis(self.settings.commit_within));
         let newest_ms = manifest.deleted_ms.saturating_add(2 * margin_ms + 1000);
-        self.look_back(restore, Some(newest_ms), |change| {
+        self.look_back(restore.repository, restore.deadline, Some(newest_ms), |change| {
             let is_last = change.went.iter().any(|went| went.digest == *digest);
             let is_part = is_last || (by.as_ref() == Some(&change.by) && is_step(change, digest));
             if is_part {
@@ -109,7 +109,7 @@ impl Registry {
         // From the newest change backwards: what is noted last is how it was then.
         let mut manifests: BTreeMap<Digest, bool> = BTreeMap::new();
         let mut tags: BTreeMap<Tag, Option<Digest>> = BTreeMap::new();
-        self.look_back(restore, None, |change| {
+        self.look_back(restore.repository, restore.deadline, None, |change| {
             if change.at_ms <= at_ms {
                 return Look::NoFurther;
             }
@@ -140,7 +140,7 @@ impl Registry {
     async fn wanted_of_run(&self, restore: &Restore<'_>, run: &str) -> Result<Wanted> {
         let oldest_ms = self.oldest_ms();
         let mut wanted = Wanted::default();
-        self.look_back(restore, None, |change| {
+        self.look_back(restore.repository, restore.deadline, None, |change| {
             if change.at_ms < oldest_ms {
                 return Look::NoFurther;
             }
@@ -172,24 +172,25 @@ impl Registry {
     }
 
     /// Looks at the repository's changes, the newest first, those before `before_ms`.
-    async fn look_back(
+    pub(in crate::registry) async fn look_back(
         &self,
-        restore: &Restore<'_>,
+        repository: &RepoName,
+        deadline: Instant,
         mut before_ms: Option<u64>,
-        mut look: impl FnMut(&NameChange) -> Look,
+        mut look: impl FnMut(&NameChange) -> Look + Send,
     ) -> Result<()> {
         // What isn't settled first: what is settled meanwhile is in both.
         let mut unsettled: BTreeMap<u64, NameChange> = BTreeMap::new();
-        for change in self.unsettled_of(restore.repository).await? {
+        for change in self.unsettled_of(repository).await? {
             if before_ms.is_none_or(|before_ms| change.at_ms < before_ms) {
                 unsettled.insert(change.at_ms, change);
             }
         }
         loop {
-            if Instant::now() > restore.deadline {
+            if Instant::now() > deadline {
                 return Err(RegistryError::Deadline);
             }
-            let (settled, more) = self.settled_of(restore.repository, before_ms, CHANGES).await?;
+            let (settled, more) = self.settled_of(repository, before_ms, CHANGES).await?;
             before_ms = settled.last().map(|change| change.at_ms).filter(|_| more);
             let mut changes = match before_ms {
                 Some(before_ms) => unsettled.split_off(&before_ms),

@@ -16,6 +16,7 @@ pub(super) mod mirror;
 pub(super) mod page;
 pub(super) mod probes;
 mod reading;
+pub(super) mod retention;
 pub(super) mod search;
 pub(super) mod sessions;
 pub(super) mod tokens;
@@ -53,6 +54,8 @@ pub(super) enum Surface {
     Events(events::Request),
     /// How mirroring ahead of time goes.
     Mirror(mirror::Request),
+    /// What retention would delete.
+    Retention(retention::Request),
 }
 
 /// What the front has to know about a request.
@@ -90,6 +93,7 @@ pub(super) struct Surfaces {
     pub(super) page: Option<page::Desk>,
     pub(super) events: events::Desk,
     pub(super) mirror: Option<mirror::Desk>,
+    pub(super) retention: retention::Desk,
 }
 
 /// A request that asks for nothing, or not in the right way.
@@ -145,6 +149,9 @@ impl Surfaces {
             && let Some(read) = named(mirror::NAME, desk.read(&exchange.request))
         {
             return read.map(Surface::Mirror);
+        }
+        if let Some(read) = named(retention::NAME, self.retention.read(&exchange.request)) {
+            return read.map(Surface::Retention);
         }
         let (method, uri) = (exchange.request.method(), exchange.request.uri());
         let route = Route::parse(method, uri.path(), uri.query());
@@ -231,6 +238,12 @@ impl Surface {
                 effect: Effect::Safe,
                 cost: Cost::Permit,
             },
+            Self::Retention(request) => Facts {
+                name: retention::NAME,
+                wanted: Wanted::Everywhere(request.takes()),
+                effect: request.effect(),
+                cost: Cost::Permit,
+            },
             // What it asks takes the permits.
             Self::Page(request) => Facts {
                 name: request.name(),
@@ -254,7 +267,8 @@ impl Surface {
             | Self::Session(_)
             | Self::Search(_)
             | Self::Events(_)
-            | Self::Mirror(_) => None,
+            | Self::Mirror(_)
+            | Self::Retention(_) => None,
         }
     }
 
@@ -269,6 +283,7 @@ impl Surface {
             Self::Token(request) => request.change(),
             Self::Session(request) => request.change(),
             Self::Extension(request) => request.change(),
+            Self::Retention(request) => request.change(),
             // What it changes is a request of its own.
             Self::Probe(_)
             | Self::Metrics(_)
@@ -292,6 +307,7 @@ impl Surface {
             | Self::Search(_)
             | Self::Events(_)
             | Self::Mirror(_)
+            | Self::Retention(_)
             | Self::Page(_) => refusal,
         }
     }
