@@ -15,9 +15,9 @@ use crate::{
     auth::{Gate, GateSpec, Origin},
     clock,
     config::{Collecting, Limits, Logins, Searching, UserInterface, access::ApiKeys},
-    events::{Naming, Pages, Telling},
+    events::{self, Naming, Pages, Telling},
     http::{self, ExtensionParts, FrontLimits, FrontParts, PageParts, Probes, RetentionParts, ServerLimits},
-    maintenance::{Pace, Retention, Settling, Share, Upkeep, write_pulls},
+    maintenance::{Pace, Retention, Settling, Share, Trimming, Upkeep, write_pulls},
     net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls, Shares, Supply},
     ownership::{Leases, Liveness, StaticView, View},
     placement::MemberId,
@@ -42,6 +42,7 @@ pub struct App {
     mesh: Option<MeshDoor>,
     upkeep: Upkeep,
     settling: Settling,
+    trimming: Trimming,
     certificates: Vec<CertificateFile>,
     collection: Option<Upkeep>,
     search: Option<Arc<Search>>,
@@ -152,6 +153,13 @@ impl App {
         let upkeep = worker(Queue::Upkeep);
         let share = Share::new(view.clone(), hash_key);
         let settling = Settling::new(registry.clone(), share, &limits);
+        let trimming = Trimming::new(
+            registry.clone(),
+            Share::new(view.clone(), hash_key),
+            events::followers(&extensions.events),
+            limits.trim_interval,
+            Pace::of(Queue::Collection, &limits),
+        );
         let plans = RetentionParts {
             registry: registry.clone(),
             policies: retention.clone(),
@@ -240,6 +248,7 @@ impl App {
             mesh,
             upkeep,
             settling,
+            trimming,
             certificates,
             collection,
             search,
@@ -271,6 +280,7 @@ impl App {
             mesh,
             upkeep,
             settling,
+            trimming,
             certificates,
             collection,
             search,
@@ -302,6 +312,7 @@ impl App {
             http::serve(public, &serving, front, ServerLimits::from(&limits)).await;
         });
         drain.spawn("changes", settling.run(drain.token()));
+        drain.spawn("old changes", trimming.run(drain.token(), clock::now_ms));
         drain.spawn("upkeep", upkeep.run(drain.token(), clock::now_ms));
         if let Some(collection) = collection {
             drain.spawn("collection", collection.run(drain.token(), clock::now_ms));
@@ -453,6 +464,9 @@ pub(super) fn settings(limits: &Limits) -> Settings {
         session_ttl: limits.session_expiry,
         link_grace: limits.unreferenced_grace,
         history: limits.history,
+        history_events: limits.history_events,
+        feed_kept: limits.feed_kept,
+        feed_kept_longest: limits.feed_kept_longest,
         object_delay: limits.object_delay,
         trash_delay: limits.trash_time,
         trash_again: limits.trash_again,

@@ -157,10 +157,12 @@ pub(super) fn collect_as(collection: &Collection, limits: &mut Limits) {
         window,
         trash_delay,
         history,
+        history_events,
     } = collection;
     limits.unreferenced_grace = delay.unwrap_or(limits.unreferenced_grace);
     limits.collection_interval = interval.unwrap_or(limits.collection_interval);
     limits.collection_window = *window;
     limits.history = history.unwrap_or(limits.history);
+    limits.history_events = history_events.or(limits.history_events);
     limits.object_delay = trash_delay.unwrap_or(limits.object_delay);
 }

@@ -338,6 +338,14 @@ pub struct Limits {
     pub unreferenced_grace: Duration,
     /// How long what was deleted can be brought back (`storage.history`); zero is not at all.
     pub history: Duration,
+    /// How long it is told what became of tags and manifests (`storage.historyEvents`); `None` is without an end.
+    pub history_events: Option<Duration>,
+    /// How long events can be asked for at least (`/v2/_portolan/events`), and search and sinks go on from where they were.
+    pub feed_kept: Duration,
+    /// How long they are kept for sinks that haven't been told.
+    pub feed_kept_longest: Duration,
+    /// From look to look at what of that is over.
+    pub trim_interval: Duration,
     /// Age of the object of a collected blob before it is deleted (`storage.trashDelay`).
     pub object_delay: Duration,
     /// Age of trash before it is deleted: more than the longest request.
@@ -573,6 +581,10 @@ impl Default for Limits {
             tombstone_time: 7 * DAY,
             unreferenced_grace: HOUR,
             history: 14 * DAY,
+            history_events: None,
+            feed_kept: 7 * DAY,
+            feed_kept_longest: 30 * DAY,
+            trim_interval: DAY,
             object_delay: 6 * HOUR,
             trash_time: 6 * HOUR,
             trash_again: DAY,
@@ -680,6 +692,7 @@ mod tests {
             "the others see that a member leaves"
         );
         assert!(l.mesh_ping_interval + l.mesh_ping_timeout < l.lease_expiry);
+        assert!(l.feed_kept > l.events_kept && l.feed_kept_longest > l.feed_kept);
         assert!(l.session_expiry > l.trash_time && l.tombstone_time > l.session_expiry);
     }
 }

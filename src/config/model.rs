@@ -120,6 +120,8 @@ pub struct Collection {
     pub window: Option<TimeWindow>,
     /// How long what was deleted can be brought back (`storage.history`); zero is not at all.
     pub history: Option<Duration>,
+    /// How long it is told what became of names (`storage.historyEvents`).
+    pub history_events: Option<Duration>,
     /// How long an object is kept that nothing names (`storage.trashDelay`).
     pub trash_delay: Option<Duration>,
 }

@@ -20,5 +20,5 @@ pub use self::{
     error::SinkError,
     event::{CloudEvent, Naming, events_of},
     page::{Cursor, EventPage, Pages},
-    telling::{Telling, examine},
+    telling::{Telling, examine, followers},
 };

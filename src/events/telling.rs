@@ -178,6 +178,12 @@ impl Telling {
     }
 }
 
+/// The names by which those who are told follow the feeds.
+#[must_use]
+pub fn followers(config: &config::Events) -> Vec<String> {
+    config.sinks.iter().map(name).collect()
+}
+
 /// The same as long as the same somebody is told, whatever the order of the sinks, certificates and passwords.
 fn name(sink: &EventSink) -> String {
     let about = format!(

@@ -4,6 +4,7 @@
 //!   unfinished or deleted, one for blobs that nothing references any more.
 //! - [`Settling`] brings changes of names from the queue, where their transactions put them, to where they are read.
 //! - [`Retention`] lets go what the policies of retention don't keep.
+//! - [`Trimming`] removes what is told of changes and isn't kept any longer.
 //! - [`write_pulls`] writes when manifests were pulled.
 //!
 //! A worker says when something is looked at and by which member; what is then done, and why that is safe, is the
@@ -16,7 +17,10 @@ mod pulls;
 mod retention;
 mod settling;
 mod share;
+mod trimming;
 mod upkeep;
+#[cfg(test)]
+mod costs;
 #[cfg(test)]
 mod tests;
 
@@ -25,5 +29,6 @@ pub use self::{
     retention::Retention,
     settling::Settling,
     share::Share,
+    trimming::Trimming,
     upkeep::{Pace, Upkeep},
 };

@@ -86,7 +86,6 @@ impl Retention {
     ) -> Result<(), RegistryError> {
         // Those of policies that aren't there any more, too.
         self.registry.forget_runs().await?;
-        self.registry.forget_plans().await?;
         if self.policies.policies.is_empty() {
             return Ok(());
         }

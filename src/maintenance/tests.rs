@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    config::{Collecting, Limits},
+    config::Collecting,
     oci::RepoName,
     ownership::{Incarnation, LeaseView, Liveness, MemberView, Proof, Standing, StaticView, View},
     placement::{HashKey, MemberId},
@@ -26,21 +26,21 @@ use crate::{
     telemetry::Metrics,
 };
 
-fn member(n: u8) -> MemberId {
+pub(super) fn member(n: u8) -> MemberId {
     format!("127.0.0.{n}:5000").parse().unwrap()
 }
 
 /// One of three members' view, in which some are gone.
-struct Three {
-    me: MemberId,
-    gone: Arc<Mutex<Vec<MemberId>>>,
+pub(super) struct Three {
+    pub(super) me: MemberId,
+    pub(super) gone: Arc<Mutex<Vec<MemberId>>>,
     /// Who collects nothing.
-    idle: Arc<Mutex<Vec<MemberId>>>,
-    is_drained: bool,
+    pub(super) idle: Arc<Mutex<Vec<MemberId>>>,
+    pub(super) is_drained: bool,
 }
 
 impl Three {
-    fn of(n: u8) -> Self {
+    pub(super) fn of(n: u8) -> Self {
         Self {
             me: member(n),
             gone: Arc::default(),
@@ -201,65 +201,6 @@ fn what_a_member_writes_that_collects_nothing_is_others_to_collect() {
         let collect = [1, 2].map(|n| always(n, Queue::Collection).contains(&home));
         assert_eq!(collect.iter().filter(|is| **is).count(), 1, "{home}");
         assert!(always(0, Queue::Upkeep).contains(&home));
-    }
-}
-
-/// Members that have nothing to do for a day, each with both workers, and how many requests each made to the store by the hour.
-async fn requests_of_a_day(views: Vec<Three>, hash_key: Option<HashKey>) -> Vec<f64> {
-    let meta: Arc<dyn MetaStore> = Arc::new(MemoryMeta::new());
-    let (begun, end) = (Instant::now(), CancellationToken::new());
-    let now_ms = move || NOW_MS + u64::try_from(begun.elapsed().as_millis()).unwrap();
-    let (mut work, mut counted) = (Vec::new(), Vec::new());
-    for view in views {
-        let (metrics, view) = (Arc::new(Metrics::new()), Arc::new(view));
-        counted.push(metrics.clone());
-        for queue in [Queue::Upkeep, Queue::Collection] {
-            let stores = Stores {
-                meta: Arc::new(MeteredMeta::new(meta.clone(), metrics.clone())),
-                blobs: Arc::new(MemoryBlobs::new()),
-            };
-            let holder = Holder {
-                member: view.me.clone(),
-                incarnation: Incarnation::random(),
-            };
-            let registry = Arc::new(Registry::new(stores, holder, Settings::default()));
-            let (share, pace) = (
-                Share::new(view.clone(), hash_key),
-                Pace::of(queue, &Limits::default()),
-            );
-            work.push(Upkeep::new(queue, registry, share, metrics.clone(), pace).run(end.clone(), now_ms));
-        }
-    }
-    let a_day = async {
-        tokio::time::sleep(Duration::from_secs(24 * 60 * 60)).await;
-        end.cancel();
-    };
-    tokio::join!(futures_util::future::join_all(work), a_day);
-    let requests = |metrics: &Arc<Metrics>| -> f64 {
-        let said = metrics.render();
-        let counts = said
-            .lines()
-            .filter(|line| line.starts_with("portolan_store_requests_total{"));
-        counts
-            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-            .sum()
-    };
-    counted.iter().map(|metrics| requests(metrics) / 24.0).collect()
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_member_with_nothing_to_do_asks_at_most_sixty_times_an_hour() {
-    let hash_key = || Some(HashKey::new(*b"loremipsumdolors"));
-    let alone = requests_of_a_day(vec![Three::of(1)], None).await;
-    let three = requests_of_a_day([1, 2, 3].map(Three::of).into(), hash_key()).await;
-    let gone = Arc::new(Mutex::new(vec![member(2)]));
-    let left = [1, 3].map(|n| Three {
-        gone: gone.clone(),
-        ..Three::of(n)
-    });
-    let left = requests_of_a_day(left.into(), hash_key()).await;
-    for requests in [&alone, &three, &left].into_iter().flatten() {
-        assert!((1.0..=60.0).contains(requests), "{alone:?} {three:?} {left:?}");
     }
 }
 

@@ -20,6 +20,8 @@ use crate::{
 
 /// Rows of one read: about 4 KiB, the unit that strong reads are counted in.
 const PAGE: usize = 25;
+/// Objects that are deleted at once, about: S3 takes 1,000.
+const OBJECTS: usize = 1_000 - PAGE;
 /// Rows whose failure is remembered, so that it is told once.
 const REMEMBERED: usize = 1_000;
 /// How often it is looked whether the time has come for rounds to begin.
@@ -225,21 +227,33 @@ impl Upkeep {
             failed: Vec::new(),
             unread: None,
         };
+        let mut objects = Vec::new();
+        self.visit_rows(&mut visit, &mut objects, now_ms).await;
+        self.delete(objects, now_ms, &mut visit).await;
+        visit
+    }
+
+    /// Looks at the rows one after the other, but for those of objects, which are gathered: hundreds of them take one request.
+    async fn visit_rows(
+        &self,
+        visit: &mut Visit,
+        objects: &mut Vec<DueWork>,
+        now_ms: &(impl Fn() -> u64 + Send + Sync),
+    ) {
         let mut left = self.pace.rows.max(1);
         loop {
             let (after, limit) = (visit.reached.as_deref(), PAGE.min(left));
             let page = match self
                 .registry
-                .due_work(self.queue, n, after, limit, now_ms())
+                .due_work(self.queue, visit.n, after, limit, now_ms())
                 .await
             {
                 Ok(page) => page,
                 Err(error) => {
                     visit.unread = Some(error);
-                    return visit;
+                    return;
                 }
             };
-            left -= page.work.len().min(left);
             visit.next_ms = page.next_ms;
             visit.reached = page
                 .work
@@ -248,8 +262,9 @@ impl Upkeep {
                 .map(|last| last.name().to_owned());
             let oldest_ms = page.work.iter().map(DueWork::due_ms).min();
             visit.oldest_ms = visit.oldest_ms.into_iter().chain(oldest_ms).min();
-            let (objects, others): (Vec<_>, Vec<_>) = page.work.into_iter().partition(DueWork::is_object);
-            self.delete(objects, now_ms, &mut visit).await;
+            let (of_objects, others): (Vec<_>, Vec<_>) = page.work.into_iter().partition(DueWork::is_object);
+            objects.extend(of_objects);
+            left -= others.len().min(left);
             for work in others {
                 let tended = self.registry.tend(&work, now_ms()).await;
                 self.metrics.upkeep_row(work.kind(), outcome(&tended));
@@ -259,8 +274,8 @@ impl Upkeep {
                 }
                 tokio::time::sleep(self.pace.pause()).await;
             }
-            if visit.reached.is_none() || left == 0 {
-                return visit;
+            if visit.reached.is_none() || left == 0 || objects.len() >= OBJECTS {
+                return;
             }
         }
     }

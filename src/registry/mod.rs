@@ -125,6 +125,12 @@ pub struct Settings {
     pub link_grace: Duration,
     /// How long what was deleted can be brought back; zero is not at all.
     pub history: Duration,
+    /// How long it is told what became of names; `None` is without an end.
+    pub history_events: Option<Duration>,
+    /// How long batches of feeds are kept at least, and for how long at most for followers that aren't past them.
+    pub feed_kept: Duration,
+    /// See above.
+    pub feed_kept_longest: Duration,
     /// How long the object of a collected blob is kept.
     pub object_delay: Duration,
     /// How long trash lies: longer than any request or presigned URL.
@@ -180,6 +186,9 @@ impl Default for Settings {
             session_ttl: 24 * HOUR,
             link_grace: 24 * HOUR,
             history: 14 * 24 * HOUR,
+            history_events: None,
+            feed_kept: 7 * 24 * HOUR,
+            feed_kept_longest: 30 * 24 * HOUR,
             object_delay: 6 * HOUR,
             trash_delay: 2 * HOUR,
             trash_again: 24 * HOUR,
@@ -220,6 +229,7 @@ pub struct Registry {
     abandoned: uploads::Waiting,
     unsettled: changes::Unsettled,
     take_overs: TakeOvers,
+    days: changes::Days,
 }
 
 impl Registry {
@@ -247,6 +257,7 @@ impl Registry {
             abandoned: uploads::Waiting::default(),
             unsettled: changes::Unsettled::default(),
             take_overs: TakeOvers::default(),
+            days: changes::Days::default(),
         }
     }
 

@@ -242,7 +242,8 @@ impl Registry {
 
     /// The row of a repository that has no manifest.
     async fn forget_repository(&self, due: rows::Due, ripe_ms: u64) -> Result<Next> {
-        let key = keys::repository(&repository_of(&due)?);
+        let repository = repository_of(&due)?;
+        let key = keys::repository(&repository);
         let Some(found) = self.meta.get(&key).await? else {
             return Ok(Next::Over(Vec::new()));
         };
@@ -250,8 +251,11 @@ impl Registry {
         Ok(match row {
             rows::Repository { manifests: 1.., .. } => Next::Over(Vec::new()),
             rows::Repository { ends_ms, .. } if ends_ms > ripe_ms => Next::Again { at_ms: ends_ms, due },
-            // Still that tombstone, or the transaction is refused.
-            _ => Next::Over(vec![key.delete(Expect::Version(found.version))]),
+            // Still that tombstone, or the transaction is refused. What was found out about it is of no use without it.
+            _ => Next::Over(vec![
+                key.delete(Expect::Version(found.version)),
+                keys::summary(&repository).delete(Expect::Any),
+            ]),
         })
     }
 

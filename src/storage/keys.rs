@@ -12,8 +12,13 @@
 //! | repositories | `_changes#<0..7>` | `<repository>#<time>` | [`NameChange`](super::rows::NameChange), not settled yet |
 //! | repositories | `_feed#<0..7>` | `.` | [`FeedHead`](super::rows::FeedHead) |
 //! | repositories | `_feed#<0..7>` | `<number>` | [`FeedBatch`](super::rows::FeedBatch) |
+//! | repositories | `_days#<0..7>` | `<day>#<repository>` | [`Mark`](super::rows::Mark): something changed there |
 //! | repositories | `_followers#<follower>` | `<0..7>` | [`FollowerPlace`](super::rows::FollowerPlace) |
 //! | repositories | `_runs` | `<run>#<repository>` | [`RunPart`](super::rows::RunPart) |
+//! | repositories | `_plans` | plan | [`Plan`](super::rows::Plan) |
+//! | repositories | `_plan#<plan>` | `r#<repository>` | [`PlanPart`](super::rows::PlanPart) |
+//! | repositories | `_plan#<plan>` | `i#<repository>#<attempt>#<number>` | [`PlanItems`](super::rows::PlanItems) |
+//! | repositories | `_plan#<plan>` | `b#<digest>#<repository>` | [`PlanBlob`](super::rows::PlanBlob) |
 //! | repositories | `_usage#<prefix>` | `<00..0f>` | [`Usage`](super::rows::Usage) |
 //! | repositories | `_summaries` | repository | [`Summary`](super::rows::Summary) |
 //! | repositories | `_stars` | repository | [`Stars`](super::rows::Stars) |
@@ -203,6 +208,32 @@ pub fn feed_batch(n: u8, number: u64) -> Key {
 /// The number in the sort key of a batch.
 pub fn feed_number(sort: &str) -> Option<u64> {
     u64::from_str_radix(sort, 16).ok()
+}
+
+/// A settled change of one tag, by the sort key that it was listed with.
+pub fn tag_event_listed(repository: &RepoName, sort: String) -> Key {
+    key(Space::Repositories, repository.as_str(), sort)
+}
+
+/// On which days repositories of the `n`-th partition changed.
+pub fn changed_days(n: u8) -> String {
+    format!("_days#{n}")
+}
+
+/// That the repository changed on this day since the Unix epoch.
+pub fn changed_day(n: u8, day: u64, repository: &RepoName) -> Key {
+    changed_day_listed(n, format!("{day:08x}#{repository}"))
+}
+
+/// One of those rows, by the sort key that it was listed with.
+pub fn changed_day_listed(n: u8, sort: String) -> Key {
+    key(Space::Repositories, changed_days(n), sort)
+}
+
+/// The day and the repository in that.
+pub fn changed_day_parts(sort: &str) -> Option<(u64, &str)> {
+    let (day, name) = sort.split_once('#')?;
+    Some((u64::from_str_radix(day, 16).ok()?, name))
 }
 
 /// How far a follower of this name has come in the `n`-th feed.

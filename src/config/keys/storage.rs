@@ -75,6 +75,13 @@ pub(super) const STORAGE: &[Key] = &[
         ),
     ),
     key(
+        "storage.historyEvents",
+        Duration,
+        Own(
+            "how long it is told what became of tags and manifests, by whom and when: at least storage.history; without an end if it isn't said",
+        ),
+    ),
+    key(
         "storage.fastRestart",
         Bool,
         Mapped("always on: a start walks nothing"),

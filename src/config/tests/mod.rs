@@ -439,6 +439,24 @@ fn when_blobs_are_collected_is_read_as_in_zot() {
     assert_eq!(collection.trash_delay, Some(Duration::from_secs(43_200)));
     assert_eq!(config.warnings, Vec::<String>::new());
 
+    let told = yaml("storage: {rootDirectory: /d, historyEvents: 8760h}")
+        .unwrap()
+        .collection;
+    assert_eq!(told.history_events, Some(Duration::from_secs(8760 * 3600)));
+    let short = yaml("storage: {rootDirectory: /d, history: 0, historyEvents: 1h}")
+        .unwrap()
+        .collection;
+    assert_eq!(short.history_events, Some(Duration::from_secs(3600)));
+    for (keys, hours) in [
+        ("historyEvents: 24h", 336),
+        ("history: 48h, historyEvents: 47h", 48),
+    ] {
+        let problem = format!(
+            "1 storage.historyEvents: expected at least storage.history ({hours} h): what can be brought back is told of"
+        );
+        refused(&format!("storage: {{rootDirectory: /d, {keys}}}"), &[&problem]);
+    }
+
     let off = yaml("storage: {rootDirectory: /d, gc: false, trashDelay: 1m}").unwrap();
     assert_eq!(off.collection.by_this_member, Collecting::Off);
     assert_eq!(off.warnings.len(), 1, "{:?}", off.warnings);

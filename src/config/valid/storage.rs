@@ -7,6 +7,7 @@ use crate::{
     config::{
         check::Checked,
         fault::FaultKind,
+        limits::Limits,
         model::{
             BlobStorage, Collecting, Collection, DynamoConfig, DynamoTables, MetaStorage, S3Config,
             S3Credentials, S3Encryption, Storage,
@@ -109,6 +110,7 @@ pub(super) fn collection(c: &mut Checked) -> Collection {
     };
     let interval = positive("storage.gcInterval");
     let trash_delay = positive("storage.trashDelay");
+    let history_events = positive("storage.historyEvents");
     let window = c.text(WINDOW).and_then(|text| {
         let window = TimeWindow::parse(&text);
         if window.is_none() {
@@ -121,6 +123,15 @@ pub(super) fn collection(c: &mut Checked) -> Collection {
     if trash_delay.is_some_and(|delay| delay < LONG_PULL) {
         c.warn("storage.trashDelay: a pull of a blob that takes longer than this breaks off if the blob is collected meanwhile");
     }
+    let history = c.duration("storage.history").map(Option::unwrap_or_default);
+    let kept = history.unwrap_or(Limits::default().history);
+    if history_events.is_some_and(|events| events < kept) {
+        let problem = format!(
+            "expected at least storage.history ({} h): what can be brought back is told of",
+            kept.as_secs().div_ceil(3600)
+        );
+        c.refuse(FaultKind::Contradiction, "storage.historyEvents", problem);
+    }
     let by_this_member = match c.bool("storage.gc") {
         Some(false) => Collecting::Off,
         Some(true) | None => Collecting::On,
@@ -130,7 +141,8 @@ pub(super) fn collection(c: &mut Checked) -> Collection {
         delay: c.duration("storage.gcDelay").map(Option::unwrap_or_default),
         interval,
         window,
-        history: c.duration("storage.history").map(Option::unwrap_or_default),
+        history,
+        history_events,
         trash_delay,
     }
 }

@@ -13,7 +13,10 @@ use crate::{
 pub(in crate::registry) fn is_of_changes(key: &Key) -> bool {
     let in_repository = key.sort.starts_with(keys::HISTORY) || key.sort.starts_with("e#");
     key.space == Space::Repositories
-        && (in_repository || key.partition.starts_with("_changes#") || key.partition.starts_with("_feed#"))
+        && (in_repository
+            || ["_changes#", "_feed#", "_days#"]
+                .iter()
+                .any(|prefix| key.partition.starts_with(prefix)))
 }
 
 /// All changes of a repository, the oldest first, each of which must begin where the former one ended. In the end the

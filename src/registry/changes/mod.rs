@@ -7,6 +7,7 @@
 //!   background, many at once. Whoever has made a change does it, any member may, and a fence lets one win.
 //! - [`feed`] is what followers read: batches without gaps, each repository's changes in order. A cursor can't pass a change
 //!   that commits later with an earlier time, for what isn't settled has no place in the feed yet.
+//! - [`trim`] removes what isn't kept any longer: batches that everybody has followed, and events of long ago.
 //! - [`history`] is read strongly: first what isn't settled, then what is. A change that moves meanwhile is in both.
 //!
 //! Absent on purpose: what a manifest says, and pulls.
@@ -15,18 +16,20 @@ mod feed;
 mod followers;
 mod history;
 mod settle;
+mod trim;
 #[cfg(test)]
 pub(super) mod checks;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::settle::Unsettled;
 pub use self::{
     feed::{Ends, Feed, Followed},
     followers::{NotedPlace, Place},
     history::{HistoryPage, TagEvent, TagEvents},
     settle::Settled,
+    trim::Trimmed,
 };
+pub(super) use self::{settle::Unsettled, trim::Days};
 use super::{Result, row};
 use crate::{
     oci::{Descriptor, RepoName, Tag},

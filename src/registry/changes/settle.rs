@@ -129,6 +129,11 @@ impl Registry {
                 return Ok(settled);
             };
             let ops = batch.ops(head.as_ref(), clock::now_ms())?;
+            let made = batch.changes.iter().filter_map(|(_, change)| {
+                let repository = RepoName::parse(&change.repository).ok()?;
+                Some((repository, change.at_ms))
+            });
+            self.note_days(n, made).await?;
             let deadline = Instant::now() + self.settings.commit_within;
             match fence::transact(&*self.meta, Version::random(), &ops, deadline).await {
                 Ok(Fenced::Committed) => {}

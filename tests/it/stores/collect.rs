@@ -106,7 +106,8 @@ async fn rows(tables: &DynamoConfig) -> BTreeSet<(String, String)> {
     }
     let is_of_changes = |partition: &str, sort: &str| {
         let is_history = sort.starts_with("h#") || sort.starts_with("e#");
-        is_history || partition.starts_with("_changes#") || partition.starts_with("_feed#")
+        let told = ["_changes#", "_feed#", "_days#"];
+        is_history || told.iter().any(|prefix| partition.starts_with(prefix))
     };
     found.retain(|(partition, sort)| {
         partition != "_members" && partition != "schema" && !is_of_changes(partition, sort)

@@ -84,7 +84,9 @@ impl Proxied {
         let is_settling = |seen: &Seen| {
             (0..PARTITIONS).any(|n| {
                 let is_change = seen.dynamo_operation() == Some("TransactWriteItems");
-                seen.names(&format!("_feed#{n}")) || (seen.names(&format!("_changes#{n}")) && !is_change)
+                seen.names(&format!("_feed#{n}"))
+                    || seen.names(&format!("_days#{n}"))
+                    || (seen.names(&format!("_changes#{n}")) && !is_change)
             })
         };
         seen.retain(|seen| !seen.names(&self.tables.tables.members) && !is_settling(seen));
