@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The page in headless Chromium, on a mesh of three that wants logins, through a member that owns none of what is looked at:
-# search, repository, tag, layers, referrers, history, deleting; a wrong login, a repository one may not see, an API key
+# search, repository, tag, layers, referrers, history, deleting, restoring; a wrong login, a repository one may not see, an API key
 # that crane uses. Then, on three processes over real stores, the mesh as it is watched while a member is killed and comes back.
 # On every page: axe-core finds nothing, no request leaves the origin, the policy blocks nothing. Pictures of the pages, wide and
 # narrow, light and dark, lie in target/page afterwards, to be looked at.

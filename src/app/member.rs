@@ -14,7 +14,7 @@ use super::{
 use crate::{
     auth::{Gate, GateSpec, Origin},
     clock,
-    config::{Collecting, Limits, Logins, Searching, UserInterface, access::ApiKeys},
+    config::{Collecting, Limits, Logins, Searching, UserInterface, access::ApiKeys, openid::OpenIdProvider},
     events::{self, Naming, Pages, Telling},
     http::{self, ExtensionParts, FrontLimits, FrontParts, PageParts, Probes, RetentionParts, ServerLimits},
     maintenance::{Pace, Retention, Settling, Share, Trimming, Upkeep, write_pulls},
@@ -26,7 +26,7 @@ use crate::{
     storage::{Coalesced, MeteredBlobs, MeteredMeta, keys::Queue},
     sync::Mirror,
     telemetry::Metrics,
-    ui::{Offers, Ui},
+    ui::{Offers, Provider, Ui},
 };
 
 /// A member whose sockets are open, and that doesn't answer yet.
@@ -433,6 +433,12 @@ fn page(logins: &Logins, history: Duration, overview: Overview, drain: &Drain) -
         ui: Ui::new(
             Offers {
                 passwords,
+                providers: logins
+                    .openid
+                    .iter()
+                    .flat_map(|openid| &openid.providers)
+                    .map(provider)
+                    .collect(),
                 api_keys: logins.api_keys == ApiKeys::On,
                 history,
             },
@@ -440,6 +446,13 @@ fn page(logins: &Logins, history: Duration, overview: Overview, drain: &Drain) -
         ),
         end: drain.token(),
         challenge: HeaderValue::try_from(challenge).ok().filter(|_| passwords),
+    }
+}
+
+fn provider(provider: &OpenIdProvider) -> Provider {
+    Provider {
+        kind: provider.kind.as_str(),
+        name: provider.name.clone(),
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::{
 pub use self::assembly::GateSpec;
 use super::{
     ApiKeys, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, KeyMaker, KeysOf, Login,
-    MadeBy, Oversight, Refusal, Right, SessionCookie, Verdict, Via, Wanted,
+    MadeBy, Oversight, Refusal, Right, SessionCookie, Stay, Verdict, Via, Wanted,
     challenge::{self, Challenges, TokenFault, Told},
     circumstances::Circumstances,
     cookies::{self, Jar},
@@ -274,6 +274,10 @@ impl Gate {
         needed: Oversight,
     ) -> Result<Decision, Refusal> {
         let login = self.login(&self.evidence(caller), told, "").await?;
+        let stay = match login.as_ref().map(|login| &login.via) {
+            Some(Via::Session(_)) => Stay::Session,
+            Some(_) | None => Stay::Shown,
+        };
         let policy = self.policy();
         let who = Who::new(login, &policy, circumstances(&policy, caller, None));
         let oversight = who.oversight(&policy);
@@ -294,6 +298,7 @@ impl Gate {
                 deletable: who.deletable(&policy),
                 updatable: who.updatable(&policy),
                 oversight,
+                stay,
             },
             ..who.decision(grants)
         })

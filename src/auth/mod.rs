@@ -181,6 +181,8 @@ pub enum Right {
         updatable: Visible,
         /// Whether they see the mesh, too.
         oversight: Oversight,
+        /// How long their login lasts.
+        stay: Stay,
     },
     /// To get a token for this login, or for nobody.
     Token(Option<Login>),
@@ -197,6 +199,15 @@ pub enum Oversight {
     None,
     /// The members of the mesh and what they do, too.
     Mesh,
+}
+
+/// How long a login lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stay {
+    /// Until they end it: it is a session.
+    Session,
+    /// For as long as their requests show what proves it.
+    Shown,
 }
 
 /// A request that may not go on.

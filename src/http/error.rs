@@ -546,6 +546,12 @@ pub(super) fn bad_api_key_request(expected: &'static str) -> Answer {
     Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, expected)
 }
 
+/// A form of the page that isn't one.
+pub(super) fn bad_form() -> Answer {
+    let expected = "a form of at most 8 KiB is expected";
+    Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, expected)
+}
+
 /// A preference that isn't one.
 pub(super) fn bad_preference(expected: &'static str) -> Answer {
     Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, expected)

@@ -90,6 +90,11 @@ impl Ask {
             .await
     }
 
+    /// Has something done that takes no more words.
+    pub(super) async fn order(&self, target: &str) -> Result<Said, Trouble> {
+        self.send(Method::POST, target, &[], None).await
+    }
+
     /// Asks zot's search API. A question without an answer is `null`, as one about what isn't there.
     pub(super) async fn search(&self, query: &str, variables: Value) -> Result<Found, Trouble> {
         let question = json!({ "query": query, "variables": variables });

@@ -58,7 +58,11 @@ impl Ui {
                 @if self.offers.history.is_zero() {
                     p { "It can't be restored." }
                 } @else {
-                    p { "It can be restored for " (words::lasting(self.offers.history)) ", by " code { "portolan restore" } "." }
+                    p {
+                        "It can be restored for " (words::lasting(self.offers.history))
+                        @if matches!(reference, Reference::Tag(_)) { ", on this tag’s page or by " } @else { ", by " }
+                        code { "portolan restore" } "."
+                    }
                 }
                 form method="post" action=(links::delete(name, reference)) {
                     button.danger type="submit" { "Delete" }

@@ -9,15 +9,16 @@ use serde_json::Value;
 use super::{
     Shown, Trouble, Ui, Visitor,
     document::{self, Descriptor, Document, text},
+    history::{self, Past},
     kinds,
-    layout::{Place, copy, digest, facts, outward},
+    layout::{Place, digest, facts, outward},
     links,
     referrers::{self, Attached},
     repositories::items,
     repository::{pull, trail},
     words,
 };
-use crate::oci::{Digest, Reference, RepoName, Tag, paths};
+use crate::oci::{Digest, Reference, RepoName, paths};
 
 /// Layers, platforms, annotations and the like of which there are so many in a page.
 const MANY: usize = 200;
@@ -25,8 +26,6 @@ const MANY: usize = 200;
 const MAX_CONFIG: u64 = 1 << 20;
 /// Rows of a configuration that are shown.
 const CONFIG_ROWS: usize = 60;
-/// Events of a tag that are shown.
-const EVENTS: usize = 20;
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// What is known of what a reference names.
@@ -77,36 +76,12 @@ impl Ui {
             named => named?,
         };
         let attached = referrers::tree(name, &named.digest, visitor).await?;
-        let events = match reference {
-            Reference::Tag(tag) => history(name, tag, visitor).await?,
-            Reference::Digest(_) => Vec::new(),
+        let past = match reference {
+            Reference::Tag(tag) => Some(history::of(name, tag, visitor).await?),
+            Reference::Digest(_) => None,
         };
         let title = links::named(name, reference);
-        let content = shown(&named, &attached, &events, visitor);
-        Ok(self.page(visitor, Place::Repositories, &title, &content))
-    }
-
-    async fn gone(
-        &self,
-        name: &RepoName,
-        reference: &Reference,
-        visitor: &Visitor,
-        trouble: Trouble,
-    ) -> Result<Shown, Trouble> {
-        let Reference::Tag(tag) = reference else {
-            return Err(trouble);
-        };
-        let events = history(name, tag, visitor).await?;
-        if events.is_empty() {
-            return Err(Trouble::not_found(format!("There is no {name}:{tag}.")));
-        }
-        let content = html! {
-            (trail(name, Some(reference)))
-            h1.name { (tag) }
-            p.note role="status" { "This tag is deleted. What it named is below." }
-            (history_of(name, &events))
-        };
-        let title = links::named(name, reference);
+        let content = shown(&named, &attached, past.as_ref(), visitor);
         Ok(self.page(visitor, Place::Repositories, &title, &content))
     }
 }
@@ -149,27 +124,7 @@ async fn read<'a>(
     })
 }
 
-/// What became of a tag, the newest first.
-struct Event {
-    at: String,
-    is_deletion: bool,
-    digest: String,
-}
-
-async fn history(name: &RepoName, tag: &Tag, visitor: &Visitor) -> Result<Vec<Event>, Trouble> {
-    const AT: &str = "org.opencontainers.distribution.tag.timestamp";
-    const WHAT: &str = "org.opencontainers.distribution.tag.event";
-    let target = format!("{}?n={EVENTS}", paths::tag_history(name, tag));
-    let index = visitor.ask.get(&target).await?.json();
-    let event = |event: &Value| Event {
-        at: text(&event["annotations"][AT]).to_owned(),
-        is_deletion: text(&event["annotations"][WHAT]) == "deleted",
-        digest: text(&event["digest"]).to_owned(),
-    };
-    Ok(items(&index["manifests"]).iter().map(event).collect())
-}
-
-fn shown(named: &Named<'_>, attached: &Attached, events: &[Event], visitor: &Visitor) -> Markup {
+fn shown(named: &Named<'_>, attached: &Attached, past: Option<&Past<'_>>, visitor: &Visitor) -> Markup {
     let Named {
         name,
         reference,
@@ -207,7 +162,7 @@ fn shown(named: &Named<'_>, attached: &Attached, events: &[Event], visitor: &Vis
         @if is_image { (settings(&config)) } @else { (other_config(named, kind.name)) }
         (readme(named, &config))
         (referrers::shown(name, attached))
-        @if !events.is_empty() { (history_of(name, events)) }
+        @if let Some(past) = past { (past.shown(visitor)) }
         (map("Annotations", document.annotations.iter().flatten()))
         (map("Labels", labels(&config).iter().map(|(key, value)| (key, value))))
     }
@@ -525,34 +480,6 @@ fn readme(named: &Named<'_>, config: &ImageConfig) -> Markup {
                 h2 #readme { "README" }
                 div.readme { (words::clipped_to(&text, 50_000)) }
             }
-        }
-    }
-}
-
-fn history_of(name: &RepoName, events: &[Event]) -> Markup {
-    html! {
-        section aria-labelledby="history" {
-            h2 #history { "What this tag named" }
-            ol.history {
-                @for (index, event) in events.iter().enumerate() {
-                    li.deletion[event.is_deletion] {
-                        div {
-                            @if event.is_deletion { strong { "Deleted" } " when it named " }
-                            @else if index == 0 { strong { "Names" } " " }
-                            @else { "Named " }
-                            @match Digest::parse(&event.digest) {
-                                Ok(named) => {
-                                    a href=(links::digest(name, &named)) { code { (words::short(named.as_str())) } }
-                                    (copy(named.as_str(), "Copy digest"))
-                                }
-                                Err(_) => (words::clipped_to(&event.digest, 100)),
-                            }
-                        }
-                        @if let Some(ago) = words::ago(&event.at) { div.muted { (ago) } }
-                    }
-                }
-            }
-            @if events.len() >= EVENTS { p.muted { "The last " (EVENTS) " changes are shown." } }
         }
     }
 }

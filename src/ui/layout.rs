@@ -4,7 +4,7 @@ use http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
 use super::{ASSETS, Shown, Ui, Visitor, words};
-use crate::auth::Oversight;
+use crate::auth::{Oversight, Stay};
 
 /// Which of the pages that have a place in the menu.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Ui {
                 p { (message) }
                 p {
                     a.button href="/" { "Repositories" }
-                    @if status == StatusCode::UNAUTHORIZED && self.offers.passwords {
+                    @if status == StatusCode::UNAUTHORIZED && (self.offers.passwords || self.has_choice()) {
                         " " a.button.primary href="/login" { "Log in" }
                     }
                 }
@@ -50,7 +50,13 @@ impl Ui {
         self.document(visitor, Place::Elsewhere, title, &content)
     }
 
-    fn document(&self, visitor: Option<&Visitor>, place: Place, title: &str, content: &Markup) -> String {
+    pub(super) fn document(
+        &self,
+        visitor: Option<&Visitor>,
+        place: Place,
+        title: &str,
+        content: &Markup,
+    ) -> String {
         let user = visitor.and_then(|visitor| visitor.user.as_deref());
         let sees_mesh = visitor.is_some_and(|visitor| visitor.oversight == Oversight::Mesh);
         let [style, script, icon] = &*ASSETS;
@@ -85,8 +91,13 @@ impl Ui {
                                 }
                             }
                             @match user {
-                                Some(user) => span.who title=(user) { (words::clipped_to(user, 40)) },
-                                None => @if self.offers.passwords { a.who href="/login" { "Log in" } },
+                                Some(user) => div.who {
+                                    span title=(user) { (words::clipped_to(user, 40)) }
+                                    @if visitor.is_some_and(|visitor| visitor.stay == Stay::Session) {
+                                        form method="post" action="/logout" { button.quiet type="submit" { "Log out" } }
+                                    }
+                                },
+                                None => @if self.offers.passwords || self.has_choice() { a.who href="/login" { "Log in" } },
                             }
                         }
                     }

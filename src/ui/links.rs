@@ -39,6 +39,11 @@ pub(super) fn delete(name: &RepoName, reference: &Reference) -> String {
     format!("/delete/{}", named(name, reference))
 }
 
+/// Where a tag is restored.
+pub(super) fn restore(name: &RepoName, tag: &Tag) -> String {
+    format!("/restore/{}", named(name, &Reference::Tag(tag.clone())))
+}
+
 /// `path` with those of the parameters that say something.
 pub(super) fn with(path: &str, parameters: &[(&str, &str)]) -> String {
     let said = parameters.iter().filter(|(_, value)| !value.is_empty());

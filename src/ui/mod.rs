@@ -15,11 +15,13 @@ pub mod ask;
 mod assets;
 mod delete;
 mod document;
+mod history;
 mod image;
 mod keys;
 mod kinds;
 mod layout;
 mod links;
+mod login;
 mod mesh;
 mod referrers;
 mod repositories;
@@ -28,27 +30,30 @@ mod repository;
 mod tests;
 mod words;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 pub use self::{
     ask::{Ask, Inside, Trouble},
     assets::{ASSETS, Asset},
+    login::Provider,
     mesh::{Forward, Look, Member, MeshFacts, Owned, Spoken, TakeOver},
     repositories::{Listing, Order},
 };
 use crate::{
     admission::Visible,
-    auth::Oversight,
-    oci::{Reference, RepoName},
+    auth::{Oversight, Stay},
+    oci::{Reference, RepoName, Tag},
 };
 
 /// What is offered, as far as the page shows ways to it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Offers {
     /// One can log in by a name and a password.
     pub passwords: bool,
+    /// One can log in there.
+    pub providers: Arc<[Provider]>,
     /// Users make keys for themselves.
     pub api_keys: bool,
     /// How long what is deleted can be brought back; zero is not at all.
@@ -64,8 +69,12 @@ pub struct Visitor {
     pub sees: Visible,
     /// Where they may delete, for the buttons: whether they may is decided when they do.
     pub deletable: Visible,
+    /// Where they may move tags, likewise.
+    pub updatable: Visible,
     /// Whether they see the mesh.
     pub oversight: Oversight,
+    /// Whether they can log out.
+    pub stay: Stay,
     /// How they call the registry: what stands before a name in a command.
     pub registry: String,
     /// Asks the registry as they would.
@@ -104,7 +113,7 @@ pub enum Page {
     Mesh,
     /// The visitor's API keys.
     Keys,
-    /// To log in.
+    /// To log in by a name and a password.
     Login,
 }
 
@@ -118,6 +127,17 @@ pub enum Change {
         /// The tag or digest.
         reference: Reference,
     },
+    /// A tag names again what it named at that time.
+    Restore {
+        /// The repository.
+        name: RepoName,
+        /// The tag.
+        tag: Tag,
+        /// In RFC 3339.
+        at: String,
+    },
+    /// Their session ends.
+    LogOut,
     /// A new API key.
     MakeKey {
         /// What it is called.
@@ -143,6 +163,13 @@ pub enum Shown {
     Elsewhere(String),
     /// Who asks is to log in.
     LogIn,
+    /// A session has ended.
+    LoggedOut {
+        /// What takes its cookies away.
+        cookies: Vec<HeaderValue>,
+        /// The document.
+        html: String,
+    },
 }
 
 /// The page.
@@ -180,6 +207,8 @@ impl Ui {
     pub async fn change(&self, change: &Change, visitor: &Visitor) -> Shown {
         let shown = match change {
             Change::Delete { name, reference } => self.delete(name, reference, visitor).await,
+            Change::Restore { name, tag, at } => self.restore(name, tag, at, visitor).await,
+            Change::LogOut => self.log_out(visitor).await,
             Change::MakeKey { label, scopes, until } => self.make_key(label, scopes, until, visitor).await,
             Change::RevokeKey { id } => self.revoke_key(id, visitor).await,
         };

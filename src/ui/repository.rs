@@ -19,12 +19,12 @@ const STEP: usize = 50;
 
 const QUERY: &str = "query($name: String!, $tags: String!, $page: PageInput) {
   ExpandedRepoInfo(repo: $name) {
-    Summary { LastUpdated Size Vendors StarCount NewestImage { Tag MediaType Description Licenses Source Documentation
+    Summary { LastUpdated Size Vendors StarCount DownloadCount NewestImage { Tag MediaType Description Licenses Source Documentation
       Manifests { ArtifactType } } }
   }
   GlobalSearch(query: $tags, requestedPage: $page) {
     Page { TotalCount }
-    Images { Tag Digest MediaType Size PushTimestamp PushedBy IsSigned
+    Images { Tag Digest MediaType Size PushTimestamp PushedBy DownloadCount LastPullTimestamp IsSigned
       Manifests { ArtifactType Platform { Os Arch } } }
   }
 }";
@@ -122,6 +122,7 @@ fn summary_of(name: &RepoName, summary: &Value, total: usize, tag: &str, visitor
     if let Some(ago) = words::ago(text(&summary["LastUpdated"])) {
         say("Last push", ago);
     }
+    say("Pulls", html! { (number(&summary["DownloadCount"])) });
     for (label, key) in [
         ("Licences", "Licenses"),
         ("Source", "Source"),
@@ -168,6 +169,7 @@ fn tags(name: &RepoName, images: &[Value], may_delete: bool) -> Markup {
                     th scope="col" { "What it is" }
                     th.number scope="col" { "Size" }
                     th scope="col" { "Pushed" }
+                    th scope="col" { "Pulled" }
                     @if may_delete { th scope="col" { span.sr { "Delete" } } }
                 } }
                 tbody {
@@ -204,6 +206,13 @@ fn tag_row(name: &RepoName, image: &Value, may_delete: bool) -> Markup {
                 @if !text(&image["PushedBy"]).is_empty() {
                     " by " (words::clipped_to(text(&image["PushedBy"]), 60))
                 }
+            }
+            td {
+                @let pulls = number(&image["DownloadCount"]);
+                @if pulls > 0 {
+                    @if pulls == 1 { "once" } @else { (pulls) " times" }
+                    @if let Some(ago) = words::ago(text(&image["LastPullTimestamp"])) { ", last " (ago) }
+                } @else { span.muted { "never" } }
             }
             @if may_delete {
                 td { a.quiet href=(links::delete(name, &reference)) { "Delete" span.sr { " " (tag) } } }

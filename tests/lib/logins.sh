@@ -2,7 +2,8 @@
 # A mesh that wants logins: passwords in a file, or tokens of a service. Sourced, after report.sh, tools.sh and mesh.sh;
 # never run.
 #
-# In both, `pusher` may do everything everywhere, `reader` only reads, and nobody may do anything without a login.
+# In both, `pusher` may do everything everywhere, `reader` only reads (with passwords nothing below `hidden`), and nobody may do
+# anything without a login.
 service=registry.tests
 
 # logins_prepare: secrets that occur nowhere else, so that they can be looked for afterwards.
@@ -25,7 +26,8 @@ mesh_start_with_passwords() {
     "accessControl": {
       "repositories": {
         "**": { "policies": [ { "users": ["pusher"], "actions": ["read", "create", "update", "delete"] },
-                              { "users": ["reader"], "actions": ["read"] } ] }
+                              { "users": ["reader"], "actions": ["read"] } ] },
+        "hidden/**": { "policies": [ { "users": ["pusher"], "actions": ["read", "create", "update", "delete"] } ] }
       },
       "adminPolicy": { "users": ["pusher"], "actions": ["read"] }
     }

@@ -117,6 +117,10 @@ async function fill() {
       layers: [await blob(repository, Buffer.from("weights or code"), layer)],
     });
   }
+  await manifest("hidden/thing", "v1", {
+    schemaVersion: 2, mediaType: `${OCI}.manifest.v1+json`, config: await empty("hidden/thing"), layers: [],
+    artifactType: "application/vnd.example.thing",
+  });
   await manifest("odd/words", "v1", {
     schemaVersion: 2, mediaType: `${OCI}.manifest.v1+json`, config: await empty("odd/words"), layers: [],
     artifactType: "application/vnd.example.thing",
@@ -197,6 +201,16 @@ try {
   const answer = await fetch(`http://${OTHER}/v2/${IMAGE}/manifests/1.0`, { headers: { authorization: basic(logins.pusher) } });
   equal("and is gone on every member", 404, answer.status);
 
+  equal("what it named can be restored", 1, (await page.$$(".history form button")).length);
+  await follow(page, ".history form button");
+  check("a restored tag is there", (await text(page, "h1")) === "1.0" && (await page.$$(".layers li")).length === 5);
+  const restored = await fetch(`http://${OTHER}/v2/${IMAGE}/manifests/1.0`, { headers: { authorization: basic(logins.pusher) } });
+  equal("on every member", 200, restored.status);
+  await examine(ann, "a restored tag", "restored");
+  await follow(page, "a.quiet.end");
+  await follow(page, "button.danger");
+  check("and is deleted again", (await text(page, "main")).includes("This tag is deleted"));
+
   const eve = await visitor({ username: "pusher", password: "wrong" });
   const refused = await eve.page.goto(base + "/").catch((error) => error);
   equal("a wrong login is refused", 401, refused.status?.());
@@ -207,6 +221,14 @@ try {
   const hidden = await bob.page.goto(`${base}/mesh`);
   equal("who is no administrator doesn't see the mesh", 403, hidden.status());
   equal("nor a way to it", 0, (await bob.page.$$('nav a[href="/mesh"]')).length);
+  const unseen = await bob.page.goto(`${base}/image/hidden/thing:v1`);
+  equal("a repository that one may not see", 403, unseen.status());
+  check("isn't shown", !(await text(bob.page, "main")).includes("sha256"));
+  await examine(bob, "what one may not see", "unseen");
+  await bob.page.goto(`${base}/?q=hidden`);
+  check("and isn't found", (await text(bob.page, "#results")).includes("0 repositories"));
+  await bob.page.goto(`${base}/image/${IMAGE}:latest`);
+  equal("who may not change tags isn't offered their past", 0, (await bob.page.$$(".history form")).length);
   const nothing = await bob.page.goto(`${base}/image/no/such`);
   equal("what isn't there is 404", 404, nothing.status());
   await examine(bob, "what isn't there", "missing");

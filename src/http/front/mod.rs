@@ -27,7 +27,7 @@ pub use self::{exchange::Arrival, limits::FrontLimits, surface::probes::Probes};
 use self::{
     step::step,
     surface::{
-        Surfaces, cors::Origins, events, extensions, keys, metrics, mirror, page, retention, search,
+        Surfaces, cors::Origins, dress, events, extensions, keys, metrics, mirror, page, retention, search,
         sessions, tokens, watching,
     },
 };
@@ -236,7 +236,7 @@ impl Way {
             // A response to HEAD has no body; one that is empty is read to its end.
             step(responses::Bodiless),
             // What people look at says so to their browsers.
-            step(page::Dress {
+            step(dress::Dress {
                 desk: surfaces.page.clone(),
             }),
             // A panic is one request's failure.

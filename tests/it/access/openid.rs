@@ -6,7 +6,10 @@ use std::{collections::HashMap, fmt::Write as _, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 use parking_lot::Mutex;
-use portolan::{auth::GateSpec, config};
+use portolan::{
+    auth::GateSpec,
+    config::{self, Extensions, Searching, UserInterface},
+};
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -264,10 +267,18 @@ impl World {
         let file = folder.path().join("c.yaml");
         std::fs::write(&file, &text).unwrap();
         let config = config::parse(&file, &text).unwrap();
-        let plan = Plan::new().gate(GateSpec::from(&config)).limits(|limits| {
-            limits.session_end_lag = Duration::from_millis(50);
-            limits.provider_again_after = Duration::ZERO;
-        });
+        let extensions = Extensions {
+            search: Searching::On,
+            ui: UserInterface::On,
+            ..Extensions::default()
+        };
+        let plan = Plan::new()
+            .extensions(extensions)
+            .gate(GateSpec::from(&config))
+            .limits(|limits| {
+                limits.session_end_lag = Duration::from_millis(50);
+                limits.provider_again_after = Duration::ZERO;
+            });
         Self {
             mesh: plan.start().await,
             first,
@@ -605,5 +616,55 @@ async fn attacks_on_a_login_give_nobody_a_session() {
         .error(403, "DENIED");
     let keys = planted.ask(Request::get("/zot/auth/apikey")).await.expect(200);
     assert_eq!(keys.json()["apiKeys"], json!([]));
+    world.mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_offers_every_provider_and_the_way_out() {
+    fn text(answer: &Answer) -> &str {
+        std::str::from_utf8(&answer.body).unwrap()
+    }
+    let world = World::new().await;
+    let mut browser = world.browser(OTHER);
+    // Nobody is asked for a password where there are none.
+    let refused = browser.ask(Request::get("/")).await.expect(401);
+    assert!(text(&refused.lacks("www-authenticate")).contains("href=\"/login\""));
+    let login = browser.ask(Request::get("/login")).await.expect(200);
+    for (provider, name) in [("oidc", "Ours"), ("gitlab", "gitlab")] {
+        let way = format!("/zot/auth/login?provider={provider}&amp;callback_ui=%2F");
+        let is_offered = text(&login).contains(&way) && text(&login).contains(&format!("Log in with {name}"));
+        assert!(is_offered, "{}", text(&login));
+    }
+    assert!(!text(&login).contains("password"), "{}", text(&login));
+
+    let location = browser.begin("provider=oidc&callback_ui=%2F").await;
+    let returned = world.first.log_in(&location);
+    let back = browser.come_back("oidc", &returned).await.expect(302);
+    back.with("location", "/");
+    let home = browser.ask(Request::get("/")).await.expect(200);
+    assert!(
+        text(&home).contains("ann@example.org") && text(&home).contains("Log out"),
+        "{}",
+        text(&home)
+    );
+    // Nobody else's page ends a session.
+    let leave = || Request::post("/logout").body("");
+    let foreign = leave().header("sec-fetch-site", "cross-site");
+    browser.ask(foreign).await.expect(403);
+    browser.ask(leave()).await.expect(403);
+    browser.ask(Request::get("/logout")).await.expect(405);
+    assert!(browser.is_somebody().await);
+
+    let before = browser.clone();
+    let left = browser.own(leave()).await.expect(200);
+    let end = format!("href=\"{}/end", world.first.0.lock().url);
+    assert!(
+        text(&left).contains("You are logged out") && text(&left).contains(&end),
+        "{}",
+        text(&left)
+    );
+    assert_eq!(browser.session(), None);
+    browser.ask(Request::get("/")).await.expect(401);
+    assert!(!before.clone().is_somebody().await, "the cookie is worth nothing");
     world.mesh.stop().await;
 }

@@ -337,6 +337,10 @@ async fn a_form_of_another_origin_changes_nothing() {
     for headers in foreign {
         send(Some("admin"), "/delete/a:t", "", headers).await.expect(403);
         send(Some("admin"), "/keys", "label=x", headers).await.expect(403);
+        send(Some("admin"), "/restore/a:t", "at=2026-01-01T00:00:00Z", headers)
+            .await
+            .expect(403);
+        send(Some("admin"), "/logout", "", headers).await.expect(403);
     }
     show(&world, None, 0, "/image/a:t").await.expect(200);
     let keys = async || {

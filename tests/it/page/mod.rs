@@ -1,8 +1,10 @@
 //! The page: what it shows to whom, and what somebody might try with it. tests/page.sh visits it with a browser.
 
 mod attacks;
+mod login;
 mod mesh;
 mod odd;
+mod undo;
 
 use serde_json::{Value, json};
 

@@ -7,6 +7,7 @@
 //! [`Surface::Registry`].
 
 pub(super) mod cors;
+pub(super) mod dress;
 pub(super) mod events;
 pub(super) mod extensions;
 mod form;
@@ -20,6 +21,7 @@ pub(super) mod retention;
 pub(super) mod search;
 pub(super) mod sessions;
 pub(super) mod tokens;
+mod visit;
 pub(super) mod watching;
 
 use self::reading::Read;

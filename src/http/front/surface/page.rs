@@ -1,5 +1,4 @@
-//! The page (`extensions.ui`): which paths it has, who sends its forms, and what its answers say to browsers. What it shows is
-//! [`ui`](crate::ui)'s.
+//! The page (`extensions.ui`): which paths it has, and who sends its forms. What it shows is [`ui`](crate::ui)'s.
 //!
 //! | path | is |
 //! |---|---|
@@ -8,30 +7,25 @@
 //! | `/delete/<name>:<tag>`, `/delete/<name>@<digest>` | what would go; by POST it does |
 //! | `/mesh` | the members of the mesh and what they do; `/mesh/live` the same, again and again |
 //! | `/keys` | API keys; by POST one is made or ends |
-//! | `/login` | to log in |
+//! | `/restore/<name>:<tag>` | by POST the tag names again what it named |
+//! | `/login` | the ways to log in; with `?by=password` by that; `/logout` by POST the way out |
 //! | `/assets/…` | stylesheet, script, icon |
 //!
 //! Whoever opens a page is decided about as who wants to find what they may read, or to see the mesh. All that it shows or changes then goes
 //! through the front once more, as requests of the visitor's own, and each is decided about by itself.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::future::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode_str;
-use rustls::{ProtocolVersion, pki_types::CertificateDer};
 use tokio::time::timeout;
-use tower::ServiceExt as _;
 
 use super::{
-    super::{
-        Front,
-        exchange::{Arrival, Exchange},
-        step::{Next, Step},
-    },
+    super::{Front, exchange::Exchange},
     form::Form,
     reading::{Read, wrong_method},
+    visit::Visit,
     watching::Watching,
 };
 use crate::{
@@ -41,8 +35,8 @@ use crate::{
         error::{self, Answer},
         reply::Reply,
     },
-    oci::{Effect, Reference, RepoName, RouteError},
-    ui::{ASSETS, Ask, Asset, Change, Listing, Order, Page, Shown, Ui, Visitor, ask},
+    oci::{Effect, Reference, RepoName, RouteError, Tag},
+    ui::{ASSETS, Asset, Change, Listing, Order, Page, Shown, Ui, Visitor},
 };
 
 /// As the log calls it.
@@ -50,17 +44,14 @@ pub(in crate::http::front) const NAME: &str = "page";
 /// As it calls what goes on for as long as somebody watches: how long that is says nothing of the page.
 const WATCH: &str = "page_live";
 
+/// Where one logs in.
+pub(super) const LOGIN: &str = "/login";
 /// The largest form, in bytes.
 const MAX_FORM: usize = 8 * 1024;
 /// How long it may take to come.
 const FORM_WITHIN: Duration = Duration::from_secs(10);
 /// The furthest that a list is looked at.
 const MAX_OFFSET: usize = 1_000_000;
-
-/// Nothing but what this origin has: no script, style or picture from elsewhere or in the page, no frame around it, no form
-/// that leads away.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-                      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 /// What answers browsers.
 #[derive(Clone)]
@@ -86,6 +77,8 @@ enum Errand {
     Show(Page),
     /// The mesh, for as long as somebody looks.
     Watch,
+    /// To choose how to log in.
+    Choose,
     /// A form was sent to this path.
     Form(Sent),
     Elsewhere(&'static str),
@@ -94,6 +87,8 @@ enum Errand {
 /// Whose form.
 enum Sent {
     Delete { name: RepoName, reference: Reference },
+    Restore { name: RepoName, tag: Tag },
+    LogOut,
     Keys,
 }
 
@@ -103,102 +98,22 @@ enum Lasting {
     No,
 }
 
-/// What the visitor showed of themselves: their requests go on with it.
-struct Visit {
-    headers: HeaderMap,
-    uri: Uri,
-    version: http::Version,
-    client: SocketAddr,
-    certificates: Option<Arc<[CertificateDer<'static>]>>,
-    tls: Option<ProtocolVersion>,
-}
-
-impl Visit {
-    fn of(exchange: &Exchange) -> Self {
-        let mut headers = HeaderMap::new();
-        // Two say whose page asks, without which a session changes nothing; the last two are for conditions of policies.
-        let site = HeaderName::from_static("sec-fetch-site");
-        let forwarded = HeaderName::from_static("x-forwarded-for");
-        for name in [
-            header::AUTHORIZATION,
-            header::COOKIE,
-            header::HOST,
-            header::ORIGIN,
-            site,
-            header::USER_AGENT,
-            forwarded,
-        ] {
-            for value in exchange.request.headers().get_all(&name) {
-                headers.append(name.clone(), value.clone());
-            }
-        }
-        // Who only looks may come from elsewhere, such as from a provider where they logged in: what is asked then is the page's own
-        // question. It changes nothing, though it be a POST.
-        if exchange.request.method().is_safe() {
-            headers.remove(header::ORIGIN);
-            headers.insert("sec-fetch-site", HeaderValue::from_static("same-origin"));
-        }
-        // The lines of the log that belong together.
-        if let Ok(id) = HeaderValue::from_str(exchange.id.as_str()) {
-            headers.insert("x-request-id", id);
-        }
-        Self {
-            headers,
-            uri: exchange.request.uri().clone(),
-            version: exchange.request.version(),
-            client: exchange.client,
-            certificates: exchange.certificates.clone(),
-            tls: exchange.tls,
-        }
-    }
-
-    /// How the visitor calls this host.
-    fn host(&self) -> &str {
-        let named = self.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let authority = self.uri.authority().map(|authority| authority.as_str());
-        named.or(authority).unwrap_or("localhost")
-    }
-
-    /// Asks as the visitor.
-    fn ask(self, inside: Front) -> Ask {
-        let visit = Arc::new(self);
-        Ask(Arc::new(move |mut request| {
-            let (visit, inside) = (visit.clone(), inside.clone());
-            for name in visit.headers.keys() {
-                for value in visit.headers.get_all(name) {
-                    request.headers_mut().append(name.clone(), value.clone());
-                }
-            }
-            // As it would have come in: HTTP/2 names the authority in the target.
-            *request.version_mut() = visit.version;
-            let mut uri = visit.uri.clone().into_parts();
-            uri.path_and_query = request.uri().path_and_query().cloned();
-            if let Ok(uri) = Uri::from_parts(uri) {
-                *request.uri_mut() = uri;
-            }
-            let arrival = Arrival {
-                request,
-                client: visit.client,
-                certificates: visit.certificates.clone(),
-                tls: visit.tls,
-            };
-            async move {
-                match inside.oneshot(arrival).await {
-                    Ok(response) => response,
-                }
-            }
-            .boxed()
-        }))
-    }
-}
-
 impl Desk {
     /// Whether a path is the page's.
-    fn owns(path: &str) -> bool {
+    pub(super) fn owns(path: &str) -> bool {
         let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
         matches!(
             first,
-            "" | "image" | "delete" | "keys" | "login" | "mesh" | "assets" | "home" | "explore"
+            "" | "image"
+                | "delete"
+                | "restore"
+                | "keys"
+                | "login"
+                | "logout"
+                | "mesh"
+                | "assets"
+                | "home"
+                | "explore"
         )
     }
 
@@ -207,7 +122,7 @@ impl Desk {
         if !Self::owns(request.uri().path()) {
             return None;
         }
-        let errand = Errand::read(request.method(), request.uri(), request.headers());
+        let errand = Errand::read(request.method(), request.uri(), request.headers(), &self.ui);
         Some(errand.map(|errand| Request {
             desk: self.clone(),
             errand,
@@ -217,7 +132,7 @@ impl Desk {
 }
 
 impl Errand {
-    fn read(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Self, Answer> {
+    fn read(method: &Method, uri: &Uri, headers: &HeaderMap, ui: &Ui) -> Result<Self, Answer> {
         let not_found = || error::route(&RouteError::NotFound, method);
         let path = percent_decode_str(uri.path())
             .decode_utf8()
@@ -231,9 +146,19 @@ impl Errand {
             "keys" => Self::Show(Page::Keys),
             "mesh" => Self::Show(Page::Mesh),
             "mesh/live" => Self::Watch,
+            "login" if ui.has_choice() && word(form, "by", 8) != "password" => Self::Choose,
             "login" => Self::Show(Page::Login),
+            "logout" if *method == Method::POST => Self::Form(Sent::LogOut),
+            "logout" => return Err(wrong_method("POST", method)),
             rest => match rest.split_once('/') {
                 Some(("image", named)) => Self::image(named, form).ok_or_else(not_found)?,
+                Some(("restore", named)) => match named_by(named).ok_or_else(not_found)? {
+                    (name, Some(Reference::Tag(tag))) if *method == Method::POST => {
+                        Self::Form(Sent::Restore { name, tag })
+                    }
+                    (_, Some(Reference::Tag(_))) => return Err(wrong_method("POST", method)),
+                    (_, Some(Reference::Digest(_)) | None) => return Err(not_found()),
+                },
                 Some(("delete", named)) => {
                     let (name, reference) = named_by(named).ok_or_else(not_found)?;
                     let reference = reference.ok_or_else(not_found)?;
@@ -337,13 +262,15 @@ impl Request {
     pub(super) fn name(&self) -> &'static str {
         match self.errand {
             Errand::Watch => WATCH,
-            Errand::Asset(..) | Errand::Elsewhere(_) | Errand::Show(_) | Errand::Form(_) => NAME,
+            Errand::Asset(..) | Errand::Elsewhere(_) | Errand::Choose | Errand::Show(_) | Errand::Form(_) => {
+                NAME
+            }
         }
     }
 
     pub(super) fn wanted(&self) -> Wanted<'_> {
         match self.errand {
-            Errand::Asset(..) | Errand::Elsewhere(_) => Wanted::Open,
+            Errand::Asset(..) | Errand::Elsewhere(_) | Errand::Choose => Wanted::Open,
             Errand::Show(Page::Mesh) | Errand::Watch => Wanted::Mesh,
             Errand::Show(_) | Errand::Form(_) => Wanted::Search,
         }
@@ -352,7 +279,9 @@ impl Request {
     pub(super) fn effect(&self) -> Effect {
         match self.errand {
             Errand::Form(_) => Effect::Unsafe,
-            Errand::Asset(..) | Errand::Elsewhere(_) | Errand::Show(_) | Errand::Watch => Effect::Safe,
+            Errand::Asset(..) | Errand::Elsewhere(_) | Errand::Choose | Errand::Show(_) | Errand::Watch => {
+                Effect::Safe
+            }
         }
     }
 
@@ -361,10 +290,11 @@ impl Request {
             Errand::Show(
                 Page::Repository { name, .. } | Page::Image { name, .. } | Page::AskDelete { name, .. },
             )
-            | Errand::Form(Sent::Delete { name, .. }) => Some(name),
+            | Errand::Form(Sent::Delete { name, .. } | Sent::Restore { name, .. }) => Some(name),
             Errand::Show(Page::Repositories(_) | Page::Mesh | Page::Keys | Page::Login)
             | Errand::Watch
-            | Errand::Form(Sent::Keys)
+            | Errand::Choose
+            | Errand::Form(Sent::Keys | Sent::LogOut)
             | Errand::Asset(..)
             | Errand::Elsewhere(_) => None,
         }
@@ -381,44 +311,36 @@ impl Request {
             None => visit.host(),
         };
         let registry = registry.to_owned();
-        let sees = decision.grants.visible().clone();
-        let visitor = |deletable, oversight| Visitor {
-            user: decision.identity.user,
-            sees,
+        let mut visitor = None;
+        if let Right::Search {
             deletable,
+            updatable,
             oversight,
-            registry,
-            ask: visit.ask(desk.inside.clone()),
-        };
-        let shown = match (errand, decision.right) {
+            stay,
+        } = decision.right
+        {
+            visitor = Some(Visitor {
+                user: decision.identity.user,
+                sees: decision.grants.visible().clone(),
+                deletable,
+                updatable,
+                oversight,
+                stay,
+                registry,
+                ask: visit.ask(desk.inside.clone()),
+            });
+        }
+        let shown = match (errand, visitor) {
             (Errand::Asset(asset, lasting), _) => return Ok(file(asset, &lasting)),
             (Errand::Elsewhere(path), _) => Shown::Elsewhere(path.to_owned()),
-            (
-                Errand::Show(page),
-                Right::Search {
-                    deletable, oversight, ..
-                },
-            ) => desk.ui.show(&page, &visitor(deletable, oversight)).await,
-            (
-                Errand::Watch,
-                Right::Search {
-                    deletable, oversight, ..
-                },
-            ) => {
-                return desk
-                    .watching
-                    .begin(desk.ui.clone(), visitor(deletable, oversight));
-            }
-            (
-                Errand::Form(form),
-                Right::Search {
-                    deletable, oversight, ..
-                },
-            ) => {
+            (Errand::Choose, _) => Shown::Html(StatusCode::OK, desk.ui.login()),
+            (Errand::Show(page), Some(visitor)) => desk.ui.show(&page, &visitor).await,
+            (Errand::Watch, Some(visitor)) => return desk.watching.begin(desk.ui.clone(), visitor),
+            (Errand::Form(form), Some(visitor)) => {
                 let change = change(form, exchange.request.into_body()).await?;
-                desk.ui.change(&change, &visitor(deletable, oversight)).await
+                desk.ui.change(&change, &visitor).await
             }
-            (Errand::Show(_) | Errand::Form(_) | Errand::Watch, _) => return Err(error::not_covered()),
+            (Errand::Show(_) | Errand::Form(_) | Errand::Watch, None) => return Err(error::not_covered()),
         };
         Ok(match shown {
             Shown::Html(status, html) => document(status, html),
@@ -427,36 +349,56 @@ impl Request {
                 .location(path)
                 .empty(),
             Shown::LogIn => {
-                let message = "Log in with a name and a password.";
+                let message = match desk.ui.has_choice() {
+                    true => "Log in to see this.",
+                    false => "Log in with a name and a password.",
+                };
                 let html = desk.ui.trouble(None, StatusCode::UNAUTHORIZED, message);
                 document(StatusCode::UNAUTHORIZED, html)
+            }
+            Shown::LoggedOut { cookies, html } => {
+                let mut response = document(StatusCode::OK, html);
+                for cookie in cookies {
+                    response.headers_mut().append(header::SET_COOKIE, cookie);
+                }
+                response
             }
         })
     }
 }
 
 async fn change(form: Sent, body: Body) -> Result<Change, Answer> {
-    match form {
-        Sent::Delete { name, reference } => Ok(Change::Delete { name, reference }),
+    Ok(match form {
+        Sent::Delete { name, reference } => Change::Delete { name, reference },
+        Sent::LogOut => Change::LogOut,
+        Sent::Restore { name, tag } => {
+            let sent = sent(body).await?;
+            let at = Form(&sent).first("at").unwrap_or_default();
+            Change::Restore { name, tag, at }
+        }
         Sent::Keys => {
-            let whole = timeout(FORM_WITHIN, Limited::new(body, MAX_FORM).collect()).await;
-            let expected = || error::bad_api_key_request("a form of at most 8 KiB is expected");
-            let bytes = match whole {
-                Ok(Ok(whole)) => whole.to_bytes(),
-                Ok(Err(_)) | Err(_) => return Err(expected()),
-            };
-            let form = Form(std::str::from_utf8(&bytes).map_err(|_| expected())?);
-            let text = |name| form.first(name).unwrap_or_default();
-            Ok(match form.first("revoke") {
+            let sent = sent(body).await?;
+            let text = |name| Form(&sent).first(name).unwrap_or_default();
+            match Form(&sent).first("revoke") {
                 Some(id) => Change::RevokeKey { id },
                 None => Change::MakeKey {
                     label: text("label"),
                     scopes: text("scopes"),
                     until: text("until"),
                 },
-            })
+            }
         }
-    }
+    })
+}
+
+/// What a form says.
+async fn sent(body: Body) -> Result<String, Answer> {
+    let whole = timeout(FORM_WITHIN, Limited::new(body, MAX_FORM).collect()).await;
+    let bytes = match whole {
+        Ok(Ok(whole)) => whole.to_bytes(),
+        Ok(Err(_)) | Err(_) => return Err(error::bad_form()),
+    };
+    String::from_utf8(bytes.into()).map_err(|_| error::bad_form())
 }
 
 fn document(status: StatusCode, html: String) -> Response<Body> {
@@ -476,77 +418,6 @@ fn file(asset: &'static Asset, lasting: &Lasting) -> Response<Body> {
         .header("cache-control", cached)
         .header("content-type", asset.media_type)
         .bytes(bytes::Bytes::from_static(asset.content.as_bytes()))
-}
-
-/// What every answer at the page's paths says to browsers, and that refusals, whoever makes them, are pages for people.
-#[derive(Clone)]
-pub(in crate::http::front) struct Dress {
-    pub(in crate::http::front) desk: Option<Desk>,
-}
-
-impl Step for Dress {
-    type In = Exchange;
-    type Out = Exchange;
-
-    async fn run<N: Next<Exchange>>(self, exchange: Exchange, next: N) -> Response<Body> {
-        let desk = self.desk.filter(|_| Desk::owns(exchange.request.uri().path()));
-        let response = next.go(exchange).await;
-        let Some(desk) = desk else {
-            return response;
-        };
-        let mut response = match response.status().is_client_error() || response.status().is_server_error() {
-            true => refusal(&desk, response).await,
-            false => response,
-        };
-        let headers = response.headers_mut();
-        for (name, value) in [
-            (header::CONTENT_SECURITY_POLICY, POLICY),
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            (header::X_FRAME_OPTIONS, "DENY"),
-            // Forms of our own have to say where they come from.
-            (header::REFERRER_POLICY, "same-origin"),
-            (
-                http::HeaderName::from_static("cross-origin-opener-policy"),
-                "same-origin",
-            ),
-            (
-                http::HeaderName::from_static("cross-origin-resource-policy"),
-                "same-origin",
-            ),
-        ] {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
-        response
-    }
-}
-
-async fn refusal(desk: &Desk, response: Response<Body>) -> Response<Body> {
-    let (mut head, body) = response.into_parts();
-    let is_page = head
-        .headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|of| of.as_bytes().starts_with(b"text/html"));
-    let body = match is_page {
-        true => body,
-        false => {
-            let said = Limited::new(body, MAX_FORM).collect().await;
-            let said = said.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            let html = desk.ui.trouble(None, head.status, &ask::message(&said));
-            head.headers
-                .insert(header::CONTENT_LENGTH, HeaderValue::from(html.len()));
-            let html_type = HeaderValue::from_static("text/html; charset=utf-8");
-            head.headers.insert(header::CONTENT_TYPE, html_type);
-            head.headers
-                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            crate::admission::full(html.into())
-        }
-    };
-    // Tokens are for programs.
-    head.headers.remove(header::WWW_AUTHENTICATE);
-    if let (StatusCode::UNAUTHORIZED, Some(challenge)) = (head.status, &desk.challenge) {
-        head.headers.insert(header::WWW_AUTHENTICATE, challenge.clone());
-    }
-    Response::from_parts(head, body)
 }
 
 #[cfg(test)]

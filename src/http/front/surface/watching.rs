@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::{
         admission::{self, Visible},
-        auth::Oversight,
+        auth::{Oversight, Stay},
         ui::{Ask, MeshFacts, Offers},
     };
 
@@ -86,7 +86,9 @@ mod tests {
             user: None,
             sees: Visible::Nothing,
             deletable: Visible::Nothing,
+            updatable: Visible::Nothing,
             oversight: Oversight::Mesh,
+            stay: Stay::Shown,
             registry: String::new(),
             ask: Ask(Arc::new(|_| {
                 Box::pin(std::future::ready(Response::new(admission::empty())))
