@@ -10,6 +10,7 @@
 #                descriptors, here and in all that follows
 #   verify       `portolan verify --online` finds nothing to change, and a clock that is wrong
 #   location     a client before HAProxy, which ends its TLS, is sent on to where it is, whatever it claims
+#   redirects    crane, skopeo, podman and oras follow links to the bucket, and show their login nobody but the registry
 #   slow         a blob pulled at 250 KB/s for two minutes through a member that doesn't own it, beside the others
 #
 # usage: tests/shared.sh [PART]...    all of them when none is named; PORTOLAN_TEST_CLUSTER=path takes another sample
@@ -20,10 +21,10 @@ cd "$(dirname "$0")/.."
 . tests/lib/conformance.sh
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(many verify location slow api conformance conformance-members)
+[ ${#parts[@]} -gt 0 ] || parts=(many verify location redirects slow api conformance conformance-members)
 for part in "${parts[@]}"; do
   case $part in
-    many | verify | location | slow | api | conformance | conformance-members) ;;
+    many | verify | location | redirects | slow | api | conformance | conformance-members) ;;
     *) die "no such part: $part (see the head of $0)" ;;
   esac
 done
@@ -91,6 +92,53 @@ part_location() {
   head -c 100000 /dev/urandom >"$content"
   digest=sha256:$(sha256sum "$content" | cut -d ' ' -f 1)
   check "a blob is pushed by HAProxy" blob_push "$balancer" located/app "$content" "$digest"
+}
+
+# A further member by itself, on a bucket of its own, whose clients reach the bucket by another name and in another way.
+part_redirects() {
+  local here=$scratch/redirects seen=$scratch/redirects/seen registry door port door_port pid digest
+  mkdir "$here"
+  read -r port door_port < <(python3 tests/lib/free_ports.py 127.0.0.1)
+  registry=127.0.0.1:$port door=localhost:$door_port
+  htpasswd -bBc "$here/users" ann sesame 2>/dev/null
+  cat >"$here/config.yaml" <<END
+storage:
+  rootDirectory: $here/root
+  redirectBlobURL: true
+  storageDriver: {name: s3, bucket: redirects, region: $AWS_REGION, regionendpoint: "http://127.0.0.1:$s3_port",
+    redirectendpoint: "http://$door", createbucket: true}
+http: {address: 127.0.0.1, port: $port, auth: {htpasswd: {path: $here/users}}}
+END
+  process_start "$logs/link_door.log" python3 tests/lib/link_door.py "127.0.0.1:$door_port" "127.0.0.1:$s3_port" "$seen"
+  process_start "$logs/redirects.log" "$portolan" serve "$here/config.yaml"
+  pid=$started_pid
+  wait_for 60 "$pid" curl -q --noproxy '*' -fsS "http://$registry/readyz" || die "the member that redirects did not become ready"
+  head -c 3000000 /dev/urandom >"$here/layer"
+  tar -C "$here" -czf "$here/layer.tar.gz" layer
+  export DOCKER_CONFIG=$here
+  check "crane logs in" crane auth login --insecure -u ann -p sesame "$registry"
+  check "crane pushes" crane append --insecure --oci-empty-base -t "$registry/a/b:v1" -f "$here/layer.tar.gz"
+  digest=$(crane manifest --insecure "$registry/a/b:v1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["layers"][0]["digest"])')
+  redirected crane 2 crane validate --insecure --remote "$registry/a/b:v1"
+  redirected skopeo 2 skopeo copy --quiet --src-creds ann:sesame --src-tls-verify=false "docker://$registry/a/b:v1" "oci:$here/skopeo:v1"
+  redirected containers 2 podman --root "$here/podman" --runroot "$here/podman-run" --storage-driver vfs pull --quiet \
+    --creds ann:sesame --tls-verify=false "$registry/a/b:v1"
+  redirected oras 1 oras blob fetch --plain-http --output "$here/blob" "$registry/a/b@$digest"
+  equal "its bytes are those of the push" "$digest" "sha256:$(sha256sum "$here/blob" | cut -d ' ' -f 1)"
+  equal "no link stands in the log" 0 "$(grep -c 'X-Amz-' "$logs/redirects.log")"
+  unset DOCKER_CONFIG
+  process_stop "$pid" || true
+}
+
+# redirected AGENT LEAST COMMAND...: it succeeds, with so many blobs from the bucket at least, all without a login.
+redirected() {
+  local agent=$1 least=$2 came
+  shift 2
+  : >"$seen"
+  check "$1 pulls" "$@"
+  came=$(grep -c "^$agent	none	200\$" "$seen" || true)
+  check "$1 reads $came blobs from the bucket" test "$came" -ge "$least"
+  equal "$1 shows nobody its login there" "$came" "$(wc -l <"$seen")"
 }
 
 slow_bytes=$((30 << 20))

@@ -18,8 +18,8 @@ use super::{
 use crate::{
     auth::GateSpec,
     config::{
-        Collecting, Extensions, Limits, MeshTls, PairSource, RateLimits, Retention, Searching, Storage, Sync,
-        TlsFiles, UserInterface,
+        Collecting, Delivery, Extensions, Limits, MeshTls, PairSource, RateLimits, Retention, Searching,
+        Storage, Sync, TlsFiles, UserInterface,
     },
     oci::RepoPattern,
     ownership::{Membership, SharedSettings},
@@ -171,6 +171,7 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
             quotas: Quotas::default(),
             immutable: Immutable::default(),
             verify_reads: false,
+            delivery: Delivery::default(),
             sparse_indexes: options.sparse_indexes.clone(),
             sync: options.sync.clone(),
             collecting: Collecting::On,

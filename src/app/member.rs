@@ -87,6 +87,7 @@ impl App {
             quotas,
             immutable,
             verify_reads,
+            delivery,
             sparse_indexes,
             sync,
             collecting,
@@ -142,6 +143,7 @@ impl App {
             quotas,
             immutable,
             verify_reads,
+            redirects: delivery.redirects,
             ..settings(&limits)
         };
         let registry = Arc::new(Registry::new(stores.clone(), holder, settings));
@@ -482,6 +484,7 @@ pub(super) fn settings(limits: &Limits) -> Settings {
         feed_kept_longest: limits.feed_kept_longest,
         object_delay: limits.object_delay,
         trash_delay: limits.trash_time,
+        link_life: limits.link_life,
         trash_again: limits.trash_again,
         clock_margin: limits.clock_margin,
         tombstone: limits.tombstone_time,

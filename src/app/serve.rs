@@ -90,6 +90,7 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         quotas: Quotas::new(config.quotas.clone()),
         immutable: Immutable::new(config.immutable_tags.clone()),
         verify_reads: config.verify_reads,
+        delivery: config.delivery.clone(),
         sparse_indexes: config.sparse_indexes.clone(),
         sync: config.sync.clone(),
         collecting: Collecting::On,

@@ -5,7 +5,8 @@ use std::{net::SocketAddr, sync::Arc};
 use crate::{
     auth::GateSpec,
     config::{
-        Collecting, Collection, Extensions, Limits, MeshTls, RateLimits, Retention, Storage, Sync, Timeouts,
+        Collecting, Collection, Delivery, Extensions, Limits, MeshTls, RateLimits, Retention, Storage, Sync,
+        Timeouts,
     },
     net::{CertificateFiles, ClientCertificates, Drain, Network, ServerSpec, Tcp, TlsVersions},
     oci::RepoPattern,
@@ -37,6 +38,8 @@ pub struct MemberSpec {
     pub immutable: Immutable,
     /// Whether blobs of any length are hashed when they are read whole.
     pub verify_reads: bool,
+    /// How blobs get to those who pull them.
+    pub delivery: Delivery,
     /// Where clients may push an index whose entries aren't there.
     pub sparse_indexes: Vec<RepoPattern>,
     /// What is mirrored from elsewhere.
@@ -100,6 +103,7 @@ impl MemberSpec {
             quotas: Quotas::default(),
             immutable: Immutable::default(),
             verify_reads: false,
+            delivery: Delivery::default(),
             sparse_indexes: Vec::new(),
             sync: None,
             collecting: Collecting::On,

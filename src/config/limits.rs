@@ -348,6 +348,8 @@ pub struct Limits {
     pub trim_interval: Duration,
     /// Age of the object of a collected blob before it is deleted (`storage.trashDelay`).
     pub object_delay: Duration,
+    /// How long a link lives by which a client reads a blob from the store itself: less than `object_delay` and `trash_time`.
+    pub link_life: Duration,
     /// Age of trash before it is deleted: more than the longest request.
     pub trash_time: Duration,
 
@@ -586,6 +588,7 @@ impl Default for Limits {
             feed_kept_longest: 30 * DAY,
             trim_interval: DAY,
             object_delay: 6 * HOUR,
+            link_life: Duration::from_secs(20 * 60),
             trash_time: 6 * HOUR,
             trash_again: DAY,
             fsck_pause: Duration::from_secs(20),

@@ -48,6 +48,8 @@ pub struct Config {
     pub immutable_tags: Vec<ImmutableTags>,
     /// Whether blobs of any length are hashed when they are read whole.
     pub verify_reads: bool,
+    /// How blobs get to those who pull them.
+    pub delivery: Delivery,
     /// When what nobody needs any more goes.
     pub collection: Collection,
     /// Which tags and manifests are kept.
@@ -72,6 +74,26 @@ pub struct Config {
     pub cluster: Option<Cluster>,
     /// Remarks on what was accepted; the start logs them, `verify` prints them.
     pub warnings: Vec<String>,
+}
+
+/// How blobs get to those who pull them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Delivery {
+    /// Which of them clients are sent to the store for.
+    pub redirects: Redirects,
+}
+
+/// `storage.redirectBlobURL`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Redirects {
+    /// None: the registry answers with the bytes.
+    #[default]
+    Off,
+    /// Those of at least `bytes` (`storage.redirectMinBytes`), but for the empty one.
+    From {
+        /// See above.
+        bytes: u64,
+    },
 }
 
 /// What is offered beside the distribution API (`extensions`).
@@ -153,6 +175,7 @@ impl Config {
             quotas: BTreeMap::new(),
             immutable_tags: Vec::new(),
             verify_reads: false,
+            delivery: Delivery::default(),
             collection: Collection::default(),
             retention: Retention::default(),
             sparse_indexes: Vec::new(),
@@ -318,6 +341,8 @@ pub struct S3Config {
     pub user_agent: Option<String>,
     /// Create the bucket when it is missing.
     pub create_bucket: bool,
+    /// The endpoint that clients reach it at, as `endpoint`; `None` is the same.
+    pub redirect_endpoint: Option<String>,
 }
 
 /// Fixed credentials.

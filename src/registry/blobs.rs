@@ -153,18 +153,26 @@ impl Registry {
     /// has to know.
     pub async fn whole_blob(&self, repository: &RepoName, digest: &Digest) -> Result<Blob> {
         let blob = self.blob_to_rely_on(repository, digest).await?;
+        match self.sound(&blob).await {
+            Ok(_) => Ok(blob),
+            Err(RegistryError::ContentLost { damage, .. }) => {
+                tracing::warn!(%repository, %digest, key = %blob.object_key, %damage, "a blob counts as unknown");
+                Err(RegistryError::BlobUnknown)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The object in which the content of `blob` is, as far as a look tells.
+    ///
+    /// # Errors
+    /// [`RegistryError::ContentLost`]: it is known to be lost or damaged.
+    pub(super) async fn sound(&self, blob: &Blob) -> Result<Written> {
         let mut object = blob.written();
         while let Some(damage) = self.look(&object).await {
-            object = match self.successor(digest, &object, damage).await {
-                Ok(object) => object,
-                Err(RegistryError::ContentLost { .. }) => {
-                    tracing::warn!(%repository, %digest, key = %object.key, %damage, "a blob counts as unknown");
-                    return Err(RegistryError::BlobUnknown);
-                }
-                Err(error) => return Err(error),
-            };
+            object = self.successor(&blob.digest, &object, damage).await?;
         }
-        Ok(blob)
+        Ok(object)
     }
 
     /// The bytes of `blob` in `range`; of an empty blob none, whatever the range.

@@ -27,6 +27,7 @@ pub mod changes;
 mod collect;
 mod commit;
 mod due;
+mod elsewhere;
 mod error;
 mod fence;
 mod fsck;
@@ -85,6 +86,7 @@ pub use self::{
 };
 pub use crate::storage::Stores;
 use crate::{
+    config::Redirects,
     ownership::{Incarnation, TakeOvers},
     placement::MemberId,
     storage::{BlobStore, MetaStore, ObjectKey, Reads, pause},
@@ -165,6 +167,10 @@ pub struct Settings {
     pub look_within: Duration,
     /// Whether blobs of any length are hashed when they are read whole.
     pub verify_reads: bool,
+    /// Which blobs those who pull them are sent to the store for.
+    pub redirects: Redirects,
+    /// How long links there live: less than `object_delay` and `trash_delay`.
+    pub link_life: Duration,
     /// How often a change is planned anew when others came first.
     pub attempts: u32,
     /// Bound on a transaction of an upload, which has no deadline of its own.
@@ -206,6 +212,8 @@ impl Default for Settings {
             seen_for: Duration::from_secs(60),
             look_within: Duration::from_secs(5),
             verify_reads: false,
+            redirects: Redirects::Off,
+            link_life: Duration::from_secs(20 * 60),
             attempts: 5,
             commit_within: Duration::from_secs(15),
         }

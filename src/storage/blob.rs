@@ -1,6 +1,6 @@
 //! The blob store: objects that are written once, under keys that are never used again.
 
-use std::{fmt, pin::Pin};
+use std::{fmt, pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -56,6 +56,12 @@ pub trait BlobStore: Send + Sync + 'static {
     /// The bytes from `first` to `last`, both included, of the object. The caller knows the object's length from a row.
     /// The stream yields exactly that many bytes or ends with an error. What the object is said to be comes with it.
     async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<Opened, StoreError>;
+
+    /// A link by which whoever has it reads the whole object for the time `lives`, from the store itself and with nothing but the
+    /// link. Nothing is asked of the store, so there may be no such object. `None` where a store gives nothing out by itself.
+    async fn presign(&self, _key: &ObjectKey, _lives: Duration) -> Result<Option<Link>, StoreError> {
+        Ok(None)
+    }
 
     /// What the object is, if there is one.
     async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError>;
@@ -117,6 +123,28 @@ pub struct Opened {
     pub object: Object,
     /// The bytes of the range.
     pub bytes: ByteStream,
+}
+
+/// A URL that needs no credentials: it is as good as the object's bytes for as long as it lives, so `Debug` doesn't show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Link(String);
+
+impl Link {
+    /// Wraps a URL.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The URL, for the one client that may have it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[a link]")
+    }
 }
 
 /// A stream of an object's bytes. An error ends it; a clean end means that all bytes were there.

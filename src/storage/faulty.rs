@@ -25,8 +25,8 @@ use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    BlobStore, ByteStream, Key, MetaStore, Object, ObjectKey, Op, Opened, Outcome, Page, Part, PartNumber,
-    Payload, Row, Space, StoreError, StoreErrorKind, Unnamed, Version, dice::Dice,
+    BlobStore, ByteStream, Key, Link, MetaStore, Object, ObjectKey, Op, Opened, Outcome, Page, Part,
+    PartNumber, Payload, Row, Space, StoreError, StoreErrorKind, Unnamed, Version, dice::Dice,
 };
 
 /// How often each fault happens: probabilities from 0 to 1, per call. Those of one call add up: together they should
@@ -442,6 +442,10 @@ impl<B: BlobStore + ?Sized> BlobStore for FaultyBlobs<B> {
             }
             _ => self.inner.get(key, first, last).await,
         }
+    }
+
+    async fn presign(&self, key: &ObjectKey, lives: Duration) -> Result<Option<Link>, StoreError> {
+        self.inner.presign(key, lives).await
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {

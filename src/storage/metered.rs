@@ -10,8 +10,8 @@ use futures_util::TryStreamExt as _;
 use tokio::time::Instant;
 
 use super::{
-    BlobStore, Key, MetaStore, Object, ObjectKey, Op, Opened, Outcome, Page, Part, PartNumber, Payload, Row,
-    Space, StoreError, StoreErrorKind, Unnamed, Version,
+    BlobStore, Key, Link, MetaStore, Object, ObjectKey, Op, Opened, Outcome, Page, Part, PartNumber, Payload,
+    Row, Space, StoreError, StoreErrorKind, Unnamed, Version,
 };
 use crate::telemetry::{Metrics, Waited};
 
@@ -185,6 +185,11 @@ impl BlobStore for MeteredBlobs {
             bytes: Box::pin(opened.bytes.inspect_ok(read)),
             ..opened
         })
+    }
+
+    /// No request, so not counted.
+    async fn presign(&self, key: &ObjectKey, lives: Duration) -> Result<Option<Link>, StoreError> {
+        self.inner.presign(key, lives).await
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {

@@ -40,7 +40,7 @@ pub mod rows {
 
 pub(crate) use self::coalesced::Reads;
 pub use self::{
-    blob::{BlobStore, ByteStream, Object, ObjectKey, Opened, Part, PartNumber, Payload, Unnamed},
+    blob::{BlobStore, ByteStream, Link, Object, ObjectKey, Opened, Part, PartNumber, Payload, Unnamed},
     bounds::{MAX_PAGE, MAX_ROW, MAX_TRANSACTION},
     coalesced::Coalesced,
     driver::{Look, OpenError, Seen},

@@ -74,6 +74,12 @@ impl Ask {
             .await
     }
 
+    /// All bytes of what is told whole or in part: of a range nobody is sent elsewhere for, where no page could follow.
+    pub(super) async fn bytes(&self, target: &str) -> Result<Said, Trouble> {
+        let all = [(header::ACCEPT, "*/*"), (header::RANGE, "bytes=0-")];
+        self.send(Method::GET, target, &all, None).await
+    }
+
     /// Counts as no pull.
     pub(super) async fn head(&self, target: &str) -> Result<Said, Trouble> {
         self.send(Method::HEAD, target, &[(header::ACCEPT, "*/*")], None)

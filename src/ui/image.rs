@@ -110,7 +110,7 @@ async fn read<'a>(
         && let Ok(digest) = Digest::parse(descriptor.digest())
     {
         // What is missing or no JSON is nothing to show; what it is about is.
-        if let Ok(said) = visitor.ask.get(&paths::blob(name, &digest)).await {
+        if let Ok(said) = visitor.ask.bytes(&paths::blob(name, &digest)).await {
             config = said.json();
         }
     }

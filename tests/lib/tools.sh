@@ -206,7 +206,8 @@ need_memory() {
 # With stores.sh sourced, too.
 need_shared() {
   need_conformance
-  need_deb openssl=openssl haproxy=haproxy faketime=faketime h2load=nghttp2-client prlimit=util-linux
+  need_clients
+  need_deb openssl=openssl haproxy=haproxy faketime=faketime h2load=nghttp2-client prlimit=util-linux htpasswd=apache2-utils
   need_stores
 }
 

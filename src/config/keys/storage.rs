@@ -7,8 +7,6 @@ use super::row::{
     key,
 };
 
-const REDIRECTS: &str =
-    "presigned redirects come with a later release; until then blobs are streamed through the mesh";
 const NO_COPY: &str = "nothing is ever copied inside the bucket";
 
 pub(super) const TOP: &[Key] = &[
@@ -50,7 +48,18 @@ pub(super) const STORAGE: &[Key] = &[
             "`true`: metadata is in cacheDriver; `false`: in rootDirectory, for one member; without it, as cacheDriver says",
         ),
     ),
-    key("storage.redirectBlobURL", Bool, NoEffect(REDIRECTS)),
+    key(
+        "storage.redirectBlobURL",
+        Bool,
+        Mapped(
+            "as in zot: a GET of a blob without Range is answered 307 with a link to the bucket that lives for 20 minutes; without storageDriver blobs are served as ever",
+        ),
+    ),
+    key(
+        "storage.redirectMinBytes",
+        Int,
+        Own("bytes of the smallest blob that is redirected; without it, every one but the empty one"),
+    ),
     key(
         "storage.commit",
         Bool,
@@ -268,7 +277,9 @@ pub(super) const S3: &[Key] = &[
     key(
         "storage.storageDriver.redirectendpoint",
         Text,
-        NoEffect(REDIRECTS),
+        Mapped(
+            "as in zot: where clients reach the bucket, http(s)://host or http(s)://host:port, in links made by redirectBlobURL; without it, where members do",
+        ),
     )
     .of("s3"),
 ];

@@ -397,3 +397,71 @@ fn the_rest_of_a_cluster_is_checked() {
     let warned = yaml(&with("", ", memberSan: m.x")).unwrap();
     noted(&warned, "cluster.tls.memberSan: has no effect");
 }
+
+#[test]
+fn clients_are_sent_to_the_bucket_only_where_that_can_be_right() {
+    const ON: &str = "redirectBlobURL: true";
+    let read = |more: &str| yaml(&format!("storage: {{{SHARED}, {more}}}")).unwrap();
+    assert_eq!(read("redirectBlobURL: false").delivery.redirects, Redirects::Off);
+    assert_eq!(read("redirectMinBytes: 0").delivery.redirects, Redirects::Off);
+    let said = |config: &Config| -> Vec<String> {
+        let ours = config
+            .warnings
+            .iter()
+            .filter(|said| said.starts_with("storage.redirect"));
+        ours.cloned().collect()
+    };
+    let config = read(ON);
+    assert_eq!(config.delivery.redirects, Redirects::From { bytes: 0 });
+    assert!(said(&config).is_empty(), "{:?}", config.warnings);
+    let some = read("redirectBlobURL: 'true', redirectMinBytes: '65536', trashDelay: 4h");
+    assert_eq!(some.delivery.redirects, Redirects::From { bytes: 65_536 });
+    // A file system gives nothing out by itself, as in zot.
+    let alone = yaml(&format!("storage: {{{EMBEDDED}, {ON}}}")).unwrap();
+    assert!(
+        matches!(&said(&alone)[..], [note] if note.starts_with("storage.redirectBlobURL: without storageDriver")),
+        "{:?}",
+        alone.warnings
+    );
+    let idle = said(&read("redirectMinBytes: 10"));
+    assert_eq!(
+        idle,
+        ["storage.redirectMinBytes: counts only with storage.redirectBlobURL: true"]
+    );
+    refused(
+        &format!(
+            "storage:\n  {EMBEDDED}\n  {ON}\n  redirectMinBytes: -1\n  trashDelay: 20m\n  verifyReads: true\n"
+        ),
+        &[
+            "4 storage.redirectMinBytes: expected bytes, 0 or more, got -1",
+            "5 storage.trashDelay: has to be longer than 20m with storage.redirectBlobURL",
+            "6 storage.verifyReads: contradicts storage.redirectBlobURL",
+        ],
+    );
+    let at = |endpoint: &str| {
+        SHARED.replacen(
+            "region: eu-1",
+            &format!("region: eu-1, redirectendpoint: '{endpoint}'"),
+            1,
+        )
+    };
+    let config = yaml(&format!(
+        "storage: {{{}, {ON}}}",
+        at("https://cdn.example.com:8443/")
+    ))
+    .unwrap();
+    assert!(
+        matches!(&config.storage.blobs, BlobStorage::S3(bucket) if bucket.redirect_endpoint.as_deref() == Some("https://cdn.example.com:8443"))
+    );
+    for wrong in [
+        "cdn.example.com",
+        "https://cdn.example.com/bucket",
+        "https://cdn.example.com?a=b",
+        "ftp://a",
+    ] {
+        refused(
+            &format!("storage: {{{}, {ON}}}", at(wrong)),
+            &["1 storage.storageDriver.redirectendpoint: expected "],
+        );
+    }
+}

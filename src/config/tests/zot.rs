@@ -47,7 +47,6 @@ const MET: &[Met] = &[
     Met {
         file: "former-tables.json",
         said: Notes(&[
-            "storage.redirectBlobURL: presigned redirects come",
             "storage.cacheDriver.manifestDataTablename, storage.cacheDriver.indexDataTablename: zot's tables of former",
             "cluster: without it",
         ]),

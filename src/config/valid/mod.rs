@@ -4,6 +4,7 @@
 
 mod access;
 mod cluster;
+mod delivery;
 mod events;
 mod http;
 mod immutable;
@@ -68,6 +69,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     let immutable_tags = immutable::rules(&mut c);
     let verify_reads = c.bool("storage.verifyReads").unwrap_or_default();
     let collection = storage::collection(&mut c);
+    let delivery = delivery::delivery(&mut c, verify_reads, collection.trash_delay);
     let retention = retention::retention(&mut c);
     let sparse_indexes = storage::sparse_indexes(&mut c);
     let sync = sync::sync(&mut c);
@@ -83,6 +85,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
             quotas,
             immutable_tags,
             verify_reads,
+            delivery,
             collection,
             retention,
             sparse_indexes,

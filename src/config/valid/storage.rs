@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{postgres, values};
+use super::{delivery, postgres, values};
 use crate::{
     config::{
         check::Checked,
@@ -182,6 +182,7 @@ fn s3(c: &mut Checked) -> Option<S3Config> {
     let encryption = encryption(c);
     let part_bytes = part_bytes(c);
     let user_agent = user_agent(c);
+    let redirect_endpoint = delivery::redirect_endpoint(c);
     if c.bool("storage.storageDriver.v4auth") == Some(false) {
         let problem = "signature version 2 is not spoken: say true or leave it out";
         c.refuse(FaultKind::Unsupported, "storage.storageDriver.v4auth", problem);
@@ -207,6 +208,7 @@ fn s3(c: &mut Checked) -> Option<S3Config> {
         accelerate: flag("storage.storageDriver.accelerate", false),
         user_agent: user_agent?,
         create_bucket: flag("storage.storageDriver.createbucket", false),
+        redirect_endpoint: redirect_endpoint?,
     })
 }
 

@@ -3,7 +3,8 @@
 //! A shared cache answers whoever asks, without asking here. So what needs a login is for the caller's own cache only; what
 //! everybody may read is for all caches, for a time after which a deletion or another policy holds everywhere. What isn't
 //! addressed by its content is asked for again each time. The same holds for GET and HEAD, for the whole, a part and "not
-//! modified". Answers to what changes something aren't kept by anybody (RFC 9110, 9.2.3).
+//! modified". Answers to what changes something aren't kept by anybody (RFC 9110, 9.2.3),
+//! nor are links to the store: they are for one client and soon over.
 
 use std::time::Duration;
 
@@ -37,7 +38,10 @@ impl Step for Caching {
         let (effect, is_content) = (route.effect(), is_content(route));
         let audience = decided.decision.audience;
         let mut response = next.go(decided).await;
-        if effect == Effect::Safe {
+        if response.status().is_redirection() && response.headers().contains_key(header::LOCATION) {
+            let value = HeaderValue::from_static("no-store");
+            response.headers_mut().insert(header::CACHE_CONTROL, value);
+        } else if effect == Effect::Safe {
             let lasts = is_content && has_content(response.status());
             let value = self.directives(lasts, audience);
             response.headers_mut().insert(header::CACHE_CONTROL, value);

@@ -53,6 +53,8 @@ impl Step for Api {
         }
         headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
         let location = headers.get(header::LOCATION).and_then(|path| path.to_str().ok());
+        // What leads to the store is a URL already.
+        let location = location.filter(|path| path.starts_with('/'));
         if let (Some(external_url), Some(path)) = (&self.external_url, location)
             && let Ok(absolute) = HeaderValue::try_from(format!("{external_url}{path}"))
         {

@@ -34,6 +34,12 @@ impl Local {
         if is_known(headers, digest)? {
             return Ok(described(StatusCode::NOT_MODIFIED, digest, &etag).empty());
         }
+        if !headers.contains_key(header::RANGE)
+            && let Some(link) = self.registry.elsewhere(&blob).await
+        {
+            let reply = Reply::new(StatusCode::TEMPORARY_REDIRECT).content_digest(digest);
+            return Ok(reply.location(link.expose()).empty());
+        }
         let source = BlobSource {
             digest: digest.clone(),
             length: blob.size,

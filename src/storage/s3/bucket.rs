@@ -14,6 +14,8 @@ use crate::storage::{ObjectKey, StoreError, StoreErrorKind};
 /// The bucket, and how to ask for what is in it.
 pub(super) struct Bucket {
     pub(super) client: Client,
+    /// Makes links: to where clients reach the bucket.
+    pub(super) links: Client,
     pub(super) name: String,
     /// Of every key, with the slash that ends it; or empty.
     pub(super) prefix: String,

@@ -33,8 +33,20 @@ pub(super) async fn bucket(config: &S3Config, limits: &Limits) -> Result<Bucket,
         "" => String::new(),
         prefix => format!("{prefix}/"),
     };
+    let settings = settings(config, limits, bounds).await?;
+    let links = match &config.redirect_endpoint {
+        // None of the kinds of endpoints that only AWS has: it is named.
+        Some(endpoint) => settings
+            .clone()
+            .endpoint_url(endpoint)
+            .use_dual_stack(false)
+            .use_fips(false)
+            .accelerate(false),
+        None => settings.clone(),
+    };
     Ok(Bucket {
-        client: client(config, limits, bounds).await?,
+        client: Client::from_conf(settings.build()),
+        links: Client::from_conf(links.build()),
         name: config.bucket.clone(),
         prefix,
         written: written(config),
@@ -44,7 +56,7 @@ pub(super) async fn bucket(config: &S3Config, limits: &Limits) -> Result<Bucket,
     })
 }
 
-async fn client(config: &S3Config, limits: &Limits, bounds: Bounds) -> Result<Client, S3OpenError> {
+async fn settings(config: &S3Config, limits: &Limits, bounds: Bounds) -> Result<Builder, S3OpenError> {
     let mut loader =
         aws_config::defaults(BehaviorVersion::latest()).region(Region::new(config.region.clone()));
     if let Some(fixed) = &config.credentials {
@@ -89,7 +101,7 @@ async fn client(config: &S3Config, limits: &Limits, bounds: Bounds) -> Result<Cl
     if config.accelerate {
         builder = builder.accelerate(true);
     }
-    Ok(Client::from_conf(builder.build()))
+    Ok(builder)
 }
 
 /// Retries that no other request's failures use up.

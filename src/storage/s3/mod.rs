@@ -17,10 +17,11 @@ mod list;
 mod open;
 mod open_error;
 mod parts;
+mod presign;
 mod read;
 mod sweep;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use aws_sdk_s3::types::{ChecksumType, CompletedMultipartUpload, CompletedPart};
@@ -31,8 +32,8 @@ use self::{
     error::failed,
 };
 use super::{
-    BlobStore, Object, ObjectKey, Opened, Part, PartNumber, Payload, StoreError, StoreErrorKind, Unnamed,
-    bounds,
+    BlobStore, Link, Object, ObjectKey, Opened, Part, PartNumber, Payload, StoreError, StoreErrorKind,
+    Unnamed, bounds,
 };
 
 /// What S3 takes as a part that isn't the last, in bytes.
@@ -172,6 +173,10 @@ impl BlobStore for S3Blobs {
     async fn get(&self, key: &ObjectKey, first: u64, last: u64) -> Result<Opened, StoreError> {
         bounds::check_range(first, last)?;
         read::range(self.bucket.clone(), key, first, last).await
+    }
+
+    async fn presign(&self, key: &ObjectKey, lives: Duration) -> Result<Option<Link>, StoreError> {
+        self.bucket.presign(key, lives).await.map(Some)
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {

@@ -64,7 +64,7 @@ impl Image {
 }
 
 /// What a configuration says of one registry, after its url.
-fn sync_from(url: &str, more: &str) -> Sync {
+pub(crate) fn sync_from(url: &str, more: &str) -> Sync {
     sync(
         &format!("{{urls: [\"{url}\"], onDemand: true, retryDelay: 10ms, {more}}}"),
         "",

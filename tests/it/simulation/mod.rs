@@ -204,6 +204,7 @@ fn specs() -> Vec<MemberSpec> {
         quotas: Quotas::default(),
         immutable: Immutable::default(),
         verify_reads: false,
+        delivery: Default::default(),
         sparse_indexes: Vec::new(),
         sync: None,
         collecting: Collecting::On,

@@ -10,6 +10,7 @@ pub(crate) mod postgres;
 mod proxied;
 pub(crate) mod proxy;
 mod races;
+mod redirects;
 mod s3;
 mod s3_broken;
 mod s3_environment;
@@ -68,6 +69,7 @@ fn s3_config_of_environment(endpoint: &str) -> S3Config {
         accelerate: false,
         user_agent: None,
         create_bucket: true,
+        redirect_endpoint: None,
     }
 }
 

@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 use portolan::{
     app::{App, DevCertificates, MemberSpec, MeshSpec, Running, StartError, Stores},
     auth::GateSpec,
-    config::{Collecting, Extensions, Limits, MeshTls, PairSource, RateLimits, Retention, Sync},
+    config::{
+        Collecting, Delivery, Extensions, Limits, MeshTls, PairSource, RateLimits, Redirects, Retention, Sync,
+    },
     net::Remaining,
     oci::RepoPattern,
     ownership::{Liveness, Membership, SharedSettings, View as _},
@@ -83,6 +85,7 @@ pub(crate) struct Plan {
     immutable: Immutable,
     retention: Retention,
     verify_reads: bool,
+    delivery: Delivery,
     sparse_indexes: Vec<RepoPattern>,
     sync: Option<Sync>,
     limits: Limits,
@@ -121,6 +124,7 @@ impl Plan {
             immutable: Immutable::default(),
             retention: Retention::default(),
             verify_reads: false,
+            delivery: Delivery::default(),
             sparse_indexes: Vec::new(),
             sync: None,
             limits,
@@ -201,6 +205,12 @@ impl Plan {
         self
     }
 
+    /// With `storage.redirectBlobURL`.
+    pub(crate) fn redirects_from(mut self, bytes: u64) -> Self {
+        self.delivery.redirects = Redirects::From { bytes };
+        self
+    }
+
     /// With `storage.sparseIndexes`.
     pub(crate) fn sparse_indexes(mut self, patterns: Vec<RepoPattern>) -> Self {
         self.sparse_indexes = patterns;
@@ -267,6 +277,7 @@ impl Plan {
                 quotas: self.quotas.clone(),
                 immutable: self.immutable.clone(),
                 verify_reads: self.verify_reads,
+                delivery: self.delivery.clone(),
                 sparse_indexes: self.sparse_indexes.clone(),
                 sync: self.sync.clone(),
                 collecting: Collecting::On,
