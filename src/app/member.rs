@@ -14,14 +14,17 @@ use super::{
 use crate::{
     auth::{Gate, GateSpec, Origin},
     clock,
-    config::{Collecting, Limits, Logins, Searching, UserInterface, access::ApiKeys, openid::OpenIdProvider},
+    config::{
+        CacheConfig, Collecting, Limits, Logins, Searching, UserInterface, access::ApiKeys,
+        openid::OpenIdProvider,
+    },
     events::{self, Naming, Pages, Telling},
     http::{self, ExtensionParts, FrontLimits, FrontParts, PageParts, Probes, RetentionParts, ServerLimits},
     maintenance::{Pace, Retention, Settling, Share, Trimming, Upkeep, write_pulls},
     net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls, Shares, Supply},
     ownership::{Leases, Liveness, StaticView, View},
     placement::MemberId,
-    registry::{Holder, Registry, Settings, changes::Feed},
+    registry::{Holder, Hot, Registry, Settings, changes::Feed},
     search::{Search, SearchLimits},
     storage::{Coalesced, MeteredBlobs, MeteredMeta, keys::Queue},
     sync::Mirror,
@@ -146,7 +149,9 @@ impl App {
             redirects: delivery.redirects,
             ..settings(&limits)
         };
-        let registry = Arc::new(Registry::new(stores.clone(), holder, settings));
+        let hot = open_hot(delivery.cache, limits.cache_pause, metrics.clone()).await?;
+        let registry = Registry::new(stores.clone(), holder, settings).with_hot(hot);
+        let registry = Arc::new(registry);
         let worker = |queue| {
             let share = Share::new(view.clone(), hash_key);
             let pace = Pace::of(queue, &limits);
@@ -456,6 +461,20 @@ fn provider(provider: &OpenIdProvider) -> Provider {
         kind: provider.kind.as_str(),
         name: provider.name.clone(),
     }
+}
+
+/// The folder for hot content, if there is to be one.
+async fn open_hot(
+    cache: Option<CacheConfig>,
+    pause: Duration,
+    metrics: Arc<Metrics>,
+) -> Result<Option<Hot>, StartError> {
+    let Some(cache) = cache else {
+        return Ok(None);
+    };
+    let opened = tokio::task::spawn_blocking(move || Hot::open(&cache, pause, metrics)).await;
+    let opened = opened.map_err(|gone| StartError::Machine(std::io::Error::other(gone)))?;
+    Ok(Some(opened?))
 }
 
 /// Counted where requests leave for the store, and shared before that, so that the counts are those of the store.

@@ -35,6 +35,7 @@ use crate::{
     events::SinkError,
     net::{BindError, TlsError},
     ownership::JoinError,
+    registry::HotError,
     storage::OpenError,
     sync::MirrorError,
 };
@@ -81,6 +82,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The folder for hot content can't be used.
+    #[error(transparent)]
+    Cache(#[from] HotError),
     /// What is stored can't be reached or used.
     #[error(transparent)]
     Storage(#[from] OpenError),

@@ -350,6 +350,8 @@ pub struct Limits {
     pub object_delay: Duration,
     /// How long a link lives by which a client reads a blob from the store itself: less than `object_delay` and `trash_time`.
     pub link_life: Duration,
+    /// After the disk of `storage.cache` failed, how long nothing is put there.
+    pub cache_pause: Duration,
     /// Age of trash before it is deleted: more than the longest request.
     pub trash_time: Duration,
 
@@ -589,6 +591,7 @@ impl Default for Limits {
             trim_interval: DAY,
             object_delay: 6 * HOUR,
             link_life: Duration::from_secs(20 * 60),
+            cache_pause: Duration::from_secs(5 * 60),
             trash_time: 6 * HOUR,
             trash_again: DAY,
             fsck_pause: Duration::from_secs(20),

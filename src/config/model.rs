@@ -81,6 +81,17 @@ pub struct Config {
 pub struct Delivery {
     /// Which of them clients are sent to the store for.
     pub redirects: Redirects,
+    /// Where those are kept that are asked for again (`storage.cache`).
+    pub cache: Option<CacheConfig>,
+}
+
+/// A folder of this machine for hot content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// The folder, of this member alone.
+    pub path: PathBuf,
+    /// Bytes that all files in it may have together.
+    pub bytes: u64,
 }
 
 /// `storage.redirectBlobURL`.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     Damage, Registry, RegistryError, Result,
     commit::{Change, Current, Plan},
-    due,
+    due, hot,
     links::Recorded,
     noted::Noted,
     objects::Written,
@@ -211,6 +211,24 @@ impl Registry {
     }
 
     async fn read_long(&self, blob: &Blob, range: ResolvedRange, taken: Taken) -> Result<ByteStream> {
+        let stored = || self.read_stored(blob, range, taken);
+        let Some(hot) = &self.hot else {
+            return stored().await;
+        };
+        let wanted = hot::Wanted {
+            digest: &blob.digest,
+            size: blob.size,
+            range,
+            is_all: taken == Taken::Whole && range.first == 0 && range.last.checked_add(1) == Some(blob.size),
+            rest: match self.settings.verify_reads {
+                true => hot::Rest::Nowhere,
+                false => hot::Rest::Store(self.blobs.clone(), blob.object_key.clone()),
+            },
+        };
+        hot.read(wanted, stored).await
+    }
+
+    async fn read_stored(&self, blob: &Blob, range: ResolvedRange, taken: Taken) -> Result<ByteStream> {
         let is_all = range.first == 0 && range.last.checked_add(1) == Some(blob.size);
         let mut object = blob.written();
         loop {

@@ -32,6 +32,7 @@ mod error;
 mod fence;
 mod fsck;
 mod hash;
+mod hot;
 mod immutable;
 mod links;
 mod listing;
@@ -69,6 +70,7 @@ pub use self::{
     blobs::{Blob, BlobParts, MountSource, Mounted, Taken},
     error::{Damage, Needed, RegistryError, Result},
     fsck::{Fate, Fault, FaultKind, FsckOptions, FsckReport},
+    hot::{Hot, HotError},
     immutable::Immutable,
     listing::Names,
     manifests::{DeleteManifest, MayBeAbsent, MayPush, Pushed, PutManifest, WhileListed},
@@ -234,6 +236,7 @@ pub struct Registry {
     /// Objects that are being read whole.
     documents: Reads<ObjectKey, std::result::Result<Bytes, Damage>>,
     seen: Arc<objects::Seen>,
+    hot: Option<Hot>,
     abandoned: uploads::Waiting,
     unsettled: changes::Unsettled,
     take_overs: TakeOvers,
@@ -262,6 +265,7 @@ impl Registry {
             remembered,
             documents: Reads::default(),
             seen,
+            hot: None,
             abandoned: uploads::Waiting::default(),
             unsettled: changes::Unsettled::default(),
             take_overs: TakeOvers::default(),
@@ -272,6 +276,12 @@ impl Registry {
     /// The repositories that this member took over from others lately.
     pub fn take_overs(&self) -> &TakeOvers {
         &self.take_overs
+    }
+
+    /// With blobs on this machine's disk.
+    #[must_use]
+    pub fn with_hot(self, hot: Option<Hot>) -> Self {
+        Self { hot, ..self }
     }
 
     /// Until when a transaction is tried that has no deadline of its own.

@@ -32,6 +32,8 @@ fn filled() -> Metrics {
     metrics.lease_renewal(LeaseOutcome::Ok);
     metrics.lease_reading(LeaseOutcome::Ok);
     metrics.store("meta", "get", "ok", took);
+    metrics.cache_read("hit");
+    metrics.cache_failure("disk");
     metrics.upkeep_row("trash", "done");
     metrics.upkeep_overdue("upkeep", took);
     metrics.certificate_ends("http.tls.cert", 0);

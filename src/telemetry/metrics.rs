@@ -33,11 +33,15 @@ pub struct Metrics {
     replays: Family<ForwardLabels, Counter>,
     resumed_pulls: Counter,
     members: Family<LivenessLabels, Gauge>,
-    lease_renewals: Family<LeaseLabels, Counter>,
-    lease_readings: Family<LeaseLabels, Counter>,
+    lease_renewals: Family<OutcomeLabels, Counter>,
+    lease_readings: Family<OutcomeLabels, Counter>,
     store_requests: Family<StoreLabels, Counter>,
     store_duration: Family<StoreLabels, Histogram, Latency>,
     store_read: Counter,
+    cache_reads: Family<OutcomeLabels, Counter>,
+    cache_failures: Family<CauseLabels, Counter>,
+    cache_held: Gauge,
+    cache_off: Gauge,
     upkeep_rows: Family<UpkeepLabels, Counter>,
     upkeep_overdue: Family<QueueLabels, Gauge>,
     certificate_ends: Family<CertificateLabels, Gauge>,
@@ -101,6 +105,11 @@ struct StoreLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CauseLabels {
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct QueueLabels {
     queue: &'static str,
 }
@@ -144,7 +153,7 @@ struct LivenessLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct LeaseLabels {
+struct OutcomeLabels {
     outcome: &'static str,
 }
 
@@ -265,6 +274,10 @@ impl Metrics {
             store_requests: Family::default(),
             store_duration: Family::new_with_constructor(Latency),
             store_read: Counter::default(),
+            cache_reads: Family::default(),
+            cache_failures: Family::default(),
+            cache_held: Gauge::default(),
+            cache_off: Gauge::default(),
             upkeep_rows: Family::default(),
             upkeep_overdue: Family::default(),
             certificate_ends: Family::default(),
@@ -362,6 +375,27 @@ impl Metrics {
             "Bytes of objects read from the blob store",
             Unit::Bytes,
             m.store_read.clone(),
+        );
+        registry.register(
+            "cache_reads",
+            "Reads of blobs where there is a cache: hit, joined (one that was coming), miss",
+            m.cache_reads.clone(),
+        );
+        registry.register_with_unit(
+            "cache_held",
+            "Bytes of the files in the cache",
+            Unit::Bytes,
+            m.cache_held.clone(),
+        );
+        registry.register(
+            "cache_failures",
+            "What went wrong with the cache, by cause: disk (nothing is put there for a while), content (a file or an object had other bytes than were written)",
+            m.cache_failures.clone(),
+        );
+        registry.register(
+            "cache_off",
+            "1 while nothing is put into the cache because its disk failed",
+            m.cache_off.clone(),
         );
         registry.register(
             "upkeep_rows",
@@ -526,13 +560,17 @@ impl Metrics {
     /// This member's lease was renewed, or wasn't.
     pub fn lease_renewal(&self, outcome: LeaseOutcome) {
         let outcome = outcome.as_str();
-        self.lease_renewals.get_or_create(&LeaseLabels { outcome }).inc();
+        self.lease_renewals
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
     }
 
     /// All leases were read, or weren't.
     pub fn lease_reading(&self, outcome: LeaseOutcome) {
         let outcome = outcome.as_str();
-        self.lease_readings.get_or_create(&LeaseLabels { outcome }).inc();
+        self.lease_readings
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
     }
 
     /// A request to a store ended.
@@ -551,6 +589,26 @@ impl Metrics {
     /// Bytes of an object came from the blob store.
     pub fn store_read(&self, bytes: u64) {
         self.store_read.inc_by(bytes);
+    }
+
+    /// A blob was read that may be in the cache: a hit, joined, a miss.
+    pub fn cache_read(&self, outcome: &'static str) {
+        self.cache_reads.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// Something went wrong with the cache: its disk, or content.
+    pub fn cache_failure(&self, cause: &'static str) {
+        self.cache_failures.get_or_create(&CauseLabels { cause }).inc();
+    }
+
+    /// The files in the cache have so many bytes.
+    pub fn cache_held(&self, bytes: u64) {
+        self.cache_held.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Whether nothing is put into the cache for now.
+    pub fn cache_off(&self, is_off: bool) {
+        self.cache_off.set(is_off.into());
     }
 
     /// A due-row was looked at.

@@ -17,6 +17,7 @@ mod faults;
 mod history;
 mod heal;
 mod hostile;
+mod hot;
 mod immutable;
 mod imports;
 mod logs;

@@ -90,9 +90,9 @@ print(functools.reduce(lambda value, key: value[key], sys.argv[2].split("."), js
 # member_configuration HOST: the sample with this machine's addresses, certificates and endpoints.
 member_configuration() {
   python3 - "$cluster_sample" "$tls" "$1" "127.0.0.1:${member_s3_port:-$s3_port}" \
-    "127.0.0.1:${member_dynamodb_port:-$dynamodb_port}" "$cluster_san" "${cluster_listed[@]:-${cluster_hosts[@]}}" <<'EOF'
+    "127.0.0.1:${member_dynamodb_port:-$dynamodb_port}" "$scratch/cache-$1" "$cluster_san" "${cluster_listed[@]:-${cluster_hosts[@]}}" <<'EOF'
 import json, sys
-sample, tls, host, s3, dynamodb, san, *hosts = sys.argv[1:]
+sample, tls, host, s3, dynamodb, cache, san, *hosts = sys.argv[1:]
 config = json.load(open(sample))
 config["http"]["address"] = host
 config["http"]["tls"] = {"cert": f"{tls}/{host}.crt", "key": f"{tls}/{host}.key"}
@@ -102,6 +102,8 @@ if san:
     del config["cluster"]["members"]
     config["cluster"]["tls"]["memberSan"] = san
 config["storage"]["storageDriver"]["regionendpoint"] = s3
+if "cache" in config["storage"]:
+    config["storage"]["cache"]["path"] = cache
 config["storage"]["cacheDriver"]["endpoint"] = f"http://{dynamodb}"
 print(json.dumps(config, indent=2))
 EOF

@@ -15,6 +15,7 @@ use crate::{
     config::{Config, Limits, Listen, LogOutput},
     events,
     placement::MemberId,
+    registry::Hot,
     storage::{self, OpenError},
     sync,
     telemetry::logs,
@@ -35,6 +36,13 @@ pub(super) async fn look(
         findings.push(match storage::examine_here(&config.storage).await {
             Ok(()) => Finding::ok("storage.rootDirectory", root.display().to_string()),
             Err(error) => directory(&error, reach),
+        });
+    }
+    if let Some(cache) = &config.delivery.cache {
+        const SUBJECT: &str = "storage.cache.path";
+        findings.push(match Hot::examine(cache) {
+            Ok(()) => Finding::ok(SUBJECT, cache.path.display().to_string()),
+            Err(error) => Finding::refused(reach, SUBJECT, &error),
         });
     }
     let outputs = [

@@ -61,6 +61,23 @@ pub(super) const STORAGE: &[Key] = &[
         Own("bytes of the smallest blob that is redirected; without it, every one but the empty one"),
     ),
     key(
+        "storage.cache",
+        Object,
+        Own("a folder of this machine for blobs that are pulled again and again: see docs/stores.md"),
+    ),
+    key(
+        "storage.cache.path",
+        Text,
+        Own("the folder, of this member alone; made where it isn't there"),
+    ),
+    key(
+        "storage.cache.bytes",
+        Int,
+        Own(
+            "bytes that it may take up, 16777216 (16 MiB) at least; a blob of more than a quarter isn't kept",
+        ),
+    ),
+    key(
         "storage.commit",
         Bool,
         Mapped("always on: what was acknowledged survives power loss"),

@@ -465,3 +465,34 @@ fn clients_are_sent_to_the_bucket_only_where_that_can_be_right() {
         );
     }
 }
+
+#[test]
+fn a_cache_has_a_folder_of_its_own_and_a_bound() {
+    let read = |more: &str| yaml(&format!("storage: {{{SHARED}, {more}}}"));
+    let config = read("cache: {path: /var/cache/portolan, bytes: 107374182400}").unwrap();
+    let cache = config.delivery.cache.unwrap();
+    assert_eq!(
+        (cache.path.as_path(), cache.bytes),
+        (Path::new("/var/cache/portolan"), 107_374_182_400)
+    );
+    assert_eq!(read("cache: {}").unwrap().delivery.cache, None);
+    let alone = yaml(&format!(
+        "storage: {{{EMBEDDED}, cache: {{path: /c, bytes: 16777216}}}}"
+    ))
+    .unwrap();
+    noted(&alone, "storage.cache: without storageDriver");
+    refused(
+        "storage:\n  rootDirectory: /d\n  cache:\n    bytes: 1000\n",
+        &[
+            "4 storage.cache.bytes: expected 16777216 (16 MiB) bytes or more, got 1000",
+            "- storage.cache.path: is required",
+        ],
+    );
+    refused(
+        "storage:\n  rootDirectory: /d\n  cache:\n    path: /d\n",
+        &[
+            "4 storage.cache.path: is storage.rootDirectory",
+            "- storage.cache.bytes: is required",
+        ],
+    );
+}

@@ -1,4 +1,4 @@
-//! How blobs get to those who pull them: `storage.redirectBlobURL` and what goes with it.
+//! How blobs get to those who pull them: `storage.redirectBlobURL` and what goes with it, `storage.cache`.
 
 use std::time::Duration;
 
@@ -7,16 +7,20 @@ use crate::config::{
     check::Checked,
     fault::FaultKind,
     limits::Limits,
-    model::{Delivery, Redirects},
+    model::{CacheConfig, Delivery, Redirects},
 };
 
 const REDIRECT: &str = "storage.redirectBlobURL";
 const MIN_BYTES: &str = "storage.redirectMinBytes";
 const ENDPOINT: &str = "storage.storageDriver.redirectendpoint";
 
+/// Below this next to nothing fits.
+const LEAST_CACHE: u64 = 16 << 20;
+
 pub(super) fn delivery(c: &mut Checked, verify_reads: bool, trash_delay: Option<Duration>) -> Delivery {
     Delivery {
         redirects: redirects(c, verify_reads, trash_delay),
+        cache: cache(c),
     }
 }
 
@@ -50,6 +54,44 @@ fn redirects(c: &mut Checked, verify_reads: bool, trash_delay: Option<Duration>)
         ));
     }
     Redirects::From { bytes }
+}
+
+fn cache(c: &mut Checked) -> Option<CacheConfig> {
+    const PATH: &str = "storage.cache.path";
+    const BYTES: &str = "storage.cache.bytes";
+    if !c.has("storage.cache") {
+        return None;
+    }
+    let path = c.required(
+        PATH,
+        "it says where blobs are kept, in a folder of this member alone",
+    );
+    let bytes = match c.int(BYTES) {
+        None => {
+            let problem = format!("is required: it says how many bytes {PATH} may take up");
+            c.refuse(FaultKind::Missing, BYTES, problem);
+            None
+        }
+        Some(wanted) => {
+            let bytes = u64::try_from(wanted).ok().filter(|bytes| *bytes >= LEAST_CACHE);
+            if bytes.is_none() {
+                let problem = format!("expected {LEAST_CACHE} (16 MiB) bytes or more, got {wanted}");
+                c.refuse(FaultKind::Value, BYTES, problem);
+            }
+            bytes
+        }
+    };
+    if path.is_some() && path == c.text("storage.rootDirectory") {
+        let problem = "is storage.rootDirectory: it needs a folder of its own";
+        c.refuse(FaultKind::Contradiction, PATH, problem);
+    }
+    if !c.has("storage.storageDriver") {
+        c.warn("storage.cache: without storageDriver blobs are on this machine's disk already, and this is a second copy");
+    }
+    Some(CacheConfig {
+        path: path?.into(),
+        bytes: bytes?,
+    })
 }
 
 fn min_bytes(c: &mut Checked) -> u64 {

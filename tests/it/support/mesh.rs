@@ -12,7 +12,8 @@ use portolan::{
     app::{App, DevCertificates, MemberSpec, MeshSpec, Running, StartError, Stores},
     auth::GateSpec,
     config::{
-        Collecting, Delivery, Extensions, Limits, MeshTls, PairSource, RateLimits, Redirects, Retention, Sync,
+        CacheConfig, Collecting, Delivery, Extensions, Limits, MeshTls, PairSource, RateLimits, Redirects,
+        Retention, Sync,
     },
     net::Remaining,
     oci::RepoPattern,
@@ -211,6 +212,15 @@ impl Plan {
         self
     }
 
+    /// With `storage.cache`, each member's in a folder of its number.
+    pub(crate) fn cache(mut self, folder: &Path) -> Self {
+        self.delivery.cache = Some(CacheConfig {
+            path: folder.to_owned(),
+            bytes: 64 << 20,
+        });
+        self
+    }
+
     /// With `storage.sparseIndexes`.
     pub(crate) fn sparse_indexes(mut self, patterns: Vec<RepoPattern>) -> Self {
         self.sparse_indexes = patterns;
@@ -277,7 +287,13 @@ impl Plan {
                 quotas: self.quotas.clone(),
                 immutable: self.immutable.clone(),
                 verify_reads: self.verify_reads,
-                delivery: self.delivery.clone(),
+                delivery: Delivery {
+                    cache: self.delivery.cache.clone().map(|cache| CacheConfig {
+                        path: cache.path.join(n.to_string()),
+                        ..cache
+                    }),
+                    ..self.delivery.clone()
+                },
                 sparse_indexes: self.sparse_indexes.clone(),
                 sync: self.sync.clone(),
                 collecting: Collecting::On,

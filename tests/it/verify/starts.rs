@@ -45,6 +45,7 @@ enum Way {
     Tables,
     Database,
     Sink,
+    Cache,
 }
 
 /// Each that there is; a new one doesn't compile until it has its place here. `None` can't come of a configuration.
@@ -69,6 +70,7 @@ fn way(error: &StartError) -> Option<Way> {
             OpenError::NotThere { .. } => return None,
         }),
         StartError::Sink(_) => Some(Way::Sink),
+        StartError::Cache(_) => Some(Way::Cache),
         // Of `dev` alone, of the operating system, of what is compiled in, or refused with the configuration.
         StartError::Certificates(_)
         | StartError::Machine(_)
@@ -314,6 +316,15 @@ const ROWS: &[Row] = &[
         here: Here::Fail,
         words: &["can't use the directory", "m.crt/data"],
         spoil: |trial| trial.config["storage"]["rootDirectory"] = json!(trial.path("m.crt/data")),
+    },
+    Row {
+        name: "the folder of the cache is below a file",
+        way: Way::Cache,
+        here: Here::Fail,
+        words: &["storage.cache.path", "m.crt/cache"],
+        spoil: |trial| {
+            trial.config["storage"]["cache"] = json!({ "path": trial.path("m.crt/cache"), "bytes": 16777216 })
+        },
     },
     Row {
         name: "meta.redb is something else",
@@ -601,6 +612,7 @@ fn every_way_has_a_row() {
         Way::Tables,
         Way::Database,
         Way::Sink,
+        Way::Cache,
     ];
     assert_eq!(seen, BTreeSet::from(all));
 }
