@@ -17,7 +17,7 @@ use crate::{
         dev::{DATA, DevOptions, MESH_PORT},
     },
     auth::GateSpec,
-    config::{self, Config, ConfigErrors, Limits, LogOutput},
+    config::{self, Config, ConfigErrors, LogOutput},
     storage,
     telemetry::logs::{self, LogError},
 };
@@ -273,7 +273,7 @@ async fn dev(args: DevArgs) -> Result<ExitCode, CliError> {
         mesh_port,
         data,
         gate: config.as_ref().map(GateSpec::from).unwrap_or_default(),
-        public_max_age: config.as_ref().map(|config| config.public_max_age),
+        public_max_age: config.as_ref().map(|config| config.limits.front.public_max_age),
         sparse_indexes: config
             .as_ref()
             .map(|config| config.sparse_indexes.clone())
@@ -310,7 +310,7 @@ async fn verify(args: &VerifyArgs) -> ExitCode {
         true => Reach::Online,
         false => Reach::Here,
     };
-    let findings = app::verify(&config, args.member.as_deref(), reach, &Limits::default()).await;
+    let findings = app::verify(&config, args.member.as_deref(), reach, &config.limits).await;
     let (file, summary) = (args.config.display(), summary(&config));
     let (said, code) = match findings.worst() {
         Verdict::Ok | Verdict::Warn => (format!("ok: {file} is valid"), ExitCode::SUCCESS),

@@ -92,7 +92,7 @@ pub async fn dev(options: &DevOptions, say: impl Fn(&str)) -> Result<(), StartEr
     }
     let running = futures_util::future::join_all(apps.into_iter().map(App::serve)).await;
     say(&greeting(options, &addresses, &specs.certificates));
-    until_told(running, signals, Limits::default().drain_time).await;
+    until_told(running, signals, Limits::default().ending.drain).await;
     opened.close().await;
     Ok(())
 }
@@ -125,7 +125,7 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
     let ips: Vec<IpAddr> = addresses.iter().copied().map(IpAddr::V4).collect();
     let mut limits = Limits::default();
     if let Some(age) = options.public_max_age {
-        limits.public_max_age = age;
+        limits.front.public_max_age = age;
     }
     let certificates = DevCertificates::mint(&options.data.join("tls"), &ips)?;
     let mut names = Vec::new();
@@ -181,7 +181,7 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
                 ..Extensions::default()
             },
             retention: Retention::default(),
-            limits: limits.clone(),
+            limits,
         });
     Ok(Specs {
         members: members.collect(),

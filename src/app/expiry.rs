@@ -1,7 +1,7 @@
 //! Certificates that end: each member says so of its own and of the authorities it trusts, in its log and as a metric,
 //! days ahead. Deliberately absent: renewing them.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::{Instant, sleep};
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock,
-    config::{Limits, MeshTls, PairSource},
+    config::{MeshTls, PairSource, limits::CertificateLimits},
     net::{ClientCertificates, Life, Phase, ServerSpec, TlsError},
     telemetry::Metrics,
 };
@@ -73,29 +73,11 @@ pub(super) fn stamp(time: OffsetDateTime) -> String {
     time.format(&Rfc3339).unwrap_or_else(|_| time.to_string())
 }
 
-/// How often is looked, and what is worth a warning.
-#[derive(Clone, Copy)]
-pub(super) struct Pace {
-    soon: Duration,
-    look_every: Duration,
-    warn_every: Duration,
-}
-
-impl From<&Limits> for Pace {
-    fn from(limits: &Limits) -> Self {
-        Self {
-            soon: limits.certificate_warning,
-            look_every: limits.certificate_look_interval,
-            warn_every: limits.certificate_warning_interval,
-        }
-    }
-}
-
 /// Looks at the files until `ended`.
 pub(super) async fn watch(
     files: Vec<CertificateFile>,
     metrics: Arc<Metrics>,
-    pace: Pace,
+    limits: CertificateLimits,
     ended: CancellationToken,
 ) {
     let mut said: Vec<Option<(Phase, Instant)>> = vec![None; files.len()];
@@ -104,15 +86,19 @@ pub(super) async fn watch(
             // A file that can't be read now has been said by whoever reads it again.
             let Ok(life) = file.life() else { continue };
             metrics.certificate_ends(file.key, life.until.unix_timestamp());
-            let phase = life.phase(now(), pace.soon);
+            let phase = life.phase(now(), limits.soon);
             let is_news =
-                said.is_none_or(|(former, when)| former != phase || when.elapsed() >= pace.warn_every);
+                said.is_none_or(|(former, when)| former != phase || when.elapsed() >= limits.warn_every);
             if is_news {
                 say(file, life, phase);
                 *said = Some((phase, Instant::now()));
             }
         }
-        if ended.run_until_cancelled(sleep(pace.look_every)).await.is_none() {
+        if ended
+            .run_until_cancelled(sleep(limits.look_every))
+            .await
+            .is_none()
+        {
             return;
         }
     }
@@ -193,7 +179,7 @@ mod tests {
             .finish();
         let ended = CancellationToken::new();
         ended.cancel();
-        let pace = Pace::from(&Limits::default());
+        let pace = CertificateLimits::default();
         {
             let _guard = tracing::subscriber::set_default(subscriber);
             watch(files, metrics.clone(), pace, ended).await;

@@ -1,12 +1,11 @@
 //! `portolan fsck`: the stores of a configuration, looked after beside the members that run on them.
 
-use super::{member::settings, spec::collect_as};
 use crate::{
     config::{Config, Limits},
     oci::RepoName,
     ownership::Incarnation,
     placement::MemberId,
-    registry::{FsckOptions, FsckReport, Holder, Registry, RegistryError},
+    registry::{FsckOptions, FsckReport, Holder, Registry, RegistryError, Settings},
     storage::{self, MetaStore, OpenError, Space, StoreError, StoreErrorKind, WholeStores, keys},
     sync,
 };
@@ -47,8 +46,11 @@ async fn fsck_stores(
     run: &FsckRun<'_>,
     limits: &Limits,
 ) -> Result<FsckReport, RegistryError> {
-    let mut limits = limits.clone();
-    collect_as(&config.collection, &mut limits);
+    let settings = Settings {
+        limits: limits.registry,
+        net: limits.net,
+        ..Settings::default()
+    };
     let may_lack = |repository: &RepoName| {
         config
             .sync
@@ -57,8 +59,8 @@ async fn fsck_stores(
     };
     let options = FsckOptions {
         repair: run.repair,
-        pause: limits.fsck_pause,
-        min_age: limits.session_expiry + limits.trash_time + limits.clock_margin,
+        pause: limits.registry.fsck_pause,
+        min_age: limits.registry.session_ttl + limits.registry.trash_delay + limits.registry.clock_margin,
         may_lack: &may_lack,
         tell: run.tell,
     };
@@ -66,7 +68,7 @@ async fn fsck_stores(
         member: a_member(&*stores.meta, config).await?,
         incarnation: Incarnation::random(),
     };
-    let registry = Registry::new(stores.stores(), holder, settings(&limits));
+    let registry = Registry::new(stores.stores(), holder, settings);
     registry.fsck(&*stores.meta, &*stores.blobs, options).await
 }
 

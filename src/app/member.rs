@@ -19,13 +19,13 @@ use crate::{
         openid::OpenIdProvider,
     },
     events::{self, Naming, Pages, Telling},
-    http::{self, ExtensionParts, FrontLimits, FrontParts, PageParts, Probes, RetentionParts, ServerLimits},
-    maintenance::{Pace, Retention, Settling, Share, Trimming, Upkeep, write_pulls},
+    http::{self, ExtensionParts, FrontParts, PageParts, Probes, RetentionParts},
+    maintenance::{Retention, Settling, Share, Trimming, Upkeep, write_pulls},
     net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls, Shares, Supply},
     ownership::{Leases, Liveness, StaticView, View},
     placement::MemberId,
     registry::{Holder, Hot, Registry, Settings, changes::Feed},
-    search::{Search, SearchLimits},
+    search::Search,
     storage::{Coalesced, MeteredBlobs, MeteredMeta, keys::Queue},
     sync::Mirror,
     telemetry::Metrics,
@@ -127,7 +127,7 @@ impl App {
             None => Arc::new(StaticView::new(id.clone(), [])),
             Some(joined) => joined.leases.clone(),
         };
-        let permits = Shares::new(Supply::of(limits.front_requests));
+        let permits = Shares::new(Supply::of(limits.front.requests));
         let seen = stores.clone();
         let stores = counted(stores, &metrics);
         let holder = Holder {
@@ -147,51 +147,57 @@ impl App {
             immutable,
             verify_reads,
             redirects: delivery.redirects,
-            ..settings(&limits)
+            limits: limits.registry,
+            net: limits.net,
         };
-        let hot = open_hot(delivery.cache, limits.cache_pause, metrics.clone()).await?;
+        let hot = open_hot(delivery.cache, limits.registry.cache_pause, metrics.clone()).await?;
         let registry = Registry::new(stores.clone(), holder, settings).with_hot(hot);
         let registry = Arc::new(registry);
         let worker = |queue| {
             let share = Share::new(view.clone(), hash_key);
-            let pace = Pace::of(queue, &limits);
+            let pace = match queue {
+                Queue::Upkeep => limits.upkeep,
+                Queue::Collection => limits.collection,
+            };
             Upkeep::new(queue, registry.clone(), share, metrics.clone(), pace)
         };
         let upkeep = worker(Queue::Upkeep);
         let share = Share::new(view.clone(), hash_key);
-        let settling = Settling::new(registry.clone(), share, &limits);
+        let settling = Settling::new(registry.clone(), share, limits.changes);
         let trimming = Trimming::new(
             registry.clone(),
             Share::new(view.clone(), hash_key),
             events::followers(&extensions.events),
-            limits.trim_interval,
-            Pace::of(Queue::Collection, &limits),
+            limits.changes.trim_interval,
+            limits.collection,
         );
         let plans = RetentionParts {
             registry: registry.clone(),
             policies: retention.clone(),
-            step: limits.plan_step,
+            step: limits.registry.plan_step,
         };
         let (collection, retention) = match collecting {
             Collecting::On => {
                 let share = Share::new(view.clone(), hash_key);
-                let pace = Pace::of(Queue::Collection, &limits);
-                let retention = Retention::new(retention, registry.clone(), share, metrics.clone(), pace);
+                let retention = Retention::new(
+                    retention,
+                    registry.clone(),
+                    share,
+                    metrics.clone(),
+                    limits.collection,
+                );
                 (Some(worker(Queue::Collection)), Some(retention))
             }
             Collecting::Off => (None, None),
         };
         let search = match extensions.search {
-            Searching::On => Some(Arc::new(Search::new(
-                registry.clone(),
-                SearchLimits::from(&limits),
-            ))),
+            Searching::On => Some(Arc::new(Search::new(registry.clone(), limits.search))),
             Searching::Off => None,
         };
         let share = Share::new(view.clone(), hash_key);
         let telling = Telling::new(&extensions.events, &registry, share, &metrics, &limits)?;
         let feed = Feed::new(registry.clone());
-        let events = Pages::new(feed, Naming::from(&extensions.events), limits.events_page);
+        let events = Pages::new(feed, Naming::from(&extensions.events), limits.events.page);
         let mirror = |sync| Mirror::new(sync, registry.clone(), drain.clone(), metrics.clone(), &limits);
         let mirror = sync.as_ref().map(mirror).transpose()?;
         let local = http::local(registry.clone(), mirror.clone(), sparse_indexes);
@@ -217,7 +223,7 @@ impl App {
                     search: search.clone(),
                     metrics: metrics.clone(),
                 };
-                Some(page(&logins, limits.history, overview, &drain))
+                Some(page(&logins, limits.registry.history, overview, &drain))
             }
             UserInterface::Off => None,
         };
@@ -227,7 +233,7 @@ impl App {
             probes: probes.clone(),
             metrics: metrics.clone(),
             permits,
-            limits: FrontLimits::from(&limits),
+            limits,
             rate_limits,
             external_url,
             extensions: search.clone().map(|search| ExtensionParts {
@@ -296,7 +302,7 @@ impl App {
             mirroring,
             limits,
         } = self;
-        let pulls = write_pulls(registry.clone(), limits.pulls_interval, drain.token());
+        let pulls = write_pulls(registry.clone(), limits.registry.pulls_interval, drain.token());
         drain.spawn("pulls", pulls);
         let begun = drain.clone();
         drain.spawn("abandoned uploads", async move {
@@ -309,14 +315,13 @@ impl App {
         }
         gate.follow(&drain);
         drain.spawn("files with passwords and policies", gate.watch(drain.clone()));
-        let pace = expiry::Pace::from(&limits);
-        let ends = expiry::watch(certificates, metrics.clone(), pace, drain.token());
+        let ends = expiry::watch(certificates, metrics.clone(), limits.certificates, drain.token());
         drain.spawn("ends of certificates", ends);
         let address = public.address();
         let serving = drain.clone();
-        let leave_notice = limits.leave_notice;
+        let leave_notice = limits.ending.notice;
         drain.spawn("public listener", async move {
-            http::serve(public, &serving, front, ServerLimits::from(&limits)).await;
+            http::serve(public, &serving, front, &limits).await;
         });
         drain.spawn("changes", settling.run(drain.token()));
         drain.spawn("old changes", trimming.run(drain.token(), clock::now_ms));
@@ -486,54 +491,19 @@ fn counted(stores: Stores, metrics: &Arc<Metrics>) -> Stores {
     }
 }
 
-pub(super) fn settings(limits: &Limits) -> Settings {
-    Settings {
-        part_size: limits.upload_part_bytes as u64,
-        parts_in_flight: limits.upload_parts_in_flight,
-        body_memory: limits.upload_memory_bytes,
-        body_patience: limits.upload_memory_wait,
-        slow_body_window: limits.slow_body_window,
-        park_bytes: limits.upload_park_bytes,
-        slow_body: limits.slow_body_bytes,
-        session_ttl: limits.session_expiry,
-        link_grace: limits.unreferenced_grace,
-        history: limits.history,
-        history_events: limits.history_events,
-        feed_kept: limits.feed_kept,
-        feed_kept_longest: limits.feed_kept_longest,
-        object_delay: limits.object_delay,
-        trash_delay: limits.trash_time,
-        link_life: limits.link_life,
-        trash_again: limits.trash_again,
-        clock_margin: limits.clock_margin,
-        tombstone: limits.tombstone_time,
-        inline_manifest: limits.manifest_inline_bytes,
-        remembered: limits.remembered_bytes,
-        pulls_counted: limits.pulls_counted,
-        plans: limits.plans,
-        plan_life: limits.plan_life,
-        indexes_looked_at: limits.delete_indexes,
-        objects_seen: limits.objects_seen,
-        seen_for: limits.object_seen_time,
-        look_within: limits.object_look_time,
-        attempts: u32::try_from(limits.change_attempts).unwrap_or(u32::MAX),
-        ..Settings::default()
-    }
-}
-
 fn public_settings(limits: &Limits) -> ListenerSettings {
     ListenerSettings {
-        connections: limits.public_connections,
-        connections_per_client: limits.public_connections_per_client,
-        handshake: limits.tls_handshake_timeout,
+        connections: limits.server.connections,
+        connections_per_client: limits.server.connections_per_client,
+        handshake: limits.net.handshake,
         io: IoSettings {
-            write_stall: limits.no_progress_timeout,
+            write_stall: limits.net.stall,
             linger: Linger {
-                bytes: limits.linger_bytes,
-                time: limits.linger_time,
+                bytes: limits.server.linger_bytes,
+                time: limits.server.linger_time,
             },
-            read_buffer: limits.public_buffer_bytes,
-            write_buffer: limits.public_buffer_bytes,
+            read_buffer: limits.server.buffer_bytes,
+            write_buffer: limits.server.buffer_bytes,
         },
     }
 }

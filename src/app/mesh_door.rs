@@ -6,14 +6,12 @@ use super::{Host, MeshSpec, StartError};
 use crate::{
     admission::Service,
     config::{Collecting, Limits},
-    mesh::{self, Mesh, MeshServer, MeshSettings, Peers, Readiness},
+    mesh::{self, Mesh, MeshServer, Peers, Readiness},
     net::{
         CertificateFiles, ClientCertificates, ClientSpec, ClientTls, Drain, Listener, ServerNames,
         ServerSpec, ServerTls, TlsVersions,
     },
-    ownership::{
-        Announcement, Hints, Joining, LeaseSettings, Leases, Membership, OwnKey, Owners, TakeOvers, View,
-    },
+    ownership::{Announcement, Hints, Joining, Leases, Membership, OwnKey, Owners, TakeOvers, View},
     placement::{HashKey, MemberId},
     storage::MetaStore,
     telemetry::Metrics,
@@ -77,7 +75,7 @@ pub(super) async fn join(
         versions: TlsVersions::Only13,
         alpn: &[b"h2"],
     })?;
-    let settings = MeshSettings::listener(limits);
+    let settings = mesh::listener_settings(limits);
     let listener = Listener::bind_on(&*host.network, "mesh", spec.listen, Some(answer), settings).await?;
     let shown = dial.clone();
     let own_key: OwnKey = Arc::new(move || mesh::key_hash(&shown.certificate()));
@@ -112,7 +110,7 @@ pub(super) fn joining(
         },
         own_key,
         membership: spec.membership.clone(),
-        settings: lease_settings(limits),
+        limits: limits.leases,
         metrics,
     }
 }
@@ -135,10 +133,9 @@ impl Joined {
             take_overs,
         } = parts;
         let view: Arc<dyn View> = leases.clone();
-        let settings = MeshSettings::from(limits);
-        let owners = Owners::new(view.clone(), hash_key, meta, Hints::new(limits.holder_hints));
-        let peers = Peers::new(view, dial, metrics.clone(), settings, drain.clone()).over(network);
-        let mesh = Mesh::new(Arc::new(owners), Arc::new(peers), local, metrics, settings);
+        let owners = Owners::new(view.clone(), hash_key, meta, Hints::new(limits.mesh.holders));
+        let peers = Peers::new(view, dial, metrics.clone(), limits, drain.clone()).over(network);
+        let mesh = Mesh::new(Arc::new(owners), Arc::new(peers), local, metrics, limits);
         let mesh = Arc::new(mesh.telling(take_overs));
         let (server, readiness) = MeshServer::new(mesh.clone(), rights, drain).await?;
         Ok(MeshDoor {
@@ -171,16 +168,5 @@ impl MeshDoor {
         });
         let ended = drain.token();
         drain.spawn("lease", async move { leases.run(ended).await });
-    }
-}
-
-fn lease_settings(limits: &Limits) -> LeaseSettings {
-    LeaseSettings {
-        heartbeat: limits.lease_heartbeat,
-        expiry: limits.lease_expiry,
-        patience: limits.lease_timeout,
-        look_spacing: limits.lease_look_spacing,
-        retention: limits.lease_retention,
-        rows: limits.lease_rows,
     }
 }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use super::{App, MemberSpec, MeshSpec, Running, StartError, members, signals::Signals, spec::public_tls};
 use crate::{
     auth::GateSpec,
-    config::{Cluster, Collecting, Config, Limits, Listen, ListenAddress, identity::Machine},
+    config::{Cluster, Config, Listen, ListenAddress, identity::Machine},
     ownership::Membership,
     placement::MemberId,
     registry::{Immutable, Quotas},
@@ -22,10 +22,9 @@ pub async fn serve(config: &Config, explicit: Option<&str>) -> Result<(), StartE
         tracing::warn!(warning, "configuration");
     }
     let Bound { app, opened } = bind(config, explicit).await?;
-    let limits = Limits::default();
     let running = app.serve().await;
-    members::watch(config, &running, limits.members_look_interval);
-    until_told(vec![running], signals, limits.drain_time).await;
+    members::watch(config, &running, config.limits.leases.members_look_interval);
+    until_told(vec![running], signals, config.limits.ending.drain).await;
     opened.close().await;
     Ok(())
 }
@@ -79,7 +78,7 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         .as_ref()
         .map(|cluster| mesh_spec(cluster, config, &id))
         .transpose()?;
-    let spec = MemberSpec {
+    Ok(MemberSpec {
         id,
         public,
         public_tls: config.public_tls.as_ref().map(public_tls),
@@ -93,18 +92,11 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         delivery: config.delivery.clone(),
         sparse_indexes: config.sparse_indexes.clone(),
         sync: config.sync.clone(),
-        collecting: Collecting::On,
+        collecting: config.collecting,
         extensions: config.extensions.clone(),
         retention: config.retention.clone(),
-        limits: Limits {
-            public_max_age: config.public_max_age,
-            ..Limits::default()
-        },
-    };
-    Ok(spec
-        .with_timeouts(config.timeouts)
-        .with_collection(&config.collection)
-        .with_parts(&config.storage))
+        limits: config.limits,
+    })
 }
 
 pub(super) fn mesh_spec(cluster: &Cluster, config: &Config, me: &MemberId) -> Result<MeshSpec, StartError> {

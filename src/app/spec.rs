@@ -4,10 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use crate::{
     auth::GateSpec,
-    config::{
-        Collecting, Collection, Delivery, Extensions, Limits, MeshTls, RateLimits, Retention, Storage, Sync,
-        Timeouts,
-    },
+    config::{Collecting, Delivery, Extensions, Limits, MeshTls, RateLimits, Retention, Sync},
     net::{CertificateFiles, ClientCertificates, Drain, Network, ServerSpec, Tcp, TlsVersions},
     oci::RepoPattern,
     ownership::{Membership, SharedSettings},
@@ -112,28 +109,6 @@ impl MemberSpec {
             limits: Limits::default(),
         }
     }
-
-    /// Takes over what a configuration says about time.
-    pub(super) fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
-        self.limits.request_head_timeout = timeouts.head;
-        self.limits.no_progress_timeout = timeouts.idle;
-        self.limits.idle_timeout = timeouts.between_requests;
-        self
-    }
-
-    /// Takes over when a configuration wants blobs to be collected.
-    pub(super) fn with_collection(mut self, collection: &Collection) -> Self {
-        self.collecting = collection.by_this_member;
-        collect_as(collection, &mut self.limits);
-        self
-    }
-
-    /// Takes over the length of parts that a configuration gives (`chunksize`).
-    pub(super) fn with_parts(mut self, storage: &Storage) -> Self {
-        let bytes = storage.part_bytes().and_then(|bytes| usize::try_from(bytes).ok());
-        self.limits.upload_part_bytes = bytes.unwrap_or(self.limits.upload_part_bytes);
-        self
-    }
 }
 
 /// How the public listener speaks TLS with these files.
@@ -150,23 +125,4 @@ pub(super) fn public_tls(files: &crate::config::TlsFiles) -> ServerSpec {
         versions: TlsVersions::From12,
         alpn: &[b"h2", b"http/1.1"],
     }
-}
-
-/// Takes over the times that a configuration gives to collection.
-pub(super) fn collect_as(collection: &Collection, limits: &mut Limits) {
-    let Collection {
-        by_this_member: _,
-        delay,
-        interval,
-        window,
-        trash_delay,
-        history,
-        history_events,
-    } = collection;
-    limits.unreferenced_grace = delay.unwrap_or(limits.unreferenced_grace);
-    limits.collection_interval = interval.unwrap_or(limits.collection_interval);
-    limits.collection_window = *window;
-    limits.history = history.unwrap_or(limits.history);
-    limits.history_events = history_events.or(limits.history_events);
-    limits.object_delay = trash_delay.unwrap_or(limits.object_delay);
 }

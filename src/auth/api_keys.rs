@@ -150,8 +150,8 @@ impl ApiKeys {
     pub fn new(meta: Arc<dyn MetaStore>, limits: &Limits) -> Self {
         Self {
             meta,
-            per_user: limits.api_keys_per_user,
-            uses: Uses::new(limits.key_uses_counted),
+            per_user: limits.logins.api_keys,
+            uses: Uses::new(limits.logins.key_uses_counted),
         }
     }
 

@@ -7,8 +7,7 @@ use super::{
     bearer::Tokens,
     htpasswd::Htpasswd,
     ldap::{self, Directory},
-    oidc::{self, FetchBounds},
-    session,
+    oidc, session,
     workload::Workloads,
 };
 use crate::config::{
@@ -77,7 +76,7 @@ pub fn examine(logins: &Logins, limits: &Limits) -> Vec<ExaminedFile> {
         }
     }
     if let Some(openid) = &logins.openid {
-        let bounds = FetchBounds::from(limits);
+        let bounds = limits.providers;
         for provider in &openid.providers {
             let secret = match &provider.client {
                 ClientCredentials::File(file) => Some(file),

@@ -6,45 +6,18 @@
 
 use std::{num::NonZero, sync::Arc, thread};
 
-use tokio::{
-    sync::Semaphore,
-    time::{Duration, timeout},
-};
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     AuthError,
-    once::{self, Once, OnceBounds},
+    once::{self, Once},
     password_hash::PasswordHash,
 };
-use crate::config::Limits;
-
-/// Bounds on comparing passwords.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct HashingLimits {
-    /// Logins that wait to have their password compared; more are told to come again.
-    pub(super) waiting: usize,
-    /// How long they wait before they are told so.
-    pub(super) patience: Duration,
-    /// How long a success is remembered.
-    pub(super) remembered: Duration,
-    /// Successes that are remembered at once.
-    pub(super) entries: usize,
-}
-
-impl From<&Limits> for HashingLimits {
-    fn from(limits: &Limits) -> Self {
-        Self {
-            waiting: limits.password_checks_waiting,
-            patience: limits.password_check_wait,
-            remembered: limits.password_remembered,
-            entries: limits.passwords_remembered,
-        }
-    }
-}
+use crate::config::limits::PasswordLimits;
 
 /// Compares passwords.
 pub(super) struct Hashing {
-    limits: HashingLimits,
+    limits: PasswordLimits,
     slots: Arc<Semaphore>,
     compared: Once<()>,
 }
@@ -63,16 +36,11 @@ impl From<once::Busy> for Unequal {
 
 impl Hashing {
     /// As many at a time as a quarter of this machine's processors, at least one: the others are for content.
-    pub(super) fn new(limits: HashingLimits) -> Self {
+    pub(super) fn new(limits: PasswordLimits) -> Self {
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             slots: Arc::new(Semaphore::new((processors / 4).max(1))),
-            compared: Once::new(OnceBounds {
-                life: limits.remembered,
-                entries: limits.entries,
-                waiting: limits.waiting,
-                patience: limits.patience,
-            }),
+            compared: Once::new(limits),
             limits,
         }
     }
@@ -119,14 +87,16 @@ impl Hashing {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::time::Instant;
 
     use super::*;
 
-    const LIMITS: HashingLimits = HashingLimits {
+    const LIMITS: PasswordLimits = PasswordLimits {
         waiting: 2,
         patience: Duration::from_secs(10),
-        remembered: Duration::from_secs(60),
+        life: Duration::from_secs(60),
         entries: 2,
     };
 
@@ -172,7 +142,7 @@ mod tests {
         let hashing = Hashing::new(LIMITS);
         let good = hash("secret");
         assert!(hashing.is_equal("a", "secret", &good).await.unwrap());
-        tokio::time::advance(LIMITS.remembered).await;
+        tokio::time::advance(LIMITS.life).await;
         let _all = hashing.compared.waiting.try_acquire_many(2).unwrap();
         assert!(hashing.is_equal("a", "secret", &good).await.is_err());
     }

@@ -14,13 +14,10 @@ use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    AuthError, Authenticator, Credentials, Evidence, FileFault, Login, Verdict, Via,
-    hashing::{Hashing, HashingLimits},
-    password_hash::PasswordHash,
-    stamp::Stamp,
-    watched::Watched,
+    AuthError, Authenticator, Credentials, Evidence, FileFault, Login, Verdict, Via, hashing::Hashing,
+    password_hash::PasswordHash, stamp::Stamp, watched::Watched,
 };
-use crate::config::access::is_user_name;
+use crate::config::{access::is_user_name, limits::PasswordLimits};
 
 /// Warnings about one state of the file that are logged.
 const MAX_WARNINGS: usize = 20;
@@ -50,7 +47,7 @@ struct Decoys {
 }
 
 impl Htpasswd {
-    pub(super) fn load(file: &Path, limits: HashingLimits) -> Result<Self, FileFault> {
+    pub(super) fn load(file: &Path, limits: PasswordLimits) -> Result<Self, FileFault> {
         let named = file.display().to_string();
         let make = move |content: &[u8]| {
             let (users, problems) = read(content);

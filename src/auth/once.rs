@@ -17,22 +17,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use crate::config::limits::PasswordLimits;
+
 /// A keyed hash of what was asked with.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Tag([u8; 32]);
-
-/// What is kept, and who waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OnceBounds {
-    /// How long an answer holds.
-    pub(super) life: Duration,
-    /// Answers that are kept at once.
-    pub(super) entries: usize,
-    /// Callers that wait for an answer that isn't known yet.
-    pub(super) waiting: usize,
-    /// How long one of them waits for another that finds out the same.
-    pub(super) patience: Duration,
-}
 
 /// More wait, or for longer, than is allowed.
 pub(super) struct Busy;
@@ -40,7 +29,9 @@ pub(super) struct Busy;
 /// Answers, each for a while.
 pub(super) struct Once<T> {
     key: hmac::Key,
-    bounds: OnceBounds,
+    /// How long an answer holds, how many are kept; how many callers wait for one that isn't known yet, and how long for another
+    /// that finds out the same.
+    bounds: PasswordLimits,
     pub(super) waiting: Semaphore,
     found: Mutex<HashMap<Tag, Arc<Entry<T>>>>,
 }
@@ -63,7 +54,7 @@ impl<T: Clone> Entry<T> {
 }
 
 impl<T: Clone> Once<T> {
-    pub(super) fn new(bounds: OnceBounds) -> Self {
+    pub(super) fn new(bounds: PasswordLimits) -> Self {
         // 32 random bytes.
         let halves = [0, 1].map(|_| crate::storage::Version::random().to_bytes());
         Self {
@@ -128,7 +119,7 @@ impl<T: Clone> Once<T> {
     }
 
     fn entry(&self, tag: Tag) -> Arc<Entry<T>> {
-        let OnceBounds { life, entries, .. } = self.bounds;
+        let PasswordLimits { life, entries, .. } = self.bounds;
         let mut found = self.found.lock();
         if let Some(entry) = found.get(&tag).filter(|entry| !entry.is_over(life)) {
             return entry.clone();
@@ -164,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: OnceBounds = OnceBounds {
+    const BOUNDS: PasswordLimits = PasswordLimits {
         life: Duration::from_secs(60),
         entries: 4,
         waiting: 20,

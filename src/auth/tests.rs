@@ -11,11 +11,12 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
-use super::{hashing::HashingLimits, *};
+use super::*;
 use crate::{
     config::{
         self, Limits, Logins, access,
         access::{CertificateName, CertificateNames},
+        limits::PasswordLimits,
     },
     oci::{Action, RepoName},
     storage::{MemoryMeta, StoreError, StoreErrorKind},
@@ -63,12 +64,7 @@ struct Case {
 }
 
 async fn cases(folder: &TempDir) -> Vec<Case> {
-    let limits = HashingLimits {
-        waiting: 4,
-        patience: Duration::from_secs(10),
-        remembered: Duration::from_secs(60),
-        entries: 4,
-    };
+    let limits = PasswordLimits::default();
     let passwords = Arc::new(htpasswd::Htpasswd::load(&htpasswd(folder, &["ann"]), limits).unwrap());
     let keys = Arc::new(ApiKeys::new(Arc::new(MemoryMeta::default()), &Limits::default()));
     let (_, key) = keys
@@ -446,10 +442,8 @@ async fn a_failed_login_waits_and_not_too_many_do() {
     let mut spec = spec(&folder, None);
     spec.logins.htpasswd = None;
     spec.logins.fail_delay = Duration::from_secs(5);
-    let limits = Limits {
-        failed_logins_delayed: 1,
-        ..Limits::default()
-    };
+    let mut limits = Limits::default();
+    limits.logins.delayed = 1;
     let gate = Gate::new(spec, Arc::new(MemoryMeta::default()), &limits).unwrap();
     let wrong = headers("ann", "zak_0");
     let started = tokio::time::Instant::now();

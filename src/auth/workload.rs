@@ -16,7 +16,7 @@ use super::{
     authenticator::{Authenticator, Evidence, Login, Verdict, Via},
     credentials::Credentials,
     jws,
-    oidc::{Expected, FetchBounds, Provider, TokenError},
+    oidc::{Expected, Provider, TokenError},
 };
 use crate::{
     causes,
@@ -53,7 +53,7 @@ impl Workloads {
                 Some(file) => Trust::Bundle(file.clone()),
                 None => Trust::Machine,
             };
-            let provider = Provider::new(&workload.issuer, &trust, FetchBounds::from(limits));
+            let provider = Provider::new(&workload.issuer, &trust, limits.providers);
             Ok(Issuer {
                 provider: Arc::new(provider.map_err(|error| FileFault::Content {
                     file: workload.authority.clone().unwrap_or_default(),

@@ -6,8 +6,7 @@ use clap::Args;
 
 use crate::{
     app::{self, FsckRun},
-    causes,
-    config::{self, Limits},
+    causes, config,
     registry::FsckReport,
 };
 
@@ -53,7 +52,7 @@ async fn look(args: &FsckArgs) -> Result<u64, String> {
         repair: args.repair,
         tell: &tell,
     };
-    let report = app::fsck(&config, &run, &Limits::default()).await;
+    let report = app::fsck(&config, &run, &config.limits).await;
     if is_terminal {
         eprint!("\r\x1b[K");
     }

@@ -7,7 +7,6 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
-    time::Duration,
 };
 
 use http::Method;
@@ -20,7 +19,6 @@ use super::{
     retention::Retention,
     secret::Secret,
     sync::Sync,
-    time_window::TimeWindow,
 };
 use crate::{
     oci::{RepoName, RepoPattern},
@@ -50,22 +48,20 @@ pub struct Config {
     pub verify_reads: bool,
     /// How blobs get to those who pull them.
     pub delivery: Delivery,
-    /// When what nobody needs any more goes.
-    pub collection: Collection,
+    /// Whether this member collects what no manifest references.
+    pub collecting: Collecting,
+    /// Every bound, those that keys set among them.
+    pub limits: Limits,
     /// Which tags and manifests are kept.
     pub retention: Retention,
     /// Where clients may push an index whose entries aren't there.
     pub sparse_indexes: Vec<RepoPattern>,
     /// What is mirrored from elsewhere.
     pub sync: Option<Sync>,
-    /// Time-outs of the public listener.
-    pub timeouts: Timeouts,
     /// How many requests a client may make.
     pub rate_limits: RateLimits,
     /// How clients see the registry, `scheme://host` and perhaps `:port`.
     pub external_url: Option<String>,
-    /// How long shared caches may keep content that everybody may read.
-    pub public_max_age: Duration,
     /// What is offered beside the distribution API.
     pub extensions: Extensions,
     /// What is logged, and whereto.
@@ -140,25 +136,6 @@ pub enum UserInterface {
     On,
 }
 
-/// When blobs that no manifest references are collected. What isn't said has its default in [`Limits`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Collection {
-    /// Whether this member collects at all.
-    pub by_this_member: Collecting,
-    /// Age of what goes (`storage.gcDelay`).
-    pub delay: Option<Duration>,
-    /// From round to round (`storage.gcInterval`).
-    pub interval: Option<Duration>,
-    /// When rounds may begin (`storage.gcTimeWindow`).
-    pub window: Option<TimeWindow>,
-    /// How long what was deleted can be brought back (`storage.history`); zero is not at all.
-    pub history: Option<Duration>,
-    /// How long it is told what became of names (`storage.historyEvents`).
-    pub history_events: Option<Duration>,
-    /// How long an object is kept that nothing names (`storage.trashDelay`).
-    pub trash_delay: Option<Duration>,
-}
-
 /// `storage.gc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Collecting {
@@ -187,14 +164,13 @@ impl Config {
             immutable_tags: Vec::new(),
             verify_reads: false,
             delivery: Delivery::default(),
-            collection: Collection::default(),
+            collecting: Collecting::default(),
+            limits: Limits::default(),
             retention: Retention::default(),
             sparse_indexes: Vec::new(),
             sync: None,
-            timeouts: Timeouts::default(),
             rate_limits: RateLimits::default(),
             external_url: None,
-            public_max_age: Limits::default().public_max_age,
             extensions: Extensions::default(),
             log: Log::default(),
             cluster: None,
@@ -306,15 +282,6 @@ impl Storage {
             (BlobStorage::S3(_), MetaStorage::Dynamo(_) | MetaStorage::Postgres(_)) => true,
         }
     }
-
-    /// Bytes of a part of a large blob, where the configuration says so.
-    #[must_use]
-    pub fn part_bytes(&self) -> Option<u64> {
-        match &self.blobs {
-            BlobStorage::Files { .. } => None,
-            BlobStorage::S3(bucket) => bucket.part_bytes,
-        }
-    }
 }
 
 /// An S3 bucket and how to reach it.
@@ -340,8 +307,6 @@ pub struct S3Config {
     pub storage_class: Option<String>,
     /// The canned ACL of new objects.
     pub acl: Option<String>,
-    /// Bytes of a part; `None` is `Limits::upload_part_bytes`.
-    pub part_bytes: Option<u64>,
     /// Dual-stack endpoints of AWS.
     pub dual_stack: bool,
     /// FIPS endpoints of AWS.
@@ -437,28 +402,6 @@ pub struct PostgresConfig {
     pub authority: Option<PathBuf>,
     /// The schema: a lower-case identifier that needs no quotes.
     pub schema: String,
-}
-
-/// Time-outs of the public listener; there is no way to have none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// For a request's head to arrive.
-    pub head: Duration,
-    /// For a transfer to make some progress.
-    pub idle: Duration,
-    /// For a connection between two requests.
-    pub between_requests: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        let limits = Limits::default();
-        Self {
-            head: limits.request_head_timeout,
-            idle: limits.no_progress_timeout,
-            between_requests: limits.idle_timeout,
-        }
-    }
 }
 
 /// How many requests a second one client may make; none is as many as it likes.

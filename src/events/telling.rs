@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     clock, config,
-    config::{EventSink, Limits},
+    config::{EventSink, Limits, limits::EventLimits},
     maintenance::Share,
     oci::{Algorithm, Digest, Reference},
     registry::{
@@ -63,18 +63,9 @@ struct Teller {
     registry: Arc<Registry>,
     share: Arc<Share>,
     metrics: Arc<Metrics>,
-    pace: Pace,
+    limits: EventLimits,
     /// When the oldest change was made that waits in each feed, in milliseconds since the Unix epoch.
     waiting: Mutex<[Option<u64>; PARTITIONS as usize]>,
-}
-
-#[derive(Clone, Copy)]
-struct Pace {
-    pause_min: Duration,
-    pause_max: Duration,
-    kept: Duration,
-    failing: Duration,
-    refusals: u32,
 }
 
 /// Whether a sink could be told, as far as this machine knows.
@@ -82,7 +73,7 @@ struct Pace {
 /// # Errors
 /// As [`Telling::new`].
 pub fn examine(sink: &EventSink, limits: &Limits) -> Result<(), SinkError> {
-    Sink::new(sink, limits.events_connect_timeout).map(drop)
+    Sink::new(sink, limits.events.connect).map(drop)
 }
 
 impl Telling {
@@ -105,19 +96,13 @@ impl Telling {
             Ok(Teller {
                 name: name(sink),
                 label: format!("sinks[{i}]"),
-                sink: Sink::new(sink, limits.events_connect_timeout)?,
+                sink: Sink::new(sink, limits.events.connect)?,
                 naming: Naming::from(config),
                 feed: feed.clone(),
                 registry: registry.clone(),
                 share: share.clone(),
                 metrics: metrics.clone(),
-                pace: Pace {
-                    pause_min: limits.events_pause_min,
-                    pause_max: limits.events_pause_max,
-                    kept: limits.events_kept,
-                    failing: limits.events_failing,
-                    refusals: limits.events_refusals,
-                },
+                limits: limits.events,
                 waiting: Mutex::default(),
             })
         });
@@ -126,7 +111,7 @@ impl Telling {
             feed,
             share,
             ends: watch::Sender::default(),
-            look: limits.events_look_interval,
+            look: limits.events.look_interval,
         }))
     }
 
@@ -238,9 +223,9 @@ impl Teller {
                 Ok(Step::Idle) => drop(timeout(VIEW_CHECK, ends.changed()).await),
                 Ok(Step::On) => {}
                 Ok(Step::Failed) => {
-                    let doubled = self.pace.pause_min
+                    let doubled = self.limits.pause_min
                         * 2_u32.saturating_pow(telephone.failures.saturating_sub(1).min(16));
-                    let longest = doubled.min(self.pace.pause_max);
+                    let longest = doubled.min(self.limits.pause_max);
                     sleep(longest / 2 + clock::part_of(longest / 2)).await;
                 }
                 Err(error) => {
@@ -383,14 +368,14 @@ impl Teller {
     /// How many of the changes that come next aren't told any more: those that are too old, unless the sink has only begun to
     /// fail (a member that was away for a day tells what waited), and the first if its event was refused too often.
     fn given_up(&self, n: u8, next: &[NameChange], untold: &Untold, telephone: &mut Telephone) -> u64 {
-        let kept_ms = u64::try_from(self.pace.kept.as_millis()).unwrap_or(u64::MAX);
+        let kept_ms = u64::try_from(self.limits.kept.as_millis()).unwrap_or(u64::MAX);
         let oldest_ms = clock::now_ms().saturating_sub(kept_ms);
         let fails_for_long = telephone
             .fails_since
-            .is_some_and(|since| since.elapsed() >= self.pace.failing);
+            .is_some_and(|since| since.elapsed() >= self.limits.failing);
         let too_old = next.iter().take_while(|change| change.at_ms < oldest_ms);
         let mut gone = if fails_for_long { too_old.count() } else { 0 };
-        if gone == 0 && telephone.refusals >= self.pace.refusals {
+        if gone == 0 && telephone.refusals >= self.limits.refusals {
             telephone.refusals = 0;
             gone = 1;
         }

@@ -12,9 +12,7 @@ mod server;
 mod unread;
 
 pub use self::{
-    front::{
-        Arrival, ExtensionParts, Front, FrontLimits, FrontParts, PageParts, Probes, RetentionParts, front,
-    },
+    front::{Arrival, ExtensionParts, Front, FrontParts, PageParts, Probes, RetentionParts, front},
     local::local,
-    server::{ServerLimits, serve},
+    server::serve,
 };

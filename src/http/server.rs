@@ -8,7 +8,6 @@
 //! are closed; the others finish what they have begun, within the drain's own bound.
 
 mod activity;
-mod limits;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -27,32 +26,24 @@ use tokio::{
 use tower::util::ServiceExt as _;
 
 use self::activity::{Activity, Over, Watch};
-pub use self::limits::ServerLimits;
 use super::{
     front::{Arrival, Front},
     unread::Unread,
 };
 use crate::{
     admission::{Body, BodyError},
+    config::{Limits, limits::ServerLimits},
     net::{self, Connection, Drain, Listener, PeerInfo, TrackedExecutor},
 };
 
-/// Window of one HTTP/2 stream: what a slow handler lets a client send ahead.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// How long a connection that was made just before the drain may take to ask for something: that is still answered.
-const NEWCOMER: Duration = Duration::from_secs(1);
-/// How long a client that is told that its idle connection ends has to end it itself.
-const GOODBYE: Duration = Duration::from_millis(200);
-/// Least time between two pings that find out whether an HTTP/2 client is still there.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-
 /// Serves `front` on `listener` until `drain` begins. Connections then end by themselves, as tasks of `drain`.
-pub async fn serve(listener: Listener, drain: &Drain, front: Front, limits: ServerLimits) {
+pub async fn serve(listener: Listener, drain: &Drain, front: Front, limits: &Limits) {
     let server = Server {
-        builder: Arc::new(builder(drain, limits)),
+        builder: Arc::new(builder(drain, limits.server)),
         drain: drain.clone(),
         front,
-        limits,
+        limits: limits.server,
+        stall: limits.net.stall,
     };
     listener
         .serve(drain, move |connection| server.clone().connection(connection))
@@ -73,18 +64,18 @@ fn builder(drain: &Drain, limits: ServerLimits) -> Builder<TrackedExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_stream_window_size(limits.stream_window)
         // One stream that nobody reads must not stop the others.
-        .initial_connection_window_size(STREAM_WINDOW.saturating_mul(limits.streams))
+        .initial_connection_window_size(limits.stream_window.saturating_mul(limits.streams))
         .adaptive_window(false)
         .max_frame_size(64 * 1024)
-        .max_send_buf_size(STREAM_WINDOW as usize)
+        .max_send_buf_size(limits.stream_window as usize)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         // Rapid reset: a client that opens and resets faster than it is served is closed.
         .max_pending_accept_reset_streams(64)
         .max_local_error_reset_streams(256)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_INTERVAL);
+        .keep_alive_interval(limits.ping_interval)
+        .keep_alive_timeout(limits.ping_interval);
     builder
 }
 
@@ -94,6 +85,7 @@ struct Server {
     drain: Drain,
     front: Front,
     limits: ServerLimits,
+    stall: Duration,
 }
 
 impl Server {
@@ -107,14 +99,14 @@ impl Server {
         let client = peer.address;
         let first = Arc::new(Notify::new());
         let activity = Activity::default();
-        let mut watch = Watch::new(activity.clone(), received, self.limits);
+        let mut watch = Watch::new(activity.clone(), received, self.limits, self.stall);
         let serving = self
             .builder
             .serve_connection(TokioIo::new(io), self.service(&activity, &first, peer));
         tokio::pin!(serving);
         let mut has_begun = false;
         let (mut is_leaving, mut is_draining, mut is_over) = (false, false, false);
-        let (newcomer, goodbye) = (sleep(NEWCOMER), sleep(GOODBYE));
+        let (newcomer, goodbye) = (sleep(self.limits.newcomer), sleep(self.limits.goodbye));
         tokio::pin!(newcomer, goodbye);
         let ended = loop {
             tokio::select! {
@@ -130,7 +122,7 @@ impl Server {
                     Over::Dead => return tracing::debug!(%client, "nothing comes of a connection"),
                     Over::Idle => {
                         is_over = true;
-                        goodbye.as_mut().reset(Instant::now() + GOODBYE);
+                        goodbye.as_mut().reset(Instant::now() + self.limits.goodbye);
                         serving.as_mut().graceful_shutdown();
                     }
                 },
@@ -145,7 +137,7 @@ impl Server {
                 }
                 () = self.drain.begun(), if !is_draining => {
                     is_draining = true;
-                    newcomer.as_mut().reset(Instant::now() + NEWCOMER);
+                    newcomer.as_mut().reset(Instant::now() + self.limits.newcomer);
                     if has_begun {
                         serving.as_mut().graceful_shutdown();
                     }
@@ -175,7 +167,7 @@ impl Server {
         Future = BoxFuture<'static, Result<Response<Body>, Infallible>>,
     > + use<> {
         let (activity, first) = (activity.clone(), first.clone());
-        let (front, drain, stall) = (self.front.clone(), self.drain.clone(), self.limits.stall_timeout);
+        let (front, drain, stall) = (self.front.clone(), self.drain.clone(), self.stall);
         service_fn(move |request: Request<Incoming>| {
             let under_way = activity.begin(request.version());
             first.notify_one();

@@ -73,12 +73,15 @@ async fn requests_of_a_day(views: Vec<Three>, hash_key: Option<HashKey>) -> Vec<
         let registry = registry(&meta, &metrics, n);
         let share = || Share::new(view.clone(), hash_key);
         for queue in [Queue::Upkeep, Queue::Collection] {
-            let pace = Pace::of(queue, &limits);
+            let pace = match queue {
+                Queue::Upkeep => limits.upkeep,
+                Queue::Collection => limits.collection,
+            };
             let upkeep = Upkeep::new(queue, registry.clone(), share(), metrics.clone(), pace);
             work.push(Box::pin(upkeep.run(end.clone(), now_ms)));
         }
-        let pace = Pace::of(Queue::Collection, &limits);
-        let settling = Settling::new(registry.clone(), share(), &limits);
+        let pace = limits.collection;
+        let settling = Settling::new(registry.clone(), share(), limits.changes);
         work.push(Box::pin(settling.run(end.clone())));
         let retention = Retention::new(
             config::Retention::default(),
@@ -88,11 +91,17 @@ async fn requests_of_a_day(views: Vec<Three>, hash_key: Option<HashKey>) -> Vec<
             pace,
         );
         work.push(Box::pin(retention.run(end.clone(), now_ms)));
-        let trimming = Trimming::new(registry.clone(), share(), Vec::new(), limits.trim_interval, pace);
+        let trimming = Trimming::new(
+            registry.clone(),
+            share(),
+            Vec::new(),
+            limits.changes.trim_interval,
+            pace,
+        );
         work.push(Box::pin(trimming.run(end.clone(), now_ms)));
         work.push(Box::pin(write_pulls(
             registry,
-            limits.pulls_interval,
+            limits.registry.pulls_interval,
             end.clone(),
         )));
     }
@@ -161,7 +170,7 @@ async fn requests_to_collect(blobs: usize, repositories: usize) -> (f64, f64) {
     let (end, begun, begun_ms) = (CancellationToken::new(), Instant::now(), clock::now_ms());
     let now_ms = move || begun_ms + u64::try_from(begun.elapsed().as_millis()).unwrap();
     let view = Arc::new(StaticView::new(member(1), []));
-    let pace = Pace::of(Queue::Collection, &Limits::default());
+    let pace = Limits::default().collection;
     let queue = Queue::Collection;
     let worker = |registry| {
         Upkeep::new(

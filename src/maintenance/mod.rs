@@ -25,10 +25,6 @@ mod costs;
 mod tests;
 
 pub use self::{
-    pulls::write_pulls,
-    retention::Retention,
-    settling::Settling,
-    share::Share,
-    trimming::Trimming,
-    upkeep::{Pace, Upkeep},
+    pulls::write_pulls, retention::Retention, settling::Settling, share::Share, trimming::Trimming,
+    upkeep::Upkeep,
 };

@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Pace, Share};
+use super::{Share, upkeep::spacing};
 use crate::{
-    clock, config,
+    clock,
+    config::{self, limits::RoundLimits},
     oci::{Page, RepoName},
     registry::{Registry, RegistryError, Retained, new_run},
     storage::{MAX_OPS, Version},
@@ -25,7 +26,7 @@ pub struct Retention {
     registry: Arc<Registry>,
     share: Share,
     metrics: Arc<Metrics>,
-    pace: Pace,
+    pace: RoundLimits,
     left: BTreeMap<RepoName, Left>,
     /// Since when pulls are recorded, as it was when those were looked at.
     pulls_since_ms: Option<u64>,
@@ -46,7 +47,7 @@ impl Retention {
         registry: Arc<Registry>,
         share: Share,
         metrics: Arc<Metrics>,
-        pace: Pace,
+        pace: RoundLimits,
     ) -> Self {
         Self {
             policies,
@@ -156,7 +157,7 @@ impl Retention {
                     self.left.insert(repository.clone(), Left { version, again_ms });
                 }
                 let deletions = u32::try_from(retained.tags + retained.manifests).unwrap_or(u32::MAX);
-                tokio::time::sleep(self.pace.pause().saturating_mul(deletions.saturating_add(1))).await;
+                tokio::time::sleep(spacing(&self.pace).saturating_mul(deletions.saturating_add(1))).await;
                 return retained.lacks_pulls;
             }
             Err(error) => error,

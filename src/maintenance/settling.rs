@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Share;
 use crate::{
     clock,
-    config::Limits,
+    config::limits::ChangeLimits,
     registry::{Registry, RegistryError, changes::Settled},
 };
 
@@ -22,22 +22,18 @@ const RETRY: Duration = Duration::from_secs(5);
 pub struct Settling {
     registry: Arc<Registry>,
     share: Share,
-    /// How long what comes is gathered.
-    pause: Duration,
-    /// From look to look at queues that nobody spoke of.
-    interval: Duration,
+    limits: ChangeLimits,
     failed: BTreeSet<u8>,
     retry: Instant,
 }
 
 impl Settling {
     /// Not at work yet.
-    pub fn new(registry: Arc<Registry>, share: Share, limits: &Limits) -> Self {
+    pub fn new(registry: Arc<Registry>, share: Share, limits: ChangeLimits) -> Self {
         Self {
             registry,
             share,
-            pause: limits.settle_pause,
-            interval: limits.settle_interval,
+            limits,
             failed: BTreeSet::new(),
             retry: Instant::now(),
         }
@@ -53,7 +49,7 @@ impl Settling {
                         let settled = self.registry.settle_changes(n).await;
                         self.note(n, settled);
                     }
-                    tokio::time::sleep(self.pause / 2 + clock::part_of(self.pause)).await;
+                    tokio::time::sleep(self.limits.pause / 2 + clock::part_of(self.limits.pause)).await;
                 }
                 let now = Instant::now();
                 if !self.failed.is_empty() && now >= self.retry {
@@ -66,7 +62,7 @@ impl Settling {
                 if share != mine || now >= look {
                     share.iter().for_each(|n| self.registry.look_for_changes(*n));
                     mine = share;
-                    look = now + self.interval / 2 + clock::part_of(self.interval);
+                    look = now + self.limits.interval / 2 + clock::part_of(self.limits.interval);
                 }
             }
         };

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    config::Collecting,
+    config::{Collecting, limits::RoundLimits},
     oci::RepoName,
     ownership::{Incarnation, LeaseView, Liveness, MemberView, Proof, Standing, StaticView, View},
     placement::{HashKey, MemberId},
@@ -248,7 +248,7 @@ const NOW_MS: u64 = 1_000_000_000;
 const DUE_MS: u64 = NOW_MS - 600_000;
 
 impl Alone {
-    fn with(pace: Pace, rates: FaultRates) -> Self {
+    fn with(pace: RoundLimits, rates: FaultRates) -> Self {
         let (meta, blobs) = (Arc::new(MemoryMeta::new()), Arc::new(MemoryBlobs::new()));
         let plan = FaultPlan::new(1, rates);
         let stores = Stores {
@@ -300,8 +300,8 @@ fn due(kind: DueKind, subject: &str, passes: u32) -> Op {
     keys::due(Homes::of(&member(1)), DUE_MS, kind, subject).put(Expect::Any, row.encode_to_vec())
 }
 
-fn pace(rows: usize) -> Pace {
-    Pace {
+fn pace(rows: usize) -> RoundLimits {
+    RoundLimits {
         interval: Duration::from_secs(300),
         sweep: Duration::from_secs(24 * 60 * 60),
         rows,

@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Pace, Share};
+use super::{Share, upkeep::spacing};
 use crate::{
     clock,
+    config::limits::RoundLimits,
     registry::{
         Registry, RegistryError,
         changes::{Feed, Trimmed},
@@ -21,7 +22,7 @@ pub struct Trimming {
     /// Who goes on in the feeds after a restart, by the names of their places.
     followers: Vec<String>,
     interval: Duration,
-    pace: Pace,
+    pace: RoundLimits,
 }
 
 impl Trimming {
@@ -31,7 +32,7 @@ impl Trimming {
         share: Share,
         followers: Vec<String>,
         interval: Duration,
-        pace: Pace,
+        pace: RoundLimits,
     ) -> Self {
         Self {
             feed: Feed::new(registry.clone()),
@@ -78,7 +79,7 @@ impl Trimming {
     /// Lets others have their turn. Gives whether there is more.
     async fn rest(&self, trimmed: Trimmed) -> bool {
         let rows = u32::try_from(trimmed.rows).unwrap_or(u32::MAX);
-        tokio::time::sleep(self.pace.pause().saturating_mul(rows)).await;
+        tokio::time::sleep(spacing(&self.pace).saturating_mul(rows)).await;
         trimmed.more
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Share, share::Mine};
 use crate::{
     clock,
-    config::{Limits, TimeWindow},
+    config::limits::RoundLimits,
     registry::{DueWork, Registry, RegistryError, Tended},
     storage::keys::Queue,
     telemetry::Metrics,
@@ -29,49 +29,10 @@ const WINDOW_CHECK: Duration = Duration::from_secs(60);
 /// The longest pause when there is more to do.
 const BREATH: Duration = Duration::from_secs(1);
 
-/// How much is done how often.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// From round to round, more or less.
-    pub interval: Duration,
-    /// From look to look at a partition that nobody is known to write to.
-    pub sweep: Duration,
-    /// Rows of one partition in one round.
-    pub rows: usize,
-    /// Partitions at work at the same time.
-    pub partitions_at_once: usize,
-    /// Rows a second in all, at most.
-    pub rows_per_second: u32,
-    /// When rounds may begin; `None` is always.
-    pub window: Option<TimeWindow>,
-}
-
-impl Pace {
-    /// Of the queue's worker.
-    pub fn of(queue: Queue, limits: &Limits) -> Self {
-        let (interval, rows_per_second, window) = match queue {
-            Queue::Upkeep => (limits.upkeep_interval, limits.upkeep_rows_per_second, None),
-            Queue::Collection => (
-                limits.collection_interval,
-                limits.collection_rows_per_second,
-                limits.collection_window,
-            ),
-        };
-        Self {
-            interval,
-            sweep: limits.upkeep_sweep,
-            rows: limits.upkeep_rows,
-            partitions_at_once: limits.upkeep_partitions_at_once,
-            rows_per_second,
-            window,
-        }
-    }
-
-    /// After one row of a partition, so that all partitions at work together keep to the pace.
-    pub(super) fn pause(&self) -> Duration {
-        let at_once = u32::try_from(self.partitions_at_once.max(1)).unwrap_or(u32::MAX);
-        Duration::from_secs(1) * at_once / self.rows_per_second.max(1)
-    }
+/// After one row of a partition, so that all partitions at work together keep to the pace.
+pub(super) fn spacing(pace: &RoundLimits) -> Duration {
+    let at_once = u32::try_from(pace.partitions_at_once.max(1)).unwrap_or(u32::MAX);
+    Duration::from_secs(1) * at_once / pace.rows_per_second.max(1)
 }
 
 /// Looks at the due-rows of this member's share, round after round. A round reads the partitions once that the member writes
@@ -81,7 +42,7 @@ pub struct Upkeep {
     registry: Arc<Registry>,
     share: Share,
     metrics: Arc<Metrics>,
-    pace: Pace,
+    pace: RoundLimits,
     // Where a partition that had more than one round's rows is carried on: rows that fail are never in the way of others.
     reached: HashMap<u16, String>,
     // When a partition that nobody is known to write to is looked at again, in milliseconds since the Unix epoch.
@@ -120,7 +81,7 @@ impl Upkeep {
         registry: Arc<Registry>,
         share: Share,
         metrics: Arc<Metrics>,
-        pace: Pace,
+        pace: RoundLimits,
     ) -> Self {
         Self {
             queue,
@@ -272,7 +233,7 @@ impl Upkeep {
                 if let Err(error) = tended {
                     visit.failed.push((work, error));
                 }
-                tokio::time::sleep(self.pace.pause()).await;
+                tokio::time::sleep(spacing(&self.pace)).await;
             }
             if visit.reached.is_none() || left == 0 || objects.len() >= OBJECTS {
                 return;

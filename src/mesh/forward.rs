@@ -81,7 +81,7 @@ impl Mesh {
             (Forwarding::Owners(candidates), Some(repository)) => (candidates, repository.clone()),
             _ => return self.serve(admitted).await,
         };
-        let until = (Instant::now() + self.settings.hold).min(admitted.deadline);
+        let until = (Instant::now() + self.limits.hold).min(admitted.deadline);
         let (asked, body) = Asked::split(admitted);
         let mut search = Search {
             mesh: &self,
@@ -134,7 +134,7 @@ impl Search<'_> {
     async fn round(&mut self, candidates: Vec<MemberId>) -> Found {
         let mut asked = HashSet::new();
         let mut queue: std::collections::VecDeque<_> = candidates.into();
-        let mut hints = self.mesh.settings.hints;
+        let mut hints = self.mesh.limits.hints;
         let mut is_busy = false;
         let mut holder = Reachability::Unknown;
         while let Some(member) = queue.pop_front() {

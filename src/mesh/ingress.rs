@@ -7,7 +7,7 @@
 //!
 //! Deliberately absent: forwarding. A request that isn't for this member is answered with the one it is for.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use hyper::body::Incoming;
 use tokio::time::timeout;
@@ -30,9 +30,6 @@ use crate::{
     telemetry::ForwardOutcome,
 };
 
-/// How long a head may take to arrive.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
-
 /// Serves requests that other members forward.
 #[derive(Debug)]
 pub(super) struct Ingress {
@@ -42,9 +39,9 @@ pub(super) struct Ingress {
 }
 
 impl Ingress {
-    /// At most [`MeshSettings::replays`](super::MeshSettings::replays) at a time, as tasks of `drain`.
+    /// At most [`MeshLimits::replays`](crate::config::limits::MeshLimits::replays) at a time, as tasks of `drain`.
     pub(super) fn new(mesh: Arc<Mesh>, drain: Drain) -> Self {
-        let permits = Shares::new(Supply::of(mesh.settings.replays));
+        let permits = Shares::new(Supply::of(mesh.limits.replays));
         Self { mesh, permits, drain }
     }
 
@@ -54,7 +51,7 @@ impl Ingress {
         names: Arc<Names>,
         request: http::Request<Incoming>,
     ) -> http::Response<Writer<Batches>> {
-        let (answers, batches) = Answers::new(self.mesh.settings.stall);
+        let (answers, batches) = Answers::new(self.mesh.stall);
         let ingress = self.clone();
         self.drain.spawn("replay", async move {
             let gone = answers.sender();
@@ -72,7 +69,7 @@ impl Ingress {
     }
 
     async fn serve(&self, names: &Names, body: Incoming, mut answers: Answers) {
-        let mut frames = Requests::new(body, self.mesh.settings.head_bytes);
+        let mut frames = Requests::new(body, self.mesh.limits.head_bytes);
         let offered = match self.offered(names, &mut frames).await {
             Ok(offered) => offered,
             Err(status) => {
@@ -88,7 +85,7 @@ impl Ingress {
 
     /// Reads and checks the head.
     async fn offered(&self, names: &Names, frames: &mut Requests) -> Result<Offered, Status> {
-        let head = timeout(HEAD_WITHIN, frames.next());
+        let head = timeout(self.mesh.limits.head_within, frames.next());
         let head = head
             .await
             .map_err(|_| Status::deadline_exceeded("no head came"))?;

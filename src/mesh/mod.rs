@@ -70,6 +70,6 @@ pub use self::{
     probe::{ProbeError, probe},
     readiness::Readiness,
     server::MeshServer,
-    settings::MeshSettings,
+    settings::listener_settings,
     sight::{Sight, Told},
 };

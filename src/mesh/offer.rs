@@ -113,11 +113,11 @@ pub(super) async fn offer(
     let sent = Sent::new(mesh.metrics.clone(), peer.clone(), progress.clone());
     let mut stream = Stream {
         slot,
-        patience: mesh.settings.stall,
+        patience: mesh.stall,
     };
 
     let opened = stream
-        .open(offering, mesh.settings.head_bytes, mesh.settings.accept)
+        .open(offering, mesh.limits.head_bytes, mesh.limits.accept)
         .await;
     let mut frames = match opened {
         Ok((frames, First::Accepted)) => frames,
@@ -188,7 +188,7 @@ pub(super) async fn offer(
     };
     if content_length == Some(0) {
         // Whoever sends such a response may never ask for its body (HEAD, 204, 304): it is read to its end here.
-        return match timeout(mesh.settings.accept, no_body(&mut frames))
+        return match timeout(mesh.limits.accept, no_body(&mut frames))
             .await
             .unwrap_or(Err(Fault::Late))
         {

@@ -1,10 +1,11 @@
 //! What both sides of the mesh are made of.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{MeshSettings, Peers, in_flight::InFlight};
+use super::{Peers, in_flight::InFlight};
 use crate::{
     admission::Service,
+    config::{Limits, limits::MeshLimits},
     ownership::{Owners, TakeOvers},
     placement::MemberId,
     telemetry::Metrics,
@@ -16,7 +17,9 @@ pub struct Mesh {
     pub(super) peers: Arc<Peers>,
     pub(super) local: Service,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) settings: MeshSettings,
+    pub(super) limits: MeshLimits,
+    /// How long a transfer may make no progress, either way.
+    pub(super) stall: Duration,
     pub(super) in_flight: InFlight,
     pub(super) take_overs: TakeOvers,
 }
@@ -37,14 +40,15 @@ impl Mesh {
         peers: Arc<Peers>,
         local: Service,
         metrics: Arc<Metrics>,
-        settings: MeshSettings,
+        limits: &Limits,
     ) -> Self {
         Self {
             owners,
             peers,
             local,
             metrics,
-            settings,
+            limits: limits.mesh,
+            stall: limits.net.stall,
             in_flight: InFlight::default(),
             take_overs: TakeOvers::default(),
         }

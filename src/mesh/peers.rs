@@ -28,13 +28,14 @@ use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    MeshSettings,
     identity::Names,
     offering::Offering,
+    settings,
     wire::{MAX_FRAME, Writer},
 };
 use crate::{
-    net::{Buffered, ClientTls, Drain, Io, Network, Sealed, Tcp, TrackedExecutor},
+    config::{Limits, limits::MeshLimits},
+    net::{Buffered, ClientTls, Drain, Io, IoSettings, Network, Sealed, Tcp, TrackedExecutor},
     ownership::{Incarnation, MemberView, View},
     placement::MemberId,
     telemetry::Metrics,
@@ -93,7 +94,8 @@ pub struct Peers {
     view: Arc<dyn View>,
     tls: ClientTls,
     metrics: Arc<Metrics>,
-    settings: MeshSettings,
+    limits: MeshLimits,
+    io: IoSettings,
     drain: Drain,
     network: Arc<dyn Network>,
     peers: Mutex<HashMap<MemberId, Arc<Peer>>>,
@@ -168,14 +170,15 @@ impl Peers {
         view: Arc<dyn View>,
         tls: ClientTls,
         metrics: Arc<Metrics>,
-        settings: MeshSettings,
+        limits: &Limits,
         drain: Drain,
     ) -> Self {
         Self {
             view,
             tls,
             metrics,
-            settings,
+            limits: limits.mesh,
+            io: settings::io(limits),
             drain,
             network: Arc::new(Tcp),
             peers: Mutex::default(),
@@ -238,7 +241,7 @@ impl Peers {
         if let Some(peer) = peers.get(member) {
             return peer.clone();
         }
-        let (window, piece_window) = (self.settings.stream_window, self.settings.piece_window);
+        let (window, piece_window) = (self.limits.stream_window, self.limits.piece_window);
         let peer = Arc::new(Peer {
             id: member.clone(),
             streams: self.metrics.streams(member),
@@ -272,19 +275,19 @@ impl Peers {
             Lane::Control => &peer.control,
         };
         peer.is_passed_over()?;
-        if let Some(slot) = pool.pick(self.settings.streams, &peer.streams) {
+        if let Some(slot) = pool.pick(self.limits.streams, &peer.streams) {
             return Ok(slot);
         }
         if let Some(reason) = peer.is_down(pool) {
             self.dial_aside(&peer, pool).await;
-            let slot = pool.pick(self.settings.streams, &peer.streams);
+            let slot = pool.pick(self.limits.streams, &peer.streams);
             return slot.ok_or(Unsent::Unreachable(reason));
         }
         let _dialling = pool.dialling.lock().await;
-        if let Some(slot) = pool.pick(self.settings.streams, &peer.streams) {
+        if let Some(slot) = pool.pick(self.limits.streams, &peer.streams) {
             return Ok(slot);
         }
-        if pool.connections.lock().len() >= self.settings.connections {
+        if pool.connections.lock().len() >= self.limits.lane_connections {
             return Err(Unsent::Full);
         }
         // The one who dialled before may have failed.
@@ -318,28 +321,28 @@ impl Peers {
         self.dial(peer, pool).await.map_err(|error| {
             let reason = error.to_string();
             tracing::warn!(peer = %peer.id, error = reason, "a member can't be reached");
-            peer.failed(&reason, self.settings.redial);
+            peer.failed(&reason, (self.limits.redial_min, self.limits.redial_max));
             reason
         })
     }
 
     async fn dial(&self, peer: &Arc<Peer>, pool: &Arc<Pool>) -> io::Result<Connection> {
         let too_long = |_| io::Error::new(io::ErrorKind::TimedOut, "dialling took too long");
-        let io = timeout(self.settings.connect, self.connect(&peer.id))
+        let io = timeout(self.limits.connect, self.connect(&peer.id))
             .await
             .map_err(too_long)??;
-        let window = self.settings.connection_window;
+        let window = self.limits.connection_window;
         let (sender, connection) = http2::Builder::new(self.drain.executor())
             .timer(TokioTimer::new())
             .initial_stream_window_size(pool.window)
             .initial_connection_window_size(window)
-            .initial_max_send_streams(self.settings.streams as usize)
+            .initial_max_send_streams(self.limits.streams as usize)
             .max_frame_size(MAX_FRAME)
             .max_header_list_size(16 * 1024)
             .max_concurrent_reset_streams(4096)
             .max_local_error_reset_streams(None)
-            .keep_alive_interval(self.settings.ping_every)
-            .keep_alive_timeout(self.settings.ping_timeout)
+            .keep_alive_interval(self.limits.ping_every)
+            .keep_alive_timeout(self.limits.ping_timeout)
             .keep_alive_while_idle(true)
             .handshake::<_, RequestBody>(TokioIo::new(io))
             .await
@@ -354,7 +357,7 @@ impl Peers {
         }
         peer.connections.fetch_add(1, Ordering::Relaxed);
         peer.health.lock().last_error = None;
-        let (began, redial) = (Instant::now(), self.settings.redial);
+        let (began, redial) = (Instant::now(), (self.limits.redial_min, self.limits.redial_max));
         let (peer, pool, drain) = (peer.clone(), pool.clone(), self.drain.clone());
         self.drain
             .spawn(format!("mesh connection to {}", peer.id), async move {
@@ -402,7 +405,7 @@ impl Peers {
     pub(super) async fn connect(&self, member: &MemberId) -> io::Result<Io> {
         let known = self.known(member).ok_or_else(|| io::Error::other(NO_MEMBER))?;
         let stream = self.network.dial(&known.mesh_address).await?;
-        let stream = Buffered::new(stream, self.settings.io);
+        let stream = Buffered::new(stream, self.io);
         // Where members are listed, TLS checks that the certificate is for this name, wherever the name led.
         let name = ServerName::try_from(member.host().to_owned()).map_err(io::Error::other)?;
         let stream = Sealed::connect(self.tls.config(), name, stream).await?;

@@ -43,9 +43,6 @@ use crate::{
 /// The frames of a response.
 pub(super) type Responses = Reader<Incoming, pb::Response>;
 
-/// How long the local service may take to answer for the rest of a pull.
-const RESUME_WITHIN: Duration = Duration::from_secs(30);
-
 /// What the stream of a forwarded response takes up until it is over.
 type Held = (StreamSlot, Entry, Sent);
 
@@ -131,7 +128,7 @@ impl Resume {
     }
 
     /// The bytes after the first `delivered`.
-    async fn rest(mut self, delivered: u64, local: Service) -> Result<Body, String> {
+    async fn rest(mut self, delivered: u64, local: Service, within: Duration) -> Result<Body, String> {
         let headers = &mut self.asked.parts.headers;
         for conditional in [
             header::IF_RANGE,
@@ -149,10 +146,10 @@ impl Resume {
                 HeaderValue::from_str(&range).map_err(|error| error.to_string())?,
             );
         }
-        self.asked.deadline = Instant::now() + RESUME_WITHIN;
+        self.asked.deadline = Instant::now() + within;
         let (source, span) = (self.source, self.span);
         let asked = local.oneshot(self.asked.with(empty()));
-        let response = tokio::time::timeout(RESUME_WITHIN, asked)
+        let response = tokio::time::timeout(within, asked)
             .await
             .map_err(|error| error.to_string())?;
         let response = response.unwrap_or_else(|never| match never {});
@@ -224,7 +221,7 @@ impl Pull {
         resume: Option<Resume>,
         taken: Held,
     ) -> Self {
-        let patience = Patience::new(mesh.settings.stall);
+        let patience = Patience::new(mesh.stall);
         Self {
             mesh,
             peer,
@@ -307,7 +304,8 @@ impl Pull {
         let request = resume.asked.request_id.as_str();
         tracing::warn!(peer = %self.peer, request, delivered, reason, "a pull broke, this member finishes it");
         self.mesh.metrics.resumed_pull();
-        self.state = State::Resuming(Box::pin(resume.rest(delivered, self.mesh.local.clone())));
+        let (local, within) = (self.mesh.local.clone(), self.mesh.limits.resume_within);
+        self.state = State::Resuming(Box::pin(resume.rest(delivered, local, within)));
         Ok(())
     }
 

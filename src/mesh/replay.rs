@@ -68,7 +68,7 @@ pub(super) async fn replay(
         return ForwardOutcome::Unreachable;
     }
     let announced = number(&asked.parts.headers, header::CONTENT_LENGTH);
-    let body = match go(frames, announced, sender.clone(), mesh.settings.stall).await {
+    let body = match go(frames, announced, sender.clone(), mesh.stall).await {
         Ok(body) => body,
         Err(reason) => {
             tracing::info!(peer = %sender, request = request_id.as_str(), reason, "a front didn't go on");
@@ -87,7 +87,7 @@ pub(super) async fn replay(
     let said = number(&parts.headers, header::CONTENT_LENGTH).filter(|_| method != http::Method::HEAD);
     let length = body.size_hint().exact().or(said);
     answers.push(Kind::Head(response_head(&parts, length)));
-    let (outcome, bytes) = send(body, answers, piece, mesh.settings.stall).await;
+    let (outcome, bytes) = send(body, answers, piece, mesh.stall).await;
     let outcome = match outcome {
         // Whoever wanted the answer left.
         ForwardOutcome::Broken if is_safe && answers.is_abandoned() => ForwardOutcome::Left,

@@ -21,7 +21,6 @@ use tonic::{Status, service::Routes};
 use tower::ServiceExt as _;
 
 use super::{
-    MeshSettings,
     administration::Administration,
     answers::Batches,
     diagnostics::Diagnostics,
@@ -33,7 +32,10 @@ use super::{
     readiness::Readiness,
     wire::{Gathered, MAX_FRAME, Writer, alone},
 };
-use crate::net::{Connection, Drain, Listener};
+use crate::{
+    config::limits::MeshLimits,
+    net::{Connection, Drain, Listener},
+};
 
 /// Paths of the service that only members may call.
 const MEMBERS_ONLY: &str = "/portolan.mesh.v1.Mesh/";
@@ -120,7 +122,7 @@ async fn serve_connection(door: Arc<Door>, drain: Drain, connection: Connection)
         received: _,
     } = connection;
     let names = Arc::new(Names::of(peer.certificates.as_deref()));
-    let builder = builder(&door.mesh.settings, &drain);
+    let builder = builder(door.mesh.limits, &drain);
     let service = hyper::service::service_fn(move |request| door.clone().call(names.clone(), request));
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
     let ended = tokio::select! {
@@ -137,18 +139,18 @@ async fn serve_connection(door: Arc<Door>, drain: Drain, connection: Connection)
     }
 }
 
-fn builder(settings: &MeshSettings, drain: &Drain) -> http2::Builder<crate::net::TrackedExecutor> {
+fn builder(limits: MeshLimits, drain: &Drain) -> http2::Builder<crate::net::TrackedExecutor> {
     let mut builder = http2::Builder::new(drain.executor());
     builder
         .timer(TokioTimer::new())
-        .initial_stream_window_size(settings.stream_window)
-        .initial_connection_window_size(settings.connection_window)
-        .max_concurrent_streams(settings.streams)
+        .initial_stream_window_size(limits.stream_window)
+        .initial_connection_window_size(limits.connection_window)
+        .max_concurrent_streams(limits.streams)
         .max_frame_size(MAX_FRAME)
         .max_send_buf_size(2 * MAX_FRAME as usize)
         .max_header_list_size(16 * 1024)
-        .keep_alive_interval(settings.ping_every)
-        .keep_alive_timeout(settings.ping_timeout)
+        .keep_alive_interval(limits.ping_every)
+        .keep_alive_timeout(limits.ping_timeout)
         // Against strangers; a member may have a thousand clients go away at once.
         .max_pending_accept_reset_streams(4096)
         .max_local_error_reset_streams(None);

@@ -1,6 +1,6 @@
 //! The live view of the mesh (rule R7): each member renews a row of its own and watches the rows of the others.
 //!
-//! Every [`heartbeat`](LeaseSettings::heartbeat) a member replaces its row, if the row is still the one it wrote itself,
+//! Every [`heartbeat`](LeaseLimits::heartbeat) a member replaces its row, if the row is still the one it wrote itself,
 //! and reads all rows. Whom it takes for dead is decided in [`sightings`](super::sightings). A row that another start of
 //! the same name has replaced is that start's from then on: the newer start wins, and this one takes no repository on
 //! any more.
@@ -21,13 +21,14 @@ use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::drawing::{Drawing, tell_changes};
-pub use self::joining::{JoinError, Joining, LeaseSettings, Membership, OwnKey};
+pub use self::joining::{JoinError, Joining, Membership, OwnKey};
 use super::{
     Announcement, DrainError, Incarnation, KeyHash, Liveness, MemberView, Proof, Standing, View,
     lease::Lease,
     sightings::{Judge, Reading, Sightings},
 };
 use crate::{
+    config::limits::LeaseLimits,
     placement::MemberId,
     storage::{Expect, MetaStore, Outcome, Row, Space, StoreError, Version, keys, rows},
     telemetry::{LeaseOutcome, Metrics},
@@ -49,7 +50,7 @@ pub struct Leases {
     meta: Arc<dyn MetaStore>,
     said: Announcement,
     own_key: OwnKey,
-    settings: LeaseSettings,
+    limits: LeaseLimits,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
     // One renewal at a time.
@@ -106,7 +107,7 @@ impl Leases {
             said,
             own_key,
             membership,
-            settings,
+            limits,
             metrics,
         } = joining;
         let now = Instant::now();
@@ -134,7 +135,7 @@ impl Leases {
             meta,
             said,
             own_key,
-            settings,
+            limits,
             metrics,
         };
         leases.compare().await?;
@@ -143,7 +144,7 @@ impl Leases {
 
     /// Reads until no live member is known to have other settings.
     async fn compare(&self) -> Result<(), JoinError> {
-        let until = Instant::now() + self.settings.expiry;
+        let until = Instant::now() + self.limits.expiry;
         loop {
             match self.read().await {
                 Ok(()) => {
@@ -162,7 +163,7 @@ impl Leases {
                 Err(error) if Instant::now() >= until => return Err(JoinError::Store(error)),
                 Err(error) => tracing::warn!(%error, "the leases can't be read yet"),
             }
-            sleep(self.settings.heartbeat / 2).await;
+            sleep(self.limits.heartbeat / 2).await;
         }
     }
 
@@ -191,7 +192,7 @@ impl Leases {
     /// Renews and reads until `ended`.
     pub async fn run(&self, ended: CancellationToken) {
         let mut ticks =
-            tokio::time::interval_at(Instant::now() + self.settings.heartbeat, self.settings.heartbeat);
+            tokio::time::interval_at(Instant::now() + self.limits.heartbeat, self.limits.heartbeat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while ended.run_until_cancelled(ticks.tick()).await.is_some() {
             let round = async {
@@ -288,7 +289,7 @@ impl Leases {
             };
             let version = Version::random();
             let op = [keys::lease(&self.me).put(own.expect, lease.bytes())];
-            let sent = timeout(self.settings.patience, self.meta.transact(version, &op)).await;
+            let sent = timeout(self.limits.patience, self.meta.transact(version, &op)).await;
             match sent.map_err(|_| "the store doesn't answer in time".to_owned())? {
                 Ok(Outcome::Committed) => {
                     own.expect = Expect::Version(version);
@@ -332,7 +333,7 @@ impl Leases {
 
     async fn read_now(&self) -> Result<(), StoreError> {
         let begun = Instant::now();
-        let read = timeout(self.settings.patience, self.rows()).await;
+        let read = timeout(self.limits.patience, self.rows()).await;
         let read = read.unwrap_or_else(|_| {
             Err(StoreError::with_source(
                 crate::storage::StoreErrorKind::Unavailable,
@@ -356,7 +357,7 @@ impl Leases {
             ended: Instant::now(),
             leases: read?,
         };
-        state.sightings.take(reading, self.settings.expiry, judge);
+        state.sightings.take(reading, self.limits.expiry, judge);
         self.rebuild(&mut state);
         Ok(())
     }
@@ -365,7 +366,7 @@ impl Leases {
         let mut leases = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let limit = self.settings.rows.saturating_sub(leases.len()).clamp(1, 1000);
+            let limit = self.limits.rows.saturating_sub(leases.len()).clamp(1, 1000);
             let page = self
                 .meta
                 .range(Space::Members, keys::MEMBERS, "", after.as_deref(), limit)
@@ -380,9 +381,9 @@ impl Leases {
             if !page.more || after.is_none() {
                 return Ok(leases);
             }
-            if leases.len() >= self.settings.rows {
+            if leases.len() >= self.limits.rows {
                 tracing::warn!(
-                    most = self.settings.rows,
+                    most = self.limits.rows,
                     "there are more leases than are looked at"
                 );
                 return Ok(leases);
@@ -397,7 +398,7 @@ impl Leases {
             let gone = state.sightings.iter().filter(|sighting| {
                 sighting.lease.member != self.me
                     && (sighting.is_silent || sighting.lease.left)
-                    && sighting.unchanged >= self.settings.retention
+                    && sighting.unchanged >= self.limits.retention
             });
             gone.take(REMOVALS)
                 .map(|sighting| (sighting.lease.member.clone(), sighting.version))
@@ -405,7 +406,7 @@ impl Leases {
         };
         for (member, version) in gone {
             let op = [keys::lease(&member).delete(Expect::Version(version))];
-            let removed = timeout(self.settings.patience, self.meta.transact(Version::random(), &op)).await;
+            let removed = timeout(self.limits.patience, self.meta.transact(Version::random(), &op)).await;
             tracing::info!(%member, ?removed, "the lease of a member that has long been gone is removed");
         }
     }
@@ -489,7 +490,7 @@ impl View for Leases {
 
     fn trouble(&self) -> Option<String> {
         let state = self.state.lock();
-        let long = self.settings.expiry;
+        let long = self.limits.expiry;
         let superseded = || "another process has started under this member's name".to_owned();
         (state.standing == Standing::Superseded)
             .then(superseded)
@@ -525,7 +526,7 @@ impl View for Leases {
             return;
         }
         if let Some(began) = *last {
-            sleep_until(began + self.settings.look_spacing).await;
+            sleep_until(began + self.limits.look_spacing).await;
         }
         *last = Some(Instant::now());
         let _ = self.read_now().await;

@@ -17,7 +17,7 @@ pub use self::{
     claim::{Claim, HOLD_DOWN, Owners, Reachability},
     hints::Hints,
     lease::{Announcement, SharedSettings},
-    leases::{JoinError, Joining, LeaseSettings, Leases, Membership, OwnKey},
+    leases::{JoinError, Joining, Leases, Membership, OwnKey},
     take_overs::{TakeOver, TakeOvers},
     view::{
         DrainError, Incarnation, KeyHash, LeaseView, Liveness, MemberView, Proof, Standing, StaticView, View,

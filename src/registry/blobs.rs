@@ -316,7 +316,7 @@ impl Registry {
             wanted.push(keys::link(digest, source));
         }
         let (deadline, mut pause) = (self.commit_deadline(), Pause::new());
-        for _ in 0..self.settings.attempts {
+        for _ in 0..self.settings.limits.attempts {
             let found = self.meta.get_many(&wanted).await?;
             let [held, Some(record), rest @ ..] = found.as_slice() else {
                 return Ok(Mounted::NotHere);
@@ -385,7 +385,7 @@ impl Registry {
 
     /// Lets the blob go from the repository, if no manifest there refers to it.
     pub async fn delete_blob(&self, repository: &RepoName, digest: &Digest, deadline: Instant) -> Result<()> {
-        let due_ms = due::after(self.settings.link_grace);
+        let due_ms = due::after(self.settings.limits.link_grace);
         self.commit(
             repository,
             deadline,

@@ -45,13 +45,13 @@ const OBJECTS_AT_ONCE: usize = crate::storage::MAX_OPS / 2;
 
 impl Registry {
     /// The blob, if the repository holds it, for a client that may push a manifest with it next: it stays for at least half a
-    /// grace ([`Settings::link_grace`](super::Settings::link_grace)), whoever collects.
+    /// grace ([`RegistryLimits::link_grace`](crate::config::limits::RegistryLimits::link_grace)), whoever collects.
     pub(super) async fn blob_to_rely_on(&self, repository: &RepoName, digest: &Digest) -> Result<Blob> {
         if let Some(blob) = self.remembered_to_rely_on(repository, digest).await? {
             return Ok(blob);
         }
         let key = keys::link(digest, repository);
-        for _ in 0..self.settings.attempts {
+        for _ in 0..self.settings.limits.attempts {
             let found = present(self.meta.get(&key).await?)?.ok_or(RegistryError::BlobUnknown)?;
             let link: rows::Link = row::read(&found)?;
             if self.stays(link.in_use, link.armed_ms) {
@@ -99,7 +99,7 @@ impl Registry {
             ripe_ms,
             read: Some((link, record)),
         };
-        let deadline = Instant::now() + self.settings.commit_within;
+        let deadline = Instant::now() + self.settings.limits.commit_within;
         let current = Current::of(repository_row.as_ref())?;
         let (ended, version) = self.commit_read(&repository, deadline, unlink, current).await?;
         match (ended, version) {
@@ -158,7 +158,7 @@ impl Registry {
             .await?;
         let mut ops = vec![due.delete()];
         if links.entries.is_empty() {
-            let at_ms = due::after(self.settings.object_delay);
+            let at_ms = due::after(self.settings.limits.object_delay);
             ops.push(key.delete(Expect::Version(version)));
             ops.push(self.dues.object(at_ms, &record.object_key, 0));
         } else {
@@ -174,7 +174,7 @@ impl Registry {
     /// Deletes the objects that these due-rows are about (rule G4), all of which are of that kind: in one request, if the store
     /// has one.
     pub async fn delete_objects(&self, work: &[DueWork], now_ms: u64) -> Result<Vec<Tended>> {
-        let again_ms = now_ms.saturating_add(millis(self.settings.trash_again));
+        let again_ms = now_ms.saturating_add(millis(self.settings.limits.trash_again));
         let objects: Vec<_> = work
             .iter()
             .map(|work| Unneeded::read(work, self.dues, again_ms))
@@ -209,12 +209,12 @@ impl Registry {
     }
 
     pub(super) fn grace_ms(&self) -> u64 {
-        millis(self.settings.link_grace)
+        millis(self.settings.limits.link_grace)
     }
 
     /// Whether what is deleted can be brought back.
     pub(super) fn has_history(&self) -> bool {
-        !self.settings.history.is_zero()
+        !self.settings.limits.history.is_zero()
     }
 }
 

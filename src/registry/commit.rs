@@ -173,7 +173,7 @@ impl Registry {
         let _turn = turn.map_err(|_| RegistryError::Deadline)?;
         let mut pause = Pause::new();
         let (mut attempt, mut steps) = (0, 0);
-        while attempt < self.settings.attempts {
+        while attempt < self.settings.limits.attempts {
             if attempt > 0 {
                 pause.wait(deadline).await;
             }
@@ -319,9 +319,9 @@ impl Registry {
         row.manifests = manifests;
         row.ends_ms = match (existed, exists) {
             (_, true) => 0,
-            (true, false) => due::after(self.settings.tombstone.max(self.settings.history)),
+            (true, false) => due::after(self.settings.limits.tombstone.max(self.settings.limits.history)),
             // What is collected afterwards keeps it no longer than it must.
-            (false, false) => row.ends_ms.max(due::after(self.settings.tombstone)),
+            (false, false) => row.ends_ms.max(due::after(self.settings.limits.tombstone)),
         };
 
         let mut ops = Vec::with_capacity(MAX_OPS);

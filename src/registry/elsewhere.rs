@@ -1,7 +1,7 @@
 //! Blobs that clients read from the store itself.
 //!
 //! A link is made for a request that was decided, after the strong read that says the repository holds the blob, and lives for
-//! [`Settings::link_life`](super::Settings::link_life): less than any object is kept that nothing names any more. For as long it
+//! [`link_life`](crate::config::limits::RegistryLimits::link_life): less than any object is kept that nothing names any more. For as long it
 //! is as good as a pull that began before its blob was deleted, or its puller lost the right to it.
 
 use super::{Blob, Registry, RegistryError};
@@ -19,7 +19,10 @@ impl Registry {
         }
         let link = async {
             let object = self.sound(blob).await?;
-            let link = self.blobs.presign(&object.key, self.settings.link_life).await?;
+            let link = self
+                .blobs
+                .presign(&object.key, self.settings.limits.link_life)
+                .await?;
             Ok::<_, RegistryError>(link)
         };
         link.await.unwrap_or_else(|error| {

@@ -156,7 +156,7 @@ impl Registry {
         [
             keys::linked_blob(repository, digest).put(Expect::Any, row::bytes(&reverse)),
             self.dues
-                .link(due::after(self.settings.link_grace), repository, digest),
+                .link(due::after(self.settings.limits.link_grace), repository, digest),
         ]
     }
 
@@ -173,7 +173,7 @@ impl Registry {
         let mut pause = Pause::new();
         // Most content is new: that there is no record, and no link, is tried before it is read.
         let (mut record, mut is_damaged, mut held) = (None, false, None);
-        for _ in 0..self.settings.attempts {
+        for _ in 0..self.settings.limits.attempts {
             let to = match &record {
                 None => Recorded::new(digest, object),
                 Some(found) if is_damaged => Recorded::healed(digest, found, object)?,
@@ -190,10 +190,11 @@ impl Registry {
             ops.extend(beside);
             if !is_kept {
                 // Others had the same content first.
-                ops.push(
-                    self.dues
-                        .trash(due::after(self.settings.trash_delay), object.key.as_str(), None),
-                );
+                ops.push(self.dues.trash(
+                    due::after(self.settings.limits.trash_delay),
+                    object.key.as_str(),
+                    None,
+                ));
             }
             ops.extend(
                 to.former

@@ -61,7 +61,7 @@ mod uploads;
 mod visits;
 mod whole;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -88,7 +88,10 @@ pub use self::{
 };
 pub use crate::storage::Stores;
 use crate::{
-    config::Redirects,
+    config::{
+        Redirects,
+        limits::{NetLimits, RegistryLimits},
+    },
     ownership::{Incarnation, TakeOvers},
     placement::MemberId,
     storage::{BlobStore, MetaStore, ObjectKey, Reads, pause},
@@ -103,123 +106,21 @@ pub struct Holder {
     pub incarnation: Incarnation,
 }
 
-/// Bounds and times. The defaults are those of the program.
-#[derive(Clone, Debug)]
+/// What is asked of it, and its bounds. The defaults are those of the program.
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Length of a part of a large blob in bytes, raised to the blob store's least. A blob of at most this length is one
-    /// object, written at once.
-    pub part_size: u64,
-    /// How many parts of one upload are sent at the same time. An upload holds one part more than these in memory.
-    pub parts_in_flight: usize,
-    /// Bytes of memory for all bodies together that are on their way into the stores.
-    pub body_memory: u64,
-    /// Bytes of it that a body takes at a time. A quarter of all is for the first of each.
-    pub body_piece: u64,
-    /// How long a body waits for it.
-    pub body_patience: Duration,
-    /// Bytes a second below which a body is slow: what of it waits in memory for the rest of its part goes into the store.
-    pub slow_body: u64,
-    /// Over which time that is measured.
-    pub slow_body_window: Duration,
-    /// How many bytes are worth that while nobody needs their room.
-    pub park_bytes: u64,
-    /// How long an upload session lives after its last acknowledged change.
-    pub session_ttl: Duration,
-    /// How long a link needs no manifest.
-    pub link_grace: Duration,
-    /// How long what was deleted can be brought back; zero is not at all.
-    pub history: Duration,
-    /// How long it is told what became of names; `None` is without an end.
-    pub history_events: Option<Duration>,
-    /// How long batches of feeds are kept at least, and for how long at most for followers that aren't past them.
-    pub feed_kept: Duration,
-    /// See above.
-    pub feed_kept_longest: Duration,
-    /// How long the object of a collected blob is kept.
-    pub object_delay: Duration,
-    /// How long trash lies: longer than any request or presigned URL.
-    pub trash_delay: Duration,
-    /// After which further time it is deleted once more, for a write that was still on its way.
-    pub trash_again: Duration,
-    /// By how much members' clocks may differ: nothing is done for being due until it has been for this long.
-    pub clock_margin: Duration,
-    /// How long the row of a deleted repository is kept, if not for as long as it can be brought back.
-    pub tombstone: Duration,
-    /// The longest manifest, in bytes, that lies in its row.
-    pub inline_manifest: usize,
     /// How many bytes of blobs repositories may hold.
     pub quotas: Quotas,
     /// Which tags nobody moves or deletes.
     pub immutable: Immutable,
-    /// Bytes of memory for manifests, links and short blobs that were pulled lately.
-    pub remembered: u64,
-    /// How many manifests are remembered to have been pulled until that is written.
-    pub pulls_counted: usize,
-    /// How many plans of retention are kept, and for how long.
-    pub plans: usize,
-    /// See above.
-    pub plan_life: Duration,
-    /// How many indexes are looked at to find one that needs a manifest which is to be deleted.
-    pub indexes_looked_at: usize,
-    /// How many objects are remembered to have been seen, and for how long that counts as a look.
-    pub objects_seen: usize,
-    /// See above.
-    pub seen_for: Duration,
-    /// How long a look at an object may take when somebody asks for a blob without its bytes.
-    pub look_within: Duration,
     /// Whether blobs of any length are hashed when they are read whole.
     pub verify_reads: bool,
     /// Which blobs those who pull them are sent to the store for.
     pub redirects: Redirects,
-    /// How long links there live: less than `object_delay` and `trash_delay`.
-    pub link_life: Duration,
-    /// How often a change is planned anew when others came first.
-    pub attempts: u32,
-    /// Bound on a transaction of an upload, which has no deadline of its own.
-    pub commit_within: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        const HOUR: Duration = Duration::from_secs(60 * 60);
-        Self {
-            part_size: 8 << 20,
-            parts_in_flight: 2,
-            body_memory: 1 << 30,
-            body_piece: 64 << 10,
-            body_patience: Duration::from_secs(15),
-            slow_body: 16 << 10,
-            slow_body_window: Duration::from_secs(5),
-            park_bytes: 1 << 20,
-            session_ttl: 24 * HOUR,
-            link_grace: 24 * HOUR,
-            history: 14 * 24 * HOUR,
-            history_events: None,
-            feed_kept: 7 * 24 * HOUR,
-            feed_kept_longest: 30 * 24 * HOUR,
-            object_delay: 6 * HOUR,
-            trash_delay: 2 * HOUR,
-            trash_again: 24 * HOUR,
-            clock_margin: Duration::from_secs(5 * 60),
-            tombstone: 7 * 24 * HOUR,
-            inline_manifest: 32 << 10,
-            quotas: Quotas::default(),
-            immutable: Immutable::default(),
-            remembered: 64 << 20,
-            pulls_counted: 64 << 10,
-            plans: 16,
-            plan_life: 7 * 24 * HOUR,
-            indexes_looked_at: 1000,
-            objects_seen: 32 << 10,
-            seen_for: Duration::from_secs(60),
-            look_within: Duration::from_secs(5),
-            verify_reads: false,
-            redirects: Redirects::Off,
-            link_life: Duration::from_secs(20 * 60),
-            attempts: 5,
-            commit_within: Duration::from_secs(15),
-        }
-    }
+    /// Of what is pushed, pulled and deleted. Parts are as long as the blob store's least, at least.
+    pub limits: RegistryLimits,
+    /// Of these, what a slow body is.
+    pub net: NetLimits,
 }
 
 /// The registry over two stores. All members run one over the same stores.
@@ -247,17 +148,18 @@ impl Registry {
     /// Over `stores`, changing repositories in the name of `holder`.
     pub fn new(stores: Stores, holder: Holder, mut settings: Settings) -> Self {
         let Stores { meta, blobs } = stores;
-        settings.part_size = settings.part_size.max(blobs.min_part()).max(1);
-        settings.parts_in_flight = settings.parts_in_flight.max(1);
-        let piece = settings.body_piece.max(1);
-        let rooms = room::Rooms::new(settings.body_memory, piece, settings.body_patience);
-        let remembered = remembered::Remembered::new(settings.remembered);
-        let seen = Arc::new(objects::Seen::new(settings.objects_seen, settings.seen_for));
+        let limits = &mut settings.limits;
+        limits.part_size = limits.part_size.max(blobs.min_part()).max(1);
+        limits.parts_in_flight = limits.parts_in_flight.max(1);
+        let piece = limits.body_piece.max(1);
+        let rooms = room::Rooms::new(limits.body_memory, piece, limits.body_patience);
+        let remembered = remembered::Remembered::new(limits.remembered);
+        let seen = Arc::new(objects::Seen::new(limits.objects_seen, limits.seen_for));
         Self {
             meta,
             blobs,
             dues: due::Dues::of(&holder.member),
-            pulls: pulls::Pulls::new(settings.pulls_counted),
+            pulls: pulls::Pulls::new(limits.pulls_counted),
             holder,
             settings,
             turns: turns::Turns::default(),
@@ -286,6 +188,6 @@ impl Registry {
 
     /// Until when a transaction is tried that has no deadline of its own.
     fn commit_deadline(&self) -> Instant {
-        Instant::now() + self.settings.commit_within
+        Instant::now() + self.settings.limits.commit_within
     }
 }

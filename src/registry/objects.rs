@@ -141,7 +141,7 @@ impl Registry {
             Some(Found::WrongBytes) => return Some(Damage::Bytes),
             None => {}
         }
-        match timeout(self.settings.look_within, self.inspect(object)).await {
+        match timeout(self.settings.limits.look_within, self.inspect(object)).await {
             Ok(Ok(damage)) => damage,
             Ok(Err(error)) => {
                 tracing::debug!(key = %object.key, ?error, "an object can't be looked at");

@@ -51,13 +51,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let settings = Settings {
-            part_size: PART,
-            inline_manifest: 2000,
-            // Tests of what goes when; those of what comes back say how long it can.
-            history: Duration::ZERO,
-            ..Settings::default()
-        };
+        let mut settings = Settings::default();
+        settings.limits.part_size = PART;
+        settings.limits.inline_manifest = 2000;
+        // Tests of what goes when; those of what comes back say how long it can.
+        settings.limits.history = Duration::ZERO;
         Self {
             meta: Arc::default(),
             blobs: Arc::default(),

@@ -4,14 +4,14 @@
 //!   or at the same time as another, and a crash between any two steps leaves a row that is looked at again.
 //! - Each step is fenced by the version of the row that it takes away, and the due-row goes last, or in the same
 //!   transaction.
-//! - Clocks only say when to look. A row is looked at when it has been due for [`Settings::clock_margin`], and what it is
+//! - Clocks only say when to look. A row is looked at when it has been due for [`RegistryLimits::clock_margin`], and what it is
 //!   about when that has; a member whose clock is further ahead than that ends sessions and makes others write again,
 //!   and can't take away what a row names.
 //!
 //! What is done about links, digests and their objects is in [`collect`](super::collect). Absent on purpose: who looks when
 //! (`maintenance`).
 //!
-//! [`Settings::clock_margin`]: super::Settings::clock_margin
+//! [`RegistryLimits::clock_margin`]: crate::config::limits::RegistryLimits::clock_margin
 
 #[cfg(test)]
 mod tests;
@@ -134,7 +134,7 @@ impl Registry {
             let due_ms = keys::due_parts(&entry.sort).map_or(0, |(due_ms, _)| due_ms);
             if due_ms > ripe_ms {
                 found.more = false;
-                found.next_ms = Some(due_ms.saturating_add(millis(self.settings.clock_margin)));
+                found.next_ms = Some(due_ms.saturating_add(millis(self.settings.limits.clock_margin)));
                 break;
             }
             found.work.push(DueWork {
@@ -208,7 +208,7 @@ impl Registry {
 
     /// What was due before this time is due by everybody's clock.
     fn ripe(&self, now_ms: u64) -> u64 {
-        now_ms.saturating_sub(millis(self.settings.clock_margin))
+        now_ms.saturating_sub(millis(self.settings.limits.clock_margin))
     }
 
     /// An upload session that may have expired, or is over.
@@ -225,7 +225,7 @@ impl Registry {
         if due.passes > 0 {
             return Ok(Next::Over(Vec::new()));
         }
-        let at_ms = now_ms.saturating_add(millis(self.settings.trash_again));
+        let at_ms = now_ms.saturating_add(millis(self.settings.limits.trash_again));
         Ok(Next::Again {
             at_ms,
             due: rows::Due { passes: 1, ..due },
@@ -236,7 +236,7 @@ impl Registry {
     async fn follow_record(&self, due: &rows::Due, now_ms: u64) -> Result<Next> {
         let (digest, former) = (row::digest(&due.key)?, row::object_key(&due.object_key)?);
         self.relink(&digest, &former).await?;
-        let at_ms = now_ms.saturating_add(millis(self.settings.trash_delay));
+        let at_ms = now_ms.saturating_add(millis(self.settings.limits.trash_delay));
         Ok(Next::Over(vec![self.dues.trash(at_ms, former.as_str(), None)]))
     }
 

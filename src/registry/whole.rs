@@ -25,7 +25,7 @@ impl Registry {
     where
         B: Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
     {
-        let (rooms, settings) = (&self.rooms, &self.settings);
+        let (rooms, settings) = (&self.rooms, &self.settings.net);
         let mut room = rooms.get().await?;
         let mut pace = Pace::new(settings.slow_body, settings.slow_body_window);
         let mut all = BytesMut::new();

@@ -24,12 +24,9 @@ mod summary;
 mod tests;
 mod views;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -44,49 +41,10 @@ use self::{
 };
 use crate::{
     admission::Visible,
-    config::Limits,
+    config::limits::SearchLimits,
     oci::RepoName,
     registry::{Registry, RegistryError},
 };
-
-/// Bounds of answers.
-#[derive(Clone, Copy, Debug)]
-pub struct SearchLimits {
-    /// How long a question waits for a look at the store.
-    pub patience: Duration,
-    /// Results in one answer.
-    pub page: usize,
-    /// Tags of a repository that are looked at.
-    pub tags: usize,
-    /// Images of it that are: those that were pushed last.
-    pub images: usize,
-    /// Referrers of all its manifests together that are looked at.
-    pub referrers: usize,
-    /// Repositories that are looked through for a digest that no row leads to.
-    pub walk: usize,
-    /// Repositories whose preferences one user may have.
-    pub preferences: usize,
-    /// Bytes of memory for what is known of images.
-    pub memory: u64,
-    /// Repositories that more is remembered of than what lists need.
-    pub remembered: usize,
-}
-
-impl From<&Limits> for SearchLimits {
-    fn from(limits: &Limits) -> Self {
-        Self {
-            patience: limits.search_patience,
-            page: limits.search_page,
-            tags: limits.search_tags,
-            images: limits.search_images,
-            referrers: limits.search_referrers,
-            walk: limits.search_walk,
-            preferences: limits.search_preferences,
-            memory: limits.search_memory_bytes,
-            remembered: limits.search_remembered,
-        }
-    }
-}
 
 /// Who asks.
 #[derive(Clone)]

@@ -6,10 +6,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Asker, Question, Search, SearchLimits};
+use super::{Asker, Question, Search};
 use crate::{
     admission::Visible,
-    config::Limits,
+    config::limits::SearchLimits,
     oci::{Preconditions, Reference, RepoName},
     ownership::Incarnation,
     registry::{
@@ -30,7 +30,7 @@ fn search() -> Arc<Search> {
         incarnation: Incarnation::random(),
     };
     let registry = Arc::new(Registry::new(stores, holder, Settings::default()));
-    Arc::new(Search::new(registry, SearchLimits::from(&Limits::default())))
+    Arc::new(Search::new(registry, SearchLimits::default()))
 }
 
 async fn ask(query: impl Into<String>) -> super::Answer {
@@ -277,7 +277,7 @@ async fn requests_of_a_look(repositories: usize) -> [u64; 3] {
         other.settle_changes(n).await.unwrap();
     }
     let counted = registry(Arc::new(MeteredMeta::new(meta.clone(), metrics.clone())), 2);
-    let search = Arc::new(Search::new(counted, SearchLimits::from(&Limits::default())));
+    let search = Arc::new(Search::new(counted, SearchLimits::default()));
     let end = CancellationToken::new();
     let answers = TaskTracker::new();
     answers.spawn(search.clone().run(end.clone()));

@@ -48,7 +48,7 @@ impl DynamoMeta {
     }
 
     async fn open_with(dynamo: Dynamo, tables: &DynamoTables, limits: &Limits) -> Result<Self, TablesError> {
-        tables::ensure(&dynamo, tables, limits.dynamo_create_timeout).await?;
+        tables::ensure(&dynamo, tables, limits.dynamo.create).await?;
         tables::have_transactions(&dynamo, tables).await?;
         version::agree(&dynamo, &tables.version).await?;
         Ok(Self {

@@ -209,10 +209,10 @@ pub struct Examined {
     pub meta: Option<Arc<dyn MetaStore>>,
 }
 
-/// Asks once for everything that is ever asked of the services, with `limits.verify_timeout` for each answer.
+/// Asks once for everything that is ever asked of the services, with `limits.verify.timeout` for each answer.
 pub async fn examine(storage: &Storage, limits: &Limits) -> Examined {
     let (blob_driver, meta_driver) = (blob_driver(storage), meta_driver(storage));
-    let bound = limits.verify_timeout;
+    let bound = limits.verify.timeout;
     let (of_blobs, of_meta, blobs_time, meta_time) = tokio::join!(
         tokio::time::timeout(bound, blob_driver.examine(limits)),
         tokio::time::timeout(bound, meta_driver.examine(limits)),

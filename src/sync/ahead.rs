@@ -101,7 +101,7 @@ impl Shared {
             if patterns.is_empty() {
                 break;
             }
-            let until = Instant::now() + self.bounds.within;
+            let until = Instant::now() + self.within;
             let page = source.upstream.repositories(next, until).await?;
             for remote in &page.items {
                 for rule in &patterns {
@@ -218,7 +218,7 @@ impl Shared {
         let (source, local) = (way.source, way.wanted.repository);
         let mut next = None;
         for _ in 0..PAGES {
-            let until = Instant::now() + self.bounds.within;
+            let until = Instant::now() + self.within;
             let page = match source.upstream.tags(way.remote, next, until).await {
                 Ok(page) => page,
                 Err(error) if !error.is_everywhere() => {
@@ -269,7 +269,7 @@ impl Shared {
         } = way;
         let reference = Reference::Tag(tag.clone());
         let here = self.here(wanted.repository, &reference).await?;
-        let until = || Instant::now() + self.bounds.within;
+        let until = || Instant::now() + self.within;
         let there = match source.upstream.look(remote, &reference, until()).await {
             Ok(there) => there.digest,
             // It went while the list was read.

@@ -74,7 +74,7 @@ impl Mirror {
         if shared.absent.knows(&thing) {
             return Ok(None);
         }
-        let until = Instant::now() + shared.bounds.within;
+        let until = Instant::now() + shared.within;
         let mut is_absent = false;
         for (source, remote) in shared.candidates(wanted, None) {
             let length = source.upstream.blob_length(&remote, digest, until);
@@ -85,7 +85,7 @@ impl Mirror {
             }
         }
         if is_absent {
-            shared.absent.remember(thing, shared.bounds.absent);
+            shared.absent.remember(thing, shared.limits.absent);
         }
         Ok(None)
     }
@@ -133,14 +133,14 @@ impl Shared {
         if self.absent.knows(&thing) {
             return Err(UpstreamError::NotFound.into());
         }
-        if fetches.len() >= self.bounds.fetches {
+        if fetches.len() >= self.limits.fetches {
             return Err(SyncError::Busy);
         }
         self.metrics.mirror("blob", "fetched");
         let growing = Arc::new(Growing::new(
             thing.repository.clone(),
             digest.clone(),
-            self.bounds.withheld,
+            self.limits.withheld,
         ));
         fetches.insert(thing.clone(), growing.clone());
         let entry = Entry {
@@ -177,7 +177,7 @@ impl Entry {
         match &end {
             Ok(()) => shared.came(&self.thing),
             Err(error) if error.is_absent() => {
-                shared.absent.remember(self.thing.clone(), shared.bounds.absent);
+                shared.absent.remember(self.thing.clone(), shared.limits.absent);
             }
             Err(_) => {}
         }
@@ -223,7 +223,7 @@ impl Entry {
         aside: &mut Option<UploadId>,
     ) -> Result<(), SyncError> {
         let Self { shared, growing, .. } = self;
-        let (registry, bounds) = (&shared.registry, shared.bounds);
+        let registry = &shared.registry;
         let (repository, digest) = (&growing.repository, &growing.digest);
         // Whoever asked may have looked just before another fetch ended.
         match registry.blob(repository, digest).await {
@@ -231,7 +231,7 @@ impl Entry {
             Err(RegistryError::BlobUnknown) => {}
             Err(error) => return Err(error.into()),
         }
-        let until = Instant::now() + bounds.within;
+        let until = Instant::now() + shared.within;
         let incoming = source.upstream.blob(remote, digest, 0, until).await?;
         let length = incoming.length;
         growing.open(length, source.early_ranges);
@@ -257,7 +257,7 @@ impl Entry {
     ) -> Result<(), SyncError> {
         let Self { shared, growing, .. } = self;
         let Incoming { length, mut pieces } = incoming;
-        let piece_bytes = shared.bounds.piece as u64;
+        let piece_bytes = shared.limits.piece as u64;
         let (mut received, mut tries, mut resumed) = (0, 0, 0);
         while received < length {
             let error = match pieces.next().await {
@@ -283,13 +283,13 @@ impl Entry {
                 None => UpstreamError::Nonsense("less of a blob than it said"),
             };
             tracing::info!(%remote, digest = %growing.digest, received, %error, "a fetch broke off");
-            if tries > shared.bounds.retries {
+            if tries > shared.upstream.retries {
                 return Err(error.into());
             }
             // Readers wait meanwhile: no longer than for anything else, whatever `retryDelay` is.
-            sleep(source.upstream.pause(tries).min(shared.bounds.within)).await;
+            sleep(source.upstream.pause(tries).min(shared.within)).await;
             (tries, resumed) = (tries + 1, received);
-            let until = Instant::now() + shared.bounds.within;
+            let until = Instant::now() + shared.within;
             let rest = source.upstream.blob(remote, &growing.digest, received, until);
             let rest = rest.await.map_err(|error| match error {
                 UpstreamError::NotFound => UpstreamError::Nonsense("a part of a blob that is gone now"),
@@ -307,7 +307,7 @@ impl Entry {
     /// Puts pieces aside, unless all of the blob fits into memory.
     async fn keep(&self, length: u64, aside: &mut Option<UploadId>) -> Result<(), SyncError> {
         let Self { shared, growing, .. } = self;
-        let piece = shared.bounds.piece as u64;
+        let piece = shared.limits.piece as u64;
         if length <= 3 * piece {
             return Ok(());
         }

@@ -155,7 +155,7 @@ impl Shared {
         reference: &Reference,
         here: Option<Descriptor>,
     ) -> Outcome {
-        let until = Instant::now() + self.bounds.within;
+        let until = Instant::now() + self.within;
         let thing = self.thing(Kind::Manifest, wanted, reference.clone());
         let mut last = SyncError::from(UpstreamError::NotFound);
         for (source, remote) in self.candidates(wanted, Some(reference)) {
@@ -192,7 +192,7 @@ impl Shared {
             }
         }
         if last.is_absent() {
-            self.absent.remember(thing, self.bounds.absent);
+            self.absent.remember(thing, self.limits.absent);
         }
         match here {
             Some(_) if last.is_absent() => Ok(Looked::Here),
@@ -209,7 +209,7 @@ impl Shared {
         reference: &Reference,
         here: &Descriptor,
     ) -> Result<Option<Fetched>, UpstreamError> {
-        let until = Instant::now() + self.bounds.look;
+        let until = Instant::now() + self.upstream.look;
         let named = source.upstream.look(remote, reference, until).await?;
         let there: Reference = match named.digest {
             Some(digest) if digest == here.digest => return Ok(None),
@@ -217,7 +217,7 @@ impl Shared {
             Some(digest) => digest.into(),
             None => reference.clone(),
         };
-        let until = Instant::now() + self.bounds.within;
+        let until = Instant::now() + self.within;
         let fetched = source.upstream.manifest(remote, &there, until).await?;
         Ok(Some(fetched).filter(|fetched| fetched.digest != here.digest))
     }
@@ -248,7 +248,7 @@ impl Shared {
             },
             absent: MayBeAbsent::Everything,
             only_if: &Preconditions::default(),
-            deadline: Instant::now() + self.bounds.within,
+            deadline: Instant::now() + self.within,
         };
         self.registry
             .put_manifest(put)

@@ -29,7 +29,10 @@ use parking_lot::Mutex;
 pub use self::{growing::Growing, status::RuleStatus};
 use self::{jobs::Jobs, remembered::Remembered, rules::Source};
 use crate::{
-    config::{Limits, Sync},
+    config::{
+        Limits, Sync,
+        limits::{MirrorLimits, UpstreamLimits},
+    },
     net::Drain,
     oci::{Reference, RepoName},
     outbound::TrustError,
@@ -171,27 +174,16 @@ struct Shared {
     sources: Vec<Source>,
     drain: Drain,
     metrics: Arc<Metrics>,
-    bounds: Bounds,
+    limits: MirrorLimits,
+    upstream: UpstreamLimits,
+    /// For a manifest to be here.
+    within: Duration,
     looks: Jobs,
     fetches: Mutex<BTreeMap<Thing, Arc<Growing>>>,
     /// What no registry has that was to be asked.
     absent: Remembered<Thing>,
     /// Tags that upstream was asked for, and digests whose referrers.
     looked: Remembered<Thing>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Bounds {
-    /// For a manifest to be here.
-    within: Duration,
-    look: Duration,
-    retries: u32,
-    piece: usize,
-    withheld: u64,
-    fetches: usize,
-    /// For how long it is remembered that something isn't upstream.
-    absent: Duration,
-    referrers: usize,
 }
 
 impl Mirror {
@@ -213,20 +205,13 @@ impl Mirror {
                 sources,
                 drain,
                 metrics,
-                bounds: Bounds {
-                    within: limits.request_deadline / 4 * 3,
-                    look: limits.upstream_look_time,
-                    retries: limits.upstream_retries,
-                    piece: limits.mirror_piece_bytes,
-                    withheld: limits.mirror_withheld_bytes,
-                    fetches: limits.mirror_fetches,
-                    absent: limits.mirror_absent_time,
-                    referrers: limits.mirror_referrers,
-                },
+                limits: limits.mirror,
+                upstream: limits.upstream,
+                within: limits.front.deadline / 4 * 3,
                 looks: Jobs::default(),
                 fetches: Mutex::default(),
-                absent: Remembered::new(limits.mirror_remembered),
-                looked: Remembered::new(limits.mirror_remembered),
+                absent: Remembered::new(limits.mirror.remembered),
+                looked: Remembered::new(limits.mirror.remembered),
             }),
         })
     }

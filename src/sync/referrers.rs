@@ -98,11 +98,11 @@ impl Shared {
             remote,
             wanted,
         } = way;
-        let until = || Instant::now() + self.bounds.within;
-        let look = || Instant::now() + self.bounds.look;
+        let until = || Instant::now() + self.within;
+        let look = || Instant::now() + self.upstream.look;
         let listed = source.upstream.referrers(remote, subject, look()).await?;
         let mut missing = Vec::new();
-        for digest in listed.into_iter().take(self.bounds.referrers) {
+        for digest in listed.into_iter().take(self.limits.referrers) {
             let reference = Reference::Digest(digest);
             if self.here(wanted.repository, &reference).await?.is_none() {
                 missing.push(reference);

@@ -76,7 +76,7 @@ impl Shared {
                     (here, false)
                 }
                 Err(RegistryError::ManifestUnknown | RegistryError::NameUnknown) => {
-                    let until = Instant::now() + self.bounds.within;
+                    let until = Instant::now() + self.within;
                     match way.source.upstream.manifest(way.remote, &reference, until).await {
                         Ok(fetched) => (fetched, true),
                         // Indexes may list what their registry doesn't have.

@@ -132,9 +132,9 @@ impl Upstream {
         let hosts = registry.urls.iter().map(|url| url.host());
         let reach = Reach::public_and(hosts.chain(registry.realm_hosts.iter().map(String::as_str)));
         let pool = Pool {
-            connect: limits.upstream_connect_timeout,
-            idle: limits.upstream_idle_time,
-            idle_connections: limits.upstream_idle_connections,
+            connect: limits.upstream.connect,
+            idle: limits.upstream.idle,
+            idle_connections: limits.upstream.idle_connections,
         };
         let site = |url| Site::new(url, credentials.of(url), &registry.realm_hosts);
         Ok(Self {
@@ -144,8 +144,8 @@ impl Upstream {
             turns: Turns::new(registry.spacing),
             pace: Arc::new(Pace::new(registry.bytes_per_second)),
             bounds: Bounds {
-                answer: limits.upstream_answer_timeout,
-                stall: limits.upstream_stall,
+                answer: limits.upstream.answer,
+                stall: limits.upstream.stall,
                 retries: registry.retries,
                 retry_delay: registry.retry_delay,
                 retry_delay_max: registry.retry_delay_max,
@@ -160,8 +160,8 @@ impl Upstream {
     /// [`TrustError`].
     pub fn visit(visit: Visit, limits: &Limits) -> Result<Self, TrustError> {
         let pool = Pool {
-            connect: limits.upstream_connect_timeout,
-            idle: limits.upstream_idle_time,
+            connect: limits.upstream.connect,
+            idle: limits.upstream.idle,
             idle_connections: visit.at_once,
         };
         let login = visit.login.map(|(user, password)| Login::new(&user, &password));
@@ -176,11 +176,11 @@ impl Upstream {
             turns: Turns::new(None),
             pace: Arc::new(Pace::new(None)),
             bounds: Bounds {
-                answer: limits.visit_answer_timeout,
-                stall: limits.upstream_stall,
-                retries: limits.visit_retries,
-                retry_delay: limits.upstream_retry_delay,
-                retry_delay_max: limits.upstream_retry_delay_max,
+                answer: limits.visits.answer,
+                stall: limits.upstream.stall,
+                retries: limits.visits.retries,
+                retry_delay: limits.upstream.retry_delay,
+                retry_delay_max: limits.upstream.retry_delay_max,
             },
             metrics: Arc::new(Metrics::new()),
         })

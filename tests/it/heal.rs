@@ -87,10 +87,10 @@ const HARMS: [Harm; 4] = [Harm::Gone, Harm::Short, Harm::Long, Harm::Other];
 
 /// A look is never remembered, and due-rows are looked at while one looks.
 fn hasten(limits: &mut Limits) {
-    limits.object_seen_time = std::time::Duration::ZERO;
-    limits.clock_margin = std::time::Duration::ZERO;
-    limits.trash_time = std::time::Duration::from_millis(500);
-    limits.upkeep_interval = std::time::Duration::from_millis(100);
+    limits.registry.seen_for = std::time::Duration::ZERO;
+    limits.registry.clock_margin = std::time::Duration::ZERO;
+    limits.registry.trash_delay = std::time::Duration::from_millis(500);
+    limits.upkeep.interval = std::time::Duration::from_millis(100);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,7 +156,11 @@ async fn a_lost_blob_is_told_and_healed_through_any_member() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_manifest_is_told_and_healed_through_any_member() {
-    let world = World::start(|plan| plan.limits(hasten).limits(|limits| limits.remembered_bytes = 0)).await;
+    let world = World::start(|plan| {
+        plan.limits(hasten)
+            .limits(|limits| limits.registry.remembered = 0)
+    })
+    .await;
     let clients = world.clients();
     for (n, kind) in HARMS.into_iter().enumerate() {
         let name = world.mesh.names().owned_by(0, &format!("heal/manifest-{n}"));

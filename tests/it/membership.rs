@@ -94,6 +94,9 @@ impl Dynamic {
     fn spec(&self, n: u8) -> MemberSpec {
         let (cert, key) = self.issue(&format!("member-{n}"), &format!("member-{n}.mesh.internal"));
         let listen = SocketAddr::new(loopback(n), self.mesh_port);
+        let mut limits = Limits::default();
+        limits.leases.heartbeat = Duration::from_millis(400);
+        limits.ending.notice = Duration::from_millis(1200);
         MemberSpec {
             mesh: Some(MeshSpec {
                 listen,
@@ -113,11 +116,7 @@ impl Dynamic {
                     member_san: Some("*.mesh.internal".to_owned()),
                 },
             }),
-            limits: Limits {
-                lease_heartbeat: Duration::from_millis(400),
-                leave_notice: Duration::from_millis(1200),
-                ..Limits::default()
-            },
+            limits,
             ..MemberSpec::alone(self.door(n).to_string().parse().unwrap(), self.door(n))
         }
     }

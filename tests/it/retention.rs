@@ -20,8 +20,8 @@ use crate::support::{
 };
 
 fn hasten(limits: &mut Limits) {
-    limits.clock_margin = Duration::ZERO;
-    limits.collection_interval = Duration::from_millis(100);
+    limits.registry.clock_margin = Duration::ZERO;
+    limits.collection.interval = Duration::from_millis(100);
 }
 
 fn retention(policies: &str) -> Retention {
@@ -140,7 +140,7 @@ async fn a_plan_is_made_applied_and_undone_through_any_member() {
     };
     let plan = Plan::new().retention(retention).limits(|limits| {
         // A piece at a time.
-        limits.plan_step = Duration::ZERO;
+        limits.registry.plan_step = Duration::ZERO;
     });
     let mesh = plan.start().await;
     let names: Vec<_> = (0..MEMBERS)

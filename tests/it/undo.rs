@@ -19,8 +19,8 @@ use crate::support::{
 };
 
 fn hasten(limits: &mut Limits) {
-    limits.clock_margin = Duration::ZERO;
-    limits.collection_interval = Duration::from_millis(100);
+    limits.registry.clock_margin = Duration::ZERO;
+    limits.collection.interval = Duration::from_millis(100);
 }
 
 async fn portolan(arguments: &[&str]) -> Result<ExitCode, String> {

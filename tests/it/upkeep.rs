@@ -18,14 +18,14 @@ use crate::support::{
 /// Everything expires while one looks.
 fn hasten(limits: &mut Limits) {
     let short = Duration::from_millis(500);
-    limits.session_expiry = Duration::from_secs(3);
-    limits.trash_time = short;
-    limits.trash_again = short;
-    limits.tombstone_time = short;
-    limits.unreferenced_grace = short;
-    limits.history = Duration::ZERO;
-    limits.clock_margin = Duration::ZERO;
-    limits.upkeep_interval = Duration::from_millis(100);
+    limits.registry.session_ttl = Duration::from_secs(3);
+    limits.registry.trash_delay = short;
+    limits.registry.trash_again = short;
+    limits.registry.tombstone = short;
+    limits.registry.link_grace = short;
+    limits.registry.history = Duration::ZERO;
+    limits.registry.clock_margin = Duration::ZERO;
+    limits.upkeep.interval = Duration::from_millis(100);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -99,7 +99,7 @@ fn life(file: &CertificateFile, limits: &Limits) -> Finding {
         Err(error) => return Finding::fail(subject, in_a_line(&error)),
     };
     let (path, from, until) = (file.file.display(), stamp(life.from), stamp(life.until));
-    match life.phase(OffsetDateTime::now_utc(), limits.certificate_warning) {
+    match life.phase(OffsetDateTime::now_utc(), limits.certificates.soon) {
         Phase::Valid => Finding::ok(subject, format!("{path}, until {until}")),
         Phase::EndsSoon => Finding::warn(subject, format!("{path} expires on {until}: renew it soon")),
         Phase::Ended => Finding::fail(subject, format!("{path} expired on {until}: renew it")),

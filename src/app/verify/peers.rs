@@ -51,7 +51,7 @@ struct Known<'a> {
 
 async fn resolve<'a>(member: &'a MemberId, mesh_port: u16, limits: &Limits) -> Known<'a> {
     let host = member.host();
-    let found = tokio::time::timeout(limits.verify_timeout, lookup_host((host, mesh_port))).await;
+    let found = tokio::time::timeout(limits.verify.timeout, lookup_host((host, mesh_port))).await;
     let addresses = match found {
         Ok(Ok(addresses)) => Ok(addresses.collect()),
         Ok(Err(error)) => Err(format!(
@@ -59,7 +59,7 @@ async fn resolve<'a>(member: &'a MemberId, mesh_port: u16, limits: &Limits) -> K
         )),
         Err(_) => Err(format!(
             "the name service doesn't say within {} s what {host} is: look at /etc/resolv.conf",
-            limits.verify_timeout.as_secs()
+            limits.verify.timeout.as_secs()
         )),
     };
     Known { member, addresses }
@@ -110,7 +110,7 @@ async fn mesh_port(
     let work = async {
         let mut worst = None;
         for address in addresses {
-            match probe(*address, member, tls, limits.verify_timeout / 2).await {
+            match probe(*address, member, tls, limits.verify.timeout / 2).await {
                 Ok(()) => return vec![Finding::ok(&subject, format!("serves at {address}"))],
                 Err(error) => worst = worst.or(Some((*address, error))),
             }
@@ -118,7 +118,7 @@ async fn mesh_port(
         let (address, error) = worst.unwrap_or((*first, ProbeError::Refused));
         vec![advice(&subject, member, address, &error)]
     };
-    within(limits.verify_timeout, &subject, work).await
+    within(limits.verify.timeout, &subject, work).await
 }
 
 /// What kept a member from answering, and what to change.

@@ -21,5 +21,5 @@ pub(super) async fn look(config: &Config, limits: &Limits) -> Vec<Finding> {
         };
         looked.map(finding).collect()
     };
-    within(limits.provider_patience * 5, "identity providers", asked).await
+    within(limits.providers.patience * 5, "identity providers", asked).await
 }

@@ -19,7 +19,7 @@ pub(super) async fn look(config: &Config, me: Option<&MemberId>, limits: &Limits
     findings.extend(clocks.map(|(name, time)| clock(name, *time, limits)));
     if let (Some(meta), Some(cluster), Some(me)) = (examined.meta, &config.cluster, me) {
         // As long as a start waits for a lease to be renewed or not.
-        let bound = limits.verify_timeout + limits.lease_expiry;
+        let bound = limits.verify.timeout + limits.leases.expiry;
         let joined = async {
             join::look(cluster, config, me, meta, limits)
                 .await
@@ -50,12 +50,12 @@ fn clock(subject: &str, theirs: SystemTime, limits: &Limits) -> Finding {
     };
     let said = format!("this machine's clock is {} s {which} the store's", skew.as_secs());
     let advice = "set it (NTP); stores refuse signatures of another time";
-    if skew >= limits.verify_skew_failure {
+    if skew >= limits.verify.skew_failure {
         Finding::fail(subject, format!("{said}: {advice}"))
-    } else if skew >= limits.verify_skew_warning {
+    } else if skew >= limits.verify.skew_warning {
         Finding::warn(subject, format!("{said}: {advice}"))
     } else {
-        let said = format!("within {} s of the store's", limits.verify_skew_warning.as_secs());
+        let said = format!("within {} s of the store's", limits.verify.skew_warning.as_secs());
         Finding::ok(subject, said)
     }
 }

@@ -8,11 +8,9 @@ fn keys() -> ApiKeys {
 }
 
 fn of_at_most(per_user: usize, meta: Arc<dyn MetaStore>) -> ApiKeys {
-    let limits = Limits {
-        api_keys_per_user: per_user,
-        key_uses_counted: 3,
-        ..Limits::default()
-    };
+    let mut limits = Limits::default();
+    limits.logins.api_keys = per_user;
+    limits.logins.key_uses_counted = 3;
     ApiKeys::new(meta, &limits)
 }
 

@@ -19,7 +19,6 @@ use crate::{
         certificate::Certificates,
         challenge::{Challenges, TokenService},
         cookies::Jar,
-        hashing::HashingLimits,
         htpasswd::Htpasswd,
         issued::{Issuer, Ways, keys::SigningKeys, revoked::Revocations},
         ldap::Directory,
@@ -80,7 +79,7 @@ impl Gate {
         };
         let standing = Standing {
             passwords: match &logins.htpasswd {
-                Some(file) => Some(Arc::new(Htpasswd::load(file, HashingLimits::from(limits))?)),
+                Some(file) => Some(Arc::new(Htpasswd::load(file, limits.passwords)?)),
                 None => None,
             },
             directory: match &logins.ldap {
@@ -95,7 +94,7 @@ impl Gate {
             let sessions = logins.openid.as_ref().map(|openid| &openid.sessions);
             let longest = sessions
                 .filter(|sessions| sessions.keys.is_none())
-                .map(|sessions| sessions.length + limits.clock_margin)
+                .map(|sessions| sessions.length + limits.registry.clock_margin)
                 .unwrap_or_default();
             let list = |partition| Arc::new(Revocations::new(meta.clone(), partition, limits));
             Signed {
@@ -145,9 +144,9 @@ impl Gate {
             signed,
             jar,
             policy,
-            delayed: Semaphore::new(limits.failed_logins_delayed),
-            look_every: limits.file_check_interval,
-            key_uses_interval: limits.key_uses_interval,
+            delayed: Semaphore::new(limits.logins.delayed),
+            look_every: limits.logins.look_every,
+            key_uses_interval: limits.logins.key_uses_interval,
         })
     }
 }
@@ -189,7 +188,7 @@ fn openid_of(
         meta: meta.clone(),
         jar: jar.clone(),
         length: config.sessions.length,
-        lag: limits.session_end_lag,
+        lag: limits.logins.session_end_lag,
         providers: config.providers.iter().map(|provider| provider.kind).collect(),
     });
     let people = People::new(config, keys, sessions.clone(), origin, limits)?;

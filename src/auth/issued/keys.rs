@@ -63,9 +63,9 @@ impl SigningKeys {
             own: tokio::sync::Mutex::default(),
             known: Mutex::default(),
             fixed: None,
-            life: limits.token_key_life,
-            known_for: limits.token_key_life.max(longest),
-            margin: limits.clock_margin,
+            life: limits.tokens.key_life,
+            known_for: limits.tokens.key_life.max(longest),
+            margin: limits.registry.clock_margin,
         }
     }
 

@@ -128,7 +128,7 @@ impl Issuer {
             keys,
             revoked,
             ways,
-            life: limits.token_life,
+            life: limits.tokens.life,
         }
     }
 

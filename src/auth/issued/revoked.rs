@@ -54,10 +54,10 @@ impl Revocations {
             list: RwLock::default(),
             looking: tokio::sync::Mutex::default(),
             is_asked_for: AtomicBool::default(),
-            every: limits.revocations_look_interval,
-            trusted: limits.revocations_trusted,
-            bound: limits.revocations,
-            margin: limits.clock_margin,
+            every: limits.tokens.revocations_every,
+            trusted: limits.tokens.revocations_trusted,
+            bound: limits.tokens.revocations,
+            margin: limits.registry.clock_margin,
         }
     }
 

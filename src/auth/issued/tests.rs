@@ -13,7 +13,7 @@ use super::{
     *,
 };
 use crate::{
-    auth::{ApiKeys, KeyMaker, NewApiKey, api_keys::REVOKED_FOR, hashing::HashingLimits, htpasswd::Htpasswd},
+    auth::{ApiKeys, KeyMaker, NewApiKey, api_keys::REVOKED_FOR, htpasswd::Htpasswd},
     net::Drain,
     storage::{Expect, MemoryMeta, MetaStore, Version, keys as rows_at, rows},
 };
@@ -51,14 +51,8 @@ impl World {
     }
 
     fn member_with(&self, limits: &Limits) -> Member {
-        let hashing = HashingLimits {
-            waiting: 4,
-            patience: Duration::from_secs(10),
-            remembered: Duration::from_secs(60),
-            entries: 4,
-        };
         let file = self.folder.path().join("users");
-        let passwords = Arc::new(Htpasswd::load(&file, hashing).unwrap());
+        let passwords = Arc::new(Htpasswd::load(&file, limits.passwords).unwrap());
         let ways = Ways {
             standing: Standing {
                 passwords: Some(passwords.clone()),
@@ -323,12 +317,12 @@ async fn a_revoked_key_ends_its_tokens_at_every_member_within_a_minute() {
     assert_eq!(second.user(&token).await.as_deref(), Some("ann"));
     keys.revoke("ann", &used.id).await.unwrap();
     // Also where nothing follows the list in the background.
-    tokio::time::advance(Limits::default().revocations_trusted).await;
+    tokio::time::advance(Limits::default().tokens.revocations_trusted).await;
     for member in [&first, &second, &world.member()] {
         assert_eq!(member.user(&token).await, None);
         assert_eq!(member.user(&others).await.as_deref(), Some("ann"));
     }
-    assert!(Limits::default().revocations_trusted < Duration::from_secs(60));
+    assert!(Limits::default().tokens.revocations_trusted < Duration::from_secs(60));
     // Whoever follows it knows sooner.
     let third = world.member();
     let drain = Drain::new();
@@ -344,7 +338,7 @@ async fn a_revoked_key_ends_its_tokens_at_every_member_within_a_minute() {
     });
     assert_eq!(third.user(&others).await.as_deref(), Some("ann"));
     keys.revoke("ann", &other.id).await.unwrap();
-    tokio::time::sleep(Limits::default().revocations_look_interval * 2).await;
+    tokio::time::sleep(Limits::default().tokens.revocations_every * 2).await;
     assert_eq!(third.user(&others).await, None);
     drain.finish(Duration::from_secs(1)).await;
 }
@@ -352,10 +346,8 @@ async fn a_revoked_key_ends_its_tokens_at_every_member_within_a_minute() {
 #[tokio::test]
 async fn however_many_sessions_have_ended_tokens_got_by_keys_are_good() {
     let world = World::new();
-    let limits = Limits {
-        revocations: 3,
-        ..Limits::default()
-    };
+    let mut limits = Limits::default();
+    limits.tokens.revocations = 3;
     let member = world.member_with(&limits);
     let ended = Revocations::new(world.meta.clone(), rows_at::ENDED_SESSIONS, &limits);
     let (_, used) = key(&world, "ann", NewApiKey::default()).await;
@@ -410,10 +402,8 @@ async fn there_is_no_token_for_a_token() {
 #[tokio::test]
 async fn keys_are_replaced_and_what_has_ended_goes() {
     let world = World::new();
-    let short = Limits {
-        token_key_life: Duration::from_millis(1),
-        ..Limits::default()
-    };
+    let mut short = Limits::default();
+    short.tokens.key_life = Duration::from_millis(1);
     let member = world.member_with(&short);
     let first = member.issue(None).await;
     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -429,10 +419,9 @@ async fn keys_are_replaced_and_what_has_ended_goes() {
         world.meta.get(&at).await.unwrap().is_some(),
         "some member's clock may be behind"
     );
-    let prompt = world.member_with(&Limits {
-        clock_margin: Duration::ZERO,
-        ..short
-    });
+    let mut prompt = short;
+    prompt.registry.clock_margin = Duration::ZERO;
+    let prompt = world.member_with(&prompt);
     let past = [rows_at::REVOKED_KEYS, rows_at::ENDED_SESSIONS]
         .map(|list| rows_at::revocation(list, clock::now_ms() - 1000, "gone"));
     for past in &past {
@@ -473,6 +462,6 @@ async fn a_key_of_a_newer_release_is_not_believed() {
 fn a_revocation_is_known_for_longer_than_any_token_lives() {
     let limits = Limits::default();
     let leeway = Duration::from_secs(LEEWAY_SECONDS);
-    assert!(limits.token_life + leeway + limits.clock_margin * 2 <= REVOKED_FOR);
-    assert!(limits.token_life + leeway < limits.token_key_life);
+    assert!(limits.tokens.life + leeway + limits.registry.clock_margin * 2 <= REVOKED_FOR);
+    assert!(limits.tokens.life + leeway < limits.tokens.key_life);
 }

@@ -29,7 +29,7 @@ use super::{
     authenticator::{Authenticator, Evidence, Login, Verdict, Via, is_api_key},
     credentials::Credentials,
     jws,
-    once::{self, Once, OnceBounds},
+    once::{self, Once},
     watched::Watched,
 };
 use crate::{
@@ -37,6 +37,7 @@ use crate::{
     config::{
         Limits,
         access::{Ldap, LdapAccount, LdapAuthority, LdapSecurity, is_user_name},
+        limits::DirectoryLimits,
     },
     outbound::Trust,
     storage::Version,
@@ -50,7 +51,9 @@ pub(super) struct Directory {
     spec: Ldap,
     tls: Option<Arc<ClientConfig>>,
     account: AccountSource,
-    bounds: Bounds,
+    limits: DirectoryLimits,
+    /// How long a question waits for its turn.
+    patience: Duration,
     /// Each ends within its bound, or with the connection that it drives.
     tasks: TaskTracker,
     idle: Mutex<Vec<Session>>,
@@ -61,13 +64,6 @@ pub(super) struct Directory {
     known: Once<Option<Arc<Person>>>,
     /// Why it can't be asked.
     trouble: Mutex<Option<String>>,
-}
-
-#[derive(Clone, Copy)]
-struct Bounds {
-    request: Duration,
-    connections: usize,
-    patience: Duration,
 }
 
 enum AccountSource {
@@ -112,26 +108,16 @@ impl Directory {
             }),
             LdapAccount::File(file) => AccountSource::File(Watched::load(file, read_account)?),
         };
-        let bounds = Bounds {
-            request: limits.directory_request_timeout,
-            connections: limits.directory_connections,
-            patience: limits.password_check_wait,
-        };
-        let remembered = OnceBounds {
-            life: limits.password_remembered,
-            entries: limits.passwords_remembered,
-            waiting: limits.password_checks_waiting,
-            patience: limits.password_check_wait,
-        };
         Ok(Arc::new(Self {
             tls: tls(&spec)?,
             account,
-            bounds,
+            limits: limits.directory,
+            patience: limits.passwords.patience,
             tasks: TaskTracker::new(),
             idle: Mutex::default(),
-            under_way: Arc::new(Semaphore::new(limits.directory_connections)),
-            proven: Once::new(remembered),
-            known: Once::new(remembered),
+            under_way: Arc::new(Semaphore::new(limits.directory.connections)),
+            proven: Once::new(limits.passwords),
+            known: Once::new(limits.passwords),
             trouble: Mutex::default(),
             spec,
         }))
@@ -211,7 +197,7 @@ impl Directory {
             &self.spec,
             server,
             self.tls.as_ref(),
-            self.bounds.request,
+            self.limits.request,
             &self.tasks,
         )
         .await
@@ -261,7 +247,7 @@ impl Directory {
         if self.trouble().is_some() {
             return Err(Unproven::Unknown(AuthError::Unreachable));
         }
-        let turn = timeout(self.bounds.patience, self.under_way.clone().acquire_owned()).await;
+        let turn = timeout(self.patience, self.under_way.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return Err(Unproven::Unknown(AuthError::Busy));
         };
@@ -352,7 +338,7 @@ impl Directory {
 
     fn keep(&self, session: Session) {
         let mut idle = self.idle.lock();
-        if idle.len() < self.bounds.connections {
+        if idle.len() < self.limits.connections {
             idle.push(session);
         }
     }

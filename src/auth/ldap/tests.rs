@@ -40,12 +40,10 @@ fn directory(port: u16) -> Arc<Directory> {
         group_attribute: None,
         user_filter: None,
     };
-    let limits = Limits {
-        directory_connections: 1,
-        directory_request_timeout: Duration::from_secs(60),
-        password_check_wait: Duration::from_secs(60),
-        ..Limits::default()
-    };
+    let mut limits = Limits::default();
+    limits.directory.connections = 1;
+    limits.directory.request = Duration::from_secs(60);
+    limits.passwords.patience = Duration::from_secs(60);
     Directory::load(spec, &limits).unwrap()
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::{
     fault::LoginFault,
-    fetch::{Client as Web, FetchBounds, FetchError},
+    fetch::{Client as Web, FetchError},
     provider::{Expected, Metadata, Provider, ProviderError},
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     config::{
         Secret,
         access::is_user_name,
+        limits::ProviderLimits,
         openid::{ClientCredentials, OpenIdProvider, Place, ProviderKind},
     },
     outbound::{Trust, TrustError},
@@ -90,7 +91,7 @@ struct Tokens {
 impl Client {
     /// # Errors
     /// [`FileFault`]: a file with secrets or certificates can't be used.
-    pub(in crate::auth) fn new(config: &OpenIdProvider, bounds: FetchBounds) -> Result<Self, FileFault> {
+    pub(in crate::auth) fn new(config: &OpenIdProvider, bounds: ProviderLimits) -> Result<Self, FileFault> {
         let trust = match &config.authority {
             Some(file) => Trust::Bundle(file.clone()),
             None => Trust::Machine,

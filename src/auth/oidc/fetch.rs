@@ -10,36 +10,12 @@ use http::{
 use serde::de::DeserializeOwned;
 
 use crate::{
-    config::Limits,
+    config::limits::ProviderLimits,
     outbound::{self, Outbound, OutboundError, Pool, Reach, Trust, TrustError},
 };
 
 /// The longest answer of a provider, in bytes: a set of keys with the chains of their certificates is some ten thousand.
 const MAX_ANSWER: usize = 1 << 20;
-
-/// How patiently providers are asked.
-#[derive(Clone, Copy, Debug)]
-pub struct FetchBounds {
-    /// Until an answer begins, and once more until it has ended.
-    pub patience: Duration,
-    /// Between two attempts that a failure or an unknown key made necessary.
-    pub again_after: Duration,
-    /// Between two looks at whether anything has changed.
-    pub refresh: Duration,
-    /// How long what was fetched is believed while nothing newer can be.
-    pub trusted: Duration,
-}
-
-impl From<&Limits> for FetchBounds {
-    fn from(limits: &Limits) -> Self {
-        Self {
-            patience: limits.provider_patience,
-            again_after: limits.provider_again_after,
-            refresh: limits.provider_refresh_interval,
-            trusted: limits.provider_trusted,
-        }
-    }
-}
 
 /// Why a provider gave no usable answer.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +51,7 @@ pub(in crate::auth) struct Client {
 impl Client {
     /// # Errors
     /// [`TrustError`]: certificates can't be read.
-    pub(in crate::auth) fn new(trust: &Trust, bounds: FetchBounds) -> Result<Self, TrustError> {
+    pub(in crate::auth) fn new(trust: &Trust, bounds: ProviderLimits) -> Result<Self, TrustError> {
         let pool = Pool {
             connect: bounds.patience,
             idle: Duration::from_secs(30),

@@ -14,7 +14,7 @@ mod tests;
 pub(super) use self::client::Client;
 pub use self::{
     fault::LoginFault,
-    fetch::{FetchBounds, FetchError},
+    fetch::FetchError,
     people::{Arrived, Begun, CALLBACK_PATH, Misconfigured, People, Returned, examine},
     provider::{Expected, Metadata, Provider, ProviderError, TokenError},
 };

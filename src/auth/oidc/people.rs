@@ -16,7 +16,6 @@ use tokio::sync::Semaphore;
 use super::{
     client::{Answer, Client, Errand},
     fault::LoginFault,
-    fetch::FetchBounds,
     provider::{Provider, ProviderError},
 };
 use crate::{
@@ -141,7 +140,7 @@ impl People {
         origin: Origin,
         limits: &Limits,
     ) -> Result<Self, FileFault> {
-        let bounds = FetchBounds::from(limits);
+        let bounds = limits.providers;
         let clients = config
             .providers
             .iter()
@@ -151,7 +150,7 @@ impl People {
             keys,
             sessions,
             origin,
-            finishing: Semaphore::new(limits.logins_finishing),
+            finishing: Semaphore::new(limits.logins.finishing),
         })
     }
 
@@ -348,8 +347,8 @@ fn own_path(page: &str, base: &str) -> Option<String> {
 pub async fn examine(config: &OpenId, limits: &Limits) -> Vec<(ProviderKind, Result<String, String>)> {
     let looks = config.providers.iter().map(|provider| async {
         let look = async {
-            let client = Client::new(provider, FetchBounds::from(limits))
-                .map_err(|error| causes::in_a_line(&error))?;
+            let client =
+                Client::new(provider, limits.providers).map_err(|error| causes::in_a_line(&error))?;
             client.check().await.map_err(|error| causes::in_a_line(&error))?;
             Ok(match client.issuer() {
                 Some(issuer) => format!("{} publishes its keys and where to log in", issuer.issuer()),

@@ -18,11 +18,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::fetch::{Client, FetchBounds, FetchError};
+use super::fetch::{Client, FetchError};
 use crate::{
     auth::jws::{self, ALGORITHMS, Key, Unverified},
     causes,
-    config::access::is_secure_url,
+    config::{access::is_secure_url, limits::ProviderLimits},
     outbound::{Trust, TrustError},
 };
 
@@ -121,7 +121,7 @@ pub enum TokenError {
 pub struct Provider {
     issuer: String,
     client: Client,
-    bounds: FetchBounds,
+    bounds: ProviderLimits,
     known: RwLock<Known>,
     /// One look at a time.
     looking: Mutex<()>,
@@ -150,7 +150,7 @@ impl Provider {
     ///
     /// # Errors
     /// [`TrustError`]: the certificates of authorities can't be read.
-    pub fn new(issuer: impl Into<String>, trust: &Trust, bounds: FetchBounds) -> Result<Self, TrustError> {
+    pub fn new(issuer: impl Into<String>, trust: &Trust, bounds: ProviderLimits) -> Result<Self, TrustError> {
         Ok(Self {
             issuer: issuer.into(),
             client: Client::new(trust, bounds)?,

@@ -19,8 +19,8 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Expected, FetchBounds, Provider, ProviderError, TokenError};
-use crate::{clock, outbound::Trust};
+use super::{Expected, Provider, ProviderError, TokenError};
+use crate::{clock, config::limits::ProviderLimits, outbound::Trust};
 
 /// A web server that answers what it is told to, and counts.
 struct Web {
@@ -85,7 +85,7 @@ impl Web {
     }
 
     fn provider(&self, again_after: Duration) -> Provider {
-        let bounds = FetchBounds {
+        let bounds = ProviderLimits {
             patience: Duration::from_secs(5),
             again_after,
             refresh: Duration::from_secs(900),
@@ -238,7 +238,7 @@ async fn an_issuer_that_never_answers_is_asked_once_for_all_who_wait() {
             silent.push(socket);
         }
     });
-    let bounds = FetchBounds {
+    let bounds = ProviderLimits {
         patience: Duration::from_secs(1),
         again_after: Duration::ZERO,
         refresh: Duration::from_secs(900),

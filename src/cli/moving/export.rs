@@ -187,7 +187,7 @@ async fn items(from: &Upstream, wanted: &Wanted, jobs: usize) -> Result<Vec<(Rep
 }
 
 fn soon() -> Instant {
-    Instant::now() + Limits::default().visit_answer_timeout
+    Instant::now() + Limits::default().visits.answer
 }
 
 /// What is known of a manifest that is there.
@@ -398,7 +398,7 @@ impl Export {
         let (to, digest) = (self.to.clone(), blob.digest.clone());
         let mut incoming = aside(move || to.begin(&digest)).await??;
         self.progress.has(incoming.length());
-        let mut left = self.limits.visit_retries;
+        let mut left = self.limits.visits.retries;
         while incoming.length() < blob.size {
             let before = incoming.length();
             let (after, outcome) = self.pieces(repository, blob, incoming).await?;
@@ -407,10 +407,10 @@ impl Export {
                 Err(error) if left == 0 && incoming.length() == before => return Err(error.into()),
                 Err(UpstreamError::NotFound) => return Err(UpstreamError::NotFound.into()),
                 Err(_) if incoming.length() == before => {
-                    tokio::time::sleep(self.from.pause(self.limits.visit_retries - left)).await;
+                    tokio::time::sleep(self.from.pause(self.limits.visits.retries - left)).await;
                     left -= 1;
                 }
-                Err(_) => left = self.limits.visit_retries,
+                Err(_) => left = self.limits.visits.retries,
                 // Shorter than its manifest says: the digest tells.
                 Ok(()) => break,
             }

@@ -288,7 +288,7 @@ impl Import {
         let (content, progress) = (Arc::new(content), self.progress.clone());
         let read = move |at, most| read(content.clone(), progress.clone(), at, most).boxed();
         let outgoing = Outgoing { length, read: &read };
-        let chunk = self.limits.visit_chunk_bytes;
+        let chunk = self.limits.visits.chunk;
         match self
             .to
             .push_blob(repository, digest, held.as_ref(), &outgoing, chunk)
@@ -302,7 +302,7 @@ impl Import {
     }
 
     fn soon(&self) -> Instant {
-        Instant::now() + self.limits.visit_answer_timeout
+        Instant::now() + self.limits.visits.answer
     }
 }
 

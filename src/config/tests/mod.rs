@@ -86,10 +86,15 @@ fn what_answers_say_of_the_registry_is_checked() {
             &["2 http.externalUrl: expected https://host"],
         );
     }
-    let age = |text: &str| yaml(&http(&format!("publicMaxAge: {text}"))).map(|config| config.public_max_age);
+    let age = |text: &str| {
+        yaml(&http(&format!("publicMaxAge: {text}"))).map(|config| config.limits.front.public_max_age)
+    };
     assert_eq!(age("1h").unwrap(), Duration::from_secs(3600));
     assert_eq!(age("0").unwrap(), Duration::ZERO);
-    assert_eq!(yaml(&http("")).unwrap().public_max_age, Duration::from_secs(300));
+    assert_eq!(
+        yaml(&http("")).unwrap().limits.front.public_max_age,
+        Duration::from_secs(300)
+    );
     refused(
         &http("publicMaxAge: 8761h"),
         &["2 http.publicMaxAge: expected at most a year"],
@@ -122,7 +127,7 @@ fn the_unit_waits_longer_than_the_drain_takes() {
         .find_map(|line| line.strip_prefix("TimeoutStopSec="))
         .unwrap();
     let stop = duration::parse(stop).unwrap().unwrap();
-    assert!(stop > Limits::default().drain_time + Duration::from_secs(5));
+    assert!(stop > Limits::default().ending.drain + Duration::from_secs(5));
 }
 
 #[test]
@@ -201,7 +206,7 @@ fn a_file_with_nothing_but_a_root_has_zots_defaults() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
     assert!(matches!(&config.storage.meta, MetaStorage::Redb { root } if root == Path::new("/data")));
     assert!(!config.storage.is_shared());
-    assert_eq!(config.timeouts, Timeouts::default());
+    assert_eq!(config.limits, Limits::default());
     assert_eq!(config.log, Log::default());
     assert!(config.cluster.is_none() && config.public_tls.is_none());
     assert_eq!(config.warnings, Vec::<String>::new());
@@ -347,14 +352,10 @@ fn keys_without_effect_are_warnings_one_for_each_reason() {
 fn values_are_read_as_leniently_as_zot_reads_them() {
     let config = yaml("storage: {rootDirectory: /d, dedupe: \"true\"}\nHTTP: {Port: \"0\", readTimeout: 10s, writeTimeout: 120000000000, idleTimeout: 1h, compat: docker2s2, address: '[::1]', tls: }\nlog: {level: WARN, output: /dev/stderr}").unwrap();
     assert_eq!(config.listen.to_string(), "[::1]:0");
-    assert_eq!(
-        config.timeouts,
-        Timeouts {
-            head: Duration::from_secs(10),
-            idle: Duration::from_secs(120),
-            between_requests: Duration::from_secs(3600),
-        }
-    );
+    let (server, stall) = (config.limits.server, config.limits.net.stall);
+    assert_eq!(server.head_timeout, Duration::from_secs(10));
+    assert_eq!(stall, Duration::from_secs(120));
+    assert_eq!(server.idle_timeout, Duration::from_secs(3600));
     assert_eq!(
         config.log,
         Log {
@@ -431,21 +432,23 @@ proptest! {
 #[test]
 fn when_blobs_are_collected_is_read_as_in_zot() {
     let config = yaml("storage: {rootDirectory: /d, gcDelay: 2h, gcInterval: 30m, gcTimeWindow: '22:00-06:00', trashDelay: 12h}").unwrap();
-    let collection = config.collection;
-    assert_eq!(collection.by_this_member, Collecting::On);
-    assert_eq!(collection.delay, Some(Duration::from_secs(7200)));
-    assert_eq!(collection.interval, Some(Duration::from_secs(1800)));
+    let (registry, collection) = (config.limits.registry, config.limits.collection);
+    assert_eq!(config.collecting, Collecting::On);
+    assert_eq!(registry.link_grace, Duration::from_secs(7200));
+    assert_eq!(collection.interval, Duration::from_secs(1800));
     assert_eq!(collection.window, TimeWindow::parse("22:00-06:00"));
-    assert_eq!(collection.trash_delay, Some(Duration::from_secs(43_200)));
+    assert_eq!(registry.object_delay, Duration::from_secs(43_200));
     assert_eq!(config.warnings, Vec::<String>::new());
 
     let told = yaml("storage: {rootDirectory: /d, historyEvents: 8760h}")
         .unwrap()
-        .collection;
+        .limits
+        .registry;
     assert_eq!(told.history_events, Some(Duration::from_secs(8760 * 3600)));
     let short = yaml("storage: {rootDirectory: /d, history: 0, historyEvents: 1h}")
         .unwrap()
-        .collection;
+        .limits
+        .registry;
     assert_eq!(short.history_events, Some(Duration::from_secs(3600)));
     for (keys, hours) in [
         ("historyEvents: 24h", 336),
@@ -458,7 +461,7 @@ fn when_blobs_are_collected_is_read_as_in_zot() {
     }
 
     let off = yaml("storage: {rootDirectory: /d, gc: false, trashDelay: 1m}").unwrap();
-    assert_eq!(off.collection.by_this_member, Collecting::Off);
+    assert_eq!(off.collecting, Collecting::Off);
     assert_eq!(off.warnings.len(), 1, "{:?}", off.warnings);
 
     refused(

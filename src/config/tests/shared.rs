@@ -172,11 +172,11 @@ fn s3_is_validated_in_full() {
     assert_eq!(
         (
             blobs.prefix.as_str(),
-            blobs.part_bytes,
+            config.limits.registry.part_size,
             blobs.endpoint.as_deref(),
             blobs.path_style
         ),
-        ("a/b", Some(16 << 20), None, false)
+        ("a/b", 16 << 20, None, false)
     );
     assert_eq!(blobs.encryption, Some(S3Encryption::Kms(Secret::new("arn"))));
     assert_eq!(

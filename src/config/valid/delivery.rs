@@ -1,12 +1,10 @@
 //! How blobs get to those who pull them: `storage.redirectBlobURL` and what goes with it, `storage.cache`.
 
-use std::time::Duration;
-
 use super::values;
 use crate::config::{
     check::Checked,
     fault::FaultKind,
-    limits::Limits,
+    limits::RegistryLimits,
     model::{CacheConfig, Delivery, Redirects},
 };
 
@@ -17,14 +15,14 @@ const ENDPOINT: &str = "storage.storageDriver.redirectendpoint";
 /// Below this next to nothing fits.
 const LEAST_CACHE: u64 = 16 << 20;
 
-pub(super) fn delivery(c: &mut Checked, verify_reads: bool, trash_delay: Option<Duration>) -> Delivery {
+pub(super) fn delivery(c: &mut Checked, verify_reads: bool, limits: &RegistryLimits) -> Delivery {
     Delivery {
-        redirects: redirects(c, verify_reads, trash_delay),
+        redirects: redirects(c, verify_reads, limits),
         cache: cache(c),
     }
 }
 
-fn redirects(c: &mut Checked, verify_reads: bool, trash_delay: Option<Duration>) -> Redirects {
+fn redirects(c: &mut Checked, verify_reads: bool, limits: &RegistryLimits) -> Redirects {
     let bytes = min_bytes(c);
     if c.bool(REDIRECT) != Some(true) {
         for path in [MIN_BYTES, ENDPOINT] {
@@ -40,8 +38,8 @@ fn redirects(c: &mut Checked, verify_reads: bool, trash_delay: Option<Duration>)
         );
         c.refuse(FaultKind::Contradiction, "storage.verifyReads", problem);
     }
-    let life = Limits::default().link_life;
-    if trash_delay.is_some_and(|delay| delay <= life) {
+    let life = limits.link_life;
+    if limits.object_delay <= life {
         let problem = format!(
             "has to be longer than {}m with {REDIRECT}: for that long the links lead to an object that may be collected meanwhile",
             life.as_secs() / 60

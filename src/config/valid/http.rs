@@ -8,6 +8,7 @@ use super::{nodes::member, values};
 use crate::config::{
     check::Checked,
     fault::FaultKind,
+    limits::Limits,
     model::RateLimits,
     tree::{Node, Value},
 };
@@ -49,8 +50,11 @@ pub(super) fn origins(c: &mut Checked) -> Vec<String> {
 }
 
 /// How long shared caches may keep content that everybody may read.
-pub(super) fn public_max_age(c: &mut Checked) -> Option<Duration> {
-    let age = c.duration(PUBLIC_MAX_AGE)?.unwrap_or(Duration::ZERO);
+pub(super) fn public_max_age(c: &mut Checked, limits: &mut Limits) {
+    let Some(age) = c.duration(PUBLIC_MAX_AGE) else {
+        return;
+    };
+    let age = age.unwrap_or_default();
     if age > LONGEST_MAX_AGE {
         c.refuse(
             FaultKind::Value,
@@ -58,7 +62,7 @@ pub(super) fn public_max_age(c: &mut Checked) -> Option<Duration> {
             "expected at most a year (8760h)",
         );
     }
-    Some(age)
+    limits.front.public_max_age = age;
 }
 
 pub(super) fn rate_limits(c: &mut Checked) -> RateLimits {

@@ -27,7 +27,7 @@ use super::{
     fault::{ConfigErrors, Fault, FaultKind},
     limits::Limits,
     model::{
-        Config, Extensions, Listen, ListenAddress, Log, LogLevel, LogOutput, Searching, Timeouts, TlsFiles,
+        Config, Extensions, Listen, ListenAddress, Log, LogLevel, LogOutput, Searching, TlsFiles,
         UserInterface,
     },
     tree::Node,
@@ -49,7 +49,8 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     };
     let access = access::access_control(&mut c, &logins);
     access::open_door(&mut c, listen.as_ref(), &logins, access.as_ref());
-    let timeouts = timeouts(&mut c);
+    let mut limits = Limits::default();
+    timeouts(&mut c, &mut limits);
     let rate_limits = http::rate_limits(&mut c);
     let external_url = http::external_url(&mut c);
     let can_tell = public_tls.is_some() || external_url.is_some();
@@ -59,7 +60,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
         logins.openid.as_ref(),
         can_tell || access::is_local(listen.as_ref()),
     );
-    let public_max_age = http::public_max_age(&mut c);
+    http::public_max_age(&mut c, &mut limits);
     let extensions = extensions(&mut c);
     let log = log(&mut c);
     compat(&mut c);
@@ -68,8 +69,9 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     let quotas = quota::quotas(&mut c);
     let immutable_tags = immutable::rules(&mut c);
     let verify_reads = c.bool("storage.verifyReads").unwrap_or_default();
-    let collection = storage::collection(&mut c);
-    let delivery = delivery::delivery(&mut c, verify_reads, collection.trash_delay);
+    let collecting = storage::collecting(&mut c);
+    storage::limits(&mut c, &mut limits);
+    let delivery = delivery::delivery(&mut c, verify_reads, &limits.registry);
     let retention = retention::retention(&mut c);
     let sparse_indexes = storage::sparse_indexes(&mut c);
     let sync = sync::sync(&mut c);
@@ -86,14 +88,13 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
             immutable_tags,
             verify_reads,
             delivery,
-            collection,
+            collecting,
+            limits,
             retention,
             sparse_indexes,
             sync,
-            timeouts,
             rate_limits,
             external_url,
-            public_max_age: public_max_age.unwrap_or(Limits::default().public_max_age),
             extensions,
             log,
             cluster,
@@ -157,12 +158,11 @@ fn public_tls(c: &mut Checked) -> Option<TlsFiles> {
     })
 }
 
-fn timeouts(c: &mut Checked) -> Timeouts {
-    let mut timeouts = Timeouts::default();
+fn timeouts(c: &mut Checked, limits: &mut Limits) {
     for (key, timeout) in [
-        ("http.readTimeout", &mut timeouts.head),
-        ("http.writeTimeout", &mut timeouts.idle),
-        ("http.idleTimeout", &mut timeouts.between_requests),
+        ("http.readTimeout", &mut limits.server.head_timeout),
+        ("http.writeTimeout", &mut limits.net.stall),
+        ("http.idleTimeout", &mut limits.server.idle_timeout),
     ] {
         match c.duration(key) {
             None => {}
@@ -173,7 +173,6 @@ fn timeouts(c: &mut Checked) -> Timeouts {
             )),
         }
     }
-    timeouts
 }
 
 fn log(c: &mut Checked) -> Log {

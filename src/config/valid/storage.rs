@@ -9,8 +9,8 @@ use crate::{
         fault::FaultKind,
         limits::Limits,
         model::{
-            BlobStorage, Collecting, Collection, DynamoConfig, DynamoTables, MetaStorage, S3Config,
-            S3Credentials, S3Encryption, Storage,
+            BlobStorage, Collecting, DynamoConfig, DynamoTables, MetaStorage, S3Config, S3Credentials,
+            S3Encryption, Storage,
         },
         secret::Secret,
         time_window::TimeWindow,
@@ -97,9 +97,18 @@ pub(super) fn sparse_indexes(c: &mut Checked) -> Vec<RepoPattern> {
     patterns
 }
 
-/// `storage.gc` and what goes with it.
-pub(super) fn collection(c: &mut Checked) -> Collection {
+/// `storage.gc`.
+pub(super) fn collecting(c: &mut Checked) -> Collecting {
+    match c.bool("storage.gc") {
+        Some(false) => Collecting::Off,
+        Some(true) | None => Collecting::On,
+    }
+}
+
+/// What of the bounds is said of the store.
+pub(super) fn limits(c: &mut Checked, limits: &mut Limits) {
     const WINDOW: &str = "storage.gcTimeWindow";
+    let set = |bound: &mut Duration, wanted: Option<Duration>| *bound = wanted.unwrap_or(*bound);
     let mut positive = |key| match c.duration(key)? {
         Some(duration) => Some(duration),
         None => {
@@ -108,10 +117,11 @@ pub(super) fn collection(c: &mut Checked) -> Collection {
             None
         }
     };
-    let interval = positive("storage.gcInterval");
-    let trash_delay = positive("storage.trashDelay");
-    let history_events = positive("storage.historyEvents");
-    let window = c.text(WINDOW).and_then(|text| {
+    set(&mut limits.collection.interval, positive("storage.gcInterval"));
+    set(&mut limits.registry.object_delay, positive("storage.trashDelay"));
+    let events = positive("storage.historyEvents");
+    limits.registry.history_events = events.or(limits.registry.history_events);
+    limits.collection.window = c.text(WINDOW).and_then(|text| {
         let window = TimeWindow::parse(&text);
         if window.is_none() {
             let problem =
@@ -120,31 +130,21 @@ pub(super) fn collection(c: &mut Checked) -> Collection {
         }
         window
     });
-    if trash_delay.is_some_and(|delay| delay < LONG_PULL) {
+    if limits.registry.object_delay < LONG_PULL {
         c.warn("storage.trashDelay: a pull of a blob that takes longer than this breaks off if the blob is collected meanwhile");
     }
-    let history = c.duration("storage.history").map(Option::unwrap_or_default);
-    let kept = history.unwrap_or(Limits::default().history);
-    if history_events.is_some_and(|events| events < kept) {
+    let any = |key| c.duration(key).map(Option::unwrap_or_default);
+    set(&mut limits.registry.link_grace, any("storage.gcDelay"));
+    set(&mut limits.registry.history, any("storage.history"));
+    let kept = limits.registry.history;
+    if events.is_some_and(|events| events < kept) {
         let problem = format!(
             "expected at least storage.history ({} h): what can be brought back is told of",
             kept.as_secs().div_ceil(3600)
         );
         c.refuse(FaultKind::Contradiction, "storage.historyEvents", problem);
     }
-    let by_this_member = match c.bool("storage.gc") {
-        Some(false) => Collecting::Off,
-        Some(true) | None => Collecting::On,
-    };
-    Collection {
-        by_this_member,
-        delay: c.duration("storage.gcDelay").map(Option::unwrap_or_default),
-        interval,
-        window,
-        history,
-        history_events,
-        trash_delay,
-    }
+    limits.registry.part_size = part_size(c).unwrap_or(limits.registry.part_size);
 }
 
 fn remarks(c: &mut Checked) {
@@ -180,7 +180,6 @@ fn s3(c: &mut Checked) -> Option<S3Config> {
     let prefix = prefix(c);
     let credentials = credentials(c);
     let encryption = encryption(c);
-    let part_bytes = part_bytes(c);
     let user_agent = user_agent(c);
     let redirect_endpoint = delivery::redirect_endpoint(c);
     if c.bool("storage.storageDriver.v4auth") == Some(false) {
@@ -202,7 +201,6 @@ fn s3(c: &mut Checked) -> Option<S3Config> {
             .text("storage.storageDriver.storageclass")
             .filter(|class| class != "NONE"),
         acl: c.text("storage.storageDriver.objectacl"),
-        part_bytes,
         dual_stack: flag("storage.storageDriver.usedualstack", false),
         fips: flag("storage.storageDriver.usefipsendpoint", false),
         accelerate: flag("storage.storageDriver.accelerate", false),
@@ -369,7 +367,8 @@ fn user_agent(c: &mut Checked) -> Option<Option<String>> {
     None
 }
 
-fn part_bytes(c: &mut Checked) -> Option<u64> {
+/// `chunksize`.
+fn part_size(c: &mut Checked) -> Option<u64> {
     const PATH: &str = "storage.storageDriver.chunksize";
     let wanted = c.int(PATH)?;
     match u64::try_from(wanted)

@@ -154,7 +154,7 @@ fn registry(
         row.refuse(c, FaultKind::Contradiction, "certDir", problem);
     }
     let retries =
-        number(c, row, "maxRetries", 0, 100).map_or(limits.upstream_retries, |number| number as u32);
+        number(c, row, "maxRetries", 0, 100).map_or(limits.upstream.retries, |number| number as u32);
     let concurrent = number(c, row, "reqConcurrent", 1, 10_000);
     let content = row.get("content").map(|node| &node.value);
     let content: Vec<_> = match content {
@@ -187,12 +187,12 @@ fn registry(
         verify_certificate,
         certificates: certificates.map(Into::into),
         retries,
-        retry_delay: row.duration("retryDelay").unwrap_or(limits.upstream_retry_delay),
+        retry_delay: row.duration("retryDelay").unwrap_or(limits.upstream.retry_delay),
         retry_delay_max: row
             .duration("maxRetryDelay")
-            .unwrap_or(limits.upstream_retry_delay_max),
-        timeout: row.duration("syncTimeout").unwrap_or(limits.upstream_blob_time),
-        concurrent: concurrent.map_or(limits.upstream_requests, |number| number as usize),
+            .unwrap_or(limits.upstream.retry_delay_max),
+        timeout: row.duration("syncTimeout").unwrap_or(limits.upstream.blob_time),
+        concurrent: concurrent.map_or(limits.upstream.requests, |number| number as usize),
         spacing: spacing(c, row),
         bytes_per_second: number(c, row, "bytesPerSec", 1, 1_000_000_000_000).and_then(NonZeroU64::new),
         ranges_before_verified: row.bool("rangesBeforeVerified") == Some(true),

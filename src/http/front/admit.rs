@@ -1,7 +1,7 @@
 //! From a request to an answered one: what it asks for, who asks, who answers and until when. Whether there is room is in
 //! [`room`](super::room).
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::{HeaderMap, Response, header};
 use tokio::time::{Instant, timeout_at};
@@ -9,19 +9,16 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     access::InMesh,
     exchange::{Exchange, refuse},
-    limits::FrontLimits,
     step::{Next, Step},
     surface::{Asking, Decided, Surface, Surfaces, Unreadable},
 };
 use crate::{
     admission::{Admitted, Body, Failure, RequestId},
     auth::{Decision, Gate},
+    config::limits::FrontLimits,
     http::error::{self, FrontError},
     oci::{Effect, Route},
 };
-
-/// How long after the deadline the front still waits for whoever serves the request to say so itself.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// What is asked for.
 #[derive(Clone)]
@@ -143,7 +140,7 @@ impl Step for Dispatch {
                 Surface::Retention(request) => request.answer(decision).await,
             }
         };
-        match timeout_at(deadline + GRACE, answer).await {
+        match timeout_at(deadline + self.limits.grace, answer).await {
             Ok(Ok(response)) => response,
             Ok(Err(answer)) => answer.into_response(&id),
             Err(_) => {

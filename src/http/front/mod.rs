@@ -9,7 +9,6 @@ mod admit;
 mod caching;
 mod exchange;
 mod identify;
-mod limits;
 mod ratelimit;
 mod responses;
 mod room;
@@ -23,7 +22,7 @@ use http::{HeaderValue, Response};
 use tokio_util::sync::CancellationToken;
 use tower::{Layer as _, util::BoxCloneSyncService};
 
-pub use self::{exchange::Arrival, limits::FrontLimits, surface::probes::Probes};
+pub use self::{exchange::Arrival, surface::probes::Probes};
 use self::{
     step::step,
     surface::{
@@ -34,7 +33,7 @@ use self::{
 use crate::{
     admission::{Body, Service},
     auth::Gate,
-    config::{Logins, RateLimits, Retention},
+    config::{Limits, Logins, RateLimits, Retention},
     events::Pages,
     net::Shares,
     placement::MemberId,
@@ -61,7 +60,7 @@ pub struct FrontParts {
     /// For requests that are taken on.
     pub permits: Shares,
     /// Bounds.
-    pub limits: FrontLimits,
+    pub limits: Limits,
     /// How many requests a client may make.
     pub rate_limits: RateLimits,
     /// How clients see the registry, `scheme://host` and perhaps `:port`: what stands before the path in `Location`. `None`
@@ -170,7 +169,7 @@ pub fn front(parts: FrontParts) -> Front {
         me,
         metrics,
         external_url: external_url.clone(),
-        rates: Arc::new(ratelimit::Rates::new(&rate_limits, limits.rated_clients)),
+        rates: Arc::new(ratelimit::Rates::new(&rate_limits, limits.front.rated_clients)),
         gate,
         permits,
         limits,
@@ -185,7 +184,7 @@ pub fn front(parts: FrontParts) -> Front {
         inside: way.of(surfaces.clone()),
         external_url,
         challenge,
-        watching: watching::Watching::new(limits.watchers, end),
+        watching: watching::Watching::new(limits.front.watchers, end),
     };
     way.of(Surfaces {
         page: Some(desk),
@@ -201,7 +200,7 @@ struct Way {
     rates: Arc<ratelimit::Rates>,
     gate: Arc<Gate>,
     permits: Shares,
-    limits: FrontLimits,
+    limits: Limits,
     mesh: Service,
 }
 
@@ -259,14 +258,14 @@ impl Way {
             step(admit::Authorise { gate: gate.clone() }),
             // Who may keep the answer.
             step(caching::Caching {
-                public_max_age: limits.public_max_age,
+                public_max_age: limits.front.public_max_age,
             }),
             // They haven't asked too often.
             step(ratelimit::RateLimit { rates: rates.clone() }),
             // There is room for it until its response's body has ended.
             step(room::Admit::new(permits.clone(), limits)),
             // Whoever it is for answers, and nobody waits for ever.
-            step(admit::Dispatch { limits: *limits }),
+            step(admit::Dispatch { limits: limits.front }),
         );
         Front::new(any.layer(known.layer(mesh.clone())))
     }

@@ -21,12 +21,12 @@ use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
 use super::{
-    limits::FrontLimits,
     step::{Next, Step},
     surface::{Asking, Cost, Decided},
 };
 use crate::{
     admission::{self, Body, BodyError, Pace, is_small},
+    config::Limits,
     http::error::{self, FrontError, Overload},
     net::{self, Caller, Permit, Purpose, Shares, Supply},
 };
@@ -63,12 +63,12 @@ pub(super) struct Admit {
 }
 
 impl Admit {
-    pub(super) fn new(permits: Shares, limits: &FrontLimits) -> Self {
+    pub(super) fn new(permits: Shares, limits: &Limits) -> Self {
         Self {
-            lobby: Shares::new(Supply::of(limits.waiting)),
+            lobby: Shares::new(Supply::of(limits.front.waiting)),
             permits,
-            patience: limits.patience,
-            pace: Pace::new(limits.slow_body, limits.slow_body_window),
+            patience: limits.front.patience,
+            pace: Pace::new(limits.net.slow_body, limits.net.slow_body_window),
         }
     }
 

@@ -47,17 +47,15 @@ where
         meta: Arc::new(MemoryMeta::new()),
         blobs: Arc::new(MemoryBlobs::new()),
     };
-    let limits = FrontLimits {
-        patience,
-        ..FrontLimits::from(&Limits::default())
-    };
+    let mut limits = Limits::default();
+    limits.front.patience = patience;
     let permits = Shares::new(Supply::of(requests));
     let mesh = Service::new(service_fn(move |admitted| {
         let answer = answer(admitted);
         async move { Ok(answer.await) }
     }));
     let view = Arc::new(crate::ownership::StaticView::new(member(1), []));
-    let gate = Gate::new(GateSpec::default(), stores.meta.clone(), &Limits::default());
+    let gate = Gate::new(GateSpec::default(), stores.meta.clone(), &limits);
     let gate = Arc::new(gate.unwrap());
     let holder = Holder {
         member: member(1),

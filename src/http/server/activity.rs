@@ -21,7 +21,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::limits::ServerLimits;
+use crate::config::limits::ServerLimits;
 use crate::{
     admission::{Body, BodyError},
     net::{Received, Slot},
@@ -162,6 +162,7 @@ pub(super) struct Watch {
     activity: Activity,
     received: Received,
     limits: ServerLimits,
+    stall: Duration,
     waits: Waits,
     timer: Pin<Box<Sleep>>,
     idling: Option<Idling>,
@@ -175,11 +176,12 @@ struct Idling {
 }
 
 impl Watch {
-    pub(super) fn new(activity: Activity, received: Received, limits: ServerLimits) -> Self {
+    pub(super) fn new(activity: Activity, received: Received, limits: ServerLimits, stall: Duration) -> Self {
         Self {
             activity,
             received,
             limits,
+            stall,
             waits: Waits::FirstRequest,
             timer: Box::pin(sleep(limits.head_timeout)),
             idling: None,
@@ -261,7 +263,7 @@ impl Watch {
         match self.waits {
             Waits::FirstRequest | Waits::RestOfAHead(_) => Some(self.limits.head_timeout),
             Waits::AnyRequest(_) => Some(self.limits.idle_timeout),
-            Waits::ClientToTake(_) => Some(self.limits.stall_timeout),
+            Waits::ClientToTake(_) => Some(self.stall),
             Waits::Us => None,
         }
     }

@@ -36,16 +36,14 @@ where
     fixture_with(answer, |_| ()).await
 }
 
-async fn fixture_with<F, R>(answer: F, change: impl FnOnce(&mut ServerLimits)) -> Fixture
+async fn fixture_with<F, R>(answer: F, change: impl FnOnce(&mut Limits)) -> Fixture
 where
     F: Fn(Arrival) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Response<Body>> + Send + 'static,
 {
-    let mut limits = ServerLimits {
-        head_timeout: Duration::from_millis(300),
-        idle_timeout: Duration::from_millis(600),
-        ..ServerLimits::from(&Limits::default())
-    };
+    let mut limits = Limits::default();
+    limits.server.head_timeout = Duration::from_millis(300);
+    limits.server.idle_timeout = Duration::from_millis(600);
     change(&mut limits);
     let settings = ListenerSettings {
         connections: CONNECTIONS,
@@ -72,7 +70,7 @@ where
     let drain = Drain::new();
     let serving = drain.clone();
     drain.spawn("listener", async move {
-        serve(listener, &serving, front, limits).await
+        serve(listener, &serving, front, &limits).await
     });
     Fixture { address, drain }
 }
@@ -340,7 +338,10 @@ async fn where_connections_run_out_the_one_that_was_idle_longest_goes() {
         }
         ok(arrival).await
     }
-    let server = fixture_with(slow, |limits| limits.idle_timeout = Duration::from_secs(60)).await;
+    let server = fixture_with(slow, |limits| {
+        limits.server.idle_timeout = Duration::from_secs(60)
+    })
+    .await;
     let mut working = raw(server.address, "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
     let mut open = Vec::new();
     for _ in 0..CONNECTIONS - 2 {
@@ -368,7 +369,7 @@ async fn where_connections_run_out_the_one_that_was_idle_longest_goes() {
 
 #[tokio::test]
 async fn a_head_that_has_begun_has_the_time_of_a_head_however_long_one_may_idle() {
-    let server = fixture_with(ok, |limits| limits.idle_timeout = Duration::from_secs(60)).await;
+    let server = fixture_with(ok, |limits| limits.server.idle_timeout = Duration::from_secs(60)).await;
     let mut stream = idle(server.address).await;
     assert!(!is_closed(&mut stream).await);
     stream.write_all(b"GET / HT").await.unwrap();
@@ -395,7 +396,7 @@ async fn an_idle_connection_of_http_2_ends_too() {
 
 #[tokio::test]
 async fn a_client_of_http_2_that_takes_nothing_of_what_it_asked_for_is_given_up() {
-    let server = fixture_with(ok, |limits| limits.stall_timeout = Duration::from_millis(300)).await;
+    let server = fixture_with(ok, |limits| limits.net.stall = Duration::from_millis(300)).await;
     let stream = TcpStream::connect(server.address).await.unwrap();
     let mut builder = h2::client::Builder::new();
     let (client, connection) = builder

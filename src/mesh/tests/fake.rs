@@ -9,7 +9,8 @@ use tonic::{Request, Response, Status, Streaming, service::Routes};
 
 use super::harness::*;
 use crate::{
-    mesh::{MeshSettings, pb},
+    config::Limits,
+    mesh::pb,
     net::{Connection, Drain},
 };
 
@@ -32,7 +33,7 @@ impl Cluster {
     /// Puts a fake in the place of member `n`: members made from now on find it there.
     pub(super) async fn with_fake(
         script: impl Fn(Streaming<pb::Request>) -> Answers + Send + Sync + 'static,
-        settings: MeshSettings,
+        settings: Limits,
     ) -> (Self, Drain) {
         let mut cluster = cluster_with(1, settings).await;
         let tls = cluster.authority.issue("member-2", &[id(2).host()]);

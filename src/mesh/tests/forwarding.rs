@@ -17,7 +17,7 @@ use tokio_stream::StreamExt as _;
 use super::{fake::*, harness::*, toy::*};
 use crate::{
     admission::{Body, BodyError, Failure, Served, Visible, empty, full},
-    mesh::{Forwarding, MeshSettings},
+    mesh::Forwarding,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,11 +268,9 @@ async fn a_holder_that_only_the_front_cant_reach_keeps_its_repository() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_owner_is_asked_again_until_the_hold_time_is_over() {
-    let settings = MeshSettings {
-        replays: 0,
-        hold: Duration::from_secs(3),
-        ..settings()
-    };
+    let mut settings = settings();
+    settings.mesh.replays = 0;
+    settings.mesh.hold = Duration::from_secs(3);
     let busy = r#"portolan_forwards_total{peer="127.0.0.2:5000",outcome="busy"}"#;
     let cluster = cluster_with(2, settings).await;
     let repository = cluster.repository(&[2]);
@@ -335,10 +333,8 @@ async fn before_go_a_change_is_offered_elsewhere_with_its_body_untouched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_doesnt_answer_is_passed_over_at_once_the_next_time() {
-    let settings = MeshSettings {
-        accept: Duration::from_millis(300),
-        ..settings()
-    };
+    let mut settings = settings();
+    settings.mesh.accept = Duration::from_millis(300);
     let (cluster, _fake) = Cluster::with_fake(|_| Box::pin(tokio_stream::pending()), settings).await;
     let repository = cluster.repository(&[2]);
     for limit in [1000, 100] {

@@ -16,7 +16,7 @@ use super::toy::Toy;
 use crate::{
     admission::{Admitted, Body, BodyError, Grants, Identity, RequestId, Service},
     config::Limits,
-    mesh::{Mesh, MeshServer, MeshSettings, Peers, Readiness, Rights},
+    mesh::{Mesh, MeshServer, Peers, Readiness, Rights, listener_settings},
     net::{
         Buffered, CertificateFiles, ClientTls, Drain, Io, Listener, Sealed, ServerTls,
         test_certificates::Authority,
@@ -51,18 +51,17 @@ pub(super) fn id(n: usize) -> MemberId {
     format!("127.0.0.{n}:5000").parse().unwrap()
 }
 
-pub(super) fn settings() -> MeshSettings {
-    MeshSettings {
-        stall: Duration::from_secs(5),
-        ..MeshSettings::default()
-    }
+pub(super) fn settings() -> Limits {
+    let mut limits = Limits::default();
+    limits.net.stall = Duration::from_secs(5);
+    limits
 }
 
 pub(super) async fn cluster(members: usize) -> Cluster {
     cluster_with(members, settings()).await
 }
 
-pub(super) async fn cluster_with(members: usize, settings: MeshSettings) -> Cluster {
+pub(super) async fn cluster_with(members: usize, settings: Limits) -> Cluster {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_test_writer()
@@ -98,7 +97,7 @@ pub(super) async fn cluster_with(members: usize, settings: MeshSettings) -> Clus
 pub(super) async fn listen(authority: &Authority, tls: &CertificateFiles, n: usize) -> Listener {
     let tls = ServerTls::load(authority.server(tls.clone())).unwrap();
     let address = format!("127.0.0.{n}:0").parse().unwrap();
-    let settings = MeshSettings::listener(&Limits::default());
+    let settings = listener_settings(&Limits::default());
     Listener::bind("mesh", address, Some(tls), settings)
         .await
         .unwrap()
@@ -109,7 +108,7 @@ impl Cluster {
         &self,
         n: usize,
         tls: &CertificateFiles,
-        settings: MeshSettings,
+        settings: Limits,
     ) -> (Member, MeshServer) {
         let view: Arc<dyn View> = Arc::new(StaticView::new(id(n), self.addresses.clone()));
         let drain = Drain::new();
@@ -121,9 +120,9 @@ impl Cluster {
         ));
         let tls = ClientTls::load(self.authority.client(tls.clone())).unwrap();
         let metrics = Arc::new(Metrics::new());
-        let peers = Arc::new(Peers::new(view, tls, metrics.clone(), settings, drain.clone()));
+        let peers = Arc::new(Peers::new(view, tls, metrics.clone(), &settings, drain.clone()));
         let toy = Toy::new();
-        let mesh = Arc::new(Mesh::new(owners, peers, toy.service(), metrics, settings));
+        let mesh = Arc::new(Mesh::new(owners, peers, toy.service(), metrics, &settings));
         let rights = Rights::new(vec!["operator".to_owned()], vec!["administrator".to_owned()]);
         let (server, readiness) = MeshServer::new(mesh.clone(), rights, drain.clone())
             .await
@@ -203,7 +202,7 @@ pub(super) async fn dial(address: String, tls: Arc<rustls::ClientConfig>) -> Res
             let stream = TcpStream::connect(&address).await?;
             let host: std::net::SocketAddr = address.parse().unwrap();
             let name = ServerName::IpAddress(host.ip().into());
-            let stream = Buffered::new(Box::new(stream), settings().io);
+            let stream = Buffered::new(Box::new(stream), crate::mesh::settings::io(&settings()));
             let stream = Sealed::connect(tls, name, stream).await?;
             Ok::<_, std::io::Error>(TokioIo::new(Io::Sealed(Box::new(stream))))
         }

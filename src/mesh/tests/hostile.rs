@@ -12,7 +12,6 @@ use super::{fake::*, harness::*};
 use crate::{
     admission::{Body, BodyError, Served},
     mesh::{
-        MeshSettings,
         frames::{Asked, request_head},
         pb::{self, mesh_client::MeshClient, request::Kind},
     },
@@ -295,10 +294,8 @@ async fn a_request_cut_short_never_looks_like_a_shorter_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_front_that_stands_still_is_given_up() {
-    let settings = MeshSettings {
-        stall: Duration::from_millis(300),
-        ..settings()
-    };
+    let mut settings = settings();
+    settings.net.stall = Duration::from_millis(300);
     let cluster = cluster_with(2, settings).await;
     let head = sent(Kind::Head(push_head(&cluster)));
     // Before go: nothing happened.
@@ -349,10 +346,8 @@ async fn an_owner_that_answers_nonsense_is_passed_over() {
         }))],
         vec![frame(pb::response::Kind::Busy(pb::Busy::default()))],
     ] {
-        let settings = MeshSettings {
-            hold: Duration::from_millis(300),
-            ..settings()
-        };
+        let mut settings = settings();
+        settings.mesh.hold = Duration::from_millis(300);
         let (cluster, _fake) = Cluster::with_fake(
             move |_| Box::pin(futures_util::stream::iter(answers.clone())),
             settings,

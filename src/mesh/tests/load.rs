@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use tokio::task::JoinSet;
 
 use super::{harness::*, toy::*};
-use crate::{admission::full, mesh::MeshSettings};
+use crate::admission::full;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_clients_that_go_away_in_mid_pull_harm_nobody() {
@@ -61,11 +61,9 @@ async fn thousands_of_clients_that_go_away_in_mid_pull_harm_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_members_that_fill_each_other_up_do_not_wait_for_each_other() {
-    let settings = MeshSettings {
-        replays: 1,
-        hold: Duration::from_secs(2),
-        ..settings()
-    };
+    let mut settings = settings();
+    settings.mesh.replays = 1;
+    settings.mesh.hold = Duration::from_secs(2);
     let cluster = Arc::new(cluster_with(2, settings).await);
     let mut tasks = JoinSet::new();
     for n in 0..60 {

@@ -48,7 +48,7 @@ fn beyond(gate: &Arc<Gate>, cluster: &Cluster, drain: &Drain) -> Arc<Peers> {
     let files = cluster.authority.issue("front", &[id(1).host()]);
     let tls = ClientTls::load(cluster.authority.client(files)).unwrap();
     let view = Arc::new(StaticView::new(id(1), cluster.addresses.clone()));
-    let peers = Peers::new(view, tls, Arc::new(Metrics::new()), settings(), drain.clone());
+    let peers = Peers::new(view, tls, Arc::new(Metrics::new()), &settings(), drain.clone());
     Arc::new(peers.over(gate.clone()))
 }
 
@@ -63,13 +63,16 @@ async fn nobody_waits_for_a_member_that_couldnt_be_dialled_the_last_time() {
         assert!(!peers.probe(&id(2)).await);
         began.elapsed()
     };
-    assert!(probe().await >= settings().connect, "somebody has to find out");
+    assert!(
+        probe().await >= settings().mesh.connect,
+        "somebody has to find out"
+    );
     for _ in 0..3 {
-        sleep(settings().redial.1 * 2).await;
+        sleep(settings().mesh.redial_max * 2).await;
         let (first, second, third) = tokio::join!(probe(), probe(), probe());
-        assert!(first < settings().connect / 4, "{first:?}");
+        assert!(first < settings().mesh.connect / 4, "{first:?}");
         assert_eq!([second, third], [Duration::ZERO; 2], "one is enough");
-        sleep(settings().connect).await;
+        sleep(settings().mesh.connect).await;
     }
     assert_eq!(gate.dials.load(Ordering::Relaxed), 4);
     drain.finish(Duration::ZERO).await;

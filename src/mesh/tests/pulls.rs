@@ -8,10 +8,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use super::{fake::*, harness::*, toy::*};
-use crate::{
-    admission::BodyError,
-    mesh::{MeshSettings, pb},
-};
+use crate::{admission::BodyError, mesh::pb};
 
 const RESUMED: &str = "portolan_resumed_pulls_total";
 
@@ -229,10 +226,8 @@ async fn a_pull_is_not_finished_with_other_bytes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_that_stands_still_is_finished_by_the_front() {
-    let settings = MeshSettings {
-        stall: Duration::from_millis(300),
-        ..settings()
-    };
+    let mut settings = settings();
+    settings.net.stall = Duration::from_millis(300);
     let cluster = cluster_with(2, settings).await;
     let repository = cluster.repository(&[2]);
     for n in 1..=2 {
@@ -287,10 +282,8 @@ async fn a_client_that_goes_away_ends_the_owners_work() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_takes_nothing_is_given_up_by_the_owner() {
-    let settings = MeshSettings {
-        stall: Duration::from_millis(500),
-        ..settings()
-    };
+    let mut settings = settings();
+    settings.net.stall = Duration::from_millis(500);
     let cluster = cluster_with(2, settings).await;
     let repository = cluster.repository(&[2]);
     for n in 1..=2 {
@@ -327,13 +320,11 @@ async fn a_slow_reader_slows_the_owner_and_costs_bounded_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_streams_do_not_stall_the_others() {
-    let settings = MeshSettings {
-        streams: 16,
-        stream_window: 256 * 1024,
-        connection_window: 16 * 256 * 1024,
-        connections: 1,
-        ..settings()
-    };
+    let mut settings = settings();
+    settings.mesh.streams = 16;
+    settings.mesh.stream_window = 256 * 1024;
+    settings.mesh.connection_window = 16 * 256 * 1024;
+    settings.mesh.lane_connections = 1;
     let cluster = cluster_with(2, settings).await;
     let repository = cluster.repository(&[2]);
     cluster.at(2).toy.behaviour.lock().length = 5_000_000;

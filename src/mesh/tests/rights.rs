@@ -149,7 +149,7 @@ async fn a_front_does_not_talk_to_a_member_with_another_members_certificate() {
         "test",
         address,
         Some(server),
-        crate::mesh::MeshSettings::listener(&crate::config::Limits::default()),
+        crate::mesh::listener_settings(&crate::config::Limits::default()),
     )
     .await
     .unwrap();

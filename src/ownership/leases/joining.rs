@@ -1,30 +1,14 @@
 //! What a member joins a mesh with.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crate::{
+    config::limits::LeaseLimits,
     ownership::{Announcement, KeyHash},
     placement::MemberId,
     storage::{MetaStore, StoreError},
     telemetry::Metrics,
 };
-
-/// Bounds and times of leases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeaseSettings {
-    /// How often a lease is renewed and the others are read.
-    pub heartbeat: Duration,
-    /// How long a lease lasts unrenewed.
-    pub expiry: Duration,
-    /// How long the store may take for one renewal, and for one reading.
-    pub patience: Duration,
-    /// Least time between two readings beside the regular ones.
-    pub look_spacing: Duration,
-    /// When the row of a member that is gone is removed.
-    pub retention: Duration,
-    /// Most rows that are read.
-    pub rows: usize,
-}
 
 /// Who belongs to the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +58,7 @@ pub struct Joining {
     /// Who the others are.
     pub membership: Membership,
     /// Bounds.
-    pub settings: LeaseSettings,
+    pub limits: LeaseLimits,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }

@@ -10,15 +10,6 @@ use crate::{
     },
 };
 
-const SETTINGS: LeaseSettings = LeaseSettings {
-    heartbeat: Duration::from_secs(2),
-    expiry: Duration::from_secs(10),
-    patience: Duration::from_secs(2),
-    look_spacing: Duration::from_millis(200),
-    retention: Duration::from_secs(3600),
-    rows: 1000,
-};
-
 fn id(n: u8) -> MemberId {
     format!("127.0.0.{n}:5000").parse().unwrap()
 }
@@ -46,7 +37,7 @@ fn joining(n: u8, meta: &Arc<dyn MetaStore>, membership: Membership) -> Joining 
         },
         own_key: Arc::new(move || Some(KeyHash::from_bytes([n; 32]))),
         membership,
-        settings: SETTINGS,
+        limits: LeaseLimits::default(),
         metrics: Arc::new(Metrics::new()),
     }
 }
@@ -140,7 +131,7 @@ async fn a_drained_member_is_gone_for_as_long_as_it_is_drained() {
     assert_eq!(second.leases.trouble(), None);
     assert_eq!(first.leases.drain().await, Err(DrainError::Alone));
     // It is known for longer than others are remembered that left.
-    seconds(2 * SETTINGS.retention.as_secs()).await;
+    seconds(2 * LeaseLimits::default().retention.as_secs()).await;
     assert_eq!((first.sees(2), second.sees(2)), (Liveness::Gone, Liveness::Gone));
     let members = first.leases.members();
     assert!(members[1].lease.as_ref().unwrap().drained);
@@ -289,7 +280,7 @@ async fn the_leases_of_a_mesh_that_is_no_more_keep_nobody_from_other_settings() 
     other.said.settings = SharedSettings::new().with("cluster.hashKey", b"b");
     let began = Instant::now();
     let other = Member::start(other).await;
-    assert!(began.elapsed() <= SETTINGS.expiry + SETTINGS.heartbeat);
+    assert!(began.elapsed() <= LeaseLimits::default().expiry + LeaseLimits::default().heartbeat);
     assert_eq!(other.sees(1), Liveness::Gone);
     // Neither is one that appears later given anything.
     let meta = memory();
@@ -324,7 +315,7 @@ async fn dynamic_members_come_with_their_leases_and_are_forgotten_in_the_end() {
     second.crash();
     seconds(20).await;
     assert_eq!(first.sees(2), Liveness::Gone);
-    seconds(SETTINGS.retention.as_secs()).await;
+    seconds(LeaseLimits::default().retention.as_secs()).await;
     assert_eq!(first.sees(2), Liveness::Stranger);
     assert_eq!(first.sees(1), Liveness::Live);
 }

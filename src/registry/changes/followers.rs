@@ -96,6 +96,6 @@ impl Feed {
     }
 
     fn deadline(&self) -> Instant {
-        Instant::now() + self.registry.settings.commit_within
+        Instant::now() + self.registry.settings.limits.commit_within
     }
 }

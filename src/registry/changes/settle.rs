@@ -134,7 +134,7 @@ impl Registry {
                 Some((repository, change.at_ms))
             });
             self.note_days(n, made).await?;
-            let deadline = Instant::now() + self.settings.commit_within;
+            let deadline = Instant::now() + self.settings.limits.commit_within;
             match fence::transact(&*self.meta, Version::random(), &ops, deadline).await {
                 Ok(Fenced::Committed) => {}
                 Ok(Fenced::Refused { .. }) => {

@@ -89,7 +89,7 @@ impl Registry {
             key.put(Expect::Any, mark.clone())
         });
         for ops in ops.collect::<Vec<_>>().chunks(MAX_OPS) {
-            fence::write(&*self.meta, ops, self.settings.attempts).await?;
+            fence::write(&*self.meta, ops, self.settings.limits.attempts).await?;
         }
         self.days.note(days);
         Ok(())
@@ -97,11 +97,11 @@ impl Registry {
 
     /// Removes what happened in the `n`-th partition longer ago than events are kept, some of it. Without an end it does nothing.
     pub async fn trim_histories(&self, n: u8, now_ms: u64) -> Result<Trimmed> {
-        let Some(kept) = self.settings.history_events else {
+        let Some(kept) = self.settings.limits.history_events else {
             return Ok(Trimmed::default());
         };
-        let kept_ms =
-            millis(kept.max(self.settings.history)).saturating_add(millis(self.settings.clock_margin));
+        let kept_ms = millis(kept.max(self.settings.limits.history))
+            .saturating_add(millis(self.settings.limits.clock_margin));
         let end_ms = now_ms.saturating_sub(kept_ms);
         let page = self
             .meta
@@ -128,7 +128,7 @@ impl Registry {
                 break;
             }
             let done = keys::changed_day_listed(n, entry.sort).delete(Expect::Any);
-            fence::write(&*self.meta, &[done], self.settings.attempts).await?;
+            fence::write(&*self.meta, &[done], self.settings.limits.attempts).await?;
             trimmed.rows += 1;
         }
         Ok(trimmed)
@@ -151,7 +151,7 @@ impl Registry {
         let gone = |change: &NameChange| keys::settled_change(repository, change.at_ms).delete(Expect::Any);
         let ops: Vec<Op> = changes.iter().map(gone).collect();
         if !ops.is_empty() {
-            fence::write(&*self.meta, &ops, self.settings.attempts).await?;
+            fence::write(&*self.meta, &ops, self.settings.limits.attempts).await?;
             trimmed.rows += ops.len();
         }
         Ok(trimmed)
@@ -180,7 +180,7 @@ impl Registry {
         if ops.is_empty() {
             return Ok(Trimmed::default());
         }
-        fence::write(&*self.meta, &ops, self.settings.attempts).await?;
+        fence::write(&*self.meta, &ops, self.settings.limits.attempts).await?;
         Ok(Trimmed {
             rows: ops.len(),
             more: page.more,
@@ -195,12 +195,12 @@ impl Feed {
         let (meta, settings) = (&self.registry.meta, &self.registry.settings);
         let before_ms = |kept| {
             now_ms
-                .saturating_sub(millis(settings.clock_margin))
+                .saturating_sub(millis(settings.limits.clock_margin))
                 .saturating_sub(millis(kept))
         };
         let (old_ms, oldest_ms) = (
-            before_ms(settings.feed_kept),
-            before_ms(settings.feed_kept_longest),
+            before_ms(settings.limits.feed_kept),
+            before_ms(settings.limits.feed_kept_longest),
         );
         let head = keys::feed_head(n).sort;
         let page = meta
@@ -233,7 +233,7 @@ impl Feed {
             .map(|(number, _)| keys::feed_batch(n, number).delete(Expect::Any))
             .collect();
         if !ops.is_empty() {
-            fence::write(&**meta, &ops, settings.attempts).await?;
+            fence::write(&**meta, &ops, settings.limits.attempts).await?;
         }
         Ok(Trimmed {
             rows: ops.len(),

@@ -21,7 +21,7 @@ const MARGIN: u64 = 6 * MINUTE;
 
 fn world() -> World {
     let mut world = World::new();
-    world.settings.link_grace = Duration::from_secs(60 * 60);
+    world.settings.limits.link_grace = Duration::from_secs(60 * 60);
     world
 }
 
@@ -373,7 +373,7 @@ async fn two_collectors_at_one_row_do_it_once() {
 async fn failing_stores_delay_it() {
     for seed in 0..20 {
         let mut world = World::with_faults(seed, FaultRates::each(0.08));
-        world.settings.link_grace = Duration::from_secs(60 * 60);
+        world.settings.limits.link_grace = Duration::from_secs(60 * 60);
         let plan = world.faults.clone().unwrap();
         plan.disable();
         let (one, name) = (world.member(1), repo("a"));

@@ -85,7 +85,7 @@ impl Fsck<'_> {
             if !seen.is_upload && self.registry.blobs.head(&object).await?.is_none() {
                 continue;
             }
-            let delay_ms = millis(self.registry.settings.object_delay);
+            let delay_ms = millis(self.registry.settings.limits.object_delay);
             let (dues, at_ms) = (self.registry.dues, clock::now_ms().saturating_add(delay_ms));
             let (said, due) = match seen.is_upload {
                 true => (

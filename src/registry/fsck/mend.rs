@@ -128,7 +128,7 @@ impl InLine<'_> {
             .map(|to| keys::reference(self.repository, &to.digest, digest).put(Expect::Any, mark()))
             .collect();
         for ops in ops.chunks(MAX_OPS) {
-            fence::write(&*self.registry.meta, ops, self.registry.settings.attempts).await?;
+            fence::write(&*self.registry.meta, ops, self.registry.settings.limits.attempts).await?;
         }
         Ok(apply(Vec::new(), current.manifests()))
     }

@@ -74,7 +74,7 @@ impl Registry {
                 ripe_ms,
                 let_go,
             };
-            let deadline = Instant::now() + self.settings.commit_within;
+            let deadline = Instant::now() + self.settings.limits.commit_within;
             match self.commit(repository, deadline, change).await? {
                 Collected::SomeReferences => {}
                 Collected::SomeLinks(so_far) => let_go = Some(so_far),
@@ -86,7 +86,7 @@ impl Registry {
 
     /// How long what was deleted can be brought back, in milliseconds.
     pub(in crate::registry) fn history_ms(&self) -> u64 {
-        millis(self.settings.history)
+        millis(self.settings.limits.history)
     }
 }
 
@@ -206,7 +206,7 @@ impl CollectManifest<'_> {
                     ..row::read_to_rewrite(&found)?
                 };
                 ops.push(key.put(Expect::Version(found.version), row::bytes(&armed)));
-                due::after(self.registry.settings.link_grace)
+                due::after(self.registry.settings.limits.link_grace)
             };
             ops.push(self.registry.dues.link(due_ms, self.repository, digest));
         }

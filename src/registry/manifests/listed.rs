@@ -27,7 +27,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Listed`] if an index needs the manifest, or so many list it that nobody looks at them all.
     pub(super) async fn check_unlisted(&self, repository: &RepoName, digest: &Digest) -> Result<()> {
-        let most = self.settings.indexes_looked_at;
+        let most = self.settings.limits.indexes_looked_at;
         let mut seen = BTreeSet::from([digest.clone()]);
         // What is listed, and the index that lists the manifest itself, on the way there.
         let mut wanted = VecDeque::from([(digest.clone(), None::<Digest>)]);

@@ -241,7 +241,7 @@ impl Registry {
             only_if,
             cause,
             while_listed,
-            grace: self.settings.link_grace,
+            grace: self.settings.limits.link_grace,
             known: None,
             is_begun: false,
         };

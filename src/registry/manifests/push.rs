@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     super::{
-        Damage, Registry, RegistryError, Result, Settings,
+        Damage, Registry, RegistryError, Result,
         changes::{Cause, Changing},
         commit::{Change, Current, HeldBy, MAX_PLANNED, Plan},
         due, fence,
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     clock,
+    config::limits::RegistryLimits,
     oci::{Descriptor, Digest, Manifest, Preconditions, Reference, RepoName, Tag},
     storage::{
         Expect, Key, MAX_OPS, ObjectKey, Op, Outcome, Row, StoreError, StoreErrorKind, Version, keys, rows,
@@ -237,7 +238,7 @@ impl Push<'_> {
             })
             .collect();
         for ops in ops.chunks(MAX_OPS) {
-            fence::write(&*self.registry.meta, ops, self.registry.settings.attempts).await?;
+            fence::write(&*self.registry.meta, ops, self.registry.settings.limits.attempts).await?;
         }
         Ok(())
     }
@@ -263,14 +264,14 @@ impl Push<'_> {
             let (repository, digest) = (self.repository, &self.digest);
             tracing::warn!(%repository, %digest, %damage, "a manifest's document is replaced by the one that was pushed");
             if let Some(object) = written(former)? {
-                let at_ms = due::after(self.registry.settings.trash_delay);
+                let at_ms = due::after(self.registry.settings.limits.trash_delay);
                 ops.push(self.registry.dues.trash(at_ms, object.key.as_str(), None));
             }
         }
         let former = former.filter(|_| damage.is_none());
         let (body, object_etag) = match former.and_then(|former| Some((former.body?, former.object_etag))) {
             Some(kept) => kept,
-            None if self.body.len() <= self.registry.settings.inline_manifest => {
+            None if self.body.len() <= self.registry.settings.limits.inline_manifest => {
                 (Body::Inline(self.body.clone()), String::new())
             }
             None => {
@@ -328,11 +329,11 @@ impl Push<'_> {
     /// Writes the due-row of an object that is yet to be written. Where it isn't known whether that was done, another key
     /// is taken: a row that came late, after the manifest's transaction deleted it, would condemn the body.
     async fn announce_body(&self) -> Result<Stored> {
-        let Settings {
+        let RegistryLimits {
             trash_delay,
             attempts,
             ..
-        } = self.registry.settings;
+        } = self.registry.settings.limits;
         for _ in 0..attempts {
             let version = Version::random();
             let object = row::object_key(&format!("manifests/{}", hex::encode(version.to_bytes())))?;

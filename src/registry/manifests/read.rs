@@ -67,7 +67,7 @@ impl Registry {
 
     /// The object of a manifest that a tag names, if the manifest is too long for its row.
     async fn object_of(&self, repository: &RepoName, tagged: &Descriptor) -> Result<Option<Written>> {
-        if tagged.size <= self.settings.inline_manifest as u64 {
+        if tagged.size <= self.settings.limits.inline_manifest as u64 {
             return Ok(None);
         }
         match self.find_manifest(repository, &tagged.digest) {
@@ -118,7 +118,9 @@ impl Registry {
                 return Err(RegistryError::ManifestUnknown);
             }
             reads += 1;
-            pause.wait(Instant::now() + self.settings.commit_within).await;
+            pause
+                .wait(Instant::now() + self.settings.limits.commit_within)
+                .await;
         }
     }
 

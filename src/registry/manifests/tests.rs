@@ -511,7 +511,7 @@ async fn who_pulls_a_large_manifest_at_the_same_time_shares_its_reading() {
 #[tokio::test]
 async fn no_more_is_kept_in_memory_than_was_allowed() {
     let mut world = World::new();
-    world.settings.remembered = 10_000;
+    world.settings.limits.remembered = 10_000;
     let (one, name) = (world.member(1), repo("a"));
     let mut all = Vec::new();
     for n in 0..9 {

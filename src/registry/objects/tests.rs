@@ -375,7 +375,7 @@ async fn a_blob_that_is_read_wrongly_never_ends() {
     for (length, verify_reads) in [(60, false), (60, true), (LONG, true), (LONG * 40, true)] {
         let mut world = World::with_faults(3, FaultRates::default());
         world.settings.verify_reads = verify_reads;
-        world.settings.part_size = 1 << 20;
+        world.settings.limits.part_size = 1 << 20;
         let (one, name) = (world.member(1), repo("a"));
         let content = content(6, length);
         let digest = push(&one, &name, &content).await;
@@ -443,7 +443,7 @@ async fn a_tail_that_is_read_wrongly_never_becomes_part_of_a_blob() {
 #[tokio::test]
 async fn an_object_that_was_seen_is_looked_at_again_after_a_while() {
     let mut world = World::new();
-    world.settings.seen_for = Duration::from_millis(300);
+    world.settings.limits.seen_for = Duration::from_millis(300);
     let (one, name) = (world.member(1), repo("a"));
     let digest = push(&one, &name, &content(8, 60)).await;
     world.calls.take();

@@ -20,7 +20,7 @@ fn quotas(by_prefix: &[(&str, u64)]) -> Quotas {
 fn limited(by_prefix: &[(&str, u64)]) -> World {
     let mut world = World::new();
     world.settings.quotas = quotas(by_prefix);
-    world.settings.attempts = 16;
+    world.settings.limits.attempts = 16;
     world
 }
 
@@ -242,7 +242,7 @@ async fn what_is_counted_is_what_is_linked_in_spite_of_faults() {
     for seed in 0..40_u64 {
         let mut world = World::with_faults(seed, FaultRates::each(0.04));
         world.settings.quotas = quotas(&[("team", 900), ("team/b", 250)]);
-        world.settings.attempts = 16;
+        world.settings.limits.attempts = 16;
         let members = [world.member(1), world.member(2)];
         let blobs: Vec<_> = (0..8)
             .map(|n| content(seed * 8 + n, 30 + 13 * n as usize))

@@ -188,7 +188,7 @@ async fn a_head_goes_by_a_remembered_link_only_while_that_stays() {
 #[tokio::test]
 async fn no_more_of_short_blobs_is_kept_than_was_allowed() {
     let mut world = World::new();
-    world.settings.remembered = 80_000;
+    world.settings.limits.remembered = 80_000;
     let (one, name) = (world.member(1), repo("a"));
     let all: Vec<_> = (0..20).map(|seed| content(seed, 4000)).collect();
     for content in &all {

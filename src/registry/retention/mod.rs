@@ -247,7 +247,7 @@ impl Registry {
                 cause,
                 // What lists it is decided about.
                 while_listed: WhileListed::Delete,
-                grace: self.settings.link_grace,
+                grace: self.settings.limits.link_grace,
                 known: None,
                 is_begun: false,
             };
@@ -280,7 +280,7 @@ impl Registry {
         row: &Row,
         change: C,
     ) -> Result<Option<(Row, C::Outcome)>> {
-        let deadline = Instant::now() + self.settings.commit_within;
+        let deadline = Instant::now() + self.settings.limits.commit_within;
         let change = UnlessChanged {
             change,
             is_begun: false,

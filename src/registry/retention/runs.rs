@@ -42,14 +42,14 @@ impl Registry {
             noted_ms: clock::now_ms(),
         };
         let op = keys::run_part(run, repository).put(Expect::Any, row::bytes(&part));
-        fence::write(&*self.meta, &[op], self.settings.attempts).await
+        fence::write(&*self.meta, &[op], self.settings.limits.attempts).await
     }
 
     /// Forgets what can't be undone any more: one request where there is nothing to forget.
     pub async fn forget_runs(&self) -> Result<()> {
         let kept_ms = self
             .history_ms()
-            .saturating_add(millis(self.settings.clock_margin));
+            .saturating_add(millis(self.settings.limits.clock_margin));
         let ended_ms = clock::now_ms().saturating_sub(kept_ms);
         let ended = time(ended_ms);
         let mut after: Option<String> = None;
@@ -69,7 +69,7 @@ impl Registry {
                 }
             }
             if !ops.is_empty() {
-                fence::write(&*self.meta, &ops, self.settings.attempts).await?;
+                fence::write(&*self.meta, &ops, self.settings.limits.attempts).await?;
             }
             if is_last {
                 return Ok(());

@@ -246,7 +246,7 @@ async fn pulls_keep_a_tag_and_are_written_once_for_all_of_a_repository() {
 async fn pulls_are_bounded_in_memory_and_kept_while_they_cant_be_written() {
     let mut world = World::with_faults(1, FaultRates::default());
     let plan = world.faults.clone().unwrap();
-    world.settings.pulls_counted = 2;
+    world.settings.limits.pulls_counted = 2;
     let (one, name) = (world.member(1), repo("a"));
     tagged(&one, &name, &["a", "b", "c"]).await;
     let digest = |text: &str| sha256(&image(&[&sha256(b"{}")], text));
@@ -300,8 +300,8 @@ async fn a_run_names_what_is_included_and_its_pages_depend_on_nothing_else() {
 async fn a_part_of_a_run_is_forgotten_by_when_it_was_noted_and_not_by_when_the_run_began() {
     const HOUR: u64 = 60 * 60 * 1000;
     let mut world = World::new();
-    world.settings.history = Duration::from_secs(2 * 60 * 60);
-    world.settings.clock_margin = Duration::ZERO;
+    world.settings.limits.history = Duration::from_secs(2 * 60 * 60);
+    world.settings.limits.clock_margin = Duration::ZERO;
     let one = world.member(1);
     let long_ago = format!("{:012x}000000", clock::now_ms() - 3 * HOUR);
     let part = |name: String, noted_ms| {

@@ -24,9 +24,9 @@ fn crawling(begin: &[u8], rest: &[u8]) -> TestBody {
 /// A world with room for so many pieces of 10 bytes; a quarter of them are first ones. A part has 100 bytes.
 fn world(pieces: u64) -> World {
     let mut world = World::new();
-    world.settings.body_memory = pieces * 10;
-    world.settings.body_piece = 10;
-    world.settings.body_patience = Duration::from_secs(15);
+    world.settings.limits.body_memory = pieces * 10;
+    world.settings.limits.body_piece = 10;
+    world.settings.limits.body_patience = Duration::from_secs(15);
     world
 }
 
@@ -110,7 +110,7 @@ async fn crawling_bodies_leave_memory_and_still_become_what_was_sent() {
 #[tokio::test(start_paused = true)]
 async fn many_large_blobs_get_through_room_for_one_part() {
     let mut world = world(16);
-    world.settings.body_patience = Duration::from_secs(600);
+    world.settings.limits.body_patience = Duration::from_secs(600);
     let (registry, name) = (world.member(1), repo("a"));
     let pushes = (0..10).map(async |seed| {
         let bytes = content(seed, 20 * PART as usize + 7);

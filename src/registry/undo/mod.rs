@@ -324,7 +324,7 @@ impl Registry {
     async fn unshelve(&self, repository: &RepoName, digest: &Digest) -> Result<()> {
         let key = keys::link(digest, repository);
         let (deadline, mut pause) = (self.commit_deadline(), Pause::new());
-        for _ in 0..self.settings.attempts {
+        for _ in 0..self.settings.limits.attempts {
             let Some(found) = self.meta.get(&key).await? else {
                 return Ok(());
             };
@@ -347,7 +347,7 @@ impl Registry {
                 counted_shard,
                 ..link
             };
-            let due_ms = due::after(self.settings.link_grace);
+            let due_ms = due::after(self.settings.limits.link_grace);
             let mut ops = vec![
                 key.clone().put(expect, row::bytes(&there)),
                 self.dues.link(due_ms, repository, digest),

@@ -167,9 +167,9 @@ async fn a_repository_isnt_restored_to_a_time_of_which_not_all_is_kept() {
     let (one, name) = (world.member(1), repo("a"));
     let body = pushed_image(&one, &name, "n").await;
     one.put_manifest(put(&name, &by_tag("t"), &body)).await.unwrap();
-    let kept_ms = u64::try_from(world.settings.history.as_millis()).unwrap();
+    let kept_ms = u64::try_from(world.settings.limits.history.as_millis()).unwrap();
     let edge_ms = clock::now_ms() - kept_ms;
-    let margin_ms = u64::try_from(world.settings.clock_margin.as_millis()).unwrap();
+    let margin_ms = u64::try_from(world.settings.limits.clock_margin.as_millis()).unwrap();
     let at = |at_ms| Undo::Everything {
         at: Timestamp::from_ms(at_ms),
     };

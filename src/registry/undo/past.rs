@@ -75,9 +75,9 @@ impl Registry {
             return Ok(Wanted(BTreeMap::from([(digest.clone(), tags)])));
         }
         // A change may be some later than its member's clock was.
-        let margin_ms = millis(self.settings.clock_margin);
+        let margin_ms = millis(self.settings.limits.clock_margin);
         let (mut by, mut oldest_ms) = (None, manifest.deleted_ms.saturating_sub(margin_ms));
-        let step_ms = margin_ms.saturating_add(millis(self.settings.commit_within));
+        let step_ms = margin_ms.saturating_add(millis(self.settings.limits.commit_within));
         let newest_ms = manifest.deleted_ms.saturating_add(2 * margin_ms + 1000);
         self.look_back(restore.repository, restore.deadline, Some(newest_ms), |change| {
             let is_last = change.went.iter().any(|went| went.digest == *digest);
@@ -166,7 +166,7 @@ impl Registry {
 
     /// Since when what was deleted is kept, in milliseconds since the Unix epoch.
     fn oldest_ms(&self) -> u64 {
-        let margin_ms = millis(self.settings.clock_margin);
+        let margin_ms = millis(self.settings.limits.clock_margin);
         let kept_ms = self.history_ms().saturating_add(margin_ms);
         clock::now_ms().saturating_sub(kept_ms)
     }

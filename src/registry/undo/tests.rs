@@ -27,9 +27,9 @@ const TWO_WEEKS: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 pub(super) fn world() -> World {
     let mut world = World::new();
-    world.settings.link_grace = Duration::from_secs(60 * 60);
-    world.settings.history = TWO_WEEKS;
-    world.settings.attempts = 16;
+    world.settings.limits.link_grace = Duration::from_secs(60 * 60);
+    world.settings.limits.history = TWO_WEEKS;
+    world.settings.limits.attempts = 16;
     world
 }
 
@@ -293,7 +293,7 @@ async fn nothing_is_restored_where_there_is_no_room_or_nothing_is_kept() {
     assert!(matches!(gone, Err(RegistryError::ManifestUnknown)));
     // Without a history nothing is ever kept for anybody.
     let mut without = World::new();
-    without.settings.history = Duration::ZERO;
+    without.settings.limits.history = Duration::ZERO;
     let one = without.member(1);
     let body = pushed_image(&one, &name, "n").await;
     one.put_manifest(put(&name, &by_tag("t"), &body)).await.unwrap();
@@ -478,9 +478,9 @@ async fn whoever_dies_at_a_restore_leaves_what_is_kept_or_whole() {
 async fn failing_stores_lose_nothing_that_can_be_brought_back() {
     for seed in 0..30 {
         let mut world = World::with_faults(seed, FaultRates::each(0.05));
-        world.settings.link_grace = Duration::from_secs(60 * 60);
-        world.settings.history = TWO_WEEKS;
-        world.settings.attempts = 16;
+        world.settings.limits.link_grace = Duration::from_secs(60 * 60);
+        world.settings.limits.history = TWO_WEEKS;
+        world.settings.limits.attempts = 16;
         let calm = world.settled().await;
         let name = repo("a");
         let (body, reference) = image_of(&calm, &name, &[b"layer"]).await;

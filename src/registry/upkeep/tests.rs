@@ -140,7 +140,7 @@ async fn a_session_that_was_carried_on_is_looked_at_when_it_expires() {
     let mut world = World::new();
     let one = world.member(1);
     let id = abandoned(&one, 150).await;
-    world.settings.session_ttl = Duration::from_millis(2 * DAY);
+    world.settings.limits.session_ttl = Duration::from_millis(2 * DAY);
     let two = world.member(2);
     two.append(&repo("a"), &id, None, None, body(&[7; 10], 40))
         .await
@@ -223,10 +223,10 @@ async fn a_chunk_that_lands_while_its_session_expires_holds_or_is_unknown() {
     let (mut held, mut gone) = (0, 0);
     at_every_await(async |polls| {
         let mut world = World::new();
-        world.settings.session_ttl = Duration::from_millis(HOUR);
+        world.settings.limits.session_ttl = Duration::from_millis(HOUR);
         let (upkeep, name) = (world.member(2), repo("a"));
         let id = abandoned(&upkeep, 150).await;
-        world.settings.session_ttl = Duration::from_millis(DAY);
+        world.settings.limits.session_ttl = Duration::from_millis(DAY);
         let one = world.member(1);
         let rest = content(9, 300);
         let append = one.append(&name, &id, None, None, body(&rest, 60));
@@ -264,7 +264,7 @@ async fn an_upload_that_ends_while_its_session_expires_is_a_blob_or_unknown() {
         let (mut held, mut gone) = (0, 0);
         at_every_await(async |polls| {
             let mut world = World::new();
-            world.settings.session_ttl = Duration::from_millis(HOUR);
+            world.settings.limits.session_ttl = Duration::from_millis(HOUR);
             let (one, two, name) = (world.member(1), world.member(2), repo("a"));
             let id = abandoned(&one, head).await;
             let rest = content(9, rest);
@@ -373,12 +373,12 @@ async fn a_deleted_manifest_goes_with_its_references_and_body() {
     one.put_manifest(put(&name, &by_tag(), &body)).await.unwrap();
     one.delete_manifest(delete(&name, &digest)).await.unwrap();
     assert!(
-        !tend_all(&world, &two, later(DAY - MINUTE))
+        !tend_all(&world, &two, later(HOUR - MINUTE))
             .await
             .iter()
             .any(|(kind, _)| *kind == "manifest")
     );
-    let done = tend_all(&world, &two, later(DAY + MARGIN)).await;
+    let done = tend_all(&world, &two, later(HOUR + MARGIN)).await;
     assert!(done.contains(&("manifest", Tended::Done)));
     let left = world
         .meta
@@ -444,10 +444,10 @@ async fn a_manifest_deleted_again_is_collected_a_grace_after_that() {
         .clone()
         .put(Expect::Version(found.version), row::bytes(&manifest));
     world.meta.transact(Version::random(), &[op]).await.unwrap();
-    let done = tend_all(&world, &one, later(DAY + MARGIN)).await;
+    let done = tend_all(&world, &one, later(HOUR + MARGIN)).await;
     assert!(done.contains(&("manifest", Tended::Later)), "{done:?}");
     assert!(world.meta.get(&key).await.unwrap().is_some());
-    let done = tend_all(&world, &one, later(DAY + 3 * HOUR + MARGIN)).await;
+    let done = tend_all(&world, &one, later(HOUR + 3 * HOUR + MARGIN)).await;
     assert!(done.contains(&("manifest", Tended::Done)), "{done:?}");
     assert!(world.meta.get(&key).await.unwrap().is_none());
 }

@@ -20,7 +20,7 @@ impl Registry {
         due: rows::Due,
     ) -> Result<Next> {
         let key = keys::session(id);
-        for _ in 0..self.settings.attempts {
+        for _ in 0..self.settings.limits.attempts {
             let Some(found) = self.meta.get(&key).await? else {
                 return Ok(Next::Over(Vec::new()));
             };
@@ -73,7 +73,7 @@ impl Registry {
                 .map(|entry| keys::parts_listed(&session.id, entry.sort).delete(Expect::Any))
                 .collect();
             if !parts.is_empty() {
-                fence::write(&*self.meta, &parts, self.settings.attempts).await?;
+                fence::write(&*self.meta, &parts, self.settings.limits.attempts).await?;
             }
             if !page.more {
                 return Ok(());

@@ -273,7 +273,7 @@ impl Registry {
                 Ok(None) | Err(_) => {}
             }
             // A store that hangs takes its time for each attempt.
-            if attempt == self.settings.attempts || Instant::now() >= deadline {
+            if attempt == self.settings.limits.attempts || Instant::now() >= deadline {
                 return Err(match error.kind() {
                     StoreErrorKind::NotFound => RegistryError::UploadLost,
                     _ => error.into(),
@@ -307,7 +307,7 @@ impl Registry {
         object: &Written,
     ) -> Result<()> {
         let close = |kept: Option<&ObjectKey>| {
-            let removed_ms = due::after(self.settings.trash_delay);
+            let removed_ms = due::after(self.settings.limits.trash_delay);
             let row = rows::Session {
                 digest: digest.as_str().to_owned(),
                 ..session.closed(kept, removed_ms)

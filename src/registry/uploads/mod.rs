@@ -240,7 +240,7 @@ impl Registry {
         announced: Option<u64>,
     ) -> Result<()> {
         match announced {
-            Some(length) if length > self.settings.part_size => {
+            Some(length) if length > self.settings.limits.part_size => {
                 let size = session.row.offset.saturating_add(length);
                 self.check_quota(repository, digest, Some(size)).await
             }

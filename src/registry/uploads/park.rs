@@ -1,7 +1,7 @@
 //! Bytes of a body that comes slowly don't stay in memory: they wait in objects of their session until their part is full.
 //!
 //! A client that sends most of a part and then a byte now and then would hold that much memory for as long as it likes. Each
-//! byte goes out at most once, in pieces of [`park_bytes`](crate::registry::Settings::park_bytes) and more (less where others
+//! byte goes out at most once, in pieces of [`park_bytes`](crate::config::limits::RegistryLimits::park_bytes) and more (less where others
 //! wait for the room), and comes back once, when its part is sent or the body has ended: who is slow again and again costs
 //! the store no more than that. No row names these objects: what a crash leaves of them lies under the session's prefix and is swept with it.
 
@@ -19,7 +19,7 @@ impl Intake<'_> {
         }
         let (registry, held) = (self.registry, self.in_memory());
         let is_needed = registry.rooms.is_wanted() && held > registry.rooms.piece();
-        if held >= registry.settings.park_bytes || is_needed {
+        if held >= registry.settings.limits.park_bytes || is_needed {
             self.park().await?;
         }
         Ok(())

@@ -77,7 +77,7 @@ impl<'a> Intake<'a> {
     /// Goes on where `session` stands, its digest with `hasher`, once there is room for a first piece.
     pub(super) async fn new(registry: &'a Registry, session: Session, hasher: Hasher) -> Result<Self> {
         let room = registry.rooms.get().await?;
-        let settings = &registry.settings;
+        let settings = &registry.settings.net;
         let pace = Pace::new(settings.slow_body, settings.slow_body_window);
         let tail = if session.row.tail_length == 0 {
             TailIs::Buffered
@@ -210,7 +210,7 @@ impl<'a> Intake<'a> {
     }
 
     async fn keep(&mut self, mut chunk: Bytes) -> Result<()> {
-        let part_size = self.registry.settings.part_size;
+        let part_size = self.registry.settings.limits.part_size;
         while !chunk.is_empty() {
             // Only now is it certain that the blob is longer than one part.
             if self.buffered() >= part_size {
@@ -255,7 +255,7 @@ impl<'a> Intake<'a> {
     pub(super) async fn send(&mut self) -> Result<()> {
         self.gather().await?;
         self.unpark().await?;
-        while self.sending.len() >= self.registry.settings.parts_in_flight {
+        while self.sending.len() >= self.registry.settings.limits.parts_in_flight {
             if let Some(sent) = self.sending.next().await {
                 self.sent(sent).await?;
             }
@@ -350,6 +350,7 @@ impl<'a> Intake<'a> {
         let limit = self
             .registry
             .settings
+            .limits
             .part_size
             .saturating_mul(PartNumber::MAX.into());
         RegistryError::BlobTooLarge { limit }
@@ -395,7 +396,7 @@ impl<'a> Intake<'a> {
             }
             all
         };
-        if let Ok(true) = tokio::time::timeout(self.registry.settings.commit_within, arrived).await {
+        if let Ok(true) = tokio::time::timeout(self.registry.settings.limits.commit_within, arrived).await {
             self.registry
                 .give_back(&mut self.session, Some(reserved.start))
                 .await;
@@ -453,7 +454,7 @@ impl Registry {
         let covered = match (self.blobs.unnamed(), rest) {
             (Unnamed::Vanish, _) | (Unnamed::Overwrite, None) => return Ok(()),
             (Unnamed::Overwrite, Some(rest)) => {
-                (session.row.tail_length + rest).div_ceil(self.settings.part_size)
+                (session.row.tail_length + rest).div_ceil(self.settings.limits.part_size)
             }
             (Unnamed::Doom, _) => 0,
         };

@@ -109,7 +109,7 @@ impl Registry {
     /// Writes a new session, with the due-row that ends it.
     pub(super) async fn open_session(&self, repository: &RepoName, algorithm: Algorithm) -> Result<Session> {
         let (id, version) = (UploadId::random(), Version::random());
-        let expires_ms = due::after(self.settings.session_ttl);
+        let expires_ms = due::after(self.settings.limits.session_ttl);
         let row = rows::Session {
             min_reader: rows::SCHEMA,
             repository: repository.as_str().to_owned(),
@@ -186,7 +186,7 @@ impl Registry {
         others: Vec<Op>,
     ) -> Result<()> {
         if row.state() != SessionState::Closed {
-            row.expires_ms = due::after(self.settings.session_ttl);
+            row.expires_ms = due::after(self.settings.limits.session_ttl);
         }
         let version = Version::random();
         let replaced = keys::session(&session.id).put(Expect::Version(session.version), row::bytes(&row));
@@ -207,7 +207,7 @@ impl Registry {
     /// Ends the session without a blob. What it left in the blob store goes to the trash, and at once where that is easy.
     pub(super) async fn close_session(&self, session: &mut Session) -> Result<()> {
         // Whoever still sends to it has ended then.
-        let at_ms = due::after(self.settings.trash_delay);
+        let at_ms = due::after(self.settings.limits.trash_delay);
         let row = session.closed(None, at_ms);
         let trash = self.dues.trash(at_ms, &session.prefix(), None);
         let former = session.clone();

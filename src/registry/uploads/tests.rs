@@ -347,7 +347,7 @@ async fn an_unknown_closed_expired_or_foreign_session_is_unknown() {
     );
 
     // A member died while it was finishing.
-    world.settings.commit_within = Duration::from_millis(50);
+    world.settings.limits.commit_within = Duration::from_millis(50);
     let one = world.member(1);
     let broken = one.start_upload(&name, None).await.unwrap().id;
     let mut session = one.session(&name, &broken).await.unwrap();
@@ -360,7 +360,7 @@ async fn an_unknown_closed_expired_or_foreign_session_is_unknown() {
         .unwrap();
     is_unknown(&one, &name, &broken).await;
 
-    world.settings.session_ttl = Duration::ZERO;
+    world.settings.limits.session_ttl = Duration::ZERO;
     let hurried = world.member(2);
     let expired = hurried.start_upload(&name, None).await.unwrap().id;
     is_unknown(&one, &name, &expired).await;
@@ -387,7 +387,7 @@ async fn a_newer_releases_row_is_not_rewritten() {
 #[tokio::test]
 async fn more_parts_than_a_block_and_a_row_hold_come_together() {
     let mut world = World::new();
-    world.settings.part_size = 3;
+    world.settings.limits.part_size = 3;
     let (one, name) = (world.member(1), repo("a"));
     let content = content(6, 3 * 2300 + 1);
     let digest = chunked(&one, &name, &content, &[1000, 1001, 6900], 700).await;
@@ -397,7 +397,7 @@ async fn more_parts_than_a_block_and_a_row_hold_come_together() {
 #[tokio::test]
 async fn a_blob_longer_than_all_parts_is_refused() {
     let mut world = World::new();
-    world.settings.part_size = 1;
+    world.settings.limits.part_size = 1;
     let (one, name) = (world.member(1), repo("a"));
     let id = one.start_upload(&name, None).await.unwrap().id;
     let ended = one.append(&name, &id, None, None, body(&[0; 10_001], 5000)).await;
@@ -550,7 +550,7 @@ async fn memory_is_bounded_by_the_parts_on_their_way() {
     use futures_util::StreamExt as _;
 
     let mut world = World::new();
-    world.settings.parts_in_flight = 3;
+    world.settings.limits.parts_in_flight = 3;
     let (one, name) = (world.member(1), repo("a"));
     let id = one.start_upload(&name, None).await.unwrap().id;
     // How many bytes were taken from the body.

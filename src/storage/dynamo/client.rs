@@ -21,7 +21,7 @@ use tokio::{
 
 use super::fault::{Class, Fault, Left};
 use crate::{
-    config::{DynamoConfig, Limits},
+    config::{DynamoConfig, Limits, limits::DynamoLimits},
     storage::pause::Attempts,
 };
 
@@ -29,7 +29,7 @@ use crate::{
 pub(super) struct Dynamo {
     sdk: Client,
     room: Semaphore,
-    limits: Limits,
+    limits: DynamoLimits,
 }
 
 impl Dynamo {
@@ -46,8 +46,8 @@ impl Dynamo {
 
     pub(super) fn from_config(config: aws_sdk_dynamodb::config::Builder, limits: &Limits) -> Self {
         let timeouts = TimeoutConfig::builder()
-            .connect_timeout(limits.dynamo_connect_timeout)
-            .operation_attempt_timeout(limits.dynamo_answer_timeout)
+            .connect_timeout(limits.dynamo.connect)
+            .operation_attempt_timeout(limits.dynamo.answer)
             .build();
         let mut config: Config = config
             .retry_config(RetryConfig::disabled())
@@ -58,8 +58,8 @@ impl Dynamo {
         }
         Self {
             sdk: Client::from_conf(config),
-            room: Semaphore::new(limits.dynamo_requests),
-            limits: limits.clone(),
+            room: Semaphore::new(limits.dynamo.requests),
+            limits: limits.dynamo,
         }
     }
 
@@ -74,7 +74,7 @@ impl Dynamo {
     where
         F: Future<Output = Result<T, Fault>>,
     {
-        let mut trial = Trial::new(&self.limits);
+        let mut trial = Trial::new(self.limits);
         loop {
             let fault = match self.with_room(trial.attempts.deadline(), send()).await {
                 Ok(answer) => return Ok(answer),
@@ -94,7 +94,7 @@ impl Dynamo {
     where
         F: Future<Output = Result<T, Fault>>,
     {
-        let mut trial = Trial::new(&self.limits);
+        let mut trial = Trial::new(self.limits);
         loop {
             let fault = match self
                 .with_room(trial.attempts.deadline(), send(Departure::default()))
@@ -133,9 +133,9 @@ struct Trial {
 }
 
 impl Trial {
-    fn new(limits: &Limits) -> Self {
+    fn new(limits: DynamoLimits) -> Self {
         Self {
-            attempts: Attempts::new(limits.dynamo_attempts, limits.dynamo_retry_time),
+            attempts: Attempts::new(limits.attempts, limits.retry_time),
             trusted: true,
         }
     }

@@ -36,10 +36,9 @@ fn tables() -> DynamoTables {
 const ATTEMPTS: u32 = 4;
 
 fn limits() -> Limits {
-    Limits {
-        dynamo_attempts: ATTEMPTS,
-        ..Limits::default()
-    }
+    let mut limits = Limits::default();
+    limits.dynamo.attempts = ATTEMPTS;
+    limits
 }
 
 fn config(endpoint: &str) -> aws_sdk_dynamodb::config::Builder {
@@ -127,10 +126,8 @@ async fn a_write_that_was_cut_off_is_unknown_and_is_not_sent_again() {
 
 #[tokio::test]
 async fn a_write_that_is_not_answered_is_unknown_and_is_not_sent_again() {
-    let impatient = Limits {
-        dynamo_answer_timeout: Duration::from_millis(300),
-        ..limits()
-    };
+    let mut impatient = limits();
+    impatient.dynamo.answer = Duration::from_millis(300);
     for ops in transactions() {
         let server = scripted([Reply::Never]).await;
         let outcome = store(&server.endpoint, &impatient)
@@ -468,10 +465,8 @@ async fn a_range_that_can_hold_nothing_asks_for_nothing() {
 #[tokio::test]
 async fn no_more_requests_are_on_their_way_than_allowed() {
     let server = scripted([done()]).await;
-    let narrow = Limits {
-        dynamo_requests: 2,
-        ..limits()
-    };
+    let mut narrow = limits();
+    narrow.dynamo.requests = 2;
     let store = store(&server.endpoint, &narrow);
     let gets = (0..20).map(|n| {
         let key = key(&n.to_string());

@@ -24,7 +24,7 @@ use super::{
     tls::Tls,
 };
 use crate::{
-    config::{Limits, PostgresConfig},
+    config::{Limits, PostgresConfig, limits::PostgresLimits},
     storage::{StoreError, pause::Attempts},
 };
 
@@ -35,7 +35,7 @@ pub(super) struct Pool {
     room: Semaphore,
     idle: Mutex<Vec<Connection>>,
     tasks: TaskTracker,
-    limits: Limits,
+    limits: PostgresLimits,
 }
 
 /// A connection and what reads from it.
@@ -59,17 +59,17 @@ impl Pool {
         let mut servers = config.servers.clone();
         servers
             .application_name("portolan")
-            .connect_timeout(limits.postgres_connect_timeout)
-            .tcp_user_timeout(limits.postgres_answer_timeout)
-            .keepalives_idle(limits.postgres_idle_time)
+            .connect_timeout(limits.postgres.connect)
+            .tcp_user_timeout(limits.postgres.answer)
+            .keepalives_idle(limits.postgres.idle)
             .target_session_attrs(TargetSessionAttrs::ReadWrite);
         Ok(Self {
             servers,
             tls: Tls::new(config.authority.as_deref())?,
-            room: Semaphore::new(limits.postgres_connections),
+            room: Semaphore::new(limits.postgres.connections),
             idle: Mutex::default(),
             tasks: TaskTracker::new(),
-            limits: limits.clone(),
+            limits: limits.postgres,
         })
     }
 
@@ -81,7 +81,7 @@ impl Pool {
         parameters: &[Parameter<'_>],
         check: fn(&[SqlRow]) -> Result<(), Fault>,
     ) -> Result<Vec<SqlRow>, StoreError> {
-        let mut attempts = Attempts::new(self.limits.postgres_attempts, self.limits.postgres_retry_time);
+        let mut attempts = Attempts::new(self.limits.attempts, self.limits.retry_time);
         loop {
             let answer = self.ask(attempts.deadline(), statement, parameters).await;
             let fault = match answer.and_then(|rows| check(&rows).map(|()| rows)) {
@@ -102,7 +102,7 @@ impl Pool {
         parameters: &[Parameter<'_>],
         answer: fn(&[SqlRow]) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let mut attempts = Attempts::new(self.limits.postgres_attempts, self.limits.postgres_retry_time);
+        let mut attempts = Attempts::new(self.limits.attempts, self.limits.retry_time);
         loop {
             let fault = match self.ask(attempts.deadline(), statement, parameters).await {
                 Ok(rows) => return answer(&rows),
@@ -120,7 +120,7 @@ impl Pool {
         operation: &'static str,
         statement: &str,
     ) -> Result<String, StoreError> {
-        let deadline = Instant::now() + self.limits.postgres_retry_time;
+        let deadline = Instant::now() + self.limits.retry_time;
         match self.ask(deadline, statement, &[]).await {
             Ok(rows) => match rows.first().map(|row| row.try_get(0)) {
                 Some(Ok(server)) => Ok(server),
@@ -140,7 +140,7 @@ impl Pool {
     pub(super) async fn batch(&self, statements: &str) -> Result<(), Fault> {
         let connection = self.take().await?;
         let ran = timeout(
-            self.limits.postgres_retry_time,
+            self.limits.retry_time,
             connection.client.batch_execute(statements),
         );
         match ran.await {
@@ -151,7 +151,7 @@ impl Pool {
 
     /// How long a request waits for others' at most.
     pub(super) fn patience(&self) -> std::time::Duration {
-        self.limits.postgres_retry_time
+        self.limits.retry_time
     }
 
     fn may_repeat(&self, fault: &Fault) -> bool {
@@ -176,7 +176,7 @@ impl Pool {
         let connection = self.take().await?;
         connection.has_warned.store(false, Ordering::Release);
         let answered = timeout(
-            self.limits.postgres_answer_timeout,
+            self.limits.answer,
             connection.client.query_typed(statement, parameters),
         );
         let fault = match answered.await {
@@ -191,7 +191,7 @@ impl Pool {
             }
             Ok(Err(error)) => Fault::of(error),
             Err(_) => {
-                let bound = self.limits.postgres_answer_timeout.as_secs();
+                let bound = self.limits.answer.as_secs();
                 Fault::new(Class::Unsure, format!("no answer within {bound} s"))
             }
         };
@@ -210,7 +210,7 @@ impl Pool {
             let Some(idle) = self.idle.lock().pop() else {
                 return self.connect().await;
             };
-            if !idle.client.is_closed() && idle.used.elapsed() < self.limits.postgres_idle_time {
+            if !idle.client.is_closed() && idle.used.elapsed() < self.limits.idle {
                 return Ok(idle);
             }
         }
@@ -220,13 +220,13 @@ impl Pool {
     fn give_back(&self, mut connection: Connection) {
         connection.used = Instant::now();
         let mut idle = self.idle.lock();
-        idle.retain(|idle| idle.used.elapsed() < self.limits.postgres_idle_time);
+        idle.retain(|idle| idle.used.elapsed() < self.limits.idle);
         idle.push(connection);
     }
 
     async fn connect(&self) -> Result<Connection, Fault> {
         let servers = self.servers.get_hosts().len().max(1);
-        let bound = self.limits.postgres_connect_timeout * u32::try_from(servers).unwrap_or(u32::MAX);
+        let bound = self.limits.connect * u32::try_from(servers).unwrap_or(u32::MAX);
         let connecting = timeout(bound, self.servers.connect(self.tls.clone()));
         let (client, mut connection) = match connecting.await {
             Ok(connected) => connected.map_err(Fault::of_connecting)?,

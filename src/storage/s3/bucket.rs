@@ -9,7 +9,10 @@ use aws_sdk_s3::{
 };
 
 use super::error::failed;
-use crate::storage::{ObjectKey, StoreError, StoreErrorKind};
+use crate::{
+    config::limits::S3Limits,
+    storage::{ObjectKey, StoreError, StoreErrorKind},
+};
 
 /// The bucket, and how to ask for what is in it.
 pub(super) struct Bucket {
@@ -21,9 +24,7 @@ pub(super) struct Bucket {
     pub(super) prefix: String,
     /// What every new object is to be.
     pub(super) written: Written,
-    pub(super) read_stall: Duration,
-    pub(super) read_attempts: u32,
-    pub(super) bounds: Bounds,
+    pub(super) limits: S3Limits,
 }
 
 /// What the configuration says of new objects.
@@ -36,35 +37,26 @@ pub(super) struct Written {
     pub(super) checksum: Option<ChecksumAlgorithm>,
 }
 
-/// How long requests may take.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) connect: Duration,
-    /// To be answered, beside the time for a body.
-    pub(super) answer: Duration,
-    /// To put an object together.
-    pub(super) complete: Duration,
-    /// For attempts after the first.
-    pub(super) retries: Duration,
-    /// Of a body, in bytes a second.
-    pub(super) slowest: u64,
-}
-
-impl Bounds {
+impl Bucket {
     /// One attempt takes at most `attempt`.
     pub(super) fn within(&self, attempt: Duration) -> TimeoutConfig {
-        TimeoutConfig::builder()
-            .connect_timeout(self.connect)
-            .operation_attempt_timeout(attempt)
-            .operation_timeout(attempt + self.retries)
-            .build()
+        within(&self.limits, attempt)
     }
 
     /// For a request with a body of `length` bytes.
     pub(super) fn sending(&self, length: u64) -> Builder {
-        let body = Duration::from_secs(length.div_ceil(self.slowest.max(1)));
-        aws_sdk_s3::Config::builder().timeout_config(self.within(self.answer + body))
+        let body = Duration::from_secs(length.div_ceil(self.limits.slowest.max(1)));
+        aws_sdk_s3::Config::builder().timeout_config(self.within(self.limits.answer + body))
     }
+}
+
+/// One attempt of a request takes at most `attempt`.
+pub(super) fn within(limits: &S3Limits, attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(limits.connect)
+        .operation_attempt_timeout(attempt)
+        .operation_timeout(attempt + limits.retries)
+        .build()
 }
 
 // The SDK's client would say a few pages about itself.

@@ -13,7 +13,7 @@ use aws_sdk_s3::{
 use http::HeaderValue;
 
 use super::{
-    bucket::{Bounds, Bucket, Written},
+    bucket::{Bucket, Written, within},
     error::Conflicts,
     http as transport,
     open_error::S3OpenError,
@@ -22,18 +22,11 @@ use crate::config::{Limits, S3Config, S3Encryption};
 
 /// The bucket that `config` names. Nothing is asked of it yet.
 pub(super) async fn bucket(config: &S3Config, limits: &Limits) -> Result<Bucket, S3OpenError> {
-    let bounds = Bounds {
-        connect: limits.s3_connect_timeout,
-        answer: limits.s3_answer_timeout,
-        complete: limits.s3_complete_timeout,
-        retries: limits.s3_retry_time,
-        slowest: limits.s3_slowest_upload,
-    };
     let prefix = match config.prefix.as_str() {
         "" => String::new(),
         prefix => format!("{prefix}/"),
     };
-    let settings = settings(config, limits, bounds).await?;
+    let settings = settings(config, limits).await?;
     let links = match &config.redirect_endpoint {
         // None of the kinds of endpoints that only AWS has: it is named.
         Some(endpoint) => settings
@@ -50,13 +43,11 @@ pub(super) async fn bucket(config: &S3Config, limits: &Limits) -> Result<Bucket,
         name: config.bucket.clone(),
         prefix,
         written: written(config),
-        read_stall: limits.s3_read_stall,
-        read_attempts: limits.s3_read_attempts,
-        bounds,
+        limits: limits.s3,
     })
 }
 
-async fn settings(config: &S3Config, limits: &Limits, bounds: Bounds) -> Result<Builder, S3OpenError> {
+async fn settings(config: &S3Config, limits: &Limits) -> Result<Builder, S3OpenError> {
     let mut loader =
         aws_config::defaults(BehaviorVersion::latest()).region(Region::new(config.region.clone()));
     if let Some(fixed) = &config.credentials {
@@ -71,16 +62,16 @@ async fn settings(config: &S3Config, limits: &Limits, bounds: Bounds) -> Result<
     let shared = loader.load().await;
     let trust = transport::trust(config.verify_certificate);
     let retries = RetryConfig::standard()
-        .with_max_attempts(limits.s3_attempts)
-        .with_initial_backoff(limits.s3_backoff_min)
-        .with_max_backoff(limits.s3_backoff_max);
+        .with_max_attempts(limits.s3.attempts)
+        .with_initial_backoff(limits.s3.backoff_min)
+        .with_max_backoff(limits.s3.backoff_max);
     let mut builder = Builder::from(&shared)
         .http_client(transport::client(&trust, agent(config)?, limits)?)
         .force_path_style(config.path_style)
         .retry_config(retries)
         .retry_partition(unrationed())
         .retry_classifier(Conflicts)
-        .timeout_config(bounds.within(bounds.answer))
+        .timeout_config(within(&limits.s3, limits.s3.answer))
         // Attempts are bounded in time, and so are the pauses of a read.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         // A range has none, and whoever pulls compares the digest.

@@ -48,9 +48,9 @@ pub(super) fn client(
     limits: &Limits,
 ) -> Result<SharedHttpClient, S3OpenError> {
     let pool = Pool {
-        connect: limits.s3_connect_timeout,
-        idle: limits.s3_idle_time,
-        idle_connections: limits.s3_idle_connections,
+        connect: limits.s3.connect,
+        idle: limits.s3.idle,
+        idle_connections: limits.s3.idle_connections,
     };
     let client = outbound::client(trust.tls()?, Reach::Anywhere, &pool);
     let connector = SharedHttpConnector::new(Connector { client, agent });

@@ -67,7 +67,7 @@ impl BlobStore for S3Blobs {
             .set_checksum_algorithm(written.checksum.clone())
             .customize()
             .disable_payload_signing()
-            .config_override(bucket.bounds.sending(payload.len()))
+            .config_override(bucket.sending(payload.len()))
             .send()
             .await
             .map_err(|error| failed("put", error))?;
@@ -114,7 +114,7 @@ impl BlobStore for S3Blobs {
             .set_checksum_algorithm(bucket.written.checksum.clone())
             .customize()
             .disable_payload_signing()
-            .config_override(bucket.bounds.sending(payload.len()))
+            .config_override(bucket.sending(payload.len()))
             .send()
             .await
             .map_err(|error| failed("part", error))?;
@@ -140,7 +140,7 @@ impl BlobStore for S3Blobs {
                 .build()
         };
         let named = CompletedMultipartUpload::builder().set_parts(Some(parts.iter().map(named).collect()));
-        let patient = bucket.bounds.within(bucket.bounds.complete);
+        let patient = bucket.within(bucket.limits.complete);
         let completed = bucket
             .client
             .complete_multipart_upload()

@@ -51,7 +51,6 @@ mod tests {
             encryption: None,
             storage_class: None,
             acl: None,
-            part_bytes: None,
             dual_stack: false,
             fips: false,
             accelerate: false,

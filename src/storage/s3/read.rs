@@ -109,7 +109,7 @@ impl Reading {
         while self.next <= self.last {
             // The time a reader takes before it asks for more doesn't count: what has come meanwhile is looked at first.
             let broke: Box<dyn Error + Send + Sync> =
-                match timeout(self.bucket.read_stall, self.body.next()).await {
+                match timeout(self.bucket.limits.read_stall, self.body.next()).await {
                     Ok(Some(Ok(chunk))) => {
                         if !chunk.is_empty() {
                             return self.took(chunk).map(Some);
@@ -141,7 +141,7 @@ impl Reading {
     /// The body `broke`: asks for the rest.
     async fn go_on(&mut self, broke: Box<dyn Error + Send + Sync>) -> Result<(), StoreError> {
         self.fruitless += 1;
-        if self.fruitless >= self.bucket.read_attempts {
+        if self.fruitless >= self.bucket.limits.read_attempts {
             return Err(StoreError::with_source(StoreErrorKind::Unavailable, "get", broke));
         }
         tracing::debug!(key = %self.key, at = self.next, error = %broke, "a read broke, and goes on");

@@ -276,8 +276,8 @@ impl World {
             .extensions(extensions)
             .gate(GateSpec::from(&config))
             .limits(|limits| {
-                limits.session_end_lag = Duration::from_millis(50);
-                limits.provider_again_after = Duration::ZERO;
+                limits.logins.session_end_lag = Duration::from_millis(50);
+                limits.providers.again_after = Duration::ZERO;
             });
         Self {
             mesh: plan.start().await,

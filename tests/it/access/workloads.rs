@@ -57,7 +57,7 @@ impl World {
         fs::write(&file, &text).unwrap();
         let config = config::parse(&file, &text).unwrap();
         let plan = Plan::new().gate(GateSpec::from(&config)).limits(|limits| {
-            limits.provider_again_after = Duration::from_millis(10);
+            limits.providers.again_after = Duration::from_millis(10);
         });
         Self {
             mesh: plan.start().await,

@@ -140,8 +140,8 @@ impl World {
         assert_eq!(config.logins.api_keys, access::ApiKeys::On);
         let plan = Plan::new().gate(GateSpec::from(&config)).rate_limits(rates);
         let plan = plan.limits(|limits| {
-            limits.revocations_look_interval = Duration::from_millis(100);
-            limits.key_uses_interval = Duration::from_millis(100);
+            limits.tokens.revocations_every = Duration::from_millis(100);
+            limits.logins.key_uses_interval = Duration::from_millis(100);
         });
         let mut world = Self {
             mesh: plan.start().await,

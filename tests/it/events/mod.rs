@@ -49,10 +49,10 @@ async fn telling_within(sinks: Vec<EventSink>, bound: impl Fn(&mut Limits)) -> M
         ..Extensions::default()
     };
     let plan = Plan::new().extensions(extensions).limits(|limits| {
-        limits.lease_expiry = Duration::from_secs(2);
-        limits.events_look_interval = Duration::from_millis(50);
-        limits.events_pause_min = Duration::from_millis(10);
-        limits.events_pause_max = Duration::from_millis(100);
+        limits.leases.expiry = Duration::from_secs(2);
+        limits.events.look_interval = Duration::from_millis(50);
+        limits.events.pause_min = Duration::from_millis(10);
+        limits.events.pause_max = Duration::from_millis(100);
         bound(limits);
     });
     let mesh = plan.start().await;

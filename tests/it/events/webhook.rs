@@ -238,7 +238,7 @@ async fn what_is_old_is_given_up_only_when_the_sink_has_failed_for_a_while() {
         .await;
         let mesh = telling_within(vec![sink(SinkKind::Http, server.url("/"), TIMEOUT)], |limits| {
             // Everything is old.
-            (limits.events_kept, limits.events_failing) = (Duration::ZERO, failing);
+            (limits.events.kept, limits.events.failing) = (Duration::ZERO, failing);
         })
         .await;
         push(&mesh.client(0), "team/app", "v1", "one").await;

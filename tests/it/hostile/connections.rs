@@ -14,9 +14,9 @@ use crate::support::{
 /// Little patience with the silent, so that the tests needn't wait.
 fn impatient(plan: Plan) -> Plan {
     plan.limits(|limits| {
-        limits.request_head_timeout = Duration::from_millis(300);
-        limits.idle_timeout = Duration::from_millis(300);
-        limits.no_progress_timeout = Duration::from_millis(500);
+        limits.server.head_timeout = Duration::from_millis(300);
+        limits.server.idle_timeout = Duration::from_millis(300);
+        limits.net.stall = Duration::from_millis(500);
     })
 }
 

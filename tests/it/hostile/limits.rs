@@ -65,7 +65,7 @@ async fn too_many_requests_of_one_client() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_connections_of_one_client() {
-    let target = Target::with(|plan| plan.limits(|limits| limits.public_connections_per_client = 20)).await;
+    let target = Target::with(|plan| plan.limits(|limits| limits.server.connections_per_client = 20)).await;
     let door = target.mesh.door(FRONT);
     // None of these is idle: they are in the middle of their first request.
     let mut open = Vec::new();
@@ -95,9 +95,9 @@ async fn too_many_connections_of_one_client() {
 async fn narrow() -> Target {
     Target::with(|plan| {
         plan.limits(|limits| {
-            limits.front_requests = 16;
-            limits.front_patience = Duration::from_secs(20);
-            limits.slow_body_window = Duration::from_millis(200);
+            limits.front.requests = 16;
+            limits.front.patience = Duration::from_secs(20);
+            limits.net.slow_body_window = Duration::from_millis(200);
         })
     })
     .await
@@ -238,9 +238,9 @@ async fn answers_that_nobody_takes() {
     for member in [FRONT, OWNER] {
         let target = Target::with(|plan| {
             plan.limits(|limits| {
-                limits.front_requests = 8;
-                limits.front_patience = Duration::from_millis(100);
-                limits.no_progress_timeout = Duration::from_secs(2);
+                limits.front.requests = 8;
+                limits.front.patience = Duration::from_millis(100);
+                limits.net.stall = Duration::from_secs(2);
             })
         })
         .await;
@@ -296,10 +296,10 @@ async fn more_uploads_than_memory() {
     let target = Target::with(|plan| {
         plan.limits(|limits| {
             // Eight uploads that hold as much as they may have it all, and a quarter is for the first 64 KiB of each.
-            limits.upload_part_bytes = 8 * PART;
-            limits.upload_memory_bytes = 64 * PART as u64;
-            limits.upload_memory_wait = Duration::from_secs(20);
-            limits.slow_body_window = Duration::from_millis(200);
+            limits.registry.part_size = 8 * PART as u64;
+            limits.registry.body_memory = 64 * PART as u64;
+            limits.registry.body_patience = Duration::from_secs(20);
+            limits.net.slow_body_window = Duration::from_millis(200);
         })
     })
     .await;
@@ -348,8 +348,8 @@ async fn more_uploads_than_memory() {
 async fn more_uploads_than_there_are_first_pieces() {
     let target = Target::with(|plan| {
         plan.limits(|limits| {
-            limits.upload_memory_bytes = 4 * PART as u64;
-            limits.upload_memory_wait = Duration::from_millis(200);
+            limits.registry.body_memory = 4 * PART as u64;
+            limits.registry.body_patience = Duration::from_millis(200);
         })
     })
     .await;

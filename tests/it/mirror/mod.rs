@@ -82,10 +82,10 @@ fn sync(registries: &str, more: &str) -> Sync {
 /// A mesh that mirrors, with pieces that are small enough to be put aside in tests.
 fn plan(stores: Stores, sync: Sync) -> Plan {
     Plan::over(stores).sync(sync).limits(|limits: &mut Limits| {
-        limits.mirror_piece_bytes = 64 << 10;
-        limits.mirror_withheld_bytes = 16 << 10;
-        limits.upstream_answer_timeout = Duration::from_secs(3);
-        limits.upstream_stall = Duration::from_secs(3);
+        limits.mirror.piece = 64 << 10;
+        limits.mirror.withheld = 16 << 10;
+        limits.upstream.answer = Duration::from_secs(3);
+        limits.upstream.stall = Duration::from_secs(3);
     })
 }
 

@@ -161,7 +161,7 @@ async fn who_sends_next_to_nothing_each_time_is_given_up() {
     });
     let told = mesh.client(1).ask(Request::get(&path)).await;
     assert!(told.is_err(), "{told:?}");
-    let retries = Limits::default().upstream_retries as usize;
+    let retries = Limits::default().upstream.retries as usize;
     assert_eq!(upstream.count("GET", &path), retries + 2);
     mesh.stop().await;
 }

@@ -194,6 +194,8 @@ fn specs() -> Vec<MemberSpec> {
     let members: Vec<_> = (0..MEMBERS)
         .map(|n| (id(n), address(n, 9443).to_string()))
         .collect();
+    let mut limits = Limits::default();
+    limits.registry.part_size = PART as u64;
     let spec = |n: usize| MemberSpec {
         id: id(n),
         public: address(n, 5000),
@@ -219,10 +221,7 @@ fn specs() -> Vec<MemberSpec> {
             hash_key: HashKey::new(HASH_KEY),
             tls: tls(&certificates().members[n]),
         }),
-        limits: Limits {
-            upload_part_bytes: PART,
-            ..Limits::default()
-        },
+        limits,
     };
     (0..MEMBERS).map(spec).collect()
 }

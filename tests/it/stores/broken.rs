@@ -34,16 +34,15 @@ const MIB: usize = 1 << 20;
 
 /// Bounds that a test can reach.
 fn limits() -> Limits {
-    Limits {
-        dynamo_answer_timeout: Duration::from_secs(1),
-        dynamo_retry_time: Duration::from_secs(2),
-        s3_answer_timeout: Duration::from_secs(1),
-        s3_complete_timeout: Duration::from_secs(1),
-        s3_retry_time: Duration::from_secs(3),
-        s3_backoff_max: Duration::from_millis(200),
-        s3_read_stall: Duration::from_millis(300),
-        ..Limits::default()
-    }
+    let mut limits = Limits::default();
+    limits.dynamo.answer = Duration::from_secs(1);
+    limits.dynamo.retry_time = Duration::from_secs(2);
+    limits.s3.answer = Duration::from_secs(1);
+    limits.s3.complete = Duration::from_secs(1);
+    limits.s3.retries = Duration::from_secs(3);
+    limits.s3.backoff_max = Duration::from_millis(200);
+    limits.s3.read_stall = Duration::from_millis(300);
+    limits
 }
 
 async fn open(config: &DynamoConfig) -> DynamoMeta {

@@ -18,21 +18,21 @@ use crate::support::{
 /// What nobody needs goes while one looks.
 fn hasten(limits: &mut Limits) {
     let short = Duration::from_millis(500);
-    limits.session_expiry = Duration::from_secs(10);
+    limits.registry.session_ttl = Duration::from_secs(10);
     // Longer than a push takes from its first layer to its manifest.
-    limits.unreferenced_grace = Duration::from_secs(4);
+    limits.registry.link_grace = Duration::from_secs(4);
     for delay in [
-        &mut limits.object_delay,
-        &mut limits.trash_time,
-        &mut limits.trash_again,
-        &mut limits.tombstone_time,
+        &mut limits.registry.object_delay,
+        &mut limits.registry.trash_delay,
+        &mut limits.registry.trash_again,
+        &mut limits.registry.tombstone,
     ] {
         *delay = short;
     }
-    limits.history = Duration::ZERO;
-    limits.clock_margin = Duration::ZERO;
-    limits.upkeep_interval = Duration::from_millis(200);
-    limits.collection_interval = Duration::from_millis(200);
+    limits.registry.history = Duration::ZERO;
+    limits.registry.clock_margin = Duration::ZERO;
+    limits.upkeep.interval = Duration::from_millis(200);
+    limits.collection.interval = Duration::from_millis(200);
 }
 
 /// Much longer than it takes until what is deleted is out of sight.
@@ -173,7 +173,8 @@ async fn everything_of_a_deleted_image_leaves_bucket_and_tables() {
 async fn what_is_deleted_is_kept_for_its_history_comes_back_and_leaves_then() {
     let (tables, s3) = (dynamo_config(&dynamo_server()), s3_config(&s3_server()));
     let mesh = mesh_over(&tables, &s3, &Limits::default(), |plan| {
-        plan.limits(hasten).limits(|limits| limits.history = HISTORY)
+        plan.limits(hasten)
+            .limits(|limits| limits.registry.history = HISTORY)
     })
     .await;
     let (kept, gone) = (mesh.names().owned_by(0, "kept"), mesh.names().owned_by(1, "gone"));

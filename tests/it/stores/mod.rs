@@ -63,7 +63,6 @@ fn s3_config_of_environment(endpoint: &str) -> S3Config {
         encryption: None,
         storage_class: None,
         acl: None,
-        part_bytes: None,
         dual_stack: false,
         fips: false,
         accelerate: false,

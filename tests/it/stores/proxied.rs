@@ -32,8 +32,8 @@ pub(super) fn by_operation(seen: &[Seen]) -> BTreeMap<String, usize> {
 pub(super) fn quiet(plan: Plan) -> Plan {
     const NEVER: Duration = Duration::from_secs(365 * 86_400);
     plan.limits(|limits| {
-        limits.upkeep_interval = NEVER;
-        limits.collection_interval = NEVER;
+        limits.upkeep.interval = NEVER;
+        limits.collection.interval = NEVER;
     })
 }
 

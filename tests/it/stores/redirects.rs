@@ -169,7 +169,7 @@ async fn nobody_is_sent_for_what_is_small_empty_lost_deleted_or_elsewhere() {
     let mesh = plan(&bucket)
         .await
         .redirects_from(1000)
-        .limits(|limits: &mut Limits| limits.object_seen_time = std::time::Duration::ZERO)
+        .limits(|limits: &mut Limits| limits.registry.seen_for = std::time::Duration::ZERO)
         .start()
         .await;
     let repository = mesh.names().owned_by(OWNER, "served");

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use portolan::{
     admission::BodyError,
-    config::{Limits, S3Config, S3Encryption, Secret},
+    config::{Limits, S3Config, S3Encryption, Secret, limits::RegistryLimits},
     oci::ResolvedRange,
     ownership::Incarnation,
     registry::{Holder, Registry, Settings, Stores, Taken},
@@ -54,7 +54,10 @@ async fn an_upload_whose_request_died_is_finished_by_another() {
             stores,
             holder,
             Settings {
-                part_size: PART as u64,
+                limits: RegistryLimits {
+                    part_size: PART as u64,
+                    ..RegistryLimits::default()
+                },
                 ..Settings::default()
             },
         )

@@ -29,14 +29,12 @@ const MIB: usize = 1 << 20;
 /// A proxy and the store behind it, with bounds that a test can reach.
 async fn broken() -> (Proxy, S3Blobs) {
     let proxy = Proxy::start(&s3_server()).await;
-    let limits = Limits {
-        s3_answer_timeout: Duration::from_secs(1),
-        s3_complete_timeout: Duration::from_secs(1),
-        s3_retry_time: Duration::from_secs(3),
-        s3_backoff_max: Duration::from_millis(200),
-        s3_read_stall: Duration::from_millis(300),
-        ..Limits::default()
-    };
+    let mut limits = Limits::default();
+    limits.s3.answer = Duration::from_secs(1);
+    limits.s3.complete = Duration::from_secs(1);
+    limits.s3.retries = Duration::from_secs(3);
+    limits.s3.backoff_max = Duration::from_millis(200);
+    limits.s3.read_stall = Duration::from_millis(300);
     let opened = S3Blobs::open(&s3_config(&proxy.url()), &limits).await;
     let store = opened.unwrap_or_else(|error| panic!("{:#}", anyhow::Error::from(error)));
     (proxy, store)
@@ -131,7 +129,7 @@ async fn a_read_that_gets_nowhere_ends_with_an_error() {
     let error = read(&store, &key, 0, 99_999).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert!(std::error::Error::source(&error).is_some());
-    let attempts = Limits::default().s3_read_attempts as usize;
+    let attempts = Limits::default().s3.read_attempts as usize;
     assert_eq!(asked_from(&proxy), vec![0; attempts]);
 }
 
@@ -183,7 +181,7 @@ async fn writes_that_are_cut_are_sent_again_whole() {
 #[tokio::test]
 async fn a_busy_server_is_asked_again_and_then_said_to_be_busy() {
     let (proxy, store) = broken().await;
-    let attempts = Limits::default().s3_attempts as usize;
+    let attempts = Limits::default().s3.attempts as usize;
     let slow_down = Fault::Answer(503, "SlowDown");
     proxy.harm_first("PutObject", attempts - 1, slow_down.clone());
     store.put(&key("busy"), pieces(&random(10))).await.unwrap();
@@ -201,7 +199,7 @@ async fn a_busy_server_is_asked_again_and_then_said_to_be_busy() {
 async fn many_time_outs_use_up_nobody_elses_attempts() {
     const SILENT: usize = 60;
     let (proxy, store) = broken().await;
-    let (store, attempts) = (Arc::new(store), Limits::default().s3_attempts as usize);
+    let (store, attempts) = (Arc::new(store), Limits::default().s3.attempts as usize);
     // More than the SDK's own ration of retries would pay for.
     proxy.harm_first("HeadObject", usize::MAX, Fault::Delay(Duration::from_secs(3600)));
     let mut heads = JoinSet::new();
@@ -229,7 +227,7 @@ async fn many_time_outs_use_up_nobody_elses_attempts() {
 #[tokio::test]
 async fn a_conflict_is_asked_again_for_no_request_has_a_condition() {
     let (proxy, store) = broken().await;
-    let attempts = Limits::default().s3_attempts as usize;
+    let attempts = Limits::default().s3.attempts as usize;
     let (small, large) = (key("small"), key("large"));
     let number = PartNumber::new(1).unwrap();
     let upload = store.begin(&large).await.unwrap();

@@ -109,12 +109,10 @@ impl Plan {
 
     /// Over these stores.
     pub(crate) fn over(stores: Stores) -> Self {
-        let limits = Limits {
-            upload_part_bytes: PART,
-            lease_heartbeat: Duration::from_millis(200),
-            leave_notice: Duration::from_millis(600),
-            ..Limits::default()
-        };
+        let mut limits = Limits::default();
+        limits.registry.part_size = PART as u64;
+        limits.leases.heartbeat = Duration::from_millis(200);
+        limits.ending.notice = Duration::from_millis(600);
         Self {
             stores,
             hash_keys: [HASH_KEY; MEMBERS],
@@ -142,7 +140,7 @@ impl Plan {
 
     /// Parts of large blobs have `bytes`: stores that are services take no small ones.
     pub(crate) fn parts(mut self, bytes: usize) -> Self {
-        self.limits.upload_part_bytes = bytes;
+        self.limits.registry.part_size = bytes as u64;
         self
     }
 
@@ -299,7 +297,7 @@ impl Plan {
                 collecting: Collecting::On,
                 extensions: self.extensions.clone(),
                 retention: self.retention.clone(),
-                limits: self.limits.clone(),
+                limits: self.limits,
             };
             apps.push(App::bind(spec, self.stores.clone()).await?);
         }

@@ -59,9 +59,9 @@ async fn of_what_is_too_old_only_what_tags_name_since_is_told() {
     static NOW: AtomicU64 = AtomicU64::new(0);
     clock::simulate(Some(|| NOW.load(Ordering::Relaxed)));
     let mut world = World::new();
-    world.settings.history = Duration::ZERO;
-    world.settings.clock_margin = Duration::ZERO;
-    world.settings.history_events = Some(Duration::from_secs(10 * 24 * 60 * 60));
+    world.settings.limits.history = Duration::ZERO;
+    world.settings.limits.clock_margin = Duration::ZERO;
+    world.settings.limits.history_events = Some(Duration::from_secs(10 * 24 * 60 * 60));
     let (one, name, gone) = (world.member(1), repo("a"), repo("b"));
     let on = |day: u64| NOW.store(day * DAY_MS + 1000, Ordering::Relaxed);
     let push_as = async |name: &RepoName, text: &str, what: &str| {
@@ -128,7 +128,7 @@ async fn of_what_is_too_old_only_what_tags_name_since_is_told() {
 #[tokio::test]
 async fn without_an_end_everything_is_told_and_a_later_one_counts_for_it() {
     let mut world = World::new();
-    world.settings.history = Duration::ZERO;
+    world.settings.limits.history = Duration::ZERO;
     let (one, name) = (world.member(1), repo("a"));
     for what in ["former", "now"] {
         let body = pushed_image(&one, &name, what).await;
@@ -140,7 +140,7 @@ async fn without_an_end_everything_is_told_and_a_later_one_counts_for_it() {
     assert_eq!(trim_all(&one, in_a_year).await, 0);
     assert_eq!(world.calls.take(), "", "nobody even looks");
     assert_eq!(events_of(&one, &name, "t").await.len(), 2);
-    world.settings.history_events = Some(Duration::from_secs(60 * 60));
+    world.settings.limits.history_events = Some(Duration::from_secs(60 * 60));
     assert!(trim_all(&world.member(2), in_a_year).await > 0);
     assert_eq!(events_of(&one, &name, "t").await.len(), 1);
     let named = one.manifest(&name, &Reference::Tag(tag("t"))).await;
@@ -150,7 +150,7 @@ async fn without_an_end_everything_is_told_and_a_later_one_counts_for_it() {
 #[tokio::test]
 async fn feeds_are_trimmed_once_followers_are_past_them_and_who_comes_late_is_told() {
     let mut world = World::new();
-    world.settings.clock_margin = Duration::ZERO;
+    world.settings.limits.clock_margin = Duration::ZERO;
     let (one, name) = (Arc::new(world.member(1)), repo("a"));
     let n = keys::change_partition(&name);
     for what in 0..60 {

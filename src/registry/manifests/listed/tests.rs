@@ -120,7 +120,7 @@ async fn who_deletes_the_index_too_may_delete_what_it_lists() {
 #[tokio::test]
 async fn what_very_many_indexes_list_stays_when_nobody_looks_at_them_all() {
     let mut world = World::new();
-    world.settings.indexes_looked_at = 250;
+    world.settings.limits.indexes_looked_at = 250;
     let (one, name) = (world.member(1), repo("a"));
     let child = pushed_image(&one, &name, "child").await;
     pushed(&one, &name, &by_digest(&child), &child).await;

@@ -173,7 +173,7 @@ impl Registry {
     /// What the plan's run deleted from the repository.
     async fn went(&self, plan: &Noted, repository: &RepoName) -> Result<Went> {
         let mut went = Went::default();
-        let (margin_ms, deadline) = (millis(self.settings.clock_margin), self.commit_deadline());
+        let (margin_ms, deadline) = (millis(self.settings.limits.clock_margin), self.commit_deadline());
         let begun_ms = plan.row.begun_ms.saturating_sub(margin_ms);
         self.look_back(repository, deadline, None, |change| {
             if change.at_ms < begun_ms {

@@ -179,7 +179,7 @@ impl Registry {
                     key.put(Expect::Any, items_row(items.to_vec()))
                 })
                 .collect();
-            fence::write(&*self.meta, &ops, self.settings.attempts).await?;
+            fence::write(&*self.meta, &ops, self.settings.limits.attempts).await?;
         }
         Ok(u32::try_from(pieces.len()).unwrap_or(u32::MAX))
     }
@@ -196,7 +196,7 @@ impl Registry {
             if items.iter().any(is_left) {
                 let key = keys::plan_items(id, &part.repository, &part.row.attempt, n);
                 let op = key.put(Expect::Any, items_row(items));
-                fence::write(&*self.meta, &[op], self.settings.attempts).await?;
+                fence::write(&*self.meta, &[op], self.settings.limits.attempts).await?;
             }
         }
         Ok(())

@@ -122,7 +122,7 @@ impl Registry {
         let mut kept = self.noted_plans().await?;
         let now_ms = clock::now_ms();
         kept.retain(|plan| plan.row.state() != PlanState::Applying);
-        let too_many = (kept.len() + 1).saturating_sub(self.settings.plans);
+        let too_many = (kept.len() + 1).saturating_sub(self.settings.limits.plans);
         for oldest in kept.into_iter().take(too_many) {
             let row = rows::Plan {
                 ends_ms: now_ms,
@@ -134,7 +134,7 @@ impl Registry {
             min_reader: rows::SCHEMA,
             state: PlanState::Looking.into(),
             begun_ms: now_ms,
-            ends_ms: now_ms.saturating_add(millis(self.settings.plan_life)),
+            ends_ms: now_ms.saturating_add(millis(self.settings.limits.plan_life)),
             by: by.to_owned(),
             repositories: self.count_repositories().await?,
             ..rows::Plan::default()
@@ -193,7 +193,7 @@ impl Registry {
 
     /// Removes what belongs to plans that have ended: one request where there are none.
     pub async fn forget_plans(&self) -> Result<()> {
-        let (now_ms, margin_ms) = (clock::now_ms(), millis(self.settings.clock_margin));
+        let (now_ms, margin_ms) = (clock::now_ms(), millis(self.settings.limits.clock_margin));
         let page = self.plan_rows().await?;
         for (id, row) in page {
             let plan: rows::Plan = row::read(&row)?;
@@ -210,11 +210,11 @@ impl Registry {
                 if ops.is_empty() {
                     break;
                 }
-                fence::write(&*self.meta, &ops, self.settings.attempts).await?;
+                fence::write(&*self.meta, &ops, self.settings.limits.attempts).await?;
             }
             // Last, for by it the rest is found.
             let last = keys::plan(&id).delete(Expect::Any);
-            fence::write(&*self.meta, &[last], self.settings.attempts).await?;
+            fence::write(&*self.meta, &[last], self.settings.limits.attempts).await?;
         }
         Ok(())
     }

@@ -97,7 +97,7 @@ impl Registry {
             keys::plan_blob(id, &digest, repository).put(Expect::Any, row::bytes(&blob))
         });
         for ops in ops.collect::<Vec<_>>().chunks(MAX_OPS) {
-            fence::write(&*self.meta, ops, self.settings.attempts).await?;
+            fence::write(&*self.meta, ops, self.settings.limits.attempts).await?;
         }
         Ok(manifests.len() as u64)
     }

@@ -130,7 +130,7 @@ async fn three(members: &[&Registry]) -> [RepoName; 3] {
 #[tokio::test]
 async fn what_is_planned_is_what_goes_and_undone_every_tag_is_back() {
     let mut world = World::new();
-    world.settings.history = Duration::from_secs(60 * 60);
+    world.settings.limits.history = Duration::from_secs(60 * 60);
     let (one, two, three_) = (world.member(1), world.member(2), world.member(3));
     let members = [&one, &two, &three_];
     let names = three(&members).await;
@@ -284,8 +284,8 @@ async fn what_the_policies_keep_by_now_stays() {
 #[tokio::test]
 async fn bytes_count_once_and_only_where_nobody_else_links_them() {
     let mut world = World::new();
-    world.settings.history = Duration::ZERO;
-    world.settings.link_grace = Duration::from_secs(60 * 60);
+    world.settings.limits.history = Duration::ZERO;
+    world.settings.limits.link_grace = Duration::from_secs(60 * 60);
     let one = world.member(1);
     let sized = |n: usize| vec![u8::try_from(n).unwrap(); n];
     let (shared, kept, own, beside) = (sized(100), sized(37), sized(50), sized(11));
@@ -461,8 +461,8 @@ async fn a_repository_that_cannot_be_read_is_named_and_in_nobodys_way() {
 #[tokio::test]
 async fn plans_end_and_leave_nothing() {
     let mut world = World::new();
-    world.settings.plans = 2;
-    world.settings.clock_margin = Duration::ZERO;
+    world.settings.limits.plans = 2;
+    world.settings.limits.clock_margin = Duration::ZERO;
     let one = world.member(1);
     three(&[&one]).await;
     let policies = policies(ONLY_V);

@@ -22,7 +22,7 @@ fn halting(content: &[u8], piece: usize) -> TestBody {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_halts_anywhere_becomes_what_was_sent() {
     let mut world = World::new();
-    world.settings.park_bytes = 40;
+    world.settings.limits.park_bytes = 40;
     let (one, name) = (world.member(1), repo("a"));
     for (seed, length) in [39, 40, 99, 100, 101, 140, 200, 333, 1010]
         .into_iter()
@@ -64,7 +64,7 @@ async fn a_body_that_halts_anywhere_becomes_what_was_sent() {
 #[tokio::test(start_paused = true)]
 async fn bytes_of_a_body_that_stands_still_go_out_once_and_come_back_once() {
     let mut world = World::new();
-    (world.settings.park_bytes, world.settings.part_size) = (40, 1000);
+    (world.settings.limits.park_bytes, world.settings.limits.part_size) = (40, 1000);
     let (one, name) = (world.member(1), repo("a"));
     let content = content(1, 300);
     let digest = sha256(&content);
@@ -85,7 +85,7 @@ async fn bytes_of_a_body_that_stands_still_go_out_once_and_come_back_once() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_halts_and_breaks_leaves_nothing() {
     let mut world = World::new();
-    world.settings.park_bytes = 40;
+    world.settings.limits.park_bytes = 40;
     let (one, name) = (world.member(1), repo("a"));
     let content = content(1, 90);
     let broken = halting(&content, 45).chain(stream::once(async {

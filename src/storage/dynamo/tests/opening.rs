@@ -111,10 +111,8 @@ async fn a_table_that_is_being_made_is_waited_for_and_one_that_never_is_usable_i
     open(&server, &limits()).await.unwrap();
 
     let server = scripted([described("ARCHIVED", &OURS)]).await;
-    let impatient = Limits {
-        dynamo_create_timeout: Duration::from_millis(300),
-        ..limits()
-    };
+    let mut impatient = limits();
+    impatient.dynamo.create = Duration::from_millis(300);
     let told = open(&server, &impatient).await.err().unwrap().to_string();
     assert!(
         told.contains("Cache (storage.cacheDriver.cacheTablename) is ARCHIVED"),
@@ -148,10 +146,8 @@ async fn the_sample_policy_grants_what_is_asked_for_and_no_more() {
         _ => done(),
     })
     .await;
-    let impatient = Limits {
-        dynamo_create_timeout: Duration::ZERO,
-        ..limits()
-    };
+    let mut impatient = limits();
+    impatient.dynamo.create = Duration::ZERO;
     assert!(open(&server, &impatient).await.is_err());
     let store = store(&server.endpoint, &limits());
     store.get(&key("a")).await.unwrap();
