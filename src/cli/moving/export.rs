@@ -35,7 +35,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ExportArgs {
-    /// What: HOST[:PORT] is all of it, HOST/PATTERN repositories by a pattern such as team/**, HOST/REPOSITORY[:TAG|@DIGEST] one
+    /// What: `HOST[:PORT]` is all of it, HOST/PATTERN repositories by a pattern such as team/**, `HOST/REPOSITORY[:TAG|@DIGEST]` one
     from: String,
     /// Where to: a directory, or a file whose name ends with .tar
     to: PathBuf,

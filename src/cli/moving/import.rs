@@ -35,7 +35,7 @@ use crate::{
 pub(in crate::cli) struct ImportArgs {
     /// OCI image layout: a directory, a tar archive, or a directory with layouts below it, as zot keeps them
     layout: PathBuf,
-    /// Where to: HOST[:PORT], and the repository, or what names of repositories begin with; of one image, its tag, too
+    /// Where to: `HOST[:PORT]`, and the repository, or what names of repositories begin with; of one image, its tag, too
     to: String,
     #[command(flatten)]
     account: Account,

@@ -1,6 +1,6 @@
 //! Hot content: whole blobs on this machine's disk, as many as `storage.cache` has room for.
 //!
-//! A blob is a file by its digest ([`file`]), in a folder that keeps what is asked for again ([`folder`]). One that isn't there comes
+//! A blob is a file by its digest ([`mod@file`]), in a folder that keeps what is asked for again ([`folder`]). One that isn't there comes
 //! from the store once for all who read it at the time ([`fill`]); its digest is compared before its last block is given out, and the
 //! file appears whole, under its name, or not at all. Whether a repository holds a blob is never asked here: who comes has just read
 //! that. So a file that is missing, damaged or not ours costs a read of the store, and can't be an answer.
