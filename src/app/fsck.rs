@@ -5,7 +5,7 @@ use crate::{
     oci::RepoName,
     ownership::Incarnation,
     placement::MemberId,
-    registry::{FsckOptions, FsckReport, Holder, Registry, RegistryError, Settings},
+    registry::{FsckOptions, FsckReport, Holder, Quotas, Registry, RegistryError, Settings},
     storage::{self, MetaStore, OpenError, Space, StoreError, StoreErrorKind, WholeStores, keys},
     sync,
 };
@@ -47,6 +47,7 @@ async fn fsck_stores(
     limits: &Limits,
 ) -> Result<FsckReport, RegistryError> {
     let settings = Settings {
+        quotas: Quotas::new(config.quotas.clone()),
         limits: limits.registry,
         net: limits.net,
         ..Settings::default()

@@ -310,6 +310,12 @@ impl Rules {
             && match conditions {
                 Conditions::MayHold => true,
                 Conditions::MayNot => policy.conditions.is_empty(),
+                // What is about all repositories isn't granted by what holds of some.
+                Conditions::Asked(_)
+                    if repository.is_none() && policy.conditions.iter().any(Condition::may_ask_content) =>
+                {
+                    false
+                }
                 Conditions::Asked(reference) => {
                     let mut all = policy.conditions.iter();
                     all.all(|condition| self.holds(condition, subject, action, repository, *reference))

@@ -70,6 +70,9 @@ pub enum MovingError {
     /// The layout lacks something that its own list, or a manifest, names.
     #[error("{0} isn't in the layout")]
     Missing(crate::oci::Digest),
+    /// The registry lacks a blob that one of its manifests names.
+    #[error("{0}, which a manifest names, isn't in the registry")]
+    Absent(crate::oci::Digest),
     /// A part of the program failed.
     #[error("the work was given up")]
     Work(#[source] io::Error),

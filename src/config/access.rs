@@ -287,6 +287,14 @@ impl Condition {
     pub fn may_ask_claims(&self) -> bool {
         self.expression.as_str().contains("claims")
     }
+
+    /// Whether it may ask which repository or manifest it is about.
+    #[must_use]
+    pub fn may_ask_content(&self) -> bool {
+        ["repository", "reference", "tag", "digest"]
+            .iter()
+            .any(|field| self.expression.as_str().contains(field))
+    }
 }
 
 /// The name by which conditions know a request, as in zot.

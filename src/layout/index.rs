@@ -44,8 +44,14 @@ impl Index {
         let mut read = Self::default();
         for (n, value) in entries.into_iter().enumerate() {
             let entry = entry(&value).map_err(|why| problem(format!("entry {}: {why}", n + 1)))?;
-            // Two of one name: the last one counts, as with tags.
-            read.entries.insert(key(&entry), value);
+            let key = key(&entry);
+            let is_another = |found: &Value| found["digest"] != value["digest"];
+            if read.entries.get(&key).is_some_and(is_another) {
+                return Err(problem(format!(
+                    "two entries are called {key:?}: which of them is meant?"
+                )));
+            }
+            read.entries.insert(key, value);
         }
         Ok(read)
     }

@@ -8,7 +8,7 @@
 //!
 //! Deliberately absent: deleting what is gone upstream.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::time::{Duration, Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -239,7 +239,7 @@ impl Shared {
                     Err(error) => {
                         visit.counts.failed += 1;
                         failed(local, Some(tag), &error, visit);
-                        if matches!(&error, SyncError::Upstream(error) if error.is_everywhere()) {
+                        if error.is_everywhere() {
                             return Err(error);
                         }
                         "failed"
@@ -285,12 +285,19 @@ impl Shared {
         // Not by the tag, which may move once more meanwhile.
         let exact = there.map_or_else(|| reference.clone(), Reference::Digest);
         let fetched = source.upstream.manifest(remote, &exact, until()).await?;
-        self.bring_contents(way, &fetched, 0, counts).await?;
+        self.bring_contents(way, &fetched, 0, &mut BTreeSet::new(), counts)
+            .await?;
         if here.is_some_and(|here| here.digest == fetched.digest) {
             return Ok(false);
         }
         if !rules::is_of_signature(&reference) {
             self.bring_along(way, &fetched.digest, counts).await?;
+        }
+        self.hold_blobs(way, &fetched, counts).await?;
+        // Upstream, or a client's pull, may have moved the tag on while its blobs came: then the next visit sees to it.
+        let now = source.upstream.look(remote, &reference, until()).await?.digest;
+        if now.is_some_and(|now| now != fetched.digest) {
+            return Ok(false);
         }
         self.count_and_store(wanted, &reference, fetched, counts).await?;
         Ok(true)
@@ -310,7 +317,8 @@ impl Shared {
             digest: descriptor.digest,
             bytes,
         };
-        self.bring_contents(way, &here, 0, counts).await
+        self.bring_contents(way, &here, 0, &mut BTreeSet::new(), counts)
+            .await
     }
 }
 

@@ -73,6 +73,24 @@ impl SyncError {
             Self::Registry(_) | Self::Busy | Self::Late | Self::Ended => false,
         }
     }
+
+    /// Whether the reason is what upstream did, or didn't do in time.
+    fn is_of_upstream(&self) -> bool {
+        match self {
+            Self::Upstream(_) | Self::Late => true,
+            Self::Fetch(error) => error.is_of_upstream(),
+            Self::Registry(_) | Self::Busy | Self::Ended => false,
+        }
+    }
+
+    /// Whether upstream would say the same of everything else.
+    fn is_everywhere(&self) -> bool {
+        match self {
+            Self::Upstream(error) => error.is_everywhere(),
+            Self::Fetch(error) => error.is_everywhere(),
+            Self::Registry(_) | Self::Busy | Self::Late | Self::Ended => false,
+        }
+    }
 }
 
 /// A mirror can't be set up.

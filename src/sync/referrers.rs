@@ -123,6 +123,7 @@ impl Shared {
         for reference in missing {
             let fetched = source.upstream.manifest(remote, &reference, until()).await?;
             self.bring_blobs(way, &fetched, counts).await?;
+            self.hold_blobs(way, &fetched, counts).await?;
             self.count_and_store(wanted, &reference, fetched, counts).await?;
         }
         Ok(())

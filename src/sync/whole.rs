@@ -1,6 +1,6 @@
 //! A manifest with everything that it refers to, fetched before anybody asks for it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
@@ -52,12 +52,13 @@ pub(super) struct Way<'a> {
 
 impl Shared {
     /// Fetches what `manifest` refers to and isn't here: its blobs; of an index, the children that are wanted, whole, with what
-    /// refers to them.
+    /// refers to them. What was `seen` isn't looked at again: indexes may list each other's entries.
     pub(super) async fn bring_contents(
         self: &Arc<Self>,
         way: Way<'_>,
         manifest: &Fetched,
         depth: usize,
+        seen: &mut BTreeSet<Digest>,
         counts: &mut Counts,
     ) -> Result<(), SyncError> {
         self.bring_blobs(way, manifest, counts).await?;
@@ -65,6 +66,9 @@ impl Shared {
             return Ok(());
         }
         for child in children(manifest, &way.source.platforms)? {
+            if !seen.insert(child.clone()) {
+                continue;
+            }
             let reference = Reference::Digest(child.clone());
             let (child, is_new) = match self.registry.manifest(way.wanted.repository, &reference).await {
                 Ok((descriptor, bytes)) => {
@@ -86,10 +90,11 @@ impl Shared {
                 }
                 Err(error) => return Err(error.into()),
             };
-            let contents = self.bring_contents(way, &child, depth + 1, counts);
+            let contents = self.bring_contents(way, &child, depth + 1, seen, counts);
             Box::pin(contents).await?;
             if is_new {
                 self.bring_along(way, &child.digest, counts).await?;
+                self.hold_blobs(way, &child, counts).await?;
                 self.count_and_store(way.wanted, &reference, child, counts)
                     .await?;
             }
@@ -105,7 +110,7 @@ impl Shared {
         counts: &mut Counts,
     ) -> Result<(), SyncError> {
         match self.referrers_from(way, subject, counts).await {
-            Err(SyncError::Upstream(error)) if !error.is_everywhere() => {
+            Err(error) if error.is_of_upstream() && !error.is_everywhere() => {
                 let repository = way.wanted.repository;
                 tracing::info!(%repository, %subject, error = causes::in_a_line(&error), "referrers aren't mirrored");
                 Ok(())
@@ -139,6 +144,30 @@ impl Shared {
         let mut fetched = stream::iter(blobs.into_iter().map(fetch)).buffer_unordered(BLOBS);
         while let Some(one) = fetched.try_next().await? {
             counts.add(one);
+        }
+        Ok(())
+    }
+
+    /// Sees once more that the blobs of a manifest are here, and stay until it is stored: they may have taken longer to come than
+    /// what nothing refers to is kept.
+    pub(super) async fn hold_blobs(
+        self: &Arc<Self>,
+        way: Way<'_>,
+        manifest: &Fetched,
+        counts: &mut Counts,
+    ) -> Result<(), SyncError> {
+        for blob in parsed(manifest)?.blobs {
+            match self
+                .registry
+                .whole_blob(way.wanted.repository, &blob.digest)
+                .await
+            {
+                Ok(_) => {}
+                Err(RegistryError::BlobUnknown | RegistryError::NameUnknown) => {
+                    self.bring_blobs(way, manifest, counts).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

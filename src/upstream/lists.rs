@@ -24,7 +24,7 @@ pub struct Listed<T> {
 }
 
 /// Where a list goes on, as the registry said: a path with a query, always on the registry itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Next(String);
 
 #[derive(Deserialize)]

@@ -1,7 +1,7 @@
 //! `export`: what a registry has is written into a layout.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -24,7 +24,7 @@ use crate::{
     config::Limits,
     layout::{Entry, Growing, Incoming, LayoutError, pack},
     oci::{Descriptor, Digest, Manifest, MediaType, Reference, RepoName, RepoPattern},
-    upstream::{Purpose, Upstream, UpstreamError},
+    upstream::{Next, Purpose, Upstream, UpstreamError},
 };
 
 /// Bytes that are written at once.
@@ -155,11 +155,11 @@ async fn items(from: &Upstream, wanted: &Wanted, jobs: usize) -> Result<Vec<(Rep
         }
         Wanted::One(repository, None) => vec![repository.clone()],
         Wanted::Many(pattern) => {
-            let (mut names, mut next) = (Vec::new(), None);
+            let (mut names, mut next, mut seen) = (Vec::new(), None, HashSet::new());
             loop {
                 let page = from.repositories(next, soon()).await?;
                 names.extend(page.items.into_iter().filter(|name| pattern.matches(name)));
-                next = page.next;
+                next = further(page.next, &mut seen)?;
                 if next.is_none() {
                     break names;
                 }
@@ -167,12 +167,12 @@ async fn items(from: &Upstream, wanted: &Wanted, jobs: usize) -> Result<Vec<(Rep
         }
     };
     let tags = |repository: RepoName| async move {
-        let (mut items, mut next) = (Vec::new(), None);
+        let (mut items, mut next, mut seen) = (Vec::new(), None, HashSet::new());
         loop {
             let page = from.tags(&repository, next, soon()).await?;
             let tags = page.items.into_iter();
             items.extend(tags.map(|tag| (repository.clone(), Reference::Tag(tag))));
-            next = page.next;
+            next = further(page.next, &mut seen)?;
             if next.is_none() {
                 return Ok::<_, MovingError>(items);
             }
@@ -184,6 +184,16 @@ async fn items(from: &Upstream, wanted: &Wanted, jobs: usize) -> Result<Vec<(Rep
         .try_collect()
         .await?;
     Ok(all.into_iter().flatten().collect())
+}
+
+/// Where a list goes on, but for one that leads to where it has been.
+fn further(next: Option<Next>, seen: &mut HashSet<Next>) -> Result<Option<Next>> {
+    match next {
+        Some(next) if !seen.insert(next.clone()) => {
+            Err(UpstreamError::Nonsense("a list that leads back to itself").into())
+        }
+        next => Ok(next),
+    }
 }
 
 fn soon() -> Instant {
@@ -379,6 +389,10 @@ impl Export {
             .clone();
         match once.get_or_try_init(|| self.download(repository, blob)).await {
             Err(MovingError::Registry(UpstreamError::NotFound)) if !is_required => Ok(()),
+            // Not as a manifest that isn't there, which an index may list.
+            Err(MovingError::Registry(UpstreamError::NotFound)) => {
+                Err(MovingError::Absent(blob.digest.clone()))
+            }
             outcome => {
                 outcome?;
                 Ok(())

@@ -168,13 +168,17 @@ impl Registry {
             .meta
             .range(space, partition, &prefix, Some(&after), MAX_OPS)
             .await?;
-        let mut entries = page.entries.into_iter().peekable();
-        if let Some(newest) = entries.peek()
-            && row::read::<rows::TagEvent>(&newest.row)?.named.is_some()
-        {
-            entries.next();
-        }
-        let ops: Vec<Op> = entries
+        let mut entries = page.entries.into_iter();
+        // A deletion goes with the last of what it ended, or an older event would say what the tag names since.
+        let newest = match entries.next() {
+            Some(newest) if !page.more && row::read::<rows::TagEvent>(&newest.row)?.named.is_none() => {
+                Some(newest)
+            }
+            Some(_) | None => None,
+        };
+        let ops: Vec<Op> = newest
+            .into_iter()
+            .chain(entries)
             .map(|entry| keys::tag_event_listed(repository, entry.sort).delete(Expect::Any))
             .collect();
         if ops.is_empty() {

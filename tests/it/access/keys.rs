@@ -232,6 +232,7 @@ async fn robots_are_made_by_administrators_and_outlive_everybody() {
             ("Build", json!({})),
             ("a%3Ab", json!({})),
             ("robot+a", json!({})),
+            ("", json!({})),
             ("a", json!({ "groups": [""] })),
             ("a", json!({ "groups": "writers" })),
             ("a", json!({ "Groups": ["writers"] })),

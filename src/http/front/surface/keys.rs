@@ -132,14 +132,19 @@ impl Errand {
             let found = pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
             Some(percent_decode_str(found).decode_utf8_lossy().into_owned()).filter(|value| !value.is_empty())
         };
+        let said = |name: &str| {
+            let mut pairs = query.unwrap_or_default().split('&');
+            pairs.any(|pair| pair.split('=').next() == Some(name))
+        };
         match *method {
             Method::GET | Method::HEAD => match value("all").as_deref() {
                 None | Some("false") => Ok(Self::List { of: value("user") }),
                 Some("true") => Ok(Self::ListAll { after: value("last") }),
                 Some(_) => Err(error::bad_api_key_request("?all= is true or false")),
             },
+            // A robot without a name is refused: nobody who asks for one means a key of their own.
             Method::POST => Ok(Self::Create {
-                robot: value("robot"),
+                robot: said("robot").then(|| value("robot").unwrap_or_default()),
             }),
             Method::DELETE if value("all").is_some_and(|all| all != "false") => {
                 match (value("user"), value("id"), value("all").as_deref()) {

@@ -148,6 +148,27 @@ async fn without_an_end_everything_is_told_and_a_later_one_counts_for_it() {
 }
 
 #[tokio::test]
+async fn a_tag_that_was_deleted_after_many_moves_stays_deleted() {
+    let mut world = World::new();
+    world.settings.limits.history = Duration::ZERO;
+    let (one, name) = (world.member(1), repo("a"));
+    let body = pushed_image(&one, &name, "kept").await;
+    one.put_manifest(put(&name, &by_tag("other"), &body))
+        .await
+        .unwrap();
+    for what in 0..MAX_OPS + 20 {
+        let body = pushed_image(&one, &name, &format!("{what}")).await;
+        one.put_manifest(put(&name, &by_tag("t"), &body)).await.unwrap();
+    }
+    one.delete_manifest(delete(&name, &by_tag("t"))).await.unwrap();
+    settle_all(&one).await;
+    world.settings.limits.history_events = Some(Duration::from_secs(60 * 60));
+    trim_all(&world.member(2), clock::now_ms() + 400 * DAY_MS).await;
+    assert_eq!(events_of(&one, &name, "t").await.len(), 0);
+    assert_eq!(events_of(&one, &name, "other").await.len(), 1);
+}
+
+#[tokio::test]
 async fn feeds_are_trimmed_once_followers_are_past_them_and_who_comes_late_is_told() {
     let mut world = World::new();
     world.settings.limits.clock_margin = Duration::ZERO;

@@ -153,6 +153,8 @@ impl Registry {
             tell(repository, Mode::Deletes, &decision, &plan.id);
             self.note_run(&plan.id, repository).await?;
             let mut retained = Retained::default();
+            // Reading a large repository takes longer than a step: what was read is worth some deletions.
+            let until = until.max(Instant::now() + self.settings.limits.plan_step);
             let carried = self.carry_out(
                 repository,
                 seen.row,
