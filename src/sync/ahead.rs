@@ -287,16 +287,17 @@ impl Shared {
         let fetched = source.upstream.manifest(remote, &exact, until()).await?;
         self.bring_contents(way, &fetched, 0, &mut BTreeSet::new(), counts)
             .await?;
-        if here.is_some_and(|here| here.digest == fetched.digest) {
+        let before = here.map(|here| here.digest);
+        if before.as_ref() == Some(&fetched.digest) {
             return Ok(false);
         }
         if !rules::is_of_signature(&reference) {
             self.bring_along(way, &fetched.digest, counts).await?;
         }
         self.hold_blobs(way, &fetched, counts).await?;
-        // Upstream, or a client's pull, may have moved the tag on while its blobs came: then the next visit sees to it.
-        let now = source.upstream.look(remote, &reference, until()).await?.digest;
-        if now.is_some_and(|now| now != fetched.digest) {
+        // A client's pull may have moved the tag on while the blobs came: then the next visit sees to it.
+        let now = self.here(wanted.repository, &reference).await?;
+        if now.map(|now| now.digest) != before {
             return Ok(false);
         }
         self.count_and_store(wanted, &reference, fetched, counts).await?;
