@@ -10,6 +10,8 @@
 //! Absent on purpose: who may ask, but for what was deleted.
 
 #[cfg(test)]
+mod collected;
+#[cfg(test)]
 mod partial;
 mod past;
 #[cfg(test)]
@@ -320,7 +322,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Makes a shelved link one that is there, for a grace at least, and counts it. What isn't shelved stays as it is.
+    /// Makes a shelved link one that is there, for a grace at least, and counts it. One that isn't shelved may be about to: it is relied
+    /// on, as by a client that asks whether the blob is there.
     async fn unshelve(&self, repository: &RepoName, digest: &Digest) -> Result<()> {
         let key = keys::link(digest, repository);
         let (deadline, mut pause) = (self.commit_deadline(), Pause::new());
@@ -329,7 +332,11 @@ impl Registry {
                 return Ok(());
             };
             if !is_shelved(&found)? {
-                return Ok(());
+                match self.blob_to_rely_on(repository, digest).await {
+                    // The collector shelved it meanwhile.
+                    Err(RegistryError::BlobUnknown) => continue,
+                    relied => return relied.map(drop),
+                }
             }
             let link: rows::Link = row::read_to_rewrite(&found)?;
             let expect = Expect::Version(found.version);
