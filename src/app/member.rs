@@ -168,7 +168,7 @@ impl App {
             registry.clone(),
             Share::new(view.clone(), hash_key),
             events::followers(&extensions.events),
-            limits.changes.trim_interval,
+            limits.changes,
             limits.collection,
         );
         let plans = RetentionParts {

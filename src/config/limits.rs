@@ -331,6 +331,9 @@ pub struct RegistryLimits {
     pub plan_life: Duration = days(7),
     /// How long one request carries a plan on, but for the repository that it is at.
     pub plan_step: Duration = secs(3),
+    /// Time for a plan to read a repository, and likewise its history: less than a third of `front.deadline`. One that takes longer is
+    /// named and left out, for those behind it are to be reached.
+    pub plan_read: Duration = secs(15),
     /// Life of a deleted repository's row.
     pub tombstone: Duration = days(7),
     /// Age of the object of a collected blob before it is deleted (`storage.trashDelay`).
@@ -553,6 +556,8 @@ pub struct ChangeLimits {
     pub interval: Duration = hours(2),
     /// From look to look at what of histories and events is over.
     pub trim_interval: Duration = days(1),
+    /// The same after some of that failed.
+    pub trim_again: Duration = minutes(10),
 }
 
 /// Events.

@@ -91,13 +91,7 @@ async fn requests_of_a_day(views: Vec<Three>, hash_key: Option<HashKey>) -> Vec<
             pace,
         );
         work.push(Box::pin(retention.run(end.clone(), now_ms)));
-        let trimming = Trimming::new(
-            registry.clone(),
-            share(),
-            Vec::new(),
-            limits.changes.trim_interval,
-            pace,
-        );
+        let trimming = Trimming::new(registry.clone(), share(), Vec::new(), limits.changes, pace);
         work.push(Box::pin(trimming.run(end.clone(), now_ms)));
         work.push(Box::pin(write_pulls(
             registry,

@@ -13,6 +13,7 @@ use super::{
     due,
     fence::{self, Fenced},
     objects::Written,
+    pages::Pages,
     pause::Pause,
     quota::Place,
     row,
@@ -242,14 +243,9 @@ impl Registry {
     /// Brings every link that names `former` to the object that the record of `digest` names. Nobody makes new ones: whoever
     /// links expects the record as it is.
     pub(super) async fn relink(&self, digest: &Digest, former: &ObjectKey) -> Result<()> {
-        let mut after: Option<String> = None;
-        loop {
-            let (space, partition) = (Space::Links, digest.as_str());
-            let page = self
-                .meta
-                .range(space, partition, "", after.as_deref(), MAX_OPS)
-                .await?;
-            for entry in &page.entries {
+        let mut links = Pages::of(Space::Links, digest.as_str(), "", MAX_OPS);
+        while let Some(page) = links.next(&*self.meta).await? {
+            for entry in &page {
                 if row::read::<rows::Link>(&entry.row)?.object_key != former.as_str() {
                     continue;
                 }
@@ -263,11 +259,8 @@ impl Registry {
                 };
                 self.commit(&repository, self.commit_deadline(), change).await?;
             }
-            after = match page.entries.into_iter().next_back() {
-                Some(last) if page.more => Some(last.sort),
-                _ => return Ok(()),
-            };
         }
+        Ok(())
     }
 }
 

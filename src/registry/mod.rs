@@ -40,6 +40,7 @@ mod manifests;
 mod noted;
 mod objects;
 mod overview;
+mod pages;
 mod pieces;
 mod preferences;
 mod pulls;

@@ -1,6 +1,6 @@
 //! Who references a blob of a repository.
 
-use super::{Result, row};
+use super::{Result, pages::Pages, row};
 use crate::{
     oci::{Digest, RepoName},
     storage::{Key, MAX_OPS, MetaStore, Space, keys},
@@ -26,16 +26,10 @@ pub(super) enum User {
 /// The manifests of `repository` that reference the blob, looked for until one is found that lives.
 pub(super) async fn user_of(meta: &dyn MetaStore, repository: &RepoName, digest: &Digest) -> Result<User> {
     let prefix = keys::references_to(digest);
-    let (mut after, mut is_kept, mut orphans) = (None::<String>, false, Vec::new());
-    loop {
-        let (space, partition) = (Space::Manifests, repository.as_str());
-        let page = meta
-            .range(space, partition, &prefix, after.as_deref(), MAX_OPS)
-            .await?;
-        let parents = page
-            .entries
-            .iter()
-            .map(|entry| row::digest(&entry.sort[prefix.len()..]));
+    let mut references = Pages::of(Space::Manifests, repository.as_str(), &prefix, MAX_OPS);
+    let (mut is_kept, mut orphans) = (false, Vec::new());
+    while let Some(page) = references.next(meta).await? {
+        let parents = page.iter().map(|entry| row::digest(&entry.sort[prefix.len()..]));
         let parents = parents.collect::<Result<Vec<_>>>()?;
         let wanted: Vec<_> = parents
             .iter()
@@ -54,10 +48,9 @@ pub(super) async fn user_of(meta: &dyn MetaStore, repository: &RepoName, digest:
                 }
             }
         }
-        after = match page.entries.into_iter().next_back() {
-            Some(last) if page.more => Some(last.sort),
-            _ if is_kept => return Ok(User::Deleted),
-            _ => return Ok(User::Nobody { orphans }),
-        };
     }
+    Ok(match is_kept {
+        true => User::Deleted,
+        false => User::Nobody { orphans },
+    })
 }

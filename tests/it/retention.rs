@@ -29,6 +29,27 @@ fn retention(policies: &str) -> Retention {
     config::parse(Path::new("c.yaml"), &text).unwrap().retention
 }
 
+/// How one tries policies: tags that don't begin with a `v` would go.
+fn dry_run() -> Retention {
+    Retention {
+        dry_run: true,
+        ..retention("{repositories: ['**'], keepTags: [{patterns: ['^v']}]}")
+    }
+}
+
+/// A mesh that tries them, and a repository with the tag `x`.
+async fn with_a_tag(plan: Plan) -> (Mesh, String) {
+    let mesh = plan.retention(dry_run()).start().await;
+    let name = mesh.names().owned_by(1, "app");
+    let config = Blob::new("{}");
+    let pushed = mesh.client(0).push_blob(&name, &config).await;
+    pushed.unwrap().expect(201);
+    let manifest = Manifest::image(&config, &[]).build();
+    let pushed = mesh.client(0).push_manifest(&name, "x", &manifest).await;
+    pushed.unwrap().expect(201);
+    (mesh, name)
+}
+
 /// The tags as every member lists them, where all list the same.
 async fn tags(mesh: &Mesh, repository: &str) -> Option<Vec<String>> {
     let mut seen = Vec::new();
@@ -98,21 +119,7 @@ async fn the_tag_stays_that_was_pulled_through_any_member() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dry_run_takes_nothing() {
-    let policy = "{repositories: ['**'], keepTags: [{patterns: ['^v']}]}";
-    let retention = Retention {
-        dry_run: true,
-        ..retention(policy)
-    };
-    let mesh = Plan::new().limits(hasten).retention(retention).start().await;
-    let (client, name) = (mesh.client(0), mesh.names().owned_by(1, "app"));
-    let config = Blob::new("{}");
-    client.push_blob(&name, &config).await.unwrap().expect(201);
-    let manifest = Manifest::image(&config, &[]).build();
-    client
-        .push_manifest(&name, "x", &manifest)
-        .await
-        .unwrap()
-        .expect(201);
+    let (mesh, name) = with_a_tag(Plan::new().limits(hasten)).await;
     eventually("retention has looked", || async {
         let mut looked = 0.0;
         for member in 0..MEMBERS {
@@ -134,11 +141,7 @@ async fn portolan(arguments: &[&str]) -> Result<ExitCode, String> {
 /// A dry run, which is how one tries policies: nothing goes but by a plan.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plan_is_made_applied_and_undone_through_any_member() {
-    let retention = Retention {
-        dry_run: true,
-        ..retention("{repositories: ['**'], keepTags: [{patterns: ['^v']}]}")
-    };
-    let plan = Plan::new().retention(retention).limits(|limits| {
+    let plan = Plan::new().retention(dry_run()).limits(|limits| {
         // A piece at a time.
         limits.registry.plan_step = Duration::ZERO;
     });
@@ -261,21 +264,8 @@ async fn a_plan_is_made_applied_and_undone_through_any_member() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_line_plans_and_applies() {
-    let policy = "{repositories: ['**'], keepTags: [{patterns: ['^v']}]}";
-    let retention = Retention {
-        dry_run: true,
-        ..retention(policy)
-    };
-    let mesh = Plan::new().retention(retention).start().await;
-    let (client, name) = (mesh.client(0), mesh.names().owned_by(1, "app"));
-    let config = Blob::new("{}");
-    client.push_blob(&name, &config).await.unwrap().expect(201);
-    let manifest = Manifest::image(&config, &[]).build();
-    client
-        .push_manifest(&name, "x", &manifest)
-        .await
-        .unwrap()
-        .expect(201);
+    let (mesh, name) = with_a_tag(Plan::new()).await;
+    let client = mesh.client(0);
     let server = format!("http://{}", mesh.members[2]);
     for json in [&[][..], &["--json"]] {
         let asked = [&["retention", "plan", "--server", &server], json].concat();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    super::{Registry, Result, row},
+    super::{Registry, Result, pages::Pages, row},
     NameChange, Why, descriptor, why_of,
 };
 use crate::{
@@ -168,21 +168,14 @@ impl Registry {
     pub(in crate::registry) async fn unsettled_of(&self, repository: &RepoName) -> Result<Vec<NameChange>> {
         let queue = keys::unsettled_changes(keys::change_partition(repository));
         let prefix = keys::unsettled_changes_of(repository);
+        let mut pages = Pages::of(Space::Repositories, &queue, &prefix, MAX_PAGE);
         let mut changes = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = self
-                .meta
-                .range(Space::Repositories, &queue, &prefix, after.as_deref(), MAX_PAGE)
-                .await?;
-            for entry in &page.entries {
+        while let Some(page) = pages.next(&*self.meta).await? {
+            for entry in &page {
                 changes.push(NameChange::read(&entry.row)?);
             }
-            after = page.entries.into_iter().next_back().map(|entry| entry.sort);
-            if !page.more || after.is_none() {
-                return Ok(changes);
-            }
         }
+        Ok(changes)
     }
 
     async fn range_of(

@@ -96,6 +96,9 @@ impl Registry {
     }
 
     /// Removes what happened in the `n`-th partition longer ago than events are kept, some of it. Without an end it does nothing.
+    ///
+    /// # Errors
+    /// The first failure of a repository: others are trimmed all the same.
     pub async fn trim_histories(&self, n: u8, now_ms: u64) -> Result<Trimmed> {
         let Some(kept) = self.settings.limits.history_events else {
             return Ok(Trimmed::default());
@@ -111,6 +114,7 @@ impl Registry {
             more: page.more,
             ..Trimmed::default()
         };
+        let mut failed = None;
         for entry in page.entries {
             let (day, name) = keys::changed_day_parts(&entry.sort)
                 .ok_or_else(|| row::corrupt("read on which day there was a change", "malformed"))?;
@@ -121,7 +125,13 @@ impl Registry {
             }
             let repository = RepoName::parse(name)
                 .map_err(|error| row::corrupt("read a repository's name in a day", error))?;
-            let of_repository = self.trim_history(&repository, before_ms).await?;
+            let of_repository = match self.trim_history(&repository, before_ms).await {
+                Ok(of_repository) => of_repository,
+                Err(error) => {
+                    failed = failed.or(Some(error));
+                    continue;
+                }
+            };
             trimmed.rows += of_repository.rows;
             if of_repository.more {
                 trimmed.more = true;
@@ -131,7 +141,7 @@ impl Registry {
             fence::write(&*self.meta, &[done], self.settings.limits.attempts).await?;
             trimmed.rows += 1;
         }
-        Ok(trimmed)
+        failed.map_or(Ok(trimmed), Err)
     }
 
     /// Removes some of what happened in a repository before a time: of each change first what its tags' histories say.

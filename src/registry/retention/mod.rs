@@ -28,13 +28,14 @@ use super::{
     changes::{Cause, Why},
     commit::{Change, Current, HeldBy, Plan},
     manifests::{Delete, DeleteTag, Deleted, WhileListed},
+    pages::Pages,
     row::{self, live},
 };
 use crate::{
     clock,
     config::{Retention, RetentionPolicy},
     oci::{Digest, Manifest, ManifestKind, Preconditions, RepoName, Tag},
-    storage::{Entry, MAX_PAGE, Row, Space, Version, keys, rows},
+    storage::{MAX_PAGE, Row, Space, Version, keys, rows},
 };
 
 /// How often a decision is made anew in one visit when others changed the repository meanwhile.
@@ -134,9 +135,9 @@ impl Registry {
             pulls_since_ms: self.pulls_since().await?,
             ..Facts::default()
         };
-        let space = Space::Repositories;
-        let mut tags = Pages::of(space, repository, keys::TAGS);
-        while let Some(page) = tags.next(self).await? {
+        let (meta, name) = (&*self.meta, repository.as_str());
+        let mut tags = Pages::of(Space::Repositories, name, keys::TAGS, MAX_PAGE);
+        while let Some(page) = tags.next(meta).await? {
             for entry in page {
                 let named: rows::Tag = row::read(&entry.row)?;
                 let tag = Tag::parse(&entry.sort[keys::TAGS.len()..]);
@@ -149,8 +150,8 @@ impl Registry {
                 });
             }
         }
-        let mut manifests = Pages::of(Space::Manifests, repository, keys::MANIFESTS);
-        while let Some(page) = manifests.next(self).await? {
+        let mut manifests = Pages::of(Space::Manifests, name, keys::MANIFESTS, MAX_PAGE);
+        while let Some(page) = manifests.next(meta).await? {
             for entry in page {
                 let digest = row::digest(&entry.sort[keys::MANIFESTS.len()..])?;
                 if let Some(manifest) = live(Some(&entry.row))? {
@@ -160,8 +161,8 @@ impl Registry {
             }
         }
         if asks_for_pulls(policy) {
-            let mut pulls = Pages::of(Space::Manifests, repository, keys::PULLS);
-            while let Some(page) = pulls.next(self).await? {
+            let mut pulls = Pages::of(Space::Manifests, name, keys::PULLS, MAX_PAGE);
+            while let Some(page) = pulls.next(meta).await? {
                 for entry in page {
                     let digest = row::digest(&entry.sort[keys::PULLS.len()..])?;
                     if let Some(manifest) = facts.manifests.get_mut(&digest) {
@@ -336,47 +337,6 @@ impl<C: Change> Change for UnlessChanged<C> {
             },
             Plan::Done(outcome) => Plan::Done(Some(outcome)),
         })
-    }
-}
-
-/// The rows of a repository whose sort keys begin with a prefix, page by page.
-struct Pages<'a> {
-    space: Space,
-    repository: &'a RepoName,
-    prefix: &'a str,
-    after: Option<String>,
-    is_over: bool,
-}
-
-impl<'a> Pages<'a> {
-    fn of(space: Space, repository: &'a RepoName, prefix: &'a str) -> Self {
-        Self {
-            space,
-            repository,
-            prefix,
-            after: None,
-            is_over: false,
-        }
-    }
-
-    async fn next(&mut self, registry: &Registry) -> Result<Option<Vec<Entry>>> {
-        if self.is_over {
-            return Ok(None);
-        }
-        let partition = self.repository.as_str();
-        let page = registry
-            .meta
-            .range(
-                self.space,
-                partition,
-                self.prefix,
-                self.after.as_deref(),
-                MAX_PAGE,
-            )
-            .await?;
-        self.after = page.entries.last().map(|entry| entry.sort.clone());
-        self.is_over = !page.more || self.after.is_none();
-        Ok(Some(page.entries))
     }
 }
 

@@ -15,10 +15,9 @@ use super::{
     },
     Noted, RetentionPlan,
     items::Part,
-    look::is_its_own,
+    look::{Reading, is_its_own},
 };
 use crate::{
-    clock,
     config::Retention,
     oci::{RepoName, Tag},
     registry::{Registry, RegistryError, Result, changes::Why, row, undo::Look, upkeep::millis},
@@ -33,9 +32,21 @@ struct Outcome {
     left: u64,
 }
 
+/// How far a repository is.
+enum CarriedOut {
+    /// It is done; it was so when it was seen last.
+    Whole(Facts),
+    /// Some of it has gone.
+    InPart,
+    /// It can't be read in time, or changes all the while: what is left stays, for those behind it are to be reached.
+    GivenUp,
+}
+
 /// What a run deleted from a repository.
 #[derive(Default)]
 struct Went {
+    /// The history is longer than could be read.
+    is_in_part: bool,
     tags: BTreeSet<(String, String)>,
     manifests: BTreeSet<String>,
 }
@@ -116,21 +127,23 @@ impl Registry {
             .carry_out_planned(plan, part, policies, &planned, until)
             .await
         {
-            Ok(Some(facts)) => Some(facts),
-            Ok(None) => return Ok(None),
+            Ok(CarriedOut::Whole(facts)) => Some(facts),
+            Ok(CarriedOut::InPart) => return Ok(None),
+            Ok(CarriedOut::GivenUp) => None,
             Err(error) if is_its_own(&error) => {
                 tracing::warn!(repository = %part.repository, ?error, "a plan of retention can't be applied here");
                 None
             }
             Err(error) => return Err(error),
         };
-        let went = self.went(plan, &part.repository).await?;
+        let by = Instant::now() + self.settings.limits.plan_read;
+        let went = self.went(plan, &part.repository, by).await?;
         let outcome = account(&mut all, &went, facts.as_ref());
         self.write_left(&plan.id, part, all).await?;
         Ok(Some(outcome))
     }
 
-    /// Deletes what is planned and still goes. Gives the repository as it was seen last; `None` when the time was up.
+    /// Deletes what is planned and still goes. Each time something goes, or it is given up.
     async fn carry_out_planned(
         &self,
         plan: &Noted,
@@ -138,21 +151,24 @@ impl Registry {
         policies: &Retention,
         planned: &Planned,
         until: Instant,
-    ) -> Result<Option<Facts>> {
+    ) -> Result<CarriedOut> {
         let repository = &part.repository;
         // Without a policy everything is kept.
         let policy = policies.policy(repository).cloned().unwrap_or_default();
+        let by = Instant::now() + self.settings.limits.plan_read;
+        let mut retained = Retained::default();
         for _ in 0..TRIES {
-            let Some(seen) = self.facts(repository, &policy, clock::now_ms()).await? else {
-                return Ok(Some(Facts::default()));
+            let seen = match self.read_by(by, repository, &policy).await? {
+                Reading::Seen(seen) => seen,
+                Reading::Gone => return Ok(CarriedOut::Whole(Facts::default())),
+                Reading::Unread => break,
             };
             let decision = decide(&policy, policies.delay, &seen.facts).only(planned, &seen.facts);
             if decision.is_nothing() {
-                return Ok(Some(seen.facts));
+                return Ok(CarriedOut::Whole(seen.facts));
             }
             tell(repository, Mode::Deletes, &decision, &plan.id);
             self.note_run(&plan.id, repository).await?;
-            let mut retained = Retained::default();
             // Reading a large repository takes longer than a step: what was read is worth some deletions.
             let until = until.max(Instant::now() + self.settings.limits.plan_step);
             let carried = self.carry_out(
@@ -164,20 +180,23 @@ impl Registry {
                 &mut retained,
             );
             match carried.await? {
-                Carried::Whole => return Ok(Some(seen.facts)),
+                Carried::Whole => return Ok(CarriedOut::Whole(seen.facts)),
                 Carried::Outrun => {}
-                Carried::TimeIsUp => return Ok(None),
+                Carried::TimeIsUp => return Ok(CarriedOut::InPart),
             }
         }
-        Ok(None)
+        Ok(match retained.tags + retained.manifests {
+            0 => CarriedOut::GivenUp,
+            _ => CarriedOut::InPart,
+        })
     }
 
-    /// What the plan's run deleted from the repository.
-    async fn went(&self, plan: &Noted, repository: &RepoName) -> Result<Went> {
+    /// What the plan's run deleted from the repository, as far as its history can be read until `by`.
+    async fn went(&self, plan: &Noted, repository: &RepoName, by: Instant) -> Result<Went> {
         let mut went = Went::default();
-        let (margin_ms, deadline) = (millis(self.settings.limits.clock_margin), self.commit_deadline());
+        let margin_ms = millis(self.settings.limits.clock_margin);
         let begun_ms = plan.row.begun_ms.saturating_sub(margin_ms);
-        self.look_back(repository, deadline, None, |change| {
+        let looked = self.look_back(repository, by, None, |change| {
             if change.at_ms < begun_ms {
                 return Look::NoFurther;
             }
@@ -193,8 +212,14 @@ impl Registry {
                 }
             }
             Look::Further
-        })
-        .await?;
+        });
+        match looked.await {
+            Err(RegistryError::Deadline) => {
+                tracing::warn!(%repository, plan = plan.id, "a plan of retention can't say of all that has gone whether it went by it");
+                went.is_in_part = true;
+            }
+            looked => looked?,
+        }
         Ok(went)
     }
 }
@@ -231,6 +256,7 @@ fn account(all: &mut [Vec<rows::PlanItem>], went: &Went, facts: Option<&Facts>) 
         };
         item.set_left(match (facts, now) {
             (None, _) => PlanLeft::Unread,
+            (Some(_), None) if went.is_in_part => PlanLeft::Untold,
             (Some(_), None) => PlanLeft::Gone,
             (Some(_), Some(false)) => PlanLeft::Moved,
             (Some(_), Some(true)) => PlanLeft::Kept,

@@ -36,11 +36,11 @@ pub struct PlanPage {
     pub next: Option<String>,
 }
 
-/// A place among the rows of items.
+/// A place among the items of repositories.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) repository: RepoName,
-    /// The row.
+    /// The row, or how many pieces of the manifests come before.
     pub(super) n: u32,
 }
 
@@ -102,7 +102,7 @@ impl Registry {
                     repository: repository.clone(),
                     tag: None,
                     digest: None,
-                    why: "the repository can't be read",
+                    why: "the repository can't be read, or not in time",
                     left: Some("unread"),
                 });
             }
@@ -266,6 +266,7 @@ fn told(repository: &RepoName, item: &rows::PlanItem) -> Result<PlanItem> {
         PlanLeft::Gone => Some("gone"),
         PlanLeft::Kept => Some("kept"),
         PlanLeft::Unread => Some("unread"),
+        PlanLeft::Untold => Some("unknown"),
     };
     Ok(PlanItem {
         repository: repository.clone(),

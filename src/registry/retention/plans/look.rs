@@ -1,19 +1,28 @@
 //! Which tags and manifests go: repositories are looked at in the order of the catalogue.
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
-    super::decide::decide,
+    super::{Seen, decide::decide},
     Noted,
     items::{Part, items_of},
 };
 use crate::{
     clock,
-    config::Retention,
+    config::{Retention, RetentionPolicy},
     oci::{MAX_PAGE, Page, RepoName},
     registry::{Registry, RegistryError, Result, row},
     storage::{Op, StoreErrorKind, Version, keys, rows, rows::PlanState},
 };
+
+/// What came of reading a repository.
+pub(super) enum Reading {
+    Seen(Seen),
+    /// There is none.
+    Gone,
+    /// It can't be read, or not in time: others can.
+    Unread,
+}
 
 /// What goes from a repository.
 struct Found {
@@ -66,16 +75,34 @@ impl Registry {
         self.note_plan(plan, row, Vec::new()).await
     }
 
+    /// Reads what policies ask about a repository until `by`, so that none is in the way of those behind it.
+    pub(super) async fn read_by(
+        &self,
+        by: Instant,
+        repository: &RepoName,
+        policy: &RetentionPolicy,
+    ) -> Result<Reading> {
+        let late = match timeout_at(by, self.facts(repository, policy, clock::now_ms())).await {
+            Ok(Ok(Some(seen))) => return Ok(Reading::Seen(seen)),
+            Ok(Ok(None)) => return Ok(Reading::Gone),
+            Ok(Err(error)) if is_its_own(&error) => error,
+            Ok(Err(error)) => return Err(error),
+            Err(_) => RegistryError::Deadline,
+        };
+        tracing::warn!(%repository, error = ?late, "a plan of retention leaves the repository out");
+        Ok(Reading::Unread)
+    }
+
     /// What goes from a repository, if anything does. Its items are written; what they are good for is not.
     async fn find(&self, id: &str, repository: RepoName, policies: &Retention) -> Result<Option<Found>> {
         let Some(policy) = policies.policy(&repository) else {
             return Ok(None);
         };
-        let seen = match self.facts(&repository, policy, clock::now_ms()).await {
-            Ok(Some(seen)) => seen,
-            Ok(None) => return Ok(None),
-            Err(error) if is_its_own(&error) => {
-                tracing::warn!(%repository, ?error, "a plan of retention leaves the repository out");
+        let by = Instant::now() + self.settings.limits.plan_read;
+        let seen = match self.read_by(by, &repository, policy).await? {
+            Reading::Seen(seen) => seen,
+            Reading::Gone => return Ok(None),
+            Reading::Unread => {
                 let row = rows::PlanPart {
                     min_reader: rows::SCHEMA,
                     unread: true,
@@ -83,7 +110,6 @@ impl Registry {
                 };
                 return Ok(Some(Found::new(Part { repository, row })));
             }
-            Err(error) => return Err(error),
         };
         let decision = decide(policy, policies.delay, &seen.facts);
         if decision.is_nothing() {

@@ -14,6 +14,8 @@ mod items;
 mod look;
 mod size;
 #[cfg(test)]
+mod slow;
+#[cfg(test)]
 mod tests;
 
 use tokio::time::Instant;
@@ -26,6 +28,7 @@ use crate::{
     registry::{
         Registry, RegistryError, Result,
         fence::{self, Fenced},
+        pages::Pages,
         row,
         upkeep::millis,
     },
@@ -119,6 +122,8 @@ struct Noted {
 impl Registry {
     /// Begins a plan: nothing is looked at yet. Of more plans than are kept the oldest ones end, unless they are being applied.
     pub async fn begin_plan(&self, by: &str) -> Result<RetentionPlan> {
+        let until = Instant::now() + self.settings.limits.plan_step;
+        self.forget_plans(Some(until)).await?;
         let mut kept = self.noted_plans().await?;
         let now_ms = clock::now_ms();
         kept.retain(|plan| plan.row.state() != PlanState::Applying);
@@ -191,11 +196,11 @@ impl Registry {
         }
     }
 
-    /// Removes what belongs to plans that have ended: one request where there are none.
-    pub async fn forget_plans(&self) -> Result<()> {
+    /// Removes what belongs to plans that have ended, until about `until`: one request where there are none.
+    pub async fn forget_plans(&self, until: Option<Instant>) -> Result<()> {
         let (now_ms, margin_ms) = (clock::now_ms(), millis(self.settings.limits.clock_margin));
-        let page = self.plan_rows().await?;
-        for (id, row) in page {
+        let is_time_up = || until.is_some_and(|until| Instant::now() >= until);
+        for (id, row) in self.plan_rows().await? {
             let plan: rows::Plan = row::read(&row)?;
             if plan.ends_ms.saturating_add(margin_ms) > now_ms {
                 continue;
@@ -211,6 +216,9 @@ impl Registry {
                     break;
                 }
                 fence::write(&*self.meta, &ops, self.settings.limits.attempts).await?;
+                if is_time_up() {
+                    return Ok(());
+                }
             }
             // Last, for by it the rest is found.
             let last = keys::plan(&id).delete(Expect::Any);
@@ -219,14 +227,14 @@ impl Registry {
         Ok(())
     }
 
-    /// All rows of plans, by their names: no more than are kept, and some that have ended.
+    /// All rows of plans, by their names: those that are kept, and some that have ended.
     async fn plan_rows(&self) -> Result<Vec<(String, Row)>> {
-        let page = self
-            .meta
-            .range(Space::Repositories, keys::PLANS, "", None, MAX_PAGE)
-            .await?;
-        let rows = page.entries.into_iter().map(|entry| (entry.sort, entry.row));
-        Ok(rows.collect())
+        let mut pages = Pages::of(Space::Repositories, keys::PLANS, "", MAX_PAGE);
+        let mut rows = Vec::new();
+        while let Some(page) = pages.next(&*self.meta).await? {
+            rows.extend(page.into_iter().map(|entry| (entry.sort, entry.row)));
+        }
+        Ok(rows)
     }
 
     /// Those that haven't ended.
@@ -260,19 +268,12 @@ impl Registry {
     }
 
     async fn count_repositories(&self) -> Result<u64> {
-        let (mut count, mut after) = (0, None::<String>);
-        loop {
-            let (space, limit) = (Space::Repositories, MAX_PAGE);
-            let page = self
-                .meta
-                .range(space, keys::CATALOG, "", after.as_deref(), limit)
-                .await?;
-            count += page.entries.len() as u64;
-            after = page.entries.into_iter().next_back().map(|entry| entry.sort);
-            if !page.more || after.is_none() {
-                return Ok(count);
-            }
+        let mut pages = Pages::of(Space::Repositories, keys::CATALOG, "", MAX_PAGE);
+        let mut count = 0;
+        while let Some(page) = pages.next(&*self.meta).await? {
+            count += page.len() as u64;
         }
+        Ok(count)
     }
 }
 

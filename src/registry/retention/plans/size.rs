@@ -9,14 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::{
-    Noted,
-    items::{Part, Place},
-};
+use super::{Noted, items::Place};
 use crate::{
     oci::{Digest, Manifest, RepoName},
     registry::{
         Registry, RegistryError, Result, fence,
+        pages::Pages,
         row::{self, live},
         shelf::present,
     },
@@ -25,31 +23,36 @@ use crate::{
 
 /// Blobs that are looked for at once.
 const AT_ONCE: usize = 8;
+/// Manifests that are read between two notes of how far it is.
+const MANIFESTS: usize = 50;
 
 impl Registry {
-    /// Finds out about the manifests of some rows. `None` when somebody else does, too.
+    /// Finds out about some manifests. `None` when somebody else does, too.
     pub(super) async fn size_on(&self, mut plan: Noted, until: Instant) -> Result<Option<Noted>> {
         let (mut part, mut n) = match Place::parse(&plan.row.reached) {
-            Some(place) => (self.part_of(&plan.id, &place.repository).await?, place.n + 1),
+            Some(place) => (self.part_of(&plan.id, &place.repository).await?, place.n),
             None => (self.next_part(&plan.id, None).await?, 0),
         };
         while let Some(found) = part {
-            if n < found.row.rows {
-                let all = self.all_items(&plan.id, &found).await?;
-                let going = all.iter().flatten().filter(|item| item.tag.is_empty());
-                let going: BTreeSet<&str> = going.map(|item| item.digest.as_str()).collect();
-                for (items, at) in all.iter().zip(0..).skip(n as usize) {
-                    let mut row = plan.row.clone();
-                    row.sized += self.size(&plan.id, &found, items, &going).await?;
-                    let repository = found.repository.clone();
-                    row.reached = Place { repository, n: at }.text();
-                    plan = match self.note_plan(plan, row, Vec::new()).await? {
-                        Some(plan) => plan,
-                        None => return Ok(None),
-                    };
-                    if Instant::now() >= until {
-                        return Ok(Some(plan));
-                    }
+            let all = self.all_items(&plan.id, &found).await?;
+            let manifests = all.iter().flatten().filter(|item| item.tag.is_empty());
+            let manifests: Vec<Digest> = manifests
+                .map(|item| row::digest(&item.digest))
+                .collect::<Result<_>>()?;
+            let going: BTreeSet<&str> = manifests.iter().map(Digest::as_str).collect();
+            for some in manifests.chunks(MANIFESTS).skip(n as usize) {
+                self.size(&plan.id, &found.repository, some, &going).await?;
+                n += 1;
+                let mut row = plan.row.clone();
+                row.sized += some.len() as u64;
+                let repository = found.repository.clone();
+                row.reached = Place { repository, n }.text();
+                plan = match self.note_plan(plan, row, Vec::new()).await? {
+                    Some(plan) => plan,
+                    None => return Ok(None),
+                };
+                if Instant::now() >= until {
+                    return Ok(Some(plan));
                 }
             }
             part = self.next_part(&plan.id, Some(&found.repository)).await?;
@@ -61,19 +64,15 @@ impl Registry {
         self.note_plan(plan, row, Vec::new()).await
     }
 
-    /// Writes down which blobs the repository doesn't need once the manifests among `items` have gone, with all that are `going`.
+    /// Writes down which blobs of these manifests the repository doesn't need once they have gone, with all that are `going`.
     async fn size(
         &self,
         id: &str,
-        part: &Part,
-        items: &[rows::PlanItem],
+        repository: &RepoName,
+        manifests: &[Digest],
         going: &BTreeSet<&str>,
-    ) -> Result<u64> {
-        let repository = &part.repository;
-        let manifests = items.iter().filter(|item| item.tag.is_empty());
-        let manifests = manifests.map(|item| row::digest(&item.digest));
-        let manifests: Vec<_> = manifests.collect::<Result<_>>()?;
-        let blobs = self.blobs_of(repository, &manifests).await?;
+    ) -> Result<()> {
+        let blobs = self.blobs_of(repository, manifests).await?;
         let keys: Vec<_> = blobs
             .iter()
             .map(|digest| keys::link(digest, repository))
@@ -99,7 +98,7 @@ impl Registry {
         for ops in ops.collect::<Vec<_>>().chunks(MAX_OPS) {
             fence::write(&*self.meta, ops, self.settings.limits.attempts).await?;
         }
-        Ok(manifests.len() as u64)
+        Ok(())
     }
 
     /// What these manifests reference, as far as they are still there and can be read.
@@ -139,14 +138,9 @@ impl Registry {
         going: &BTreeSet<&str>,
     ) -> Result<bool> {
         let prefix = keys::references_to(digest);
-        let mut after = None::<String>;
-        loop {
-            let (space, partition) = (Space::Manifests, repository.as_str());
-            let page = self
-                .meta
-                .range(space, partition, &prefix, after.as_deref(), MAX_OPS)
-                .await?;
-            let parents = page.entries.iter().map(|entry| &entry.sort[prefix.len()..]);
+        let mut references = Pages::of(Space::Manifests, repository.as_str(), &prefix, MAX_OPS);
+        while let Some(page) = references.next(&*self.meta).await? {
+            let parents = page.iter().map(|entry| &entry.sort[prefix.len()..]);
             let others = parents.filter(|parent| !going.contains(parent));
             let others = others.map(|parent| Ok(keys::manifest(repository, &row::digest(parent)?)));
             let others: Vec<_> = others.collect::<Result<_>>()?;
@@ -155,11 +149,8 @@ impl Registry {
                     return Ok(true);
                 }
             }
-            after = match page.entries.into_iter().next_back() {
-                Some(last) if page.more => Some(last.sort),
-                _ => return Ok(false),
-            };
         }
+        Ok(false)
     }
 
     /// Looks for some blobs among the links. `None` when somebody else does, too.
@@ -196,16 +187,11 @@ impl Registry {
 
     /// Whether every repository that links the blob lets it go by the plan. Links that are kept for undo only are no links.
     async fn is_freed(&self, id: &str, digest: &Digest) -> Result<bool> {
-        let mut after = None::<String>;
-        loop {
-            let (space, partition) = (Space::Links, digest.as_str());
-            let page = self
-                .meta
-                .range(space, partition, "", after.as_deref(), MAX_OPS)
-                .await?;
+        let mut links = Pages::of(Space::Links, digest.as_str(), "", MAX_OPS);
+        while let Some(page) = links.next(&*self.meta).await? {
             let mut wanted = Vec::new();
-            for entry in &page.entries {
-                if present(Some(entry.row.clone()))?.is_some() {
+            for entry in page {
+                if present(Some(entry.row))?.is_some() {
                     let repository = RepoName::parse(&entry.sort)
                         .map_err(|error| row::corrupt("read a repository's name in a link", error))?;
                     wanted.push(keys::plan_blob(id, digest, &repository));
@@ -214,11 +200,8 @@ impl Registry {
             if self.get_all(&wanted).await?.iter().any(Option::is_none) {
                 return Ok(false);
             }
-            after = match page.entries.into_iter().next_back() {
-                Some(last) if page.more => Some(last.sort),
-                _ => return Ok(true),
-            };
         }
+        Ok(true)
     }
 }
 

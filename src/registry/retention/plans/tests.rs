@@ -21,15 +21,15 @@ use crate::{
     storage::{MetaStore as _, faulty::FaultRates},
 };
 
-fn policies(text: &str) -> Retention {
+pub(super) fn policies(text: &str) -> Retention {
     let text = format!("storage: {{rootDirectory: /d, retention: {{delay: 0s, policies: [{text}]}}}}");
     config::parse(Path::new("c.yaml"), &text).unwrap().retention
 }
 
-const ONLY_V: &str = "{repositories: ['**'], keepTags: [{patterns: ['^v']}]}";
+pub(super) const ONLY_V: &str = "{repositories: ['**'], keepTags: [{patterns: ['^v']}]}";
 
 /// Pushes an image of `blobs` and one that says which it is.
-async fn tagged(registry: &Registry, name: &RepoName, text: &str, blobs: &[&[u8]]) -> Bytes {
+pub(super) async fn tagged(registry: &Registry, name: &RepoName, text: &str, blobs: &[&[u8]]) -> Bytes {
     let mut digests = vec![push(registry, name, b"{}").await];
     for blob in blobs {
         digests.push(push(registry, name, blob).await);
@@ -41,7 +41,7 @@ async fn tagged(registry: &Registry, name: &RepoName, text: &str, blobs: &[&[u8]
 }
 
 /// All tags with what they name.
-async fn tags_of(registry: &Registry, name: &RepoName) -> BTreeSet<(String, Digest)> {
+pub(super) async fn tags_of(registry: &Registry, name: &RepoName) -> BTreeSet<(String, Digest)> {
     let names = match registry.tags(name, &Page::default()).await {
         Ok(names) => names.names,
         Err(RegistryError::NameUnknown) => Vec::new(),
@@ -57,7 +57,7 @@ async fn tags_of(registry: &Registry, name: &RepoName) -> BTreeSet<(String, Dige
 }
 
 /// Carries the plan on until it is ready: the smallest piece by one of them, the next by the next.
-async fn made(members: &[&Registry], policies: &Retention) -> RetentionPlan {
+pub(super) async fn made(members: &[&Registry], policies: &Retention) -> RetentionPlan {
     let mut plan = members[0].begin_plan("root").await.unwrap();
     for n in 0.. {
         if plan.stage == PlanStage::Ready {
@@ -74,7 +74,7 @@ async fn made(members: &[&Registry], policies: &Retention) -> RetentionPlan {
 }
 
 /// The same, applied.
-async fn applied(members: &[&Registry], id: &str, policies: &Retention) -> RetentionPlan {
+pub(super) async fn applied(members: &[&Registry], id: &str, policies: &Retention) -> RetentionPlan {
     for n in 0..100_000 {
         let member = members[n % members.len()];
         let plan = member.apply_plan(id, policies, Instant::now()).await.unwrap();
@@ -85,7 +85,7 @@ async fn applied(members: &[&Registry], id: &str, policies: &Retention) -> Reten
     panic!("it never ends");
 }
 
-async fn items_of_plan(registry: &Registry, id: &str) -> Vec<PlanItem> {
+pub(super) async fn items_of_plan(registry: &Registry, id: &str) -> Vec<PlanItem> {
     let (mut items, mut next) = (Vec::new(), None::<String>);
     loop {
         let page = registry.plan_items(id, next.as_deref()).await.unwrap();
@@ -97,7 +97,7 @@ async fn items_of_plan(registry: &Registry, id: &str) -> Vec<PlanItem> {
     }
 }
 
-fn told(item: &PlanItem) -> (String, Option<&str>, Option<&'static str>) {
+pub(super) fn told(item: &PlanItem) -> (String, Option<&str>, Option<&'static str>) {
     let repository = item.repository.as_str().to_owned();
     (repository, item.tag.as_ref().map(Tag::as_str), item.left)
 }
@@ -116,7 +116,7 @@ async fn undo(registry: &Registry, name: &RepoName, run: &str) {
 }
 
 /// Three repositories, of which one has nothing to let go and one has only that.
-async fn three(members: &[&Registry]) -> [RepoName; 3] {
+pub(super) async fn three(members: &[&Registry]) -> [RepoName; 3] {
     let names = ["a", "b", "c"].map(repo);
     for (name, tags) in names.iter().zip([&["v1", "x1", "x2"][..], &["v1"], &["x1"]]) {
         for (n, text) in tags.iter().enumerate() {
@@ -481,7 +481,7 @@ async fn plans_end_and_leave_nothing() {
         keys.filter(|key| key.partition.starts_with("_plan")).count()
     };
     let before = of_plans();
-    one.forget_plans().await.unwrap();
+    one.forget_plans(None).await.unwrap();
     assert!(of_plans() < before);
     // Time goes by.
     let ends_ms = one.plans().await.unwrap().iter().map(|plan| plan.ends_ms).max();
@@ -492,9 +492,9 @@ async fn plans_end_and_leave_nothing() {
         let op = keys::plan(&row.0).put(Expect::Any, row::bytes(&ended));
         world.meta.transact(Version::random(), &[op]).await.unwrap();
     }
-    one.forget_plans().await.unwrap();
+    one.forget_plans(None).await.unwrap();
     assert_eq!(of_plans(), 0);
     world.calls.take();
-    one.forget_plans().await.unwrap();
+    one.forget_plans(None).await.unwrap();
     assert_eq!(world.calls.take(), "range×1");
 }
