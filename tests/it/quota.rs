@@ -2,12 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use portolan::registry::Quotas;
+use portolan::{
+    app::{FsckRun, fsck},
+    config::{self, Limits},
+    oci::Digest,
+    registry::{Fate, FaultKind, Quotas},
+    storage::{Expect, Version, keys, rows},
+};
+use prost::Message as _;
 use serde_json::{Value, json};
 
 use crate::support::{
     client::{Answer, Ask as _, Client, Request, finish, octets, with_digest},
     content::{Blob, Manifest},
+    embedded,
     mesh::{MEMBERS, Mesh, Plan},
 };
 
@@ -109,4 +117,60 @@ async fn a_full_prefix_takes_nothing_through_any_member() {
         }
     }
     mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fsck_holds_again_is_counted_or_refused_as_a_push_is() {
+    for (allowed, fate) in [(100, Fate::Repaired), (99, Fate::Unrepairable)] {
+        let folder = tempfile::tempdir().unwrap();
+        let stores = embedded(folder.path()).await;
+        let (config, layer) = (Blob::new("{}"), Blob::named("layer", 100));
+        let mesh = Plan::over(stores.stores()).start().await;
+        for blob in [&config, &layer] {
+            mesh.client(0)
+                .push_blob("team/app", blob)
+                .await
+                .unwrap()
+                .expect(201);
+        }
+        let image = Manifest::image(&config, &[&layer]).build();
+        let pushed = mesh.client(0).push_manifest("team/app", "v1", &image).await;
+        pushed.unwrap().expect(201);
+        mesh.stop().await;
+        let link = keys::link(
+            &Digest::parse(&layer.digest).unwrap(),
+            &"team/app".parse().unwrap(),
+        );
+        let lost = link.clone().delete(Expect::Any);
+        stores
+            .stores()
+            .meta
+            .transact(Version::random(), &[lost])
+            .await
+            .unwrap();
+        stores.close().await;
+
+        let text = format!(
+            "storage: {{rootDirectory: {:?}, quota: {{team: {allowed}}}}}",
+            folder.path()
+        );
+        let config = config::parse(std::path::Path::new("c.yaml"), &text).unwrap();
+        let run = FsckRun {
+            repair: true,
+            tell: &|_, _, _| {},
+        };
+        let mut limits = Limits::default();
+        limits.registry.fsck_pause = std::time::Duration::ZERO;
+        let report = fsck(&config, &run, &limits).await.unwrap();
+        let mut faults = report.faults.iter();
+        let lacks = faults.find(|fault| fault.kind == FaultKind::ManifestLacks);
+        assert_eq!(lacks.unwrap().fate, fate, "{report}");
+        let stores = embedded(folder.path()).await;
+        let found = stores.stores().meta.get(&link).await.unwrap();
+        let held = found.map(|found| rows::Link::decode(found.bytes).unwrap());
+        let counted = held.map(|held| (held.size, held.counted_under));
+        let expected = (fate == Fate::Repaired).then(|| (100, "team".to_owned()));
+        assert_eq!(counted, expected);
+        stores.close().await;
+    }
 }

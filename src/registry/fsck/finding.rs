@@ -42,6 +42,8 @@ pub(super) enum Tidy {
     References(Digest),
     /// That a manifest, the latter, is about the former.
     Referrer(Digest, Digest),
+    /// The link of a blob that no manifest uses: when it is looked at.
+    Unused(Digest),
     /// The number of manifests, and the entry in the catalogue.
     Repository,
 }

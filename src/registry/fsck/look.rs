@@ -11,8 +11,8 @@ use super::{
 use crate::{
     causes, clock,
     oci::{Digest, RepoName, Tag, UploadId},
-    registry::{Registry, RegistryError, Result, row},
-    storage::{Expect, Key, Row, Space, StoreErrorKind, keys, keys::Subject, rows, rows::DueKind},
+    registry::{Registry, RegistryError, Result, pages::Pages, quota, row},
+    storage::{Expect, Key, MAX_PAGE, Row, Space, StoreErrorKind, keys, keys::Subject, rows, rows::DueKind},
 };
 
 /// Repositories, and tags, that are named of one blob.
@@ -54,7 +54,7 @@ impl Look<'_> {
             Subject::Repository(repository) => self.repository(repository).await,
             Subject::Session(id) => self.session(id).await,
             // Summed up by itself.
-            Subject::Usage(..) => Ok(Vec::new()),
+            Subject::Usage(prefix, shard) => self.usage(prefix, *shard).await,
         };
         match found {
             Err(RegistryError::NewerSchema { .. }) => Ok(Vec::new()),
@@ -169,6 +169,13 @@ impl Look<'_> {
         Ok(findings)
     }
 
+    /// Whether it can be read, that is.
+    async fn usage(&self, prefix: &RepoName, shard: u32) -> Found {
+        let found = self.registry.meta.get(&keys::usage(prefix, shard)).await?;
+        quota::Share::read(found.as_ref())?;
+        Ok(Vec::new())
+    }
+
     async fn session(&self, id: &UploadId) -> Found {
         let key = keys::session(id);
         let [Some(found)] = self.rows([key.clone()]).await? else {
@@ -190,21 +197,13 @@ impl Look<'_> {
 impl Registry {
     /// How many manifests of the repository live.
     pub(super) async fn count_manifests(&self, repository: &RepoName) -> Result<u64> {
-        const PAGE: usize = 1_000;
-        let (mut after, mut count) = (None::<String>, 0);
-        loop {
-            let (space, partition) = (Space::Manifests, repository.as_str());
-            let page = self
-                .meta
-                .range(space, partition, keys::MANIFESTS, after.as_deref(), PAGE)
-                .await?;
-            for entry in &page.entries {
+        let mut manifests = Pages::of(Space::Manifests, repository.as_str(), keys::MANIFESTS, MAX_PAGE);
+        let mut count = 0;
+        while let Some(page) = manifests.next(&*self.meta).await? {
+            for entry in &page {
                 count += u64::from(row::live(Some(&entry.row))?.is_some());
             }
-            after = match page.entries.into_iter().next_back() {
-                Some(last) if page.more => Some(last.sort),
-                _ => return Ok(count),
-            };
         }
+        Ok(count)
     }
 }

@@ -9,11 +9,13 @@ use super::{
     look::is_about,
 };
 use crate::{
+    clock,
     oci::{Digest, Manifest, RepoName},
     registry::{
         MountSource, Mounted, Registry, RegistryError, Result,
         commit::{Change, Current, HeldBy, Plan},
         fence,
+        references::{User, user_of},
         referrers::listed_as,
         row,
     },
@@ -100,6 +102,7 @@ impl Change for InLine<'_> {
                 };
                 put_or_delete(keys::referrer(repository, subject, digest), listed)
             }
+            Tidy::Unused(digest) => return self.unused(current, digest).await,
             Tidy::Repository => return self.counted(current).await,
         };
         Ok(apply(vec![op], current.manifests()))
@@ -131,6 +134,34 @@ impl InLine<'_> {
             fence::write(&*self.registry.meta, ops, self.registry.settings.limits.attempts).await?;
         }
         Ok(apply(Vec::new(), current.manifests()))
+    }
+
+    /// Whoever remembers that the link is in use goes by the repository's row (rule R9).
+    async fn unused(&self, current: &Current, digest: &Digest) -> Result<Plan<()>> {
+        let (registry, repository) = (self.registry, self.repository);
+        let key = keys::link(digest, repository);
+        let Some(found) = registry.meta.get(&key).await? else {
+            return Ok(Plan::Done(()));
+        };
+        let link: rows::Link = row::read_to_rewrite(&found)?;
+        let User::Nobody { .. } = user_of(&*registry.meta, repository, digest).await? else {
+            return Ok(Plan::Done(()));
+        };
+        let (expect, at_ms) = (Expect::Version(found.version), clock::now_ms());
+        // Nobody relies on one that is shelved.
+        let (op, due_ms) = match link.shelved {
+            true => (key.check(expect), at_ms),
+            false => {
+                let armed = rows::Link {
+                    in_use: false,
+                    armed_ms: at_ms,
+                    ..link
+                };
+                (key.put(expect, row::bytes(&armed)), at_ms + registry.grace_ms())
+            }
+        };
+        let due = registry.dues.link(due_ms, repository, digest);
+        Ok(apply(vec![op, due], current.manifests()))
     }
 
     async fn counted(&self, current: &Current) -> Result<Plan<()>> {

@@ -19,6 +19,8 @@ mod mend;
 mod quotas;
 mod report;
 #[cfg(test)]
+mod repairs;
+#[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -31,7 +33,7 @@ use self::{
     look::{Look, Sight},
     quotas::Sums,
 };
-use super::{Registry, RegistryError, Result};
+use super::{Registry, RegistryError, Result, pages::Pages};
 use crate::{
     oci::RepoName,
     storage::{
@@ -225,22 +227,16 @@ impl Fsck<'_> {
     }
 
     async fn due_in(&self, queue: Queue, n: u16, wanted: &BTreeSet<About>) -> Result<Vec<About>> {
-        let (meta, partition) = (&self.registry.meta, queue.partition(n));
-        let (mut found, mut after) = (Vec::new(), None::<String>);
-        loop {
-            let page = meta
-                .range(Space::Blobs, &partition, "", after.as_deref(), PIECE)
-                .await?;
-            let about = page.entries.iter().filter_map(|entry| {
+        let (partition, mut found) = (queue.partition(n), Vec::new());
+        let mut rows = Pages::of(Space::Blobs, &partition, "", PIECE);
+        while let Some(page) = rows.next(&*self.registry.meta).await? {
+            let about = page.iter().filter_map(|entry| {
                 let (kind, subject) = keys::due_about(&entry.sort)?;
                 Some((queue, kind, subject.to_owned()))
             });
             found.extend(about.filter(|about| wanted.contains(about)));
-            after = match page.entries.into_iter().next_back() {
-                Some(last) if page.more => Some(last.sort),
-                _ => return Ok(found),
-            };
         }
+        Ok(found)
     }
 
     /// Takes down a fault, and repairs it if that is asked for.

@@ -21,23 +21,23 @@ use crate::{
 };
 
 /// A registry with an image, a signature of it, a blob that nothing uses, a manifest that was deleted, and an upload.
-struct Planted {
-    world: World,
+pub(super) struct Planted {
+    pub(super) world: World,
     layer: Digest,
     manifest: Digest,
-    unused: Digest,
+    pub(super) unused: Digest,
     deleted: Digest,
     sig: Digest,
 }
 
-const ONCE: FsckOptions<'static> = FsckOptions {
+pub(super) const ONCE: FsckOptions<'static> = FsckOptions {
     repair: false,
     pause: Duration::ZERO,
     min_age: Duration::ZERO,
     may_lack: &|_| false,
     tell: &|_, _, _| {},
 };
-const REPAIR: FsckOptions<'static> = FsckOptions { repair: true, ..ONCE };
+pub(super) const REPAIR: FsckOptions<'static> = FsckOptions { repair: true, ..ONCE };
 
 /// Who looks after the stores of a world, without anything in between.
 fn keeper(world: &World) -> Registry {
@@ -52,17 +52,17 @@ fn keeper(world: &World) -> Registry {
     Registry::new(stores, holder, world.settings.clone())
 }
 
-async fn fsck(world: &World, options: FsckOptions<'_>) -> FsckReport {
+pub(super) async fn fsck(world: &World, options: FsckOptions<'_>) -> FsckReport {
     let keeper = keeper(world);
     keeper.fsck(&*world.meta, &*world.blobs, options).await.unwrap()
 }
 
-fn here() -> RepoName {
+pub(super) fn here() -> RepoName {
     repo("a/x")
 }
 
 impl Planted {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let mut world = World::new();
         world.settings.quotas = Quotas::new([(repo("a"), NonZeroU64::new(1 << 20).unwrap())].into());
         let (registry, here) = (world.member(1), here());
@@ -111,7 +111,7 @@ impl Planted {
         }
     }
 
-    async fn write(&self, op: Op) {
+    pub(super) async fn write(&self, op: Op) {
         let outcome = self.world.meta.transact(Version::random(), &[op]).await.unwrap();
         assert_eq!(outcome, Outcome::Committed);
     }
@@ -125,7 +125,7 @@ impl Planted {
     }
 
     /// Loses the due-row of a kind about what contains this.
-    async fn lose_due(&self, kind: DueKind, about: &str) {
+    pub(super) async fn lose_due(&self, kind: DueKind, about: &str) {
         let keys = self.world.meta.keys().into_iter();
         let is_it = |key: &Key| {
             keys::due_about(&key.sort)
@@ -140,7 +140,7 @@ impl Planted {
         }
     }
 
-    async fn row<M: row::Stored>(&self, key: &Key) -> M {
+    pub(super) async fn row<M: row::Stored>(&self, key: &Key) -> M {
         row::read(&self.world.meta.get(key).await.unwrap().unwrap()).unwrap()
     }
 

@@ -9,7 +9,7 @@ use crate::{
         due::in_repository,
         fsck::{
             FaultKind,
-            finding::{Finding, Mend},
+            finding::{Finding, Mend, Tidy},
         },
         links::{record, recorded},
         objects::{Throttle, Written},
@@ -51,32 +51,12 @@ impl Look<'_> {
             let finding = fault(FaultKind::LinkReverse, "the link has no reverse");
             findings.push(finding.mend(Mend::Ops(vec![unchanged(), put])));
         }
-        let registry = self.registry;
-        if let User::Nobody { .. } = user_of(&*registry.meta, repository, digest).await? {
-            let at_ms = clock::now_ms();
-            // Nobody relies on one that is shelved.
-            let (op, due_ms) = match link.shelved {
-                true => (unchanged(), at_ms),
-                false => {
-                    let armed = rows::Link {
-                        in_use: false,
-                        armed_ms: at_ms,
-                        ..link
-                    };
-                    let put = key
-                        .clone()
-                        .put(Expect::Version(found.version), row::bytes(&armed));
-                    (put, at_ms + registry.grace_ms())
-                }
-            };
-            let due = registry.dues.link(due_ms, repository, digest);
+        if let User::Nobody { .. } = user_of(&*self.registry.meta, repository, digest).await? {
+            let said = "no manifest uses it, and nothing looks at it";
             findings.push(
-                fault(
-                    FaultKind::Uncollected,
-                    "no manifest uses it, and nothing looks at it",
-                )
-                .unless_due(DueKind::Link, in_repository(repository, digest))
-                .mend(Mend::Ops(vec![op, due])),
+                fault(FaultKind::Uncollected, said)
+                    .unless_due(DueKind::Link, in_repository(repository, digest))
+                    .mend(Mend::Tidy(repository.clone(), Tidy::Unused(digest.clone()))),
             );
         }
         Ok(findings)
