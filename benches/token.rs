@@ -9,7 +9,7 @@ use std::{error::Error, fs, hint::black_box, path::Path, process::ExitCode, sync
 
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use portolan::{
-    auth::{Asked, Caller, Credentials, Gate, GateSpec, Origin, Right, Wanted},
+    auth::{Asked, Caller, Credentials, Gate, GateSpec, Origin, Pages, Right, Wanted},
     config::{self, Limits},
     oci::Route,
     storage::{MemoryMeta, MeteredMeta},
@@ -85,7 +85,7 @@ async fn of(gate: &Gate, metrics: &Metrics, times: u32) -> Result<(Duration, f64
         password: "secret".to_owned(),
     };
     let decided = gate
-        .decide(caller(&method, &uri, &headers), Wanted::Token(&shown))
+        .decide(caller(&method, &uri, &headers), Wanted::Token(&shown), Pages::All)
         .await;
     let Right::Token(login) = decided.map_err(|refusal| refusal.error)?.right else {
         return Err("no token is given for a password".into());
@@ -116,7 +116,7 @@ async fn decide(
     route: &Route,
 ) -> Result<Option<String>> {
     let decision = gate
-        .decide(caller(method, uri, headers), Wanted::Route(route))
+        .decide(caller(method, uri, headers), Wanted::Route(route), Pages::All)
         .await;
     Ok(decision.map_err(|refusal| refusal.error)?.identity.user)
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, AuthError, Credentials, Scope, stamp::Stamp};
+use super::{Asked, AuthError, Cookie, Credentials, Scope, stamp::Stamp};
 use crate::{admission::Grants, config::openid::ProviderKind};
 
 /// A way to prove who one is.
@@ -32,22 +32,9 @@ pub struct Evidence<'a> {
     /// The `Authorization` header.
     pub credentials: Credentials,
     /// The cookie of a session.
-    pub session: SessionCookie<'a>,
+    pub session: Cookie<'a>,
     /// The certificates of the connection, verified, the client's own first.
     pub certificates: Option<&'a [CertificateDer<'static>]>,
-}
-
-/// What a browser sends of a session by itself, whichever page makes it ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionCookie<'a> {
-    /// None.
-    None,
-    /// One, for a request that changes nothing or comes from a page of the registry's own.
-    Own(&'a str),
-    /// For a request that would change something, and doesn't say that it comes from a page of the registry's own.
-    Foreign,
-    /// Several: no guess is made which counts.
-    Several,
 }
 
 /// What the evidence proves.
@@ -105,6 +92,8 @@ pub enum Via {
         scopes: Vec<Scope>,
         /// What the token of a workload said that it was got by, where conditions may ask.
         claims: Option<serde_json::Value>,
+        /// What it doesn't say.
+        lacks: Lacks,
     },
     /// By a token: what it says, whatever the policies say.
     Token {
@@ -113,6 +102,15 @@ pub enum Via {
         /// The catalogue too.
         catalog: bool,
     },
+}
+
+/// What a token of ours had no room for, or no use when it was given: nobody knows what a condition about it would say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lacks {
+    /// Some of its user's groups.
+    pub groups: bool,
+    /// What a workload's token said.
+    pub claims: bool,
 }
 
 /// A session, of which there is nothing but the cookie.

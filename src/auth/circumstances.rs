@@ -4,18 +4,24 @@
 //! names, so that no part of a request goes by what holds for another. All that comes from clients is bounded here, and with it what
 //! asking costs; a request that says more than that fulfils no condition.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use cel::Value;
+use cel::{
+    Value,
+    objects::{Key, Map},
+};
 use chrono::DateTime;
 use http::{HeaderMap, Method, header};
 use rustls::ProtocolVersion;
 
-use super::Caller;
+use super::{Caller, authenticator::Lacks};
 use crate::{
     clock,
-    config::{access::REQUEST_NAME, expression::value_of},
-    oci::{Action, Reference, RepoName, Route},
+    config::{
+        access::{Condition, REQUEST_NAME},
+        expression::{Binding, value_of},
+    },
+    oci::{Action, Reference, References, RepoName, Route},
 };
 
 /// Most bytes of `User-Agent`; most of `X-Forwarded-For`, and addresses in it.
@@ -34,18 +40,29 @@ pub(super) struct Circumstances {
     tls: Option<ProtocolVersion>,
     /// What a workload's token says.
     claims: Option<serde_json::Value>,
-    /// What it names: one manifest in some ways, or none.
-    references: Vec<Reference>,
+    /// The manifests that it is about.
+    references: References,
     /// What it says too much of.
     excess: Option<&'static str>,
+    /// What isn't known of who asks.
+    lacks: Lacks,
 }
 
-/// What one question is about.
+/// Which manifest a question is about.
+#[derive(Clone, Debug)]
+pub(super) enum About {
+    /// None: a blob, or a list.
+    None,
+    /// This one.
+    This(Reference),
+    /// Some that the request doesn't name.
+    Untold,
+}
+
+/// What one question is about, beside the repository.
 pub(super) struct Question<'a> {
     pub(super) action: Action,
-    /// `None` where it isn't about a repository.
-    pub(super) repository: Option<&'a RepoName>,
-    pub(super) reference: Option<&'a Reference>,
+    pub(super) about: &'a About,
     pub(super) user: &'a str,
     pub(super) groups: &'a [String],
     /// Whether the user is an administrator, if under conditions.
@@ -72,21 +89,36 @@ impl Circumstances {
             client: caller.client,
             tls: caller.tls,
             claims: None,
-            references: route.map(Route::references).unwrap_or_default(),
+            references: route.map_or(References::Named(Vec::new()), Route::references),
             excess,
+            lacks: Lacks::default(),
         }
     }
 
-    /// The same, of who says this in a token.
-    pub(super) fn with_claims(self, claims: Option<serde_json::Value>) -> Self {
-        Self { claims, ..self }
+    /// The same, of who says this in a token, which may lack something.
+    pub(super) fn with_claims(self, claims: Option<serde_json::Value>, lacks: Lacks) -> Self {
+        Self {
+            claims,
+            lacks,
+            ..self
+        }
     }
 
     /// What is to be asked about one by one: the manifests that the request names, or that it names none.
-    pub(super) fn references(&self) -> Vec<Option<&Reference>> {
-        match self.references.as_slice() {
-            [] => vec![None],
-            some => some.iter().map(Some).collect(),
+    pub(super) fn about(&self) -> Vec<About> {
+        match &self.references {
+            References::Untold => vec![About::Untold],
+            References::Named(none) if none.is_empty() => vec![About::None],
+            References::Named(some) => some.iter().cloned().map(About::This).collect(),
+        }
+    }
+
+    /// What a condition may ask for that isn't known of who asks.
+    pub(super) fn lacks_for(&self, condition: &Condition) -> Option<&'static str> {
+        match self.lacks {
+            Lacks { groups: true, .. } if condition.may_ask_groups() => Some("groups"),
+            Lacks { claims: true, .. } if condition.may_ask_claims() => Some("claims"),
+            Lacks { .. } => None,
         }
     }
 
@@ -94,19 +126,19 @@ impl Circumstances {
     ///
     /// # Errors
     /// The request says too much.
-    pub(super) fn bindings(&self, question: &Question<'_>) -> Result<[(&'static str, Value); 1], String> {
-        if let Some(what) = self.excess {
-            return Err(format!("the request's {what} is too long"));
+    pub(super) fn fields(&self, question: &Question<'_>) -> Result<Fields, String> {
+        match self.excess {
+            Some(what) => Err(format!("the request's {what} is too long")),
+            None => Ok(self.request(question)),
         }
-        Ok([(REQUEST_NAME, self.request(question))])
     }
 
     /// [`REQUEST`](crate::config::access::REQUEST) says which fields there are.
-    fn request(&self, question: &Question<'_>) -> Value {
-        let (kind, tag, digest) = match question.reference {
-            None => ("", String::new(), String::new()),
-            Some(Reference::Tag(tag)) => ("tag", tag.to_string(), String::new()),
-            Some(Reference::Digest(digest)) => ("digest", String::new(), digest.to_string()),
+    fn request(&self, question: &Question<'_>) -> Fields {
+        let (kind, tag, digest) = match question.about {
+            About::None | About::Untold => ("", String::new(), String::new()),
+            About::This(Reference::Tag(tag)) => ("tag", tag.to_string(), String::new()),
+            About::This(Reference::Digest(digest)) => ("digest", String::new(), digest.to_string()),
         };
         let at = i64::try_from(self.at_ms)
             .ok()
@@ -125,12 +157,11 @@ impl Circumstances {
                     .collect::<Vec<Value>>(),
             )
         };
-        object([
+        Fields(map([
             ("time", Value::Timestamp(at)),
             ("method", self.method.as_str().into()),
             ("userAgent", self.user_agent.as_str().into()),
             ("action", question.action.as_str().into()),
-            ("repository", question.repository.map_or("", AsRef::as_ref).into()),
             // One of them is empty.
             ("reference", format!("{tag}{digest}").into()),
             ("referenceType", kind.into()),
@@ -171,12 +202,30 @@ impl Circumstances {
                     None => object([]),
                 },
             ),
-        ])
+        ]))
+    }
+}
+
+/// All that conditions are asked with but the repository.
+pub(super) struct Fields(Map);
+
+impl Fields {
+    /// Of this repository; `None` where a question isn't about one.
+    pub(super) fn of(&self, repository: Option<&RepoName>) -> [Binding; 1] {
+        let mut fields = HashMap::clone(&self.0.map);
+        let name = repository.map_or("", AsRef::as_ref);
+        fields.insert(Key::from("repository"), name.into());
+        let map = Arc::new(fields);
+        [(REQUEST_NAME, Value::Map(Map { map }))]
     }
 }
 
 fn object<const N: usize>(fields: [(&'static str, Value); N]) -> Value {
-    Value::from(HashMap::from(fields))
+    Value::Map(map(fields))
+}
+
+fn map<const N: usize>(fields: [(&'static str, Value); N]) -> Map {
+    HashMap::from(fields).into()
 }
 
 /// The addresses of `X-Forwarded-For`, as they stand; `None` where they are too many.

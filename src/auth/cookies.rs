@@ -1,14 +1,8 @@
 //! Cookies: for this host alone, for no script, and not with what other sites' pages send (RFC 6265bis).
 
-use http::{
-    HeaderMap, HeaderValue,
-    header::{COOKIE, ORIGIN},
-};
+use http::{HeaderMap, HeaderValue, header::COOKIE};
 
-use super::{
-    Caller, SessionCookie,
-    origin::{self, Origin},
-};
+use super::Origin;
 
 /// That of a session.
 pub(super) const SESSION: &str = "portolan-session";
@@ -23,17 +17,20 @@ const MAX_BYTES: usize = 4_000;
 pub(super) struct Jar {
     /// For https alone: then their names begin so that nobody else can set them, not even a neighbour in the same domain.
     is_secure: bool,
-    origin: Origin,
 }
 
-/// What a request has of one name.
-pub(super) enum Found<'a> {
+/// What a request has of one name. A browser sends it by itself, whichever page makes it ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cookie<'a> {
+    /// None.
     None,
+    /// One.
     One(&'a str),
+    /// Several: no guess is made which counts.
     Several,
 }
 
-impl<'a> Found<'a> {
+impl<'a> Cookie<'a> {
     pub(super) fn one(self) -> Option<&'a str> {
         match self {
             Self::One(value) => Some(value),
@@ -43,15 +40,14 @@ impl<'a> Found<'a> {
 }
 
 impl Jar {
-    pub(super) fn new(origin: Origin, is_secure: bool) -> Self {
-        let by_https = match &origin {
+    pub(super) fn new(origin: &Origin, is_secure: bool) -> Self {
+        let by_https = match origin {
             Origin::Unknown => false,
             Origin::Fixed(url) => url.starts_with("https://"),
             Origin::Asked(scheme) => *scheme == "https",
         };
         Self {
             is_secure: is_secure || by_https,
-            origin,
         }
     }
 
@@ -78,7 +74,7 @@ impl Jar {
         self.set(name, "", 0)
     }
 
-    pub(super) fn get<'a>(&self, headers: &'a HeaderMap, name: &str) -> Found<'a> {
+    pub(super) fn get<'a>(&self, headers: &'a HeaderMap, name: &str) -> Cookie<'a> {
         let pairs = headers
             .get_all(COOKIE)
             .iter()
@@ -90,44 +86,20 @@ impl Jar {
         };
         let mut found = pairs.filter_map(named);
         match (found.next(), found.next()) {
-            (None, _) => Found::None,
-            (Some(value), None) => Found::One(value),
-            (Some(_), Some(_)) => Found::Several,
+            (None, _) => Cookie::None,
+            (Some(value), None) => Cookie::One(value),
+            (Some(_), Some(_)) => Cookie::Several,
         }
     }
 
-    /// The session of a request. It counts for a change only where the request says that it comes from a page of ours.
-    pub(super) fn session<'a>(&self, caller: &Caller<'a>) -> SessionCookie<'a> {
-        match self.get(caller.headers, SESSION) {
-            Found::None => SessionCookie::None,
-            Found::Several => SessionCookie::Several,
-            Found::One(value) if caller.method.is_safe() || self.is_own_page(caller) => {
-                SessionCookie::Own(value)
-            }
-            Found::One(_) => SessionCookie::Foreign,
-        }
-    }
-
-    /// Browsers say where a request comes from, by a header that no page can set (Fetch Metadata), or at least by `Origin`;
-    /// and where they say nothing, zot's own header proves it, which no other site's page can send without being asked for it.
-    fn is_own_page(&self, caller: &Caller<'_>) -> bool {
-        let value = |name: &str| caller.headers.get(name).map(HeaderValue::as_bytes);
-        let host = origin::host(caller.uri, caller.headers);
-        match (value("sec-fetch-site"), value(ORIGIN.as_str())) {
-            (Some(site), _) => site == b"same-origin",
-            (None, Some(origin)) => {
-                let own = self.origin.base(host);
-                own.is_some_and(|(base, _)| base.as_bytes() == origin)
-            }
-            (None, None) => value("x-zot-api-client") == Some(b"zot-ui"),
-        }
+    /// That of a session.
+    pub(super) fn session<'a>(&self, headers: &'a HeaderMap) -> Cookie<'a> {
+        self.get(headers, SESSION)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{Method, Uri};
-
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -139,66 +111,27 @@ mod tests {
     }
 
     #[test]
-    fn a_session_changes_something_only_from_a_page_of_the_registrys_own() {
-        let jar = Jar::new(Origin::Asked("https"), false);
-        let uri = Uri::from_static("/v2/");
-        let seen = |method: &Method, more: &[(&'static str, &'static str)]| {
-            let mut pairs = vec![
-                ("host", "r.example"),
-                ("cookie", "a=b; __Host-portolan-session=x.y.z"),
-            ];
-            pairs.extend(more);
-            let headers = headers(&pairs);
-            let caller = Caller {
-                method,
-                uri: &uri,
-                headers: &headers,
-                certificates: None,
-                client: [192, 0, 2, 1].into(),
-                tls: None,
-            };
-            match jar.session(&caller) {
-                SessionCookie::None => "none",
-                SessionCookie::Own("x.y.z") => "own",
-                SessionCookie::Own(_) => "another",
-                SessionCookie::Foreign => "foreign",
-                SessionCookie::Several => "several",
-            }
+    fn of_several_sessions_none_is_taken() {
+        let jar = Jar::new(&Origin::Asked("https"), false);
+        let own = ("cookie", "a=b; __Host-portolan-session=x.y.z");
+        let seen = |pairs: &[(&'static str, &'static str)]| match jar.session(&headers(pairs)) {
+            Cookie::None => "none",
+            Cookie::One("x.y.z") => "one",
+            Cookie::One(_) => "another",
+            Cookie::Several => "several",
         };
-        for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
-            assert_eq!(seen(&method, &[]), "own");
-            assert_eq!(seen(&method, &[("sec-fetch-site", "cross-site")]), "own");
-        }
-        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-            for (more, expected) in [
-                (&[][..], "foreign"),
-                (&[("sec-fetch-site", "same-origin")], "own"),
-                (&[("sec-fetch-site", "same-site")], "foreign"),
-                (&[("sec-fetch-site", "none")], "foreign"),
-                (&[("origin", "https://r.example")], "own"),
-                (&[("origin", "http://r.example")], "foreign"),
-                (&[("origin", "null")], "foreign"),
-                (&[("origin", "https://evil.r.example")], "foreign"),
-                (&[("x-zot-api-client", "zot-ui")], "own"),
-                (
-                    &[("x-zot-api-client", "zot-ui"), ("origin", "https://evil.example")],
-                    "foreign",
-                ),
-                (
-                    &[("x-zot-api-client", "zot-ui"), ("sec-fetch-site", "cross-site")],
-                    "foreign",
-                ),
-                (&[("cookie", "__Host-portolan-session=other")], "several"),
-            ] {
-                assert_eq!(seen(&method, more), expected, "{method} {more:?}");
-            }
-        }
+        assert_eq!(seen(&[("cookie", "a=b")]), "none");
+        assert_eq!(seen(&[own]), "one");
+        assert_eq!(
+            seen(&[own, ("cookie", "__Host-portolan-session=other")]),
+            "several"
+        );
     }
 
     #[test]
     fn a_cookie_is_for_this_host_and_no_script() {
-        let by_https = Jar::new(Origin::Fixed("https://r.example".to_owned()), false);
-        let plain = Jar::new(Origin::Asked("http"), false);
+        let by_https = Jar::new(&Origin::Fixed("https://r.example".to_owned()), false);
+        let plain = Jar::new(&Origin::Asked("http"), false);
         let set = |jar: &Jar| jar.set(SESSION, "x", 60).unwrap().to_str().unwrap().to_owned();
         assert_eq!(
             set(&by_https),
@@ -208,7 +141,7 @@ mod tests {
             set(&plain),
             "portolan-session=x; Path=/; Max-Age=60; HttpOnly; SameSite=Lax"
         );
-        assert_eq!(set(&Jar::new(Origin::Asked("http"), true)), set(&by_https));
+        assert_eq!(set(&Jar::new(&Origin::Asked("http"), true)), set(&by_https));
         assert!(plain.set(SESSION, &"x".repeat(MAX_BYTES), 60).is_none());
         // A neighbour in the domain can set one without the prefix, which counts for nothing.
         let planted = headers(&[("cookie", "portolan-session=planted")]);

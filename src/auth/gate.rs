@@ -6,25 +6,25 @@
 //! ends the search. Evidence that proves nobody is refused, even where somebody without any would be let through.
 
 mod assembly;
+mod routes;
+mod upkeep;
 
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
-use tokio::{
-    sync::Semaphore,
-    time::{MissedTickBehavior, interval, sleep},
-};
+use tokio::{sync::Semaphore, time::sleep};
 
 pub use self::assembly::GateSpec;
 use super::{
     ApiKeys, AuthError, Authenticator, Caller, Credentials, Decision, Evidence, KeyMaker, KeysOf, Login,
-    MadeBy, Oversight, Refusal, Right, SessionCookie, Stay, Verdict, Via, Wanted,
+    MadeBy, Origin, Oversight, Pages, Refusal, Right, Stay, Verdict, Via, Wanted,
     challenge::{self, Challenges, TokenFault, Told},
     circumstances::Circumstances,
-    cookies::{self, Jar},
+    cookies::{self, Cookie, Jar},
     issued::{Issuer, keys::SigningKeys, revoked::Revocations},
     ldap::Directory,
-    oidc::{Misconfigured, People, Returned},
+    oidc::{People, Returned},
+    pages,
     policy::Policy,
     robot,
     watched::Watched,
@@ -32,9 +32,8 @@ use super::{
     workload::Workloads,
 };
 use crate::{
-    admission::{Grants, Identity, Visible},
-    net::Drain,
-    oci::{Action, Permission, Route},
+    admission::{Grants, Identity},
+    oci::{Action, Route},
 };
 
 /// Decides about requests. Shared by everything that asks.
@@ -47,6 +46,8 @@ pub struct Gate {
     /// What is signed here and what was revoked, where anything is.
     signed: Option<Signed>,
     jar: Jar,
+    /// Where its own pages are.
+    origin: Origin,
     workloads: Arc<Workloads>,
     challenges: Challenges,
     policy: PolicySource,
@@ -85,55 +86,8 @@ impl Gate {
     /// Whether a request shows anything that could be somebody's, right or wrong, by which one could guess.
     pub fn is_shown_something(&self, headers: &HeaderMap) -> bool {
         let has_session =
-            self.people.is_some() && !matches!(self.jar.get(headers, cookies::SESSION), cookies::Found::None);
+            self.people.is_some() && !matches!(self.jar.get(headers, cookies::SESSION), Cookie::None);
         has_session || headers.contains_key(AUTHORIZATION)
-    }
-
-    /// Finds out whether a way to log in is configured so that it can't work; what can't be asked just now may be later.
-    ///
-    /// # Errors
-    /// [`Misconfigured`].
-    pub async fn check(&self) -> Result<(), Misconfigured> {
-        match &self.people {
-            Some(people) => people.check().await,
-            None => Ok(()),
-        }
-    }
-
-    /// Ways to log in that don't work just now, and why. All others do.
-    pub fn troubles(&self) -> Vec<String> {
-        let directory = self.directory.as_ref().and_then(|directory| directory.trouble());
-        let directory = directory.map(|reason| format!("nobody can log in by http.auth.ldap: {reason}"));
-        let providers = self.people.iter().flat_map(|people| people.troubles());
-        let workloads = self.workloads.troubles();
-        let workloads = workloads
-            .map(|reason| format!("workloads may not be able to log in by http.auth.bearer.oidc: {reason}"));
-        directory.into_iter().chain(providers).chain(workloads).collect()
-    }
-
-    /// Learns what was revoked at other members, and what those who are asked about logins say, until `drain` begins. Each of
-    /// them has a task of its own: one that ends takes no other along.
-    pub fn follow(self: &Arc<Self>, drain: &Drain) {
-        if let Some(signed) = &self.signed {
-            let Signed { keys, revoked, ended } = signed.clone();
-            until(drain, "keys of tokens", async move { keys.sweep().await });
-            until(drain, "revoked keys", async move { revoked.follow().await });
-            until(drain, "ended sessions", async move { ended.follow().await });
-        }
-        if let Some(keys) = self.api_keys.clone() {
-            let (interval, end) = (self.key_uses_interval, drain.token());
-            drain.spawn(
-                "uses of API keys",
-                async move { keys.write_uses(interval, end).await },
-            );
-        }
-        if let Some(directory) = self.directory.clone() {
-            until(drain, "directory", async move { directory.follow().await });
-        }
-        let providers = self.people.iter().flat_map(|people| people.issuers());
-        for provider in providers.chain(self.workloads.issuers()) {
-            until(drain, "identity provider", async move { provider.follow().await });
-        }
     }
 
     /// Where users' keys are; `None` when they make none.
@@ -141,38 +95,10 @@ impl Gate {
         self.api_keys.as_ref()
     }
 
-    /// Reads files that have changed, every few seconds, until `drain` begins.
-    pub async fn watch(self: Arc<Self>, drain: Drain) {
-        let mut ticks = interval(self.look_every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = drain.begun() => return,
-            }
-            let gate = self.clone();
-            let looked = tokio::task::spawn_blocking(move || gate.look()).await;
-            if looked.is_err() {
-                tracing::error!("reading changed files panicked");
-            }
-        }
-    }
-
     /// Asks this one before all others.
     #[cfg(test)]
     pub(super) fn put_first(&mut self, authenticator: Box<dyn Authenticator>) {
         self.authenticators.insert(0, authenticator);
-    }
-
-    /// Reads files again that have changed. May block.
-    pub(super) fn look(&self) {
-        for authenticator in &self.authenticators {
-            authenticator.look();
-        }
-        match &self.policy {
-            PolicySource::Fixed(_) => {}
-            PolicySource::File(file) => file.look(),
-        }
     }
 
     fn policy(&self) -> Arc<Policy> {
@@ -187,7 +113,16 @@ impl Gate {
     ///
     /// # Errors
     /// [`Refusal`]: they may not, or nobody can tell.
-    pub async fn decide(&self, caller: Caller<'_>, wanted: Wanted<'_>) -> Result<Decision, Refusal> {
+    pub async fn decide(
+        &self,
+        caller: Caller<'_>,
+        wanted: Wanted<'_>,
+        taken_from: Pages,
+    ) -> Result<Decision, Refusal> {
+        // Before it is asked who they are: it would be who keeps the browser, who knows nothing of it.
+        if taken_from == Pages::Own && pages::are_foreign(&self.origin, &caller) {
+            return Err(AuthError::ForeignPage.into());
+        }
         let told = self.challenges.told(&caller);
         match wanted {
             Wanted::Open => Ok(Decision::open()),
@@ -199,7 +134,7 @@ impl Gate {
                 let who = Who::new(login, &policy, circumstances(&policy, &caller, Some(route)));
                 let user = who.subject.user.clone();
                 let (audience, times) = (policy.audience(route), who.times(&policy, route));
-                let decision = self.route(&policy, told, who, route);
+                let decision = self.of_route(&policy, told, who, route);
                 decision
                     .map(|decision| Decision {
                         audience,
@@ -211,9 +146,13 @@ impl Gate {
             Wanted::Metrics => {
                 let login = self.login(&self.evidence(&caller), told, "").await?;
                 let policy = self.policy();
-                let who = Who::new(login, &policy, None);
+                let who = Who::new(login, &policy, circumstances(&policy, &caller, None));
                 match who.sees_metrics(&policy) {
-                    true => Ok(who.decision(Grants::none())),
+                    true => {
+                        let mut grants = Grants::none();
+                        grants.show(who.findable(&policy));
+                        Ok(who.decision(grants))
+                    }
                     false => Err(Refusal {
                         error: refused(told, &who, ""),
                         user: who.subject.user,
@@ -388,7 +327,7 @@ impl Gate {
         let evidence = Evidence {
             credentials: shown.clone(),
             // A browser has no use for a token.
-            session: SessionCookie::None,
+            session: Cookie::None,
             certificates: caller.certificates,
         };
         let login = self
@@ -472,69 +411,8 @@ impl Gate {
     fn evidence<'a>(&self, caller: &Caller<'a>) -> Evidence<'a> {
         Evidence {
             credentials: Credentials::of(caller.headers),
-            session: self.jar.session(caller),
+            session: self.jar.session(caller.headers),
             certificates: caller.certificates,
-        }
-    }
-
-    /// The decision about each route.
-    fn route(
-        &self,
-        policy: &Arc<Policy>,
-        told: Told<'_>,
-        who: Who,
-        route: &Route,
-    ) -> Result<Decision, AuthError> {
-        match route {
-            Route::ApiVersion => {
-                // This is where clients look how to log in. Where nobody gets a token, too, everybody is told to get one:
-                // what needs none stays open to who comes without.
-                let may_come_as_nobody =
-                    policy.knows_anonymous() && (self.issuer.is_none() || who.has_shown_something());
-                if !who.is_somebody() && !may_come_as_nobody {
-                    return Err(unauthenticated(told, ""));
-                }
-                // Also to who needs no login here, since some client might have one for elsewhere.
-                let mut decision = who.decision(Grants::none());
-                decision.challenges = told.all("");
-                Ok(decision)
-            }
-            Route::Catalog { .. } | Route::Run { .. } => {
-                let scope = challenge::scope(route);
-                if who.lacks_catalog() || (!who.is_somebody() && !policy.knows_anonymous()) {
-                    return Err(refused(told, &who, &scope));
-                }
-                let mut grants = Grants::none();
-                grants.show(who.visible(policy));
-                Ok(who.decision(grants))
-            }
-            Route::ListTags { .. }
-            | Route::GetManifest { .. }
-            | Route::HeadManifest { .. }
-            | Route::PutManifest { .. }
-            | Route::DeleteManifest { .. }
-            | Route::GetBlob { .. }
-            | Route::HeadBlob { .. }
-            | Route::DeleteBlob { .. }
-            | Route::StartUpload { .. }
-            | Route::PushBlob { .. }
-            | Route::UploadStatus { .. }
-            | Route::UploadChunk { .. }
-            | Route::FinishUpload { .. }
-            | Route::CancelUpload { .. }
-            | Route::Referrers { .. }
-            | Route::TagHistory { .. }
-            | Route::ManifestAt { .. }
-            | Route::Changes { .. }
-            | Route::Restore { .. }
-            | Route::MountBlob { from: Some(_), .. } => {
-                repositories(policy, told, who, route, Visible::Nothing)
-            }
-            // It may come from any repository, so it is for who may read them all.
-            Route::MountBlob { from: None, .. } => {
-                let readable = who.readable(policy);
-                repositories(policy, told, who, route, readable)
-            }
         }
     }
 }
@@ -542,48 +420,6 @@ impl Gate {
 /// What conditions may ask about, where there are any.
 fn circumstances(policy: &Policy, caller: &Caller<'_>, route: Option<&Route>) -> Option<Circumstances> {
     policy.has_conditions().then(|| Circumstances::of(caller, route))
-}
-
-/// Goes on in the background until `drain` begins.
-fn until(drain: &Drain, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-    let begun = drain.token();
-    drain.spawn(name, async move {
-        let _ = begun.run_until_cancelled(work).await;
-    });
-}
-
-/// What may be done in the repositories that a route names.
-fn repositories(
-    policy: &Arc<Policy>,
-    told: Told<'_>,
-    who: Who,
-    route: &Route,
-    visible: Visible,
-) -> Result<Decision, AuthError> {
-    let mut grants = Grants::none();
-    for Permission { repository, need } in route.permissions() {
-        let may = |action: &Action| who.may(policy, &repository, *action);
-        let allowed: Vec<Action> = need.actions().iter().copied().filter(may).collect();
-        if need.refuses(|action| allowed.contains(&action)) {
-            // Who has a token of ours and wouldn't be let through by a better one needn't get that.
-            let is_lost = need.refuses(|action| who.could(policy, &repository, action));
-            let error = match &who.rights {
-                Rights::Policy { .. } if is_lost && who.is_somebody() => AuthError::Denied,
-                Rights::Policy { .. } | Rights::Token { .. } => refused(told, &who, &challenge::scope(route)),
-            };
-            let mut objections = need
-                .actions()
-                .iter()
-                .filter_map(|action| who.objection(policy, &repository, *action));
-            return Err(match error {
-                AuthError::Denied => objections.next().map_or(error, AuthError::Condition),
-                error => error,
-            });
-        }
-        grants.grant(repository, allowed);
-    }
-    grants.show(visible);
-    Ok(who.decision(grants))
 }
 
 /// Somebody may not: who hasn't logged in is asked to, who has a token to get a better one.

@@ -20,6 +20,9 @@ pub(super) struct Hashing {
     limits: PasswordLimits,
     slots: Arc<Semaphore>,
     compared: Once<()>,
+    /// How often a password was compared.
+    #[cfg(test)]
+    pub(super) comparisons: std::sync::atomic::AtomicUsize,
 }
 
 /// A comparison that didn't go well.
@@ -42,6 +45,8 @@ impl Hashing {
             slots: Arc::new(Semaphore::new((processors / 4).max(1))),
             compared: Once::new(limits),
             limits,
+            #[cfg(test)]
+            comparisons: Default::default(),
         }
     }
 
@@ -75,6 +80,9 @@ impl Hashing {
         let Ok(Ok(slot)) = slot else {
             return Err(AuthError::Busy);
         };
+        #[cfg(test)]
+        self.comparisons
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let (password, hash) = (password.to_owned(), hash.clone());
         let compared = tokio::task::spawn_blocking(move || {
             // Held to the end, also when the client that waited has gone: the thread is busy all the same.

@@ -77,6 +77,14 @@ impl Htpasswd {
         Watched::load(file, |content| Ok(read(content).1)).map(|lines| lines.current().to_vec())
     }
 
+    /// How often a password was compared.
+    #[cfg(test)]
+    pub(super) fn comparisons(&self) -> usize {
+        self.hashing
+            .comparisons
+            .load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// The stamp of this user's hash: `None` where nobody could log in by the name, for it stands with no hash in the file as
     /// it was last read.
     pub(super) fn stamp(&self, user: &str) -> Option<Stamp> {

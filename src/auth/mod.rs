@@ -25,6 +25,7 @@ mod ldap;
 pub mod oidc;
 mod once;
 mod origin;
+mod pages;
 mod password_hash;
 mod policy;
 mod robot;
@@ -45,12 +46,14 @@ use rustls::{ProtocolVersion, pki_types::CertificateDer};
 
 pub use self::{
     api_keys::{ApiKey, ApiKeyError, ApiKeys, KeyMaker, NewApiKey},
-    authenticator::{Authenticator, Evidence, KeyUse, Login, MadeBy, Session, SessionCookie, Verdict, Via},
+    authenticator::{Authenticator, Evidence, KeyUse, Lacks, Login, MadeBy, Session, Verdict, Via},
+    cookies::Cookie,
     credentials::Credentials,
     examine::{ExaminedFile, examine, examine_online},
     gate::{Gate, GateSpec},
     issued::{Asked, AskedError, Issued, Issuer},
     origin::Origin,
+    pages::Pages,
     scope::{Scope, ScopeError},
     stamp::Stamp,
     watched::FileFault,
@@ -238,9 +241,9 @@ pub enum AuthError {
     /// They may not because a condition of a policy doesn't hold, which says so itself.
     #[error("the requested access is denied: {0}")]
     Condition(Arc<str>),
-    /// What would change something comes with a session's cookie, and maybe from somebody else's page.
+    /// What would change something was sent by a browser for somebody else's page.
     #[error(
-        "a change by a session comes from a page of this registry: Sec-Fetch-Site or Origin says so, or X-ZOT-API-CLIENT: zot-ui"
+        "another site's page may change nothing here: Sec-Fetch-Site or Origin says that this comes from one"
     )]
     ForeignPage,
     /// A login at an identity provider came to nothing.

@@ -42,6 +42,22 @@ impl Origin {
             }
         }
     }
+
+    /// Whether a page of this origin (`scheme://host`, as browsers write it) is the registry's own, for who asked for `host`.
+    pub(super) fn has_page(&self, page: &str, host: Option<&str>) -> bool {
+        let Some((scheme, named)) = page.split_once("://") else {
+            return false;
+        };
+        let is = |host: &str| host.eq_ignore_ascii_case(named);
+        match self {
+            Self::Fixed(url) if url.split_once("://").is_some_and(|(_, host)| is(host)) => {
+                url.eq_ignore_ascii_case(page)
+            }
+            Self::Asked("https") if scheme != "https" => false,
+            // What stands between may end TLS, or the client came by another name than the configured one.
+            Self::Unknown | Self::Fixed(_) | Self::Asked(_) => host.is_some_and(is),
+        }
+    }
 }
 
 /// The host that a request asks for, with its port: `None` where it names none, several, or something else than a name or an

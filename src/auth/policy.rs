@@ -4,14 +4,18 @@
 //! one of their groups count together, and `defaultPolicy` for everybody who has logged in, or `anonymousPolicy` for who
 //! hasn't. `adminPolicy` adds to that, everywhere. A policy counts where all of its conditions hold of the request.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
     Audience,
-    circumstances::{Circumstances, Question},
+    circumstances::{About, Circumstances, Fields, Question},
 };
 use crate::{
     admission::Visible,
@@ -19,7 +23,7 @@ use crate::{
         AccessControl,
         access::{Condition, Policy as Allowed, Rule},
     },
-    oci::{Action, Reference, RepoName, Route},
+    oci::{Action, RepoName, Route},
 };
 
 /// How often the log says that conditions can't be asked, at most.
@@ -33,7 +37,7 @@ pub(super) enum Policy {
     /// Who has logged in may do everything.
     Users,
     /// As configured.
-    Rules(Rules),
+    Rules(Box<Rules>),
 }
 
 /// What is configured.
@@ -41,14 +45,19 @@ pub(super) enum Policy {
 pub(super) struct Rules {
     access: AccessControl,
     complained: Mutex<Option<Instant>>,
+    /// How often a condition was asked.
+    #[cfg(test)]
+    asked: std::sync::atomic::AtomicUsize,
 }
 
-impl From<AccessControl> for Rules {
+impl From<AccessControl> for Policy {
     fn from(access: AccessControl) -> Self {
-        Self {
+        Self::Rules(Box::new(Rules {
             access,
             complained: Mutex::new(None),
-        }
+            #[cfg(test)]
+            asked: Default::default(),
+        }))
     }
 }
 
@@ -71,14 +80,45 @@ impl Subject {
     }
 }
 
+/// Whether conditions hold for an action with one manifest, in one repository after another: what depends on no repository is found
+/// out once.
+struct Inquiry {
+    action: Action,
+    about: About,
+    fields: OnceLock<Result<Fields, String>>,
+    /// Of conditions that can't ask for the repository, by their texts.
+    held: Mutex<HashMap<String, bool>>,
+}
+
 /// What is made of conditions.
 enum Conditions<'a> {
-    /// They are asked, about this reference where the request names one.
-    Asked(Option<&'a Reference>),
+    /// They are asked.
+    Asked(&'a Inquiry),
     /// They may hold.
     MayHold,
     /// They may not.
     MayNot,
+}
+
+impl Inquiry {
+    fn new(action: Action, about: About) -> Self {
+        Self {
+            action,
+            about,
+            fields: OnceLock::new(),
+            held: Mutex::default(),
+        }
+    }
+}
+
+/// One for each manifest that is asked for, or one about none.
+fn inquiries(subject: &Subject, action: Action) -> Vec<Inquiry> {
+    let circumstances = subject.circumstances.as_ref();
+    let about = circumstances.map_or_else(|| vec![About::None], |these| these.about());
+    about
+        .into_iter()
+        .map(|about| Inquiry::new(action, about))
+        .collect()
 }
 
 impl Policy {
@@ -86,7 +126,8 @@ impl Policy {
     pub(super) fn groups(&self, user: &str) -> Vec<String> {
         match self {
             Self::Everybody | Self::Users => Vec::new(),
-            Self::Rules(Rules { access, .. }) => access
+            Self::Rules(rules) => rules
+                .access
                 .groups
                 .iter()
                 .filter(|(_, users)| users.iter().any(|member| member == user))
@@ -100,7 +141,7 @@ impl Policy {
         match self {
             Self::Everybody => true,
             Self::Users => false,
-            Self::Rules(Rules { access, .. }) => access.rules.iter().any(|rule| !rule.anonymous.is_empty()),
+            Self::Rules(rules) => rules.access.rules.iter().any(|rule| !rule.anonymous.is_empty()),
         }
     }
 
@@ -117,7 +158,7 @@ impl Policy {
     fn conditions(&self) -> impl Iterator<Item = &Condition> {
         let access = match self {
             Self::Everybody | Self::Users => None,
-            Self::Rules(Rules { access, .. }) => Some(access),
+            Self::Rules(rules) => Some(&rules.access),
         };
         let policies = access.into_iter().flat_map(|access| {
             let policies = access.rules.iter().flat_map(|rule| &rule.policies);
@@ -128,20 +169,36 @@ impl Policy {
 
     /// Whether `subject` may do `action` in `repository`: with each manifest that they ask for.
     pub(super) fn allows(&self, subject: &Subject, repository: &RepoName, action: Action) -> bool {
+        self.allows_by(&inquiries(subject, action), subject, repository, action)
+    }
+
+    /// The same, in one repository after another.
+    pub(super) fn places(
+        self: &Arc<Self>,
+        subject: &Subject,
+        action: Action,
+    ) -> impl Fn(&RepoName) -> bool + Send + Sync + 'static {
+        let (policy, subject, inquiries) = (self.clone(), subject.clone(), inquiries(subject, action));
+        move |repository| policy.allows_by(&inquiries, &subject, repository, action)
+    }
+
+    fn allows_by(
+        &self,
+        inquiries: &[Inquiry],
+        subject: &Subject,
+        repository: &RepoName,
+        action: Action,
+    ) -> bool {
         match self {
             Self::Everybody => true,
             Self::Users => subject.user.is_some(),
             Self::Rules(rules) => {
-                let allowed = |reference: Option<&Reference>| {
-                    let asked = Conditions::Asked(reference);
-                    let rule = rules.of(repository);
+                let rule = rules.of(repository);
+                inquiries.iter().all(|inquiry| {
+                    let asked = Conditions::Asked(inquiry);
                     rule.is_some_and(|rule| rules.allow(rule, subject, action, Some(repository), &asked))
                         || rules.allow_admin(subject, action, Some(repository), &asked)
-                };
-                match &subject.circumstances {
-                    None => allowed(None),
-                    Some(circumstances) => circumstances.references().into_iter().all(allowed),
-                }
+                })
             }
         }
     }
@@ -153,20 +210,18 @@ impl Policy {
         repository: &RepoName,
         action: Action,
     ) -> Option<Arc<str>> {
-        let (Self::Rules(rules), Some(circumstances)) = (self, &subject.circumstances) else {
+        let (Self::Rules(rules), Some(_)) = (self, &subject.circumstances) else {
             return None;
         };
         let policies = rules.of(repository).into_iter().flat_map(|rule| &rule.policies);
         let policies = policies.chain(&rules.access.admin);
-        let references = circumstances.references();
+        let inquiries = inquiries(subject, action);
         policies
             .filter(|policy| is_for(policy, subject, action))
             .flat_map(|policy| &policy.conditions)
             .find(|condition| {
-                let holds = |reference: &Option<&Reference>| {
-                    rules.holds(condition, subject, action, Some(repository), *reference)
-                };
-                !references.iter().all(holds)
+                let holds = |inquiry: &Inquiry| rules.holds(condition, subject, Some(repository), inquiry);
+                !inquiries.iter().all(holds)
             })
             .and_then(|condition| condition.message.clone())
     }
@@ -175,7 +230,10 @@ impl Policy {
     pub(super) fn is_administrators(&self, subject: &Subject, action: Action) -> bool {
         match self {
             Self::Everybody | Self::Users => false,
-            Self::Rules(rules) => rules.allow_admin(subject, action, None, &Conditions::Asked(None)),
+            Self::Rules(rules) => {
+                let inquiry = Inquiry::new(action, About::None);
+                rules.allow_admin(subject, action, None, &Conditions::Asked(&inquiry))
+            }
         }
     }
 
@@ -196,10 +254,7 @@ impl Policy {
         if self.shows_nothing(subject) {
             return Visible::Nothing;
         }
-        let (policy, subject) = (self.clone(), subject.clone());
-        Visible::Those(Arc::new(move |repository| {
-            policy.allows(&subject, repository, Action::Read)
-        }))
+        Visible::Those(Arc::new(self.places(subject, Action::Read)))
     }
 
     /// Who may ask for `route` and gets the same answer: what a listing of all repositories holds depends on who asks.
@@ -254,9 +309,10 @@ impl Policy {
         match self {
             Self::Everybody => true,
             Self::Users => subject.user.is_some(),
-            Self::Rules(Rules { access, .. }) => {
-                let named = |user| access.metrics.users.contains(user);
-                access.metrics.anybody || subject.user.as_ref().is_some_and(named)
+            Self::Rules(rules) => {
+                let metrics = &rules.access.metrics;
+                let named = |user| metrics.users.contains(user);
+                metrics.anybody || subject.user.as_ref().is_some_and(named)
             }
         }
     }
@@ -310,15 +366,9 @@ impl Rules {
             && match conditions {
                 Conditions::MayHold => true,
                 Conditions::MayNot => policy.conditions.is_empty(),
-                // What is about all repositories isn't granted by what holds of some.
-                Conditions::Asked(_)
-                    if repository.is_none() && policy.conditions.iter().any(Condition::may_ask_content) =>
-                {
-                    false
-                }
-                Conditions::Asked(reference) => {
+                Conditions::Asked(inquiry) => {
                     let mut all = policy.conditions.iter();
-                    all.all(|condition| self.holds(condition, subject, action, repository, *reference))
+                    all.all(|condition| self.holds(condition, subject, repository, inquiry))
                 }
             }
     }
@@ -328,23 +378,61 @@ impl Rules {
         &self,
         condition: &Condition,
         subject: &Subject,
-        action: Action,
         repository: Option<&RepoName>,
-        reference: Option<&Reference>,
+        inquiry: &Inquiry,
+    ) -> bool {
+        let is_untold = match inquiry.about {
+            About::Untold => condition.may_ask_manifest(),
+            // What is about all repositories isn't granted by what holds of some.
+            About::None | About::This(_) if repository.is_none() => {
+                condition.may_ask_repository() || condition.may_ask_manifest()
+            }
+            About::None | About::This(_) => false,
+        };
+        if is_untold {
+            return false;
+        }
+        if condition.may_ask_repository() {
+            return self.ask(condition, subject, repository, inquiry);
+        }
+        let text = condition.expression.as_str();
+        let known = inquiry.held.lock().get(text).copied();
+        known.unwrap_or_else(|| {
+            let holds = self.ask(condition, subject, repository, inquiry);
+            inquiry.held.lock().insert(text.to_owned(), holds);
+            holds
+        })
+    }
+
+    fn ask(
+        &self,
+        condition: &Condition,
+        subject: &Subject,
+        repository: Option<&RepoName>,
+        inquiry: &Inquiry,
     ) -> bool {
         let Some(circumstances) = &subject.circumstances else {
             return false;
         };
-        let admin = self.access.admin.as_ref();
-        let bindings = circumstances.bindings(&Question {
-            action,
-            repository,
-            reference,
-            user: subject.user.as_deref().unwrap_or_default(),
-            groups: &subject.groups,
-            is_admin: admin.is_some_and(|admin| is_named(admin, subject)),
+        let fields = inquiry.fields.get_or_init(|| {
+            let admin = self.access.admin.as_ref();
+            circumstances.fields(&Question {
+                action: inquiry.action,
+                about: &inquiry.about,
+                user: subject.user.as_deref().unwrap_or_default(),
+                groups: &subject.groups,
+                is_admin: admin.is_some_and(|admin| is_named(admin, subject)),
+            })
         });
-        let held = bindings.and_then(|bindings| condition.expression.holds(&bindings));
+        let held = match (fields, circumstances.lacks_for(condition)) {
+            (Err(problem), _) => Err(problem.clone()),
+            (Ok(_), Some(what)) => Err(format!("a token of ours doesn't say all {what}")),
+            (Ok(fields), None) => {
+                #[cfg(test)]
+                self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                condition.expression.holds(&fields.of(repository))
+            }
+        };
         held.unwrap_or_else(|problem| {
             self.complain(condition, &problem);
             false
@@ -378,124 +466,4 @@ fn is_named(policy: &Allowed, subject: &Subject) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::config;
-
-    fn policy(access: &str) -> Arc<Policy> {
-        let text = format!(
-            "storage: {{rootDirectory: /d}}\nhttp:\n  auth: {{htpasswd: {{path: /x}}}}\n  accessControl: {access}\n"
-        );
-        let config = config::parse(Path::new("c.yaml"), &text).unwrap();
-        Arc::new(Policy::Rules(config.access.unwrap().into()))
-    }
-
-    fn subject(policy: &Policy, user: &str) -> Subject {
-        Subject {
-            groups: policy.groups(user),
-            circumstances: None,
-            user: Some(user.to_owned()).filter(|user| !user.is_empty()),
-        }
-    }
-
-    /// The actions by their first letters.
-    fn may(policy: &Policy, user: &str, repository: &str) -> String {
-        let (subject, name) = (subject(policy, user), RepoName::parse(repository).unwrap());
-        let allowed = Action::ALL
-            .into_iter()
-            .filter(|action| policy.allows(&subject, &name, *action));
-        allowed
-            .filter_map(|action| action.as_str().chars().next())
-            .collect()
-    }
-
-    #[test]
-    fn the_longest_pattern_counts_alone_and_admins_add_to_it() {
-        let policy = policy(
-            "{repositories: {
-                '**': {defaultPolicy: [read], anonymousPolicy: [read]},
-                'team/**': {policies: [{users: [ann], actions: [read, create, update]}, {groups: [ops], actions: [read, delete]}]},
-                'team/alpha': {policies: [{users: [ann], actions: [create]}], defaultPolicy: [read]},
-              }, adminPolicy: {users: [root], groups: [ops], actions: [read, create]},
-              groups: {ops: {users: [bob, ann]}}}",
-        );
-        for (user, repository, expected) in [
-            ("", "x", "r"),
-            ("", "team/x", ""),
-            ("", "team", ""),
-            ("eve", "x", "r"),
-            ("eve", "team/x", ""),
-            ("eve", "team/alpha", "r"),
-            ("ann", "team/x/y", "rcud"),
-            ("ann", "team/alpha", "rc"),
-            ("bob", "team/x", "rcd"),
-            ("bob", "team/alpha", "rc"),
-            ("root", "team/x", "rc"),
-            ("root", "x", "rc"),
-        ] {
-            assert_eq!(
-                may(&policy, user, repository),
-                expected,
-                "{user:?} in {repository}"
-            );
-        }
-    }
-
-    #[test]
-    fn an_access_control_without_rules_denies_everything() {
-        for access in [
-            "{repositories: {}}",
-            "{repositories: }",
-            "{metrics: {users: [root]}}",
-            "{groups: {}}",
-        ] {
-            let policy = policy(access);
-            assert_eq!(may(&policy, "ann", "x"), "", "{access}");
-            assert!(!policy.knows_anonymous());
-            assert!(!policy.shows_metrics(&subject(&policy, "ann")));
-        }
-        let admins = policy("{adminPolicy: {users: [root], actions: [read]}}");
-        assert_eq!(
-            (may(&admins, "ann", "x"), may(&admins, "root", "x")),
-            ("".to_owned(), "r".to_owned())
-        );
-    }
-
-    #[test]
-    fn metrics_have_a_policy_of_their_own() {
-        let named = policy("{metrics: {users: [prometheus]}}");
-        assert!(named.shows_metrics(&subject(&named, "prometheus")));
-        assert!(!named.shows_metrics(&subject(&named, "ann")) && !named.shows_metrics(&subject(&named, "")));
-        let open = policy("{metrics: {anonymousPolicy: [read]}}");
-        assert!(open.shows_metrics(&subject(&open, "")) && open.shows_metrics(&subject(&open, "ann")));
-    }
-
-    proptest! {
-        /// What is said to be all of it, or nothing, is.
-        #[test]
-        fn what_is_visible_is_what_may_be_read(
-            rules in prop::collection::btree_map("\\*\\*|[ab]|[ab]/\\*\\*|\\*|[ab]/\\*", (any::<bool>(), any::<bool>()), 0..5),
-            admin in any::<bool>(),
-            user in "ann|eve|",
-            name in "[ab]|[ab]/[ab]|[ab]/[ab]/[ab]",
-        ) {
-            let rules: Vec<String> = rules
-                .iter()
-                .map(|(pattern, (for_ann, for_all))| {
-                    let ann = if *for_ann { "read" } else { "delete" };
-                    let all = if *for_all { "[read]" } else { "[]" };
-                    format!("'{pattern}': {{policies: [{{users: [ann], actions: [{ann}]}}], anonymousPolicy: {all}}}")
-                })
-                .collect();
-            let admin = if admin { "{users: [ann], actions: [read]}" } else { "{actions: []}" };
-            let policy = policy(&format!("{{repositories: {{{}}}, adminPolicy: {admin}}}", rules.join(", ")));
-            let (subject, name) = (subject(&policy, &user), RepoName::parse(&name).unwrap());
-            let may_read = policy.allows(&subject, &name, Action::Read);
-            prop_assert_eq!(policy.visible(&subject).includes(&name), may_read);
-        }
-    }
-}
+mod tests;

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    AuthError, Authenticator, Credentials, Evidence, Login, Session, SessionCookie, Verdict, Via,
-    cookies::{self, Jar},
+    AuthError, Authenticator, Credentials, Evidence, Login, Session, Verdict, Via,
+    cookies::{self, Cookie, Jar},
     issued::{keys::SigningKeys, revoked::Revocations},
     oidc::LoginFault,
     watched::FileFault,
@@ -140,10 +140,9 @@ impl Authenticator for Arc<Sessions> {
             return Ok(Verdict::NotMine);
         }
         match evidence.session {
-            SessionCookie::None => Ok(Verdict::NotMine),
-            SessionCookie::Several => Ok(Verdict::Refused),
-            SessionCookie::Foreign => Err(AuthError::ForeignPage),
-            SessionCookie::Own(text) => Ok(self.read(text).await?.map_or(Verdict::Refused, Verdict::Known)),
+            Cookie::None => Ok(Verdict::NotMine),
+            Cookie::Several => Ok(Verdict::Refused),
+            Cookie::One(text) => Ok(self.read(text).await?.map_or(Verdict::Refused, Verdict::Known)),
         }
     }
 }

@@ -139,7 +139,7 @@ async fn contract() {
         let ask = async |credentials: &Credentials, certificates: Option<&[CertificateDer<'static>]>| {
             let evidence = Evidence {
                 credentials: credentials.clone(),
-                session: SessionCookie::None,
+                session: Cookie::None,
                 certificates,
             };
             case.authenticator.authenticate(&evidence).await.unwrap()
@@ -236,7 +236,7 @@ async fn ask(
         client: [192, 0, 2, 1].into(),
         tls: None,
     };
-    let decision = gate.decide(caller, Wanted::Route(&route)).await;
+    let decision = gate.decide(caller, Wanted::Route(&route), Pages::All).await;
     decision.map_err(|refusal| refusal.error)
 }
 
@@ -270,6 +270,50 @@ async fn a_header_comes_before_a_certificate_and_a_wrong_one_before_nobody() {
             matches!(refused, Err(AuthError::Unauthenticated(challenges)) if challenges == ["Basic realm=\"portolan\",charset=\"UTF-8\""])
         );
     }
+}
+
+/// A manifest, its configuration and its layers: as a client asks that gets a token first, and as one that knows nothing of tokens.
+#[tokio::test]
+async fn a_pull_of_twenty_layers_by_a_password_compares_it_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = gate(GateSpec {
+        origin: Origin::Asked("http"),
+        ..spec(&folder, Some(ACCESS))
+    });
+    let issuer = gate.issuer().unwrap();
+    let pull = async |headers: &HeaderMap| {
+        let layers = (0..21).map(|n| format!("/v2/team/app/blobs/sha256:{n:064}"));
+        for path in std::iter::once("/v2/team/app/manifests/v1".to_owned()).chain(layers) {
+            let decision = ask(&gate, headers, None, Method::GET, &path).await;
+            assert_eq!(user(&decision), Some("ann"), "{path}");
+        }
+    };
+    let path = "/zot/auth/token";
+    let caller = Caller {
+        method: &Method::GET,
+        uri: &path.parse().unwrap(),
+        headers: &HeaderMap::new(),
+        certificates: None,
+        client: [192, 0, 2, 1].into(),
+        tls: None,
+    };
+    let shown = basic("ann", "ann-secret");
+    let decided = gate.decide(caller, Wanted::Token(&shown), Pages::All).await;
+    let Right::Token(login) = decided.unwrap().right else {
+        panic!("a password is good for a token");
+    };
+    let asked = Asked::parse(["repository:team/app:pull"]).unwrap();
+    let token = issuer.issue(login, &asked).await.unwrap().token;
+    assert_eq!(issuer.comparisons(), 1);
+    let bearer = format!("Bearer {token}").parse().unwrap();
+    pull(&HeaderMap::from_iter([(AUTHORIZATION, bearer)])).await;
+    assert_eq!(issuer.comparisons(), 1);
+    pull(&headers("ann", "ann-secret")).await;
+    assert_eq!(issuer.comparisons(), 1);
+    // Another one is compared, whatever is remembered.
+    let wrong = ask(&gate, &headers("ann", "wrong"), None, Method::GET, "/v2/").await;
+    assert!(wrong.is_err());
+    assert_eq!(issuer.comparisons(), 2);
 }
 
 #[tokio::test]
@@ -362,7 +406,9 @@ async fn a_key_has_the_rights_of_its_user_within_its_scopes_and_makes_no_keys() 
             client: [192, 0, 2, 1].into(),
             tls: None,
         };
-        let decision = gate.decide(caller, Wanted::Keys(KeysOf::Oneself)).await;
+        let decision = gate
+            .decide(caller, Wanted::Keys(KeysOf::Oneself), Pages::All)
+            .await;
         decision
             .map(|decision| decision.right)
             .map_err(|refusal| refusal.error)
@@ -505,7 +551,7 @@ async fn others_keys_are_for_administrators_by_what_they_may_do() {
             tls: None,
         };
         let wanted = Wanted::Keys(KeysOf::Others(action));
-        gate.decide(caller, wanted).await.is_ok()
+        gate.decide(caller, wanted, Pages::All).await.is_ok()
     };
     assert!(may(Some(access), "ann", Action::Read).await && may(Some(access), "bob", Action::Read).await);
     assert!(!may(Some(access), "ann", Action::Delete).await);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Asked, Audience, Decision, Login, Oversight, Right, Scope, StoreTimes, Via,
+    Asked, Audience, Decision, Lacks, Login, Oversight, Right, Scope, StoreTimes, Via,
     circumstances::Circumstances,
     policy::{Policy, Subject},
 };
@@ -52,7 +52,7 @@ impl Who {
             Some(Login { user, groups, via }) => (user, groups, via),
         };
         let within = |scopes, asked| Rights::Policy { scopes, asked };
-        let mut claims = None;
+        let (mut claims, mut lacking) = (None, Lacks::default());
         let rights = match via {
             Via::Workload { claims: said, .. } => {
                 claims = said;
@@ -66,8 +66,9 @@ impl Who {
                 asked,
                 scopes,
                 claims: said,
+                lacks,
             } => {
-                claims = said;
+                (claims, lacking) = (said, lacks);
                 within(scopes, Some(asked))
             }
             Via::Token { grants, catalog } => Rights::Token { grants, catalog },
@@ -78,7 +79,7 @@ impl Who {
             subject: Subject {
                 user,
                 groups,
-                circumstances: circumstances.map(|these| Arc::new(these.with_claims(claims))),
+                circumstances: circumstances.map(|these| Arc::new(these.with_claims(claims, lacking))),
             },
             rights,
             shown,
@@ -99,23 +100,36 @@ impl Who {
 
     /// Whether they may, with what they have shown.
     pub(super) fn may(&self, policy: &Policy, repository: &RepoName, action: Action) -> bool {
+        self.may_where(repository, action, || {
+            policy.allows(&self.subject, repository, action)
+        })
+    }
+
+    /// The same, where `allows` says what the policies do.
+    fn may_where(&self, repository: &RepoName, action: Action, allows: impl FnOnce() -> bool) -> bool {
         let is_asked_for = match &self.rights {
             Rights::Policy {
                 asked: Some(asked), ..
             } => asked.grants.allows(repository, action),
             Rights::Policy { asked: None, .. } | Rights::Token { .. } => true,
         };
-        is_asked_for && self.could(policy, repository, action)
+        is_asked_for && self.could_where(repository, action, allows)
     }
 
     /// Whether they might, with a token that was asked for more.
     pub(super) fn could(&self, policy: &Policy, repository: &RepoName, action: Action) -> bool {
+        self.could_where(repository, action, || {
+            policy.allows(&self.subject, repository, action)
+        })
+    }
+
+    fn could_where(&self, repository: &RepoName, action: Action, allows: impl FnOnce() -> bool) -> bool {
         match &self.rights {
             Rights::Token { grants, .. } => grants.allows(repository, action),
             Rights::Policy { scopes, .. } => {
                 let in_scope =
                     scopes.is_empty() || scopes.iter().any(|scope| scope.covers(repository, action));
-                in_scope && policy.allows(&self.subject, repository, action)
+                in_scope && allows()
             }
         }
     }
@@ -190,8 +204,10 @@ impl Who {
 
     /// Where they may do something.
     fn those(&self, policy: &Arc<Policy>, action: Action) -> Visible {
-        let (who, policy) = (self.clone(), policy.clone());
-        Visible::Those(Arc::new(move |repository| who.may(&policy, repository, action)))
+        let (who, places) = (self.clone(), policy.places(&self.subject, action));
+        Visible::Those(Arc::new(move |repository| {
+            who.may_where(repository, action, || places(repository))
+        }))
     }
 
     /// Whether they see the mesh: who may read its metrics, and administrators who read everything. An administrator's key with

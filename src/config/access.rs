@@ -285,15 +285,27 @@ impl Condition {
     /// Whether it may ask what a token's claims are.
     #[must_use]
     pub fn may_ask_claims(&self) -> bool {
-        self.expression.as_str().contains("claims")
+        self.expression.may_ask("req.claims")
     }
 
-    /// Whether it may ask which repository or manifest it is about.
+    /// Whether it may ask in which groups somebody is.
     #[must_use]
-    pub fn may_ask_content(&self) -> bool {
-        ["repository", "reference", "tag", "digest"]
+    pub fn may_ask_groups(&self) -> bool {
+        self.expression.may_ask("req.user.groups")
+    }
+
+    /// Whether it may ask which repository it is about.
+    #[must_use]
+    pub fn may_ask_repository(&self) -> bool {
+        self.expression.may_ask("req.repository")
+    }
+
+    /// Whether it may ask which manifest it is about.
+    #[must_use]
+    pub fn may_ask_manifest(&self) -> bool {
+        ["req.reference", "req.referenceType", "req.tag", "req.digest"]
             .iter()
-            .any(|field| self.expression.as_str().contains(field))
+            .any(|field| self.expression.may_ask(field))
     }
 }
 

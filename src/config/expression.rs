@@ -3,10 +3,11 @@
 //! One is read once, when the configuration is: then it is short, knows only the names that it will be asked with, and goes
 //! through lists in at most two levels. So what it costs to ask is bounded by what it is asked about, which whoever asks bounds.
 
+mod asked;
 mod shape;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt, panic,
     sync::{Arc, LazyLock},
 };
@@ -42,6 +43,7 @@ pub enum Gives {
 pub struct Expression {
     text: Arc<str>,
     program: Arc<Program>,
+    asked: Arc<BTreeSet<String>>,
 }
 
 impl PartialEq for Expression {
@@ -94,6 +96,7 @@ impl Expression {
         }
         Ok(Self {
             text: text.into(),
+            asked: Arc::new(asked::of(program.expression())),
             program: Arc::new(program),
         })
     }
@@ -102,6 +105,18 @@ impl Expression {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Whether what it comes to may depend on the value at `path`, such as `req.user.groups`.
+    #[must_use]
+    pub fn may_ask(&self, path: &str) -> bool {
+        let is_in = |inner: &str, outer: &str| {
+            let rest = inner.strip_prefix(outer);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.asked
+            .iter()
+            .any(|asked| is_in(asked, path) || is_in(path, asked))
     }
 
     /// What it comes to.
@@ -241,6 +256,56 @@ mod tests {
             ("size(groups) == 2 && type(name) == string", true),
         ] {
             assert_eq!(parse(text).unwrap().holds(&asked), Ok(holds), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_an_expression_asks_for_is_known_however_it_is_written() {
+        for (text, asks) in [
+            ("name == 'ann'", &["name"][..]),
+            ("name == 'req.tag'", &["name"]),
+            (
+                "req.tag == 'x' && !has(req.said.more)",
+                &["req.tag", "req.said", "req.said.more"],
+            ),
+            ("req['tag'] == 'x'", &["req.tag"]),
+            ("req[\"t\\x61g\"] == 'x'", &["req.tag"]),
+            (
+                "req['t' + 'ag'] == 'x'",
+                &["req.tag", "req.time", "req.said", "req.size"],
+            ),
+            (
+                "req.exists(field, field == 'x')",
+                &["req.tag", "req.time", "req.said", "req.size"],
+            ),
+            (
+                "[req].exists(r, r.tag == 'x')",
+                &["req.tag", "req.time", "req.said", "req.size"],
+            ),
+            ("{'a': req.tag}['a'] == name", &["req.tag", "name"]),
+            ("groups.exists(g, g == req.tag)", &["groups", "req.tag"]),
+            ("req.said.groups == 1", &["req.said", "req.said.groups"]),
+            ("req.said == 1", &["req.said", "req.said.groups", "req.said.more"]),
+            ("true", &[]),
+        ] {
+            let expression = parse(text).unwrap();
+            let all = [
+                "groups",
+                "name",
+                "req.tag",
+                "req.time",
+                "req.said",
+                "req.said.groups",
+                "req.said.more",
+                "req.size",
+            ];
+            for path in all {
+                // Whoever asks for all of it asks for its parts.
+                let is_part =
+                    asks.contains(&"req.said") && !asks.iter().any(|asks| asks.starts_with("req.said."));
+                let expected = asks.contains(&path) || (is_part && path.starts_with("req.said."));
+                assert_eq!(expression.may_ask(path), expected, "{text}: {path}");
+            }
         }
     }
 

@@ -300,6 +300,8 @@ pub struct RegistryLimits {
     pub remembered: u64 = 64 << 20,
     /// Indexes that are looked at to find one that needs a manifest which is to be deleted; where more list it, it stays.
     pub indexes_looked_at: usize = 1_000,
+    /// Names of a list that are looked at for one answer to who may see some of them; ten times as many until there is one.
+    pub names_looked_at: usize = 100_000,
     /// Objects that are remembered to have been seen, some 150 bytes each.
     pub objects_seen: usize = 32 << 10,
     /// Time for which an object that was seen isn't looked at again when a client asks for a blob without its bytes.

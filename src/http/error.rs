@@ -182,6 +182,7 @@ pub(super) fn registry(error: &RegistryError) -> Answer {
     let message = error.to_string();
     match error {
         RegistryError::NameUnknown => Answer::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message),
+        RegistryError::NoneInSight => Answer::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message),
         RegistryError::ManifestUnknown => {
             Answer::new(StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown, message)
         }
@@ -576,12 +577,6 @@ pub(super) fn mesh(failure: Failure) -> Answer {
 
 fn late() -> Answer {
     unavailable("no answer in time; try again")
-}
-
-/// A form that no page of this origin sent.
-pub(super) fn foreign_form() -> Answer {
-    let message = "this form wasn't sent by a page of this registry; nothing was changed";
-    Answer::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
 }
 
 /// As many watch the mesh as may.

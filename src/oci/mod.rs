@@ -37,7 +37,7 @@ pub use pattern::{PatternError, RepoPattern};
 pub use precondition::{EntityTag, EntityTagError, EntityTags, Preconditions};
 pub use range::{ByteRanges, ChunkRange, MAX_RANGES, RangeError, ResolvedRange, Unsatisfiable, leaves_open};
 pub use reference::{Reference, ReferenceError};
-pub use route::{Effect, MAX_TAGS_PER_PUT, Route, RouteError, paths};
+pub use route::{Effect, MAX_TAGS_PER_PUT, References, Route, RouteError, paths};
 pub use tag_pattern::{TagPattern, TagPatternError};
 pub(crate) use text::text_newtype;
 pub use timestamp::{Rounding, Timestamp, TimestampError};

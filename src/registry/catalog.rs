@@ -13,8 +13,10 @@ impl Registry {
     }
 
     /// Those of them that are `included`. Nothing of the answer depends on the others: there is more only if another one
-    /// is included, and the answer ends with one that is. So where hardly any is, an answer may be short, and who has
-    /// none that is included waits for the end of the list.
+    /// is included, and the answer ends with one that is. So where hardly any is, an answer may be short.
+    ///
+    /// # Errors
+    /// [`RegistryError::NoneInSight`](super::RegistryError::NoneInSight) where very many come before the first; and the store's.
     pub async fn catalog_of(
         &self,
         page: &Page,

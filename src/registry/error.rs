@@ -22,6 +22,11 @@ pub enum RegistryError {
     /// The repository has no such manifest or tag.
     #[error("the manifest is not known")]
     ManifestUnknown,
+    /// Of very many names that were looked at none is for who asks, who may ask for those after a later one.
+    #[error(
+        "too many repositories come before the first that is for you: ask for those after a name near it (last)"
+    )]
+    NoneInSight,
     /// The repository doesn't hold the blob.
     #[error("the blob is not known to the repository")]
     BlobUnknown,

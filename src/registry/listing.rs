@@ -1,13 +1,13 @@
 //! Pages of names, each a range of one partition.
 
-use super::{Registry, Result};
+use super::{Registry, RegistryError, Result};
 use crate::{
     oci::{MAX_PAGE, Page},
     storage::Space,
 };
 
-/// How many names are looked at for one answer, once there is something to answer with.
-const LOOKED_AT: usize = 100_000;
+/// How many times as many names are looked at for the first one of an answer.
+const FOR_THE_FIRST: usize = 10;
 
 /// A piece of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +48,9 @@ impl Registry {
 
     /// Those of them that are `included`. Nothing of the answer depends on the others: there is more only if another one
     /// is included, and the answer ends with one that is.
+    ///
+    /// # Errors
+    /// [`RegistryError::NoneInSight`], since no answer could say from where to go on.
     pub(super) async fn names_of(
         &self,
         partition: &str,
@@ -78,11 +81,67 @@ impl Registry {
             if !part.more {
                 break;
             }
-            if looked_at >= LOOKED_AT && !found.names.is_empty() {
+            let most = self.settings.limits.names_looked_at;
+            if looked_at >= most && !found.names.is_empty() {
                 found.more = true;
                 break;
             }
+            if looked_at >= most.saturating_mul(FOR_THE_FIRST) {
+                return Err(RegistryError::NoneInSight);
+            }
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        oci::RepoName,
+        registry::testing::{World, repo},
+        storage::{Expect, MAX_OPS, MetaStore as _, Version, keys},
+    };
+
+    #[tokio::test]
+    async fn a_list_of_few_among_many_has_an_end() {
+        let mut world = World::new();
+        // Looked at a thousand at a time.
+        world.settings.limits.names_looked_at = 500;
+        let one = world.member(1);
+        let names: Vec<RepoName> = (0..6_500).map(|n| repo(&format!("r{n:04}"))).collect();
+        for some in names.chunks(MAX_OPS) {
+            let entries: Vec<_> = some
+                .iter()
+                .map(|name| keys::catalog_entry(name).put(Expect::Any, Vec::new()))
+                .collect();
+            world.meta.transact(Version::random(), &entries).await.unwrap();
+        }
+        let list = async |limit: usize, after: Option<&str>, first: usize| {
+            let page = Page {
+                limit,
+                last: after.map(str::to_owned),
+            };
+            let included = move |name: &RepoName| {
+                let number: usize = name.as_str()[1..].parse().unwrap();
+                number >= first
+            };
+            one.catalog_of(&page, &included).await
+        };
+        // Without an answer there is nothing to go on from that who asks may know.
+        let none = list(10, None, 9_999).await;
+        assert!(matches!(none, Err(RegistryError::NoneInSight)), "{none:?}");
+        let far = list(10, None, 6_000).await;
+        assert!(matches!(far, Err(RegistryError::NoneInSight)), "{far:?}");
+        let near = list(2, Some("r5500"), 6_000).await.unwrap();
+        assert_eq!(
+            (near.names, near.more),
+            (vec!["r6000".to_owned(), "r6001".to_owned()], true)
+        );
+        let short = list(10, Some("r6000"), 9_999).await.unwrap();
+        assert_eq!((short.names.len(), short.more), (0, false));
+        // With one it may be short, and then goes on from it.
+        let begun = list(1_500, None, 900).await.unwrap();
+        assert_eq!((begun.names.len(), begun.more), (100, true));
     }
 }

@@ -10,6 +10,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -84,6 +85,13 @@ impl Known {
     /// The repositories in byte order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RepoName, &Facet)> {
         self.repositories.iter()
+    }
+
+    /// The next names after this one, at most so many.
+    pub(super) fn after(&self, last: Option<&RepoName>, most: usize) -> Vec<RepoName> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let names = self.repositories.range::<RepoName, _>((from, Bound::Unbounded));
+        names.take(most).map(|(name, _)| name.clone()).collect()
     }
 
     pub(super) fn get(&self, name: &RepoName) -> Option<&Facet> {
@@ -177,6 +185,12 @@ impl Catalogue {
             done: watch::Sender::new(Done::default()),
             patience,
         }
+    }
+
+    /// Whether nobody is reading what is known, or writing it.
+    #[cfg(test)]
+    pub(super) fn is_free(&self) -> bool {
+        self.known.try_write().is_some()
     }
 
     /// Answers until `end`.

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    Asking, SearchError,
+    AT_A_TIME, Asking, SearchError,
+    catalogue::Known,
     images::Image,
     name_of,
     paging::{Part, Wanted},
@@ -235,7 +236,7 @@ impl Asking {
         self.holding(digest, &mut candidates).await?;
         // It may be a manifest's.
         self.look().await;
-        let names = self.first_names();
+        let names = self.first_names().await;
         for repository in self.search.registry.with_manifest(&names, digest).await? {
             let manifests: &mut BTreeSet<Digest> = candidates.entry(repository).or_default();
             manifests.insert(digest.clone());
@@ -244,12 +245,18 @@ impl Asking {
     }
 
     /// The first repositories that who asks may see.
-    fn first_names(&self) -> Vec<RepoName> {
+    async fn first_names(&self) -> Vec<RepoName> {
         let most = self.search.limits.walk;
-        let mut names: Vec<RepoName> = self.search.catalogue.read(|known| {
-            let seen = known.iter().filter(|(name, _)| self.sees(name));
-            seen.map(|(name, _)| name.clone()).take(most + 1).collect()
-        });
+        let (mut names, mut last) = (Vec::new(), None);
+        while names.len() <= most {
+            let after = |known: &Known| known.after(last.as_ref(), AT_A_TIME);
+            let part = self.search.catalogue.read(after);
+            let Some(end) = part.last().cloned() else {
+                break;
+            };
+            names.extend(self.seen(part, |name| name).await);
+            last = Some(end);
+        }
         if names.len() > most {
             self.leave_out();
             names.truncate(most);
@@ -269,7 +276,7 @@ impl Asking {
             return Ok(Vec::new());
         }
         self.look().await;
-        let names = self.first_names();
+        let names = self.first_names().await;
         let most = (self.search.limits.walk / DEARER).max(1);
         if names.len() > most {
             self.leave_out();

@@ -109,6 +109,9 @@ impl Search {
     }
 }
 
+/// Repositories about which it is asked in one go whether they may be seen.
+const AT_A_TIME: usize = 100;
+
 /// A question on its way: what its resolvers share.
 struct Asking {
     search: Arc<Search>,
@@ -122,6 +125,21 @@ impl juniper::Context for Asking {}
 impl Asking {
     fn sees(&self, repository: &RepoName) -> bool {
         self.asker.sees.includes(repository)
+    }
+
+    /// Those of them that who asks may see. To find out may take asking conditions of policies: nobody waits for a lock meanwhile, and
+    /// others have their turn.
+    async fn seen<T>(&self, all: Vec<T>, name: impl Fn(&T) -> &RepoName) -> Vec<T> {
+        let mut seen = Vec::new();
+        for (n, one) in all.into_iter().enumerate() {
+            if n % AT_A_TIME == AT_A_TIME - 1 {
+                tokio::task::yield_now().await;
+            }
+            if self.sees(name(&one)) {
+                seen.push(one);
+            }
+        }
+        seen
     }
 
     /// What an answer is called that leaves something out.

@@ -60,6 +60,7 @@ impl Asking {
             _ => BTreeMap::new(),
         };
         let candidates = self.candidates(searched, wanted, &preferences, &stars);
+        let candidates = self.seen(candidates, |candidate| &candidate.name).await;
         let (found, page) = part.take(candidates, |a, b| compare(part.order, a, b));
         let names: Vec<RepoName> = found.iter().map(|found| found.name.clone()).collect();
         let summaries = self.search.catalogue.summaries(&names).await?;
@@ -102,6 +103,7 @@ impl Asking {
         }
     }
 
+    /// Whether who asks may see them isn't looked at.
     fn candidates(
         &self,
         searched: &str,
@@ -117,7 +119,7 @@ impl Asking {
                 let preference = preferences.get(name).copied().unwrap_or_default();
                 let is_wanted = wanted.takes(platforms, facet.is_signed)
                     && wanted.takes_preference(preference.bookmarked, preference.starred);
-                (is_wanted && self.sees(name)).then(|| Candidate {
+                is_wanted.then(|| Candidate {
                     name: name.clone(),
                     facet: *facet,
                     rank,

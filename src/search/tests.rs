@@ -1,6 +1,13 @@
 //! The schema is zot's, and questions are bounded.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    fmt::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -338,4 +345,52 @@ async fn a_look_costs_what_has_changed_however_many_repositories_there_are() {
     let few = requests_of_a_look(5).await;
     assert_eq!(few, requests_of_a_look(300).await);
     assert!(few[0] <= 12, "{few:?}");
+}
+
+/// To find out whether somebody may see a repository may take asking conditions of policies.
+#[tokio::test]
+async fn nobody_waits_for_who_is_asked_what_they_may_see() {
+    let search = search();
+    for n in 0..250 {
+        push(&search.registry, &format!("r{n}")).await;
+    }
+    let end = CancellationToken::new();
+    let answers = TaskTracker::new();
+    answers.spawn(search.clone().run(end.clone()));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (looked, counted) = (search.clone(), asked.clone());
+    let sees = Visible::Those(Arc::new(move |name| {
+        assert!(looked.catalogue.is_free(), "a lock is held");
+        counted.fetch_add(1, Ordering::Relaxed);
+        name.as_str().ends_with('7')
+    }));
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for (query, most) in [
+        (
+            "{ GlobalSearch(query: \"r1\") { Page { TotalCount } } }".to_owned(),
+            111,
+        ),
+        (
+            format!("{{ ImageListForDigest(id: \"{digest}\") {{ Page {{ TotalCount }} }} }}"),
+            250,
+        ),
+    ] {
+        let question = Question {
+            query,
+            ..Question::default()
+        };
+        let asker = Asker {
+            user: None,
+            sees: sees.clone(),
+            may_delete: Visible::Nothing,
+        };
+        let before = asked.load(Ordering::Relaxed);
+        let answer = search.answer(asker, &question).await;
+        assert!(answer.is_valid, "{}", answer.body);
+        // Once for each that fits.
+        assert_eq!(asked.load(Ordering::Relaxed) - before, most, "{}", answer.body);
+    }
+    end.cancel();
+    answers.close();
+    answers.wait().await;
 }

@@ -9,8 +9,9 @@ use super::{
     rules::{Rule, Source},
 };
 use crate::{
+    admission::Visible,
     clock,
-    oci::Timestamp,
+    oci::{RepoName, Timestamp},
     registry::{Counts, Visit},
 };
 
@@ -41,7 +42,7 @@ pub struct RuleStatus {
     manifests: u64,
     blobs: u64,
     bytes: u64,
-    /// What went wrong, in so many repositories at most.
+    /// What went wrong, in so many repositories at most, of those that the asker may read.
     troubles: Vec<Trouble>,
 }
 
@@ -53,15 +54,15 @@ struct Trouble {
 }
 
 impl Mirror {
-    /// How each rule goes by which something is mirrored ahead of time.
+    /// How each rule goes by which something is mirrored ahead of time; what went wrong, in those repositories that are to be seen.
     ///
     /// # Errors
     /// [`SyncError`]: the rows can't be read.
-    pub async fn status(&self) -> Result<Vec<RuleStatus>, SyncError> {
+    pub async fn status(&self, sees: &Visible) -> Result<Vec<RuleStatus>, SyncError> {
         let mut all = Vec::new();
         for source in &self.shared.sources {
             if let Some(interval) = source.poll_interval {
-                all.extend(self.shared.status(source, interval).await?);
+                all.extend(self.shared.status(source, interval, sees).await?);
             }
         }
         Ok(all)
@@ -69,7 +70,12 @@ impl Mirror {
 }
 
 impl Shared {
-    async fn status(&self, source: &Source, interval: Duration) -> Result<Vec<RuleStatus>, SyncError> {
+    async fn status(
+        &self,
+        source: &Source,
+        interval: Duration,
+        sees: &Visible,
+    ) -> Result<Vec<RuleStatus>, SyncError> {
         let begun = |rule: &Rule| RuleStatus::new(source.name(), rule, interval);
         let mut rules: Vec<_> = source.rules().iter().map(begun).collect();
         let marks: Vec<_> = source.rules().iter().map(|rule| rule.mark.as_str()).collect();
@@ -78,7 +84,7 @@ impl Shared {
             let page = self.registry.visits(source.name(), after).await?;
             for (repository, mark, visit, _) in &page.visits {
                 if let Some(n) = marks.iter().position(|of_rule| of_rule == mark) {
-                    rules[n].add(repository.as_str(), visit);
+                    rules[n].add(repository, visit, sees);
                 }
             }
             after = page.next;
@@ -110,7 +116,7 @@ impl RuleStatus {
         }
     }
 
-    fn add(&mut self, repository: &str, visit: &Visit) {
+    fn add(&mut self, repository: &RepoName, visit: &Visit, sees: &Visible) {
         let Counts {
             tags,
             moved,
@@ -137,9 +143,10 @@ impl RuleStatus {
         self.bytes += bytes;
         if let Some(error) = &visit.error
             && self.troubles.len() < TROUBLES
+            && sees.includes(repository)
         {
             self.troubles.push(Trouble {
-                repository: repository.to_owned(),
+                repository: repository.to_string(),
                 at: Timestamp::from_ms(visit.ended_ms.unwrap_or_else(clock::now_ms)).to_string(),
                 error: error.clone(),
             });

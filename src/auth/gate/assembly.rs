@@ -119,9 +119,11 @@ impl Gate {
             .openid
             .as_ref()
             .is_some_and(|openid| openid.sessions.is_secure);
-        let jar = Jar::new(origin.clone(), is_secure);
+        let jar = Jar::new(&origin, is_secure);
         let opened = match (&logins.openid, &signed) {
-            (Some(openid), Some(signed)) => Some(openid_of(openid, signed, &jar, origin, &meta, limits)?),
+            (Some(openid), Some(signed)) => {
+                Some(openid_of(openid, signed, &jar, origin.clone(), &meta, limits)?)
+            }
             _ => None,
         };
         let (sessions, people) = opened.unzip();
@@ -143,6 +145,7 @@ impl Gate {
             people,
             signed,
             jar,
+            origin,
             policy,
             delayed: Semaphore::new(limits.logins.delayed),
             look_every: limits.logins.look_every,
@@ -236,7 +239,7 @@ fn authenticators(
 
 fn policy(access: Option<AccessControl>, can_log_in: bool) -> Policy {
     match (access, can_log_in) {
-        (Some(access), _) => Policy::Rules(access.into()),
+        (Some(access), _) => access.into(),
         (None, true) => Policy::Users,
         (None, false) => Policy::Everybody,
     }

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use self::asked::{Asked, AskedError};
 use self::{keys::SigningKeys, revoked::Revocations};
 use super::{
-    AuthError, Authenticator, Credentials, Evidence, Login, MadeBy, Scope, Verdict, Via, stamp::Stamp,
+    AuthError, Authenticator, Credentials, Evidence, Lacks, Login, MadeBy, Scope, Verdict, Via, stamp::Stamp,
     standing::Standing,
 };
 use crate::{
@@ -85,6 +85,9 @@ struct Claims {
     sub: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     groups: Vec<String>,
+    /// There are more of them. A release that doesn't know it refuses such a token, and may be asked for one of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    more_groups: bool,
     /// What was asked for (RFC 8693, 4.2).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     scope: String,
@@ -104,7 +107,7 @@ enum By {
     Directory,
     Workload {
         issuer: String,
-        /// What its token said, where conditions may ask.
+        /// What its token said, where conditions may ask and there is room.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         claims: Option<serde_json::Value>,
     },
@@ -173,9 +176,11 @@ impl Issuer {
             }
         };
         let (issued_at, end) = (now_ms / 1000, end_ms / 1000);
+        let (all, groups) = (groups.len(), few(groups));
         let claims = Claims {
             sub: user.clone(),
-            groups: few(groups),
+            more_groups: groups.len() < all,
+            groups,
             scope: asked.to_string(),
             by,
             iat: issued_at,
@@ -188,6 +193,13 @@ impl Issuer {
             issued_at,
             expires_in: end.saturating_sub(issued_at),
         })
+    }
+
+    /// How often a password was compared, also by others than who wanted a token.
+    #[cfg(test)]
+    pub(super) fn comparisons(&self) -> usize {
+        let passwords = self.ways.standing.passwords.as_ref();
+        passwords.map_or(0, |passwords| passwords.comparisons())
     }
 
     /// Whose token this is, and what bounds them; `None` where it is none, or has ended.
@@ -203,7 +215,8 @@ impl Issuer {
     async fn holds(&self, claims: Claims) -> Result<Option<Login>, AuthError> {
         let user = claims.sub.unwrap_or_default();
         let standing = &self.ways.standing;
-        let (mut scopes, mut claims_said) = (Vec::new(), None);
+        let (mut scopes, mut claims_said, mut lacks) = (Vec::new(), None, Lacks::default());
+        let said = claims.more_groups.then(|| claims.groups.clone());
         let groups = match claims.by {
             By::Nobody => {
                 return Ok(Some(Login {
@@ -215,6 +228,8 @@ impl Issuer {
             By::Password { stamp } => (standing.stamp(&user) == Some(stamp)).then_some(claims.groups),
             By::Directory => self.groups(&user, MadeBy::Directory, claims.groups).await,
             By::Workload { issuer, claims: said } => {
+                // The token of a workload always says something.
+                lacks.claims = said.is_none();
                 claims_said = said;
                 self.ways.issuers.contains(&issuer).then_some(claims.groups)
             }
@@ -237,6 +252,8 @@ impl Issuer {
         let Some(groups) = groups.filter(|_| is_user_name(&user)) else {
             return Ok(None);
         };
+        // Who could be asked for them knows them all.
+        lacks.groups = said.is_some_and(|said| said == groups);
         let asked = Asked::read(&claims.scope);
         Ok(Some(Login {
             user,
@@ -245,6 +262,7 @@ impl Issuer {
                 asked,
                 scopes,
                 claims: claims_said,
+                lacks,
             },
         }))
     }
@@ -257,7 +275,8 @@ impl Issuer {
     }
 }
 
-/// As many of somebody's groups as have room in a header. The others count, too, as long as whoever knows them can be asked.
+/// As many of somebody's groups as have room in a header. The others count, too, as long as whoever knows them can be asked; else no
+/// condition holds that asks for groups.
 fn few(groups: Vec<String>) -> Vec<String> {
     let mut left = MAX_GROUPS_BYTES;
     let has_room = |group: &String| {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
-    super::{KeyUse, SessionCookie},
+    super::{Cookie, KeyUse},
     *,
 };
 use crate::{
@@ -17,6 +17,8 @@ use crate::{
     net::Drain,
     storage::{Expect, MemoryMeta, MetaStore, Version, keys as rows_at, rows},
 };
+
+const ISSUER: &str = "https://issuer.example";
 
 /// A store, a file of passwords, and members that share both.
 struct World {
@@ -50,7 +52,15 @@ impl World {
         self.member_with(&Limits::default())
     }
 
+    fn member_of_workloads(&self) -> Member {
+        self.member_by(&Limits::default(), vec![ISSUER.to_owned()])
+    }
+
     fn member_with(&self, limits: &Limits) -> Member {
+        self.member_by(limits, Vec::new())
+    }
+
+    fn member_by(&self, limits: &Limits, issuers: Vec<String>) -> Member {
         let file = self.folder.path().join("users");
         let passwords = Arc::new(Htpasswd::load(&file, limits.passwords).unwrap());
         let ways = Ways {
@@ -58,7 +68,7 @@ impl World {
                 passwords: Some(passwords.clone()),
                 directory: None,
             },
-            issuers: Vec::new(),
+            issuers,
             certificates: true,
             api_keys: true,
         };
@@ -92,7 +102,7 @@ impl Member {
     async fn user(&self, token: &str) -> Option<String> {
         let evidence = Evidence {
             credentials: Credentials::Bearer(token.to_owned()),
-            session: SessionCookie::None,
+            session: Cookie::None,
             certificates: None,
         };
         match self.issuer.authenticate(&evidence).await.unwrap() {
@@ -464,4 +474,47 @@ fn a_revocation_is_known_for_longer_than_any_token_lives() {
     let leeway = Duration::from_secs(LEEWAY_SECONDS);
     assert!(limits.tokens.life + leeway + limits.registry.clock_margin * 2 <= REVOKED_FOR);
     assert!(limits.tokens.life + leeway < limits.tokens.key_life);
+}
+
+#[tokio::test]
+async fn a_token_says_what_it_had_no_room_for() {
+    let world = World::new();
+    let member = world.member_of_workloads();
+    let lacks = async |groups: Vec<String>, via: Via| {
+        let login = Login {
+            user: "job".to_owned(),
+            groups,
+            via,
+        };
+        let token = member.issue(Some(login)).await;
+        let read = member.issuer.read(&token).await.unwrap().unwrap();
+        let Via::Issued { lacks, .. } = read.via else {
+            panic!("it is a token of ours");
+        };
+        (lacks, claims(&token).get("more_groups").is_some())
+    };
+    let workload = |claims| Via::Workload {
+        issuer: ISSUER.to_owned(),
+        expires_ms: clock::now_ms() + 60_000,
+        claims,
+    };
+    let says = |length: usize| Some(json!({ "sub": "x".repeat(length) }));
+    let many: Vec<String> = (0..100).map(|n| format!("{n:060}")).collect();
+    let few = many[..10].to_vec();
+    for (groups, via, lacks_groups, lacks_claims) in [
+        (few.clone(), workload(says(10)), false, false),
+        (many.clone(), workload(says(10)), true, false),
+        (few.clone(), workload(says(5000)), false, true),
+        // Where no condition asked for them when it was given.
+        (few.clone(), workload(None), false, true),
+        (few, Via::Certificate, false, false),
+        (many, Via::Certificate, true, false),
+    ] {
+        let expected = Lacks {
+            groups: lacks_groups,
+            claims: lacks_claims,
+        };
+        // A release that doesn't know the word knows all tokens without it.
+        assert_eq!(lacks(groups, via).await, (expected, lacks_groups));
+    }
 }

@@ -44,7 +44,7 @@ async fn ask_as(
         client: "::ffff:192.0.2.7".parse().unwrap(),
         tls: Some(ProtocolVersion::TLSv1_3),
     };
-    let decision = gate.decide(caller, Wanted::Route(&route)).await;
+    let decision = gate.decide(caller, Wanted::Route(&route), Pages::Own).await;
     decision.map_err(|refusal| refusal.error)
 }
 
@@ -208,6 +208,127 @@ async fn a_request_is_let_through_only_where_it_holds_for_all_that_it_names() {
         .unwrap();
     let other = RepoName::parse("team/other").unwrap();
     assert!(!decision.grants.allows(&other, Action::Read));
+}
+
+/// What comes back only the repository tells, and tags with it.
+#[tokio::test]
+async fn what_a_request_does_not_name_is_granted_by_no_condition_about_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let restore = |what: &str| format!("/v2/team/app/_portolan/restore?{what}");
+    let untold = [
+        restore(&format!("digest={DIGEST}")),
+        restore("at=2999-01-31T12:00:00Z"),
+        restore("run=0123"),
+    ];
+    for (expression, may) in [
+        ("!req.tag.startsWith('prod-')", false),
+        ("req['tag'] != 'prod'", false),
+        ("req.referenceType != 'tag'", false),
+        ("req.reference != 'prod'", false),
+        ("req.digest != 'sha256:0'", false),
+        // By whichever name: a macro goes through all of them.
+        ("[req].all(r, r.tag != 'prod')", false),
+        ("req.repository == 'team/app'", true),
+        ("req.userAgent != 'tag' && req.client.ip != 'digest'", true),
+    ] {
+        let gate = bound(&folder, &[expression]);
+        for user in ["ann", "bob"] {
+            for target in &untold {
+                let decision = ask_as(&gate, user, Method::POST, target, &[]).await;
+                assert_eq!(decision.is_ok(), may, "{expression} {target}: {decision:?}");
+                if let Err(error) = decision {
+                    let expected = format!("not {expression}");
+                    assert!(matches!(&error, AuthError::Condition(said) if **said == expected));
+                }
+            }
+            let target = restore("tag=v1&at=2999-01-31T12:00:00Z");
+            let named = ask_as(&gate, user, Method::POST, &target, &[]).await;
+            assert_eq!(
+                named.is_ok(),
+                expression != "req.referenceType != 'tag'",
+                "{expression}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_about_all_repositories_is_granted_by_no_condition_about_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let headers = headers("bob", "bob-secret");
+    let (method, uri) = (Method::GET, http::Uri::from_static("/"));
+    for (expression, may) in [
+        ("req.repository != 'team/secret'", false),
+        ("!req.tag.startsWith('prod-')", false),
+        ("req.reference == ''", false),
+        ("req.digest == ''", false),
+        ("req.client.ip == '192.0.2.1'", true),
+        ("req.client.ip == '192.0.2.2'", false),
+    ] {
+        let gate = bound(&folder, &[expression]);
+        for wanted in [
+            Wanted::Everywhere(Action::Read),
+            Wanted::Everywhere(Action::Delete),
+            Wanted::Keys(KeysOf::Others(Action::Delete)),
+            Wanted::Keys(KeysOf::Robots),
+            Wanted::Mesh,
+        ] {
+            let caller = Caller {
+                method: &method,
+                uri: &uri,
+                headers: &headers,
+                certificates: None,
+                client: [192, 0, 2, 1].into(),
+                tls: None,
+            };
+            let decision = gate.decide(caller, wanted, Pages::Own).await;
+            assert_eq!(decision.is_ok(), may, "{expression}: {decision:?}");
+        }
+    }
+}
+
+/// Ann, by a token of ours that doesn't say everything.
+struct Forgetful(Lacks);
+
+#[async_trait]
+impl Authenticator for Forgetful {
+    async fn authenticate(&self, _: &Evidence<'_>) -> Result<Verdict, AuthError> {
+        Ok(Verdict::Known(Login {
+            user: "ann".to_owned(),
+            groups: vec!["staff".to_owned()],
+            via: Via::Issued {
+                asked: Asked::parse(["repository:team/app:pull"]).unwrap(),
+                scopes: Vec::new(),
+                claims: None,
+                lacks: self.0,
+            },
+        }))
+    }
+}
+
+#[tokio::test]
+async fn what_a_token_had_no_room_for_lets_no_condition_hold_that_asks_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = Lacks::default();
+    let no_groups = Lacks { groups: true, ..all };
+    let no_claims = Lacks { claims: true, ..all };
+    for (expression, lacks, may) in [
+        ("!('contractors' in req.user.groups)", all, true),
+        ("!('contractors' in req.user.groups)", no_groups, false),
+        ("'staff' in req.user.groups", no_groups, false),
+        ("size(req.user['groups']) < 9", no_groups, false),
+        ("req.user.username == 'ann'", no_groups, true),
+        ("!has(req.claims.contractor)", no_groups, true),
+        ("!has(req.claims.contractor)", all, true),
+        ("!has(req.claims.contractor)", no_claims, false),
+        ("!('contractors' in req.user.groups)", no_claims, true),
+        ("req.tls.enabled", no_claims, true),
+    ] {
+        let mut gate = bound(&folder, &[expression]);
+        gate.put_first(Box::new(Forgetful(lacks)));
+        let decision = ask_as(&gate, "ann", Method::GET, "/v2/team/app/tags/list", &[]).await;
+        assert_eq!(decision.is_ok(), may, "{expression} {lacks:?}: {decision:?}");
+    }
 }
 
 #[tokio::test]

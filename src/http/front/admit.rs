@@ -64,7 +64,8 @@ impl Step for Authorise {
             surface,
         } = asking;
         let wanted = surface.facts().wanted;
-        let mut decision = match self.gate.decide(exchange.caller(), wanted).await {
+        let decision = self.gate.decide(exchange.caller(), wanted, surface.pages());
+        let mut decision = match decision.await {
             Ok(decision) => decision,
             Err(refusal) => {
                 // The log still says who it was.
@@ -136,7 +137,7 @@ impl Step for Dispatch {
                 Surface::Search(request) => request.answer(exchange, decision).await,
                 Surface::Page(request) => request.answer(exchange, decision).await,
                 Surface::Events(request) => request.answer(decision).await,
-                Surface::Mirror(request) => request.answer().await,
+                Surface::Mirror(request) => request.answer(decision).await,
                 Surface::Retention(request) => request.answer(decision).await,
             }
         };

@@ -124,6 +124,15 @@ pub enum Effect {
     Unsafe,
 }
 
+/// The manifests that a route is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum References {
+    /// Those that it names. A listing names none, and neither does a blob.
+    Named(Vec<Reference>),
+    /// Some that it doesn't name: which those are only the repository tells.
+    Untold,
+}
+
 /// Why a request line is no [`Route`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
@@ -291,10 +300,10 @@ impl Route {
         }
     }
 
-    /// The manifests that it names, by tags or digests: one of them that may be read, changed or brought back. A listing names none,
-    /// and neither does a blob.
-    pub fn references(&self) -> Vec<Reference> {
-        match self {
+    /// The manifests that it is about, by tags or digests: each of them may be read, changed or brought back.
+    #[must_use]
+    pub fn references(&self) -> References {
+        References::Named(match self {
             Self::GetManifest { reference, .. }
             | Self::HeadManifest { reference, .. }
             | Self::DeleteManifest { reference, .. } => vec![reference.clone()],
@@ -307,8 +316,8 @@ impl Route {
             Self::Changes { tag, .. } => tag.iter().cloned().map(Reference::Tag).collect(),
             Self::Restore { what, .. } => match what {
                 Undo::Tag { tag, .. } => vec![Reference::Tag(tag.clone())],
-                Undo::Manifest(digest) => vec![Reference::Digest(digest.clone())],
-                Undo::Everything { .. } | Undo::Run(_) => Vec::new(),
+                // With the tags that they had.
+                Undo::Manifest(_) | Undo::Everything { .. } | Undo::Run(_) => return References::Untold,
             },
             Self::ApiVersion
             | Self::Catalog { .. }
@@ -325,7 +334,7 @@ impl Route {
             | Self::FinishUpload { .. }
             | Self::CancelUpload { .. }
             | Self::Referrers { .. } => Vec::new(),
-        }
+        })
     }
 
     /// What must have been granted. A session belongs to a push, so looking at it and giving it up need what starting

@@ -239,6 +239,11 @@ async fn robots_are_made_by_administrators_and_outlive_everybody() {
         ] {
             assert_eq!(ask(&root, &robot(name), &wish).await.status, 400, "{name} {wish}");
         }
+        // Nor is it taken for a key of one's own where the name is forgotten.
+        for query in ["?robot", "?robot=", "?a=b&robot"] {
+            let answer = ask(&root, &format!("{DESK}{query}"), &json!({})).await;
+            assert_eq!(answer.status, 400, "{query}: {answer}");
+        }
         // Nobody gives themselves a group.
         assert_eq!(
             ask(&root, DESK, &json!({ "groups": ["writers"] })).await.status,

@@ -4,6 +4,7 @@
 mod answers;
 mod keys;
 mod openid;
+mod pages;
 mod tokens;
 mod workloads;
 mod world;
@@ -25,7 +26,7 @@ const OWNER: usize = 2;
 const OTHER: usize = 0;
 
 /// Everybody who asks.
-const CALLERS: [&str; 36] = [
+const CALLERS: [&str; 38] = [
     "anonymous",
     "wrong password",
     "unknown user",
@@ -59,6 +60,8 @@ const CALLERS: [&str; 36] = [
     "catalog token",
     "session",
     "session from elsewhere",
+    "root from elsewhere",
+    "root by another origin",
     "expired session",
     "session of a stranger",
     "two sessions",
@@ -79,16 +82,27 @@ fn callers() -> impl Iterator<Item = &'static str> {
     CALLERS.iter().chain(more).copied()
 }
 
+/// Whose browser asks, where it does for another site's page.
+fn behind(caller: &str) -> Option<&'static str> {
+    match caller {
+        "session from elsewhere" => Some("session"),
+        "root from elsewhere" | "root by another origin" => Some("root"),
+        _ => None,
+    }
+}
+
 /// The model, first part: what a caller may do in the repositories of an area, by first letters of actions.
 fn rights(caller: &str, area: &str) -> &'static str {
+    if let Some(user) = behind(caller) {
+        // The same, but that it changes nothing.
+        return if rights(user, area).contains('r') { "r" } else { "" };
+    }
     match (caller, area) {
         ("root", _) => "rcud",
         ("reader", "team") => "r",
         ("writer" | "session" | "workload" | "workload's password", "team") => "rc",
         // Under two conditions.
         ("cora at a build", "team") => "rc",
-        // The same, but that it changes nothing.
-        ("session from elsewhere", "team") => "r",
         ("mover", "team") => "rcu",
         ("deleter", "team") => "rd",
         ("otto", "other") => "rcud",
@@ -101,7 +115,7 @@ fn rights(caller: &str, area: &str) -> &'static str {
         ("pull token", "team") => "r",
         ("push token", "team") => "rcu",
         ("anonymous" | "reader" | "writer" | "mover" | "deleter" | "otto", "public") => "r",
-        ("session" | "session from elsewhere" | "workload" | "workload's password", "public") => "r",
+        ("session" | "workload" | "workload's password", "public") => "r",
         ("cora at a build" | "cora at a shell" | "cora without a way", "public") => "r",
         _ => "",
     }
@@ -119,7 +133,8 @@ fn kind(caller: &str) -> Kind {
     match caller {
         "anonymous" => Kind::Nobody,
         "reader" | "writer" | "mover" | "deleter" | "otto" | "root" | "scoped key" => Kind::User,
-        "session" | "session from elsewhere" | "workload" | "workload's password" => Kind::User,
+        "session" | "workload" | "workload's password" => Kind::User,
+        caller if behind(caller).is_some() => Kind::User,
         "cora at a build" | "cora at a shell" | "cora without a way" => Kind::User,
         "robot" | "robot by name" | "ann of the directory" | "bob of the directory" => Kind::User,
         "pull token" | "push token" | "catalog token" => Kind::Token,
@@ -135,7 +150,7 @@ fn expected(caller: &str, needs: &str, rights: &str) -> Option<u16> {
         (Kind::Token, "catalog") => caller == "catalog token",
         (_, "catalog") => true,
         // Neither a key of an administrator's for less, nor a token.
-        (_, "everywhere") => caller == "root",
+        (_, "everywhere") => behind(caller).unwrap_or(caller) == "root",
         (_, needs) => needs.chars().any(|need| rights.contains(need)),
     };
     match (may, kind(caller)) {
@@ -317,12 +332,13 @@ async fn every_route_by_everybody_through_owner_and_another_is_what_the_policy_s
                 asked.insert(number(&request));
                 let what = format!("{caller} through {door}: {request}");
                 let is_head = request.method == http::Method::HEAD;
-                let may = match (caller, request.method.is_safe()) {
-                    ("session from elsewhere", true) => rights("session", "team"),
-                    _ => may,
+                let expected = match (behind(caller), request.method.is_safe()) {
+                    (Some(user), true) => expected(caller, needs, rights(user, "team")),
+                    (Some(_), false) => Some(403),
+                    (None, _) => expected(caller, needs, may),
                 };
                 let answer = client.ask(request).await.unwrap();
-                match expected(caller, needs, may) {
+                match expected {
                     None => assert!(answer.is_success(), "{what}\n{answer}"),
                     Some(status) => {
                         assert_eq!(answer.status, status, "{what}\n{answer}");
@@ -528,7 +544,7 @@ async fn probes_need_no_login_and_metrics_and_keys_have_policies_of_their_own() 
         let metrics = client.get("/metrics".to_owned()).await.unwrap();
         // The scoped key is root's, too.
         let status = match kind(caller) {
-            Kind::User if matches!(caller, "root" | "scoped key") => 200,
+            Kind::User if matches!(behind(caller).unwrap_or(caller), "root" | "scoped key") => 200,
             Kind::User => 403,
             Kind::Nobody | Kind::Refused | Kind::Token => 401,
         };

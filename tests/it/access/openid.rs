@@ -610,8 +610,9 @@ async fn attacks_on_a_login_give_nobody_a_session() {
             planted.ask(request).await.error(403, "DENIED");
         }
     }
+    let by_origin = Request::post("/zot/auth/logout").body("");
     planted
-        .ask(Request::post("/zot/auth/logout").body(""))
+        .ask(by_origin.header("origin", "https://evil.example"))
         .await
         .error(403, "DENIED");
     let keys = planted.ask(Request::get("/zot/auth/apikey")).await.expect(200);
@@ -651,7 +652,8 @@ async fn the_page_offers_every_provider_and_the_way_out() {
     let leave = || Request::post("/logout").body("");
     let foreign = leave().header("sec-fetch-site", "cross-site");
     browser.ask(foreign).await.expect(403);
-    browser.ask(leave()).await.expect(403);
+    let by_origin = leave().header("origin", "https://evil.example");
+    browser.ask(by_origin).await.expect(403);
     browser.ask(Request::get("/logout")).await.expect(405);
     assert!(browser.is_somebody().await);
 

@@ -303,6 +303,7 @@ impl World {
             "ann of the directory" => vec![basic("ann", "ann-secret")],
             "bob of the directory" => vec![basic("bob", "bob-secret")],
             "ann with bob's password" => vec![basic("ann", "bob-secret")],
+            caller if caller.starts_with("root ") => vec![basic("root", &password("root"))],
             caller if caller.starts_with("cora") => vec![basic("cora", &password("cora"))],
             user => vec![basic(user, &password(user))],
         };
@@ -321,6 +322,8 @@ impl World {
             "cora at a shell" => return at_build("curl/8", Some("192.0.2.7")),
             // There is no first address to ask about.
             "cora without a way" => return at_build("build/1", None),
+            "root from elsewhere" => return vec![("sec-fetch-site", "cross-site".to_owned())],
+            "root by another origin" => return vec![("origin", "https://evil.example".to_owned())],
             "session" => (own, "same-origin"),
             "session from elsewhere" => (own, "cross-site"),
             "expired session" => (session(SESSIONS, -1), "same-origin"),

@@ -6,6 +6,7 @@ mod lies;
 mod logins;
 mod pulls;
 mod sharing;
+mod status;
 
 use std::{path::Path, time::Duration};
 

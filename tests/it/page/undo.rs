@@ -36,8 +36,7 @@ async fn a_tag_names_again_what_it_named() {
     let restore = async |user, path: &str, at: &str, origin: &str| {
         let request = Request::post(path)
             .body(format!("at={at}"))
-            .header("origin", origin)
-            .header("sec-fetch-site", "same-origin");
+            .header("origin", origin);
         world.caller(user, 2).ask(request).await.unwrap()
     };
     let page = async |user| show(&world, user, 1, "/image/team/app:t").await.expect(200);

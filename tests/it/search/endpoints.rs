@@ -222,6 +222,27 @@ async fn pages_of_the_origins_that_are_listed_may_ask() {
             .await
             .unwrap();
         answer.expect(200).with("access-control-allow-origin", told);
+        // Pages that are told that they may ask may change what zot's have to, and nothing else.
+        world.push("a", "t", 0).await;
+        let alice = world.caller(Some("alice"), 0);
+        let others = if listed.is_empty() { 200 } else { 403 };
+        for (origin, status) in [("https://ui.example.org", 200), ("https://evil.example", others)] {
+            let star = Request::put(format!("{PREFERENCES}?action=toggleStar&repo=a"));
+            let star = star
+                .header("origin", origin)
+                .header("sec-fetch-site", "cross-site");
+            let answer = alice.ask(star).await.unwrap();
+            assert_eq!(answer.status, status, "{listed:?} {origin}: {answer}");
+            let key = Request::post("/zot/auth/apikey")
+                .body("{}")
+                .header("origin", origin);
+            alice.ask(key).await.unwrap().error(403, "DENIED");
+            let search = Request::post(SEARCH).body("{\"query\": \"{__typename}\"}");
+            let search = search
+                .header("origin", origin)
+                .header("sec-fetch-site", "cross-site");
+            alice.ask(search).await.unwrap().expect(200);
+        }
         let elsewhere = Request::get("/v2/_zot/ext/mgmt").header("origin", "https://evil.example");
         let answer = nobody.ask(elsewhere).await.unwrap().expect(200);
         match listed.is_empty() {

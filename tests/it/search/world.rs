@@ -25,10 +25,10 @@ http:
     repositories:
       '**': {defaultPolicy: [read], anonymousPolicy: [read]}
       team/secret: {policies: [{users: [admin], actions: [read]}]}
-    adminPolicy: {users: [admin], actions: [read, create, update, delete]}
+    adminPolicy: {users: [admin, warden], actions: [read, create, update, delete]}
 ";
 
-/// See above. `alice` reads, `admin` may everything and alone knows of `team/secret`.
+/// See above. `alice` reads, `admin` and `warden` may everything and alone know of `team/secret`.
 pub(crate) struct World {
     pub(crate) mesh: Mesh,
     _folder: TempDir,
@@ -56,8 +56,8 @@ impl World {
 
     pub(crate) async fn with_origins(origins: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let lines =
-            ["alice", "admin"].map(|user| format!("{user}:{}\n", bcrypt::hash(password(user), 4).unwrap()));
+        let line = |user| format!("{user}:{}\n", bcrypt::hash(password(user), 4).unwrap());
+        let lines = ["alice", "admin", "warden"].map(line);
         fs::write(folder.path().join("users"), lines.concat()).unwrap();
         let text = CONFIG.replace("FOLDER", folder.path().to_str().unwrap());
         let file = folder.path().join("c.yaml");

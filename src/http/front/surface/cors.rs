@@ -17,21 +17,38 @@ impl Origins {
         Self(origins.into())
     }
 
+    /// Whether a page that asks is told that it may, and so may change something, too: by what it was given, since a browser adds
+    /// nothing that it keeps. What a browser asks before a `PUT` it was answered by the same rule.
+    pub(super) fn admit(&self, asked: &HeaderMap) -> bool {
+        self.allowed(asked).is_some()
+    }
+
+    /// The origins that are told that they may ask: `*`, or the one that does.
+    fn allowed(&self, asked: &HeaderMap) -> Option<HeaderValue> {
+        if self.are_all() {
+            return Some(HeaderValue::from_static("*"));
+        }
+        let mut origins = asked.get_all(header::ORIGIN).iter();
+        let (Some(page), None) = (origins.next(), origins.next()) else {
+            return None;
+        };
+        let is_listed = self.0.iter().any(|origin| origin.as_bytes() == page.as_bytes());
+        is_listed.then(|| page.clone())
+    }
+
+    fn are_all(&self) -> bool {
+        self.0.is_empty() || self.0.iter().any(|origin| origin == "*")
+    }
+
     /// What an answer says to a page that asked by one of `methods`.
     pub(super) fn say(&self, asked: &HeaderMap, methods: &'static str, headers: &mut HeaderMap) {
-        let is_open = self.0.is_empty() || self.0.iter().any(|origin| origin == "*");
-        let origin = asked.get(header::ORIGIN);
-        let allowed = match is_open {
-            true => Some(HeaderValue::from_static("*")),
-            false => {
-                // Another origin gets another answer.
-                headers.append(header::VARY, HeaderValue::from_static("Origin"));
-                origin
-                    .filter(|asked| self.0.iter().any(|origin| origin.as_bytes() == asked.as_bytes()))
-                    .cloned()
-            }
+        if !self.are_all() {
+            // Another origin gets another answer.
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
+        let Some(allowed) = self.allowed(asked) else {
+            return;
         };
-        let Some(allowed) = allowed else { return };
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         for (name, value) in [
             (header::ACCESS_CONTROL_ALLOW_METHODS, methods),

@@ -47,6 +47,8 @@ pub(in crate::http::front) struct Desk {
 pub(in crate::http::front) struct Request {
     desk: Desk,
     errand: Errand,
+    /// Of a page that may ask by `http.allowOrigin`.
+    is_admitted: bool,
 }
 
 /// What is asked for.
@@ -70,7 +72,12 @@ impl Desk {
     pub(super) fn read(&self, request: &http::Request<Body>) -> Read<Request> {
         let errand = Errand::read(request)?;
         let desk = self.clone();
-        Some(errand.map(|errand| Request { desk, errand }))
+        let is_admitted = desk.origins.admit(request.headers());
+        Some(errand.map(|errand| Request {
+            desk,
+            errand,
+            is_admitted,
+        }))
     }
 }
 
@@ -158,6 +165,11 @@ impl Request {
         }
     }
 
+    /// Whether a page asks, of whichever origin, that is told that it may.
+    pub(super) fn is_admitted(&self) -> bool {
+        self.is_admitted
+    }
+
     pub(super) fn effect(&self) -> Effect {
         match self.errand {
             Errand::Prefer { .. } => Effect::Unsafe,
@@ -194,7 +206,7 @@ impl Request {
         exchange: Exchange,
         decision: Decision,
     ) -> Result<Response<Body>, Answer> {
-        let Self { desk, errand } = self;
+        let Self { desk, errand, .. } = self;
         let methods = errand.methods();
         let mut reply = match errand {
             Errand::Preflight { .. } => Reply::new(StatusCode::NO_CONTENT).empty(),

@@ -1,4 +1,5 @@
-//! `/v2/_portolan/mirror`: how mirroring ahead of time goes, for whoever may see metrics. Any member answers.
+//! `/v2/_portolan/mirror`: how mirroring ahead of time goes, for whoever may see metrics. Any member answers. Repositories are named
+//! only to who may read them.
 
 use http::{Response, StatusCode};
 use serde_json::json;
@@ -6,6 +7,7 @@ use serde_json::json;
 use super::reading::{Read, only_read};
 use crate::{
     admission::Body,
+    auth::Decision,
     http::{
         error::{self, Answer},
         reply::Reply,
@@ -33,8 +35,9 @@ impl Desk {
 }
 
 impl Request {
-    pub(in crate::http::front) async fn answer(self) -> Result<Response<Body>, Answer> {
-        let rules = self.0.status().await.map_err(|error| error::sync(&error))?;
+    pub(in crate::http::front) async fn answer(self, decision: Decision) -> Result<Response<Body>, Answer> {
+        let status = self.0.status(decision.grants.visible()).await;
+        let rules = status.map_err(|error| error::sync(&error))?;
         let reply = Reply::new(StatusCode::OK).no_store();
         let reply = reply.header("x-content-type-options", "nosniff");
         Ok(reply.json(&json!({ "rules": rules })))

@@ -27,7 +27,7 @@ pub(super) mod watching;
 use self::reading::Read;
 use super::exchange::{Change, Exchange};
 use crate::{
-    auth::{Decision, Wanted},
+    auth::{Decision, Pages, Wanted},
     http::error::{self, Answer},
     oci::{Effect, RepoName, Route},
 };
@@ -253,6 +253,15 @@ impl Surface {
                 effect: request.effect(),
                 cost: Cost::Count,
             },
+        }
+    }
+
+    /// From whose pages it is taken.
+    pub(super) fn pages(&self) -> Pages {
+        match (self.facts().effect, self) {
+            (Effect::Safe, _) => Pages::All,
+            (Effect::Unsafe, Self::Extension(request)) if request.is_admitted() => Pages::All,
+            (Effect::Unsafe, _) => Pages::Own,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The page (`extensions.ui`): which paths it has, and who sends its forms. What it shows is [`ui`](crate::ui)'s.
+//! The page (`extensions.ui`): which paths it has, and which forms. What it shows is [`ui`](crate::ui)'s.
 //!
 //! | path | is |
 //! |---|---|
@@ -16,7 +16,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode_str;
 use tokio::time::timeout;
@@ -35,6 +35,7 @@ use crate::{
         error::{self, Answer},
         reply::Reply,
     },
+    net::Caller,
     oci::{Effect, Reference, RepoName, RouteError, Tag},
     ui::{ASSETS, Asset, Change, Listing, Order, Page, Shown, Ui, Visitor},
 };
@@ -122,7 +123,7 @@ impl Desk {
         if !Self::owns(request.uri().path()) {
             return None;
         }
-        let errand = Errand::read(request.method(), request.uri(), request.headers(), &self.ui);
+        let errand = Errand::read(request.method(), request.uri(), &self.ui);
         Some(errand.map(|errand| Request {
             desk: self.clone(),
             errand,
@@ -132,7 +133,7 @@ impl Desk {
 }
 
 impl Errand {
-    fn read(method: &Method, uri: &Uri, headers: &HeaderMap, ui: &Ui) -> Result<Self, Answer> {
+    fn read(method: &Method, uri: &Uri, ui: &Ui) -> Result<Self, Answer> {
         let not_found = || error::route(&RouteError::NotFound, method);
         let path = percent_decode_str(uri.path())
             .decode_utf8()
@@ -171,10 +172,7 @@ impl Errand {
             },
         };
         match (&errand, method) {
-            (Self::Form(_), _) => match is_our_own(headers, uri) {
-                true => Ok(errand),
-                false => Err(error::foreign_form()),
-            },
+            (Self::Form(_), _) => Ok(errand),
             // A stream has no end that a head could tell of.
             (Self::Watch, &Method::GET) => Ok(errand),
             (Self::Watch, other) => Err(wrong_method("GET", other)),
@@ -243,20 +241,6 @@ fn listing(form: Form<'_>) -> Listing {
     }
 }
 
-/// Whether a form comes from a page of this origin. Browsers say it of every form, as `Sec-Fetch-Site` or as `Origin`; nobody
-/// else has a login that is sent along without their doing, so who says neither is no visitor of a page.
-fn is_our_own(headers: &HeaderMap, uri: &Uri) -> bool {
-    let of = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = of("host").or_else(|| uri.authority().map(|authority| authority.as_str()));
-    let origin = of("origin").map(|origin| origin.split_once("://").map_or("", |(_, host)| host));
-    let is_here = origin.map(|origin| host.is_some_and(|host| host.eq_ignore_ascii_case(origin)));
-    match (of("sec-fetch-site"), is_here) {
-        (Some("same-origin"), Some(true) | None) => true,
-        (Some(_), _) => false,
-        (None, is_here) => is_here == Some(true),
-    }
-}
-
 impl Request {
     /// As the log and the metrics call it.
     pub(super) fn name(&self) -> &'static str {
@@ -311,6 +295,7 @@ impl Request {
             None => visit.host(),
         };
         let registry = registry.to_owned();
+        let caller = Caller::of(decision.identity.user.as_deref(), Some(exchange.client));
         let mut visitor = None;
         if let Right::Search {
             deletable,
@@ -335,7 +320,9 @@ impl Request {
             (Errand::Elsewhere(path), _) => Shown::Elsewhere(path.to_owned()),
             (Errand::Choose, _) => Shown::Html(StatusCode::OK, desk.ui.login()),
             (Errand::Show(page), Some(visitor)) => desk.ui.show(&page, &visitor).await,
-            (Errand::Watch, Some(visitor)) => return desk.watching.begin(desk.ui.clone(), visitor),
+            (Errand::Watch, Some(visitor)) => {
+                return desk.watching.begin(desk.ui.clone(), visitor, &caller);
+            }
             (Errand::Form(form), Some(visitor)) => {
                 let change = change(form, exchange.request.into_body()).await?;
                 desk.ui.change(&change, &visitor).await
@@ -453,46 +440,6 @@ mod tests {
             &format!("a:{digest}"),
         ] {
             assert!(named_by(wrong).is_none(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_form_is_our_own_if_the_browser_says_so() {
-        let check = |headers: &[(&'static str, &'static str)]| {
-            let mut map = HeaderMap::new();
-            for (name, value) in headers {
-                map.append(*name, HeaderValue::from_static(value));
-            }
-            is_our_own(&map, &Uri::from_static("/keys"))
-        };
-        let host = ("host", "r.example:5000");
-        for headers in [
-            &[host, ("sec-fetch-site", "same-origin")][..],
-            &[host, ("origin", "http://r.example:5000")],
-            &[
-                host,
-                ("origin", "https://R.example:5000"),
-                ("sec-fetch-site", "same-origin"),
-            ],
-        ] {
-            assert!(check(headers), "{headers:?}");
-        }
-        for headers in [
-            &[host][..],
-            &[host, ("origin", "null")],
-            &[host, ("origin", "http://r.example")],
-            &[host, ("origin", "http://evil.example")],
-            &[host, ("sec-fetch-site", "cross-site")],
-            &[host, ("sec-fetch-site", "same-site")],
-            &[host, ("sec-fetch-site", "none")],
-            &[
-                host,
-                ("origin", "http://evil.example"),
-                ("sec-fetch-site", "same-origin"),
-            ],
-            &[("origin", "http://r.example:5000")],
-        ] {
-            assert!(!check(headers), "{headers:?}");
         }
     }
 }

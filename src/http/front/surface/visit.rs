@@ -26,7 +26,7 @@ pub(super) struct Visit {
 impl Visit {
     pub(super) fn of(exchange: &Exchange) -> Self {
         let mut headers = HeaderMap::new();
-        // Two say whose page asks, without which a session changes nothing; the last two are for conditions of policies.
+        // Two say whose page asks, as what it changes depends on; the last two are for conditions of policies.
         let site = HeaderName::from_static("sec-fetch-site");
         let forwarded = HeaderName::from_static("x-forwarded-for");
         for name in [
@@ -41,12 +41,6 @@ impl Visit {
             for value in exchange.request.headers().get_all(&name) {
                 headers.append(name.clone(), value.clone());
             }
-        }
-        // Who only looks may come from elsewhere, such as from a provider where they logged in: what is asked then is the page's own
-        // question. It changes nothing, though it be a POST.
-        if exchange.request.method().is_safe() {
-            headers.remove(header::ORIGIN);
-            headers.insert("sec-fetch-site", HeaderValue::from_static("same-origin"));
         }
         // The lines of the log that belong together.
         if let Ok(id) = HeaderValue::from_str(exchange.id.as_str()) {
