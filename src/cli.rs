@@ -172,7 +172,7 @@ struct DevArgs {
     /// Directory of the store and the certificates
     #[arg(long, value_name = "DIR", default_value = DATA)]
     data: PathBuf,
-    /// Configuration file to try: its http.tls, http.auth, http.accessControl, http.publicMaxAge and log count, the rest doesn't
+    /// Configuration file to try: its http.tls, http.auth, http.accessControl, http.publicMaxAge, storage.sparseIndexes, extensions.sync and log count, the rest doesn't
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -137,8 +137,10 @@ asks() {
   exec 3>&- 4>&-
   grep -o 'PORTOLAN_SEED=.*' "$log" || true
   sed -n 's/^figures: //p' "$log"
+  # A name that no test has is no failure of cargo's.
+  grep -q '^test result: ok. 1 passed' "$log" || [ "$status" -ne 0 ] || status="no test"
   equal "${1##*::}$(took "$begin")" 0 "$status"
-  [ "$status" -eq 0 ] || excerpt <"$log"
+  [ "$status" = 0 ] || excerpt <"$log"
   # A rule that a failed test left behind would fail the next one, too.
   iptables -w -F "$chain"
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes everything that reads what others wrote (fuzz/src/main.rs): each target gets its corpus, then inputs made from it.
+# Fuzzes routes, ranges, manifests, configurations and the mesh's frames (fuzz/src/main.rs): each target gets its corpus, then inputs made from it.
 # What a target finds is shown in base64 and kept with the logs; it belongs into fuzz/corpus once it is mended.
 #
 # usage: tests/fuzz.sh [SECONDS]    of fuzzing for each target, 30 if none is given

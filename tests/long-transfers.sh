@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Transfers that last long, through members that don't own the repository and through HAProxy: a blob pushed and one pulled by
 # each way at once, as slowly as it takes to last so many seconds. Three processes of `portolan serve` on SeaweedFS and
-# dynoxide. Not part of tests/run.
+# dynoxide. Only in `tests/run everything`.
 #
 # usage: tests/long-transfers.sh [SECONDS]    450 if nothing is said
 set -euo pipefail

@@ -84,7 +84,7 @@ in_a_browser() {
       *) say "        $verdict $text" ;;
     esac
   done < <(
-    env PAGE_MODULES="$page_modules" CHROMIUM="$(command -v chromium)" MEMBER="${members[0]}" \
+    env PAGE_MODULES="$page_modules" CHROMIUM="$(command -v chromium)" FRONT="${members[0]}" \
       ISSUER="http://127.0.0.1:$provider_port" REPOSITORY=team/app "$@" \
       timeout 300 node tests/lib/openid.mjs "$part" 2>&1 || echo "FAIL the browser's part came to its end"
   )

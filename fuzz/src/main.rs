@@ -1,4 +1,4 @@
-//! Fuzz targets for everything that reads what others wrote: routes, ranges, manifests, configurations, the frames of
+//! Fuzz targets for what reads what others wrote: routes, ranges, manifests, configurations, the frames of
 //! the mesh. One binary, so that it is linked once; PORTOLAN_FUZZ names the target. `tests/fuzz.sh` builds and runs it.
 //!
 //! A target feeds bytes to a parser and checks what must hold of whatever it accepts. A panic is a finding.

@@ -268,7 +268,7 @@ pub(super) async fn history(args: &HistoryArgs) -> std::result::Result<ExitCode,
             }
         }
         let mut answer = member.ask(Method::GET, &path, &query).await?;
-        let Value::Array(page) = answer["changes"].take() else {
+        let Some(Value::Array(page)) = answer.get_mut("changes").map(Value::take) else {
             let server = args.server.server.to_string();
             return Err(PastError::Answer { server }.into());
         };

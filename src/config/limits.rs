@@ -1,6 +1,6 @@
-//! Every bound of the program, with its default, in one place.
+//! The bounds that a configuration or a test changes, with their defaults, in one place.
 //!
-//! Nothing waits, queues, buffers or counts without one of these. Each section is what a room is told of its bounds, as it is:
+//! Nothing waits, queues, buffers or counts without a bound; those that nobody changes are constants beside the code that keeps to them. Each section is what a room is told of its bounds, as it is:
 //! rooms have no copies and no defaults of their own. `config` reads over some of them, and `app` hands them down; tests lower what they want to
 //! reach. Deliberately absent: bounds that a protocol or a store sets (4 MiB of a manifest and
 //! 1,000 names of a page in `oci`, 256 KiB of a frame in `mesh`, 100 operations of a transaction and the queues of the

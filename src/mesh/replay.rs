@@ -145,15 +145,14 @@ async fn send(mut body: Body, answers: &mut Answers, piece: usize, stall: Durati
         // What is there at once leaves with what has gathered.
         let frame = match body.frame().now_or_never() {
             Some(frame) => frame,
+            // A front that takes nothing doesn't keep the body from being asked: others may wait for what it has begun to read.
             None => {
-                if answers.flush().await == Err(Gone) {
+                let next = async { Ok(timeout(stall, body.frame()).await) };
+                let Ok(((), next)) = tokio::try_join!(answers.flush(), next) else {
                     return (ForwardOutcome::Broken, bytes);
-                }
+                };
                 gathered = 0;
-                match timeout(stall, body.frame()).await {
-                    Ok(frame) => frame,
-                    Err(_) => Some(Err(BodyError::Stalled(stall))),
-                }
+                next.unwrap_or_else(|_| Some(Err(BodyError::Stalled(stall))))
             }
         };
         let data = match frame.transpose() {

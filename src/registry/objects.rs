@@ -8,7 +8,7 @@
 //! nothing else is ever kept or given out. A longer blob is hashed as it goes by where that is asked for
 //! ([`Settings::verify_reads`](super::Settings::verify_reads)), or where its object isn't known to be the one that was written.
 //!
-//! Absent on purpose: which objects are looked at that nobody asks for (`fsck`, `scrub`).
+//! Absent on purpose: which objects are looked at that nobody asks for (`fsck`).
 
 #[cfg(test)]
 mod tests;

@@ -139,6 +139,22 @@ impl Registry {
         Ok(since.map(|since| since.since_ms))
     }
 
+    /// How often and when these were pulled, as far as that is written: in the order asked for, `None` for what never was. A request
+    /// for a hundred.
+    pub async fn pulls_of(&self, manifests: &[(RepoName, Digest)]) -> Result<Vec<Option<rows::Pull>>> {
+        let keys: Vec<_> = manifests
+            .iter()
+            .map(|(repository, digest)| keys::pull(repository, digest))
+            .collect();
+        let mut all = Vec::new();
+        for keys in keys.chunks(MAX_OPS) {
+            for found in self.meta.get_many(keys).await? {
+                all.push(found.as_ref().map(row::read).transpose()?);
+            }
+        }
+        Ok(all)
+    }
+
     fn keep(&self, repository: &RepoName, pulled: Pulled) {
         for (digest, count) in pulled {
             self.pulls.add(repository, &digest, count);

@@ -136,7 +136,7 @@ impl Asking {
             let images = found
                 .iter()
                 .map(|found| views::image(repository, &found.tagged, &found.image, &attached));
-            return Ok(Some((images.collect(), page)));
+            return Ok(Some((self.with_pulls(images.collect()).await?, page)));
         }
         let most = self.search.limits.images;
         if tags.len() > most {
@@ -154,7 +154,7 @@ impl Asking {
         let images = found
             .iter()
             .map(|found| views::image(repository, &found.tagged, &found.image, &attached));
-        Ok(Some((images.collect(), page)))
+        Ok(Some((self.with_pulls(images.collect()).await?, page)))
     }
 
     /// Images in which a digest has this beginning: their own, a manifest's, the configuration's, a layer's.
@@ -415,7 +415,30 @@ impl Asking {
                 ));
             }
         }
-        Ok((images, page))
+        Ok((self.with_pulls(images).await?, page))
+    }
+
+    /// Says of images how often they were pulled, and when.
+    pub(super) async fn with_pulls(
+        &self,
+        mut images: Vec<ImageSummary>,
+    ) -> Result<Vec<ImageSummary>, SearchError> {
+        let named: Vec<_> = images
+            .iter()
+            .map(|image| {
+                let repository = RepoName::parse(image.repo_name.as_deref()?).ok()?;
+                Some((repository, Digest::parse(image.digest.as_deref()?).ok()?))
+            })
+            .collect();
+        let wanted: Vec<_> = named.iter().flatten().cloned().collect();
+        let mut pulls = self.search.registry.pulls_of(&wanted).await?.into_iter();
+        for (image, _) in images.iter_mut().zip(named).filter(|(_, named)| named.is_some()) {
+            if let Some(pulled) = pulls.next().flatten() {
+                image.download_count = Some(i32::try_from(pulled.pulls).unwrap_or(i32::MAX));
+                image.last_pull_timestamp = Some(views::at(pulled.last_ms));
+            }
+        }
+        Ok(images)
     }
 
     async fn attached_of(&self, repository: &RepoName) -> Result<Attached, SearchError> {

@@ -109,7 +109,9 @@ impl Asking {
         let found = self.images(&repository, &[&tagged]).await?;
         let found = found.into_iter().next();
         let found = found.ok_or_else(|| SearchError::NoImage(image.to_owned()))?;
-        Ok(views::image(&repository, &found.tagged, &found.image, &attached))
+        let shown = views::image(&repository, &found.tagged, &found.image, &attached);
+        let shown = self.with_pulls(vec![shown]).await?.pop();
+        shown.ok_or_else(|| SearchError::NoImage(image.to_owned()))
     }
 
     async fn expanded(&self, name: &str) -> Result<RepoInfo, SearchError> {
@@ -148,6 +150,7 @@ impl Asking {
             .into_iter()
             .map(|(tag, image)| shown((tag, image)))
             .collect();
+        let images = self.with_pulls(images).await?;
         let newest = images
             .iter()
             .find(|image| image.tag.as_deref() == Some(&summary.newest_tag))

@@ -19,7 +19,7 @@ const STEP: usize = 50;
 
 const QUERY: &str = "query($name: String!, $tags: String!, $page: PageInput) {
   ExpandedRepoInfo(repo: $name) {
-    Summary { LastUpdated Size Vendors StarCount DownloadCount NewestImage { Tag MediaType Description Licenses Source Documentation
+    Summary { LastUpdated Size Vendors StarCount NewestImage { Tag MediaType Description Licenses Source Documentation
       Manifests { ArtifactType } } }
   }
   GlobalSearch(query: $tags, requestedPage: $page) {
@@ -122,7 +122,6 @@ fn summary_of(name: &RepoName, summary: &Value, total: usize, tag: &str, visitor
     if let Some(ago) = words::ago(text(&summary["LastUpdated"])) {
         say("Last push", ago);
     }
-    say("Pulls", html! { (number(&summary["DownloadCount"])) });
     for (label, key) in [
         ("Licences", "Licenses"),
         ("Source", "Source"),

@@ -44,6 +44,7 @@ cluster_members_start() {
   for host in "${cluster_hosts[@]}"; do member_configuration "$host" >"$scratch/$host.json"; done
   for i in 0 1 2; do member_start "$i"; done
   for i in 0 1 2; do member_ready "$i"; done
+  wait_for 60 "${member_pids[0]}" members_know_each_other || die "the members don't know each other"
 }
 
 # member_before NUMBER: sets $before, what comes before the command that starts a member. Scripts may have their own.

@@ -25,12 +25,22 @@ mesh_start() {
     "$portolan" dev --members 3 --port "$port" --mesh-port "$mesh_port" --data "$mesh_data" "${mesh_options[@]}"
   mesh_pid=$started_pid
   wait_for 60 "$mesh_pid" mesh_is_ready || die "the mesh did not become ready"
+  wait_for 60 "$mesh_pid" members_know_each_other || die "the members don't know each other"
   say "mesh: three members on port $port are ready"
 }
 
 mesh_is_ready() {
   local member
   for member in "${members[@]}"; do ask "$scheme://$member/readyz" || return 1; done
+}
+
+# members_know_each_other: each of the three sees them all live. Before, a member does by itself what it can't forward.
+members_know_each_other() {
+  local member
+  for member in "${members[@]:0:3}"; do
+    "$portolan" mesh members --server "${member%:*}:$mesh_port" --cacert "$mesh_ca" --cert "$mesh_pair.crt" --key "$mesh_pair.key" --json |
+      python3 -c 'import json, sys; sys.exit(sum(member["live"] for member in json.load(sys.stdin)["members"]) != 3)' || return 1
+  done
 }
 
 # mesh_stop: one check, that the mesh drains on SIGTERM and says so with exit status 0.

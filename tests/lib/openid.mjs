@@ -2,21 +2,9 @@
 // "FAIL TEXT: why".
 //
 // usage: node openid.mjs logins|expiry
-import { createRequire } from "node:module";
+import { base, browser, check, equal } from "./browser.mjs";
 
-const { PAGE_MODULES, CHROMIUM, MEMBER, ISSUER, REPOSITORY, SECONDS } = process.env;
-const puppeteer = createRequire(PAGE_MODULES + "/")("puppeteer-core");
-const base = `http://${MEMBER}`;
-
-function check(text, truth, why = "") {
-  console.log(truth ? `ok ${text}` : `FAIL ${text}: ${String(why).replaceAll("\n", " ").slice(0, 600)}`);
-}
-const equal = (text, want, got) => check(text, want === got, `expected ${JSON.stringify(want)}, got ${JSON.stringify(got)}`);
-
-const browser = await puppeteer.launch({
-  executablePath: CHROMIUM, headless: true,
-  args: ["--no-sandbox", "--disable-gpu", "--no-proxy-server", "--disable-component-update", "--disable-background-networking"],
-});
+const { ISSUER, REPOSITORY, SECONDS } = process.env;
 
 /** A browser of its own, with nothing in it. */
 async function visitor() {

@@ -8,7 +8,7 @@ use super::row::{
 };
 
 const TOKENS: Verdict = Later(
-    "only tokens of the docker protocol are known, by bearer.cert or bearer.jwks: leave it out until a later release",
+    "this isn't there: use bearer.cert, bearer.jwks or bearer.oidc, and leave it out until a later release",
 );
 const NOT_REDIS: Verdict = Refused(
     "sessions are cookies that every member opens, so nothing keeps them: leave it out, or say {name: local}",

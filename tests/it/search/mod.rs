@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use self::world::World;
 use crate::support::{
     client::{Ask as _, Request},
+    eventually,
     mesh::MEMBERS,
 };
 
@@ -27,7 +28,7 @@ fn difference(path: &str, expected: &Value, found: &Value) -> Option<String> {
             let names: BTreeSet<_> = expected.keys().chain(found.keys()).collect();
             names.into_iter().find_map(|name| {
                 let (one, other) = (expected.get(name), found.get(name));
-                // Pulls aren't counted.
+                // Nobody has pulled here what had been pulled there.
                 if name == "DownloadCount" && other == Some(&json!(0)) {
                     return None;
                 }
@@ -128,6 +129,35 @@ async fn questions_are_answered_as_by_zot_through_every_member() {
         }
     }
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+    world.mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pulls_are_told_of_images() {
+    let world = World::new().await;
+    let (repository, tag) = ("fresh/pulled", "v1");
+    world.push(repository, tag, 0).await;
+    for member in 0..MEMBERS {
+        let client = world.caller(Some("alice"), member);
+        let pulled = client.get(format!("/v2/{repository}/manifests/{tag}")).await;
+        pulled.unwrap().expect(200);
+    }
+    let query = format!(
+        r#"{{ Image(image: "{repository}:{tag}") {{ DownloadCount LastPullTimestamp }}
+            ImageList(repo: "{repository}") {{ Results {{ DownloadCount }} }}
+            ExpandedRepoInfo(repo: "{repository}") {{ Images {{ DownloadCount }} }} }}"#
+    );
+    // They are written in batches.
+    eventually("all pulls are told of", || async {
+        let answer = world.find(Some("alice"), 1, &query).await;
+        answer["data"]["Image"]["DownloadCount"] == json!(MEMBERS)
+    })
+    .await;
+    let data = &world.find(Some("alice"), 2, &query).await["data"];
+    assert!(data["Image"]["LastPullTimestamp"].is_string(), "{data}");
+    for images in [&data["ImageList"]["Results"], &data["ExpandedRepoInfo"]["Images"]] {
+        assert_eq!(images[0]["DownloadCount"], json!(MEMBERS), "{data}");
+    }
     world.mesh.stop().await;
 }
 

@@ -1,6 +1,6 @@
 //! A mesh with search, and the content that the questions are about.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use portolan::{
@@ -69,7 +69,10 @@ impl World {
             origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
             ..Extensions::default()
         };
-        let plan = Plan::new().gate(GateSpec::from(&config)).extensions(extensions);
+        let plan = Plan::new()
+            .gate(GateSpec::from(&config))
+            .extensions(extensions)
+            .limits(|limits| limits.registry.pulls_interval = Duration::from_millis(100));
         Self {
             mesh: plan.start().await,
             _folder: folder,
