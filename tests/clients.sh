@@ -17,6 +17,7 @@ cd "$(dirname "$0")/.."
 . tests/lib/image.sh
 . tests/lib/logins.sh
 . tests/lib/containerd.sh
+. tests/lib/docker.sh
 . tests/lib/clients.sh
 . tests/clients/tools.sh
 . tests/clients/images.sh

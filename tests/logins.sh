@@ -4,7 +4,8 @@
 # containerd log in by a workload's token in place of a password, too; a robot pushes, and the audit names it. A pull of twenty layers
 # takes one password and one token. Everything enters by a member that owns none of it.
 #
-# usage: tests/logins.sh [CLIENT]...    skopeo podman oras helm cosign containerd; all when none is named. containerd needs root
+# usage: tests/logins.sh [CLIENT]...    skopeo podman crane oras helm cosign containerd docker-20 docker-29; all when none is named.
+#                                       The last three start daemons, and need root
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/lib/report.sh
@@ -13,61 +14,15 @@ cd "$(dirname "$0")/.."
 . tests/lib/image.sh
 . tests/lib/logins.sh
 . tests/lib/containerd.sh
+. tests/lib/docker.sh
 . tests/clients/tools.sh
 
-everyone=(skopeo podman oras helm cosign containerd)
+everyone=(skopeo podman crane oras helm cosign containerd docker-20 docker-29)
 clients=("$@")
 [ ${#clients[@]} -gt 0 ] || clients=("${everyone[@]}")
 for client in "${clients[@]}"; do
   [[ " ${everyone[*]} " == *" $client "* ]] || { echo "no such client: $client (see the head of $0)" >&2 && exit 2; }
 done
-
-mesh_start_open_in_part() {
-  local key=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
-  read -r issuer_port _ < <(python3 tests/lib/free_ports.py 127.0.0.1)
-  issuer=https://127.0.0.1:$issuer_port
-  {
-    openssl req -x509 "${key[@]}" -days 2 -subj '/CN=issuers' -addext basicConstraints=critical,CA:TRUE \
-      -keyout "$logins/ca.key" -out "$logins/ca.crt"
-    openssl req "${key[@]}" -subj /CN=issuer -keyout "$logins/issuer.key" -out "$logins/issuer.csr"
-    openssl x509 -req -in "$logins/issuer.csr" -CA "$logins/ca.crt" -CAkey "$logins/ca.key" -days 2 \
-      -extfile <(echo subjectAltName=IP:127.0.0.1) -out "$logins/issuer.crt"
-    openssl genrsa -out "$logins/signing.key" 2048
-  } 2>>"$logs/openssl.log"
-  process_start "$logs/issuer.log" python3 tests/lib/issuer.py serve "$issuer" "$logins/issuer.crt" "$logins/issuer.key" \
-    "$logins/signing.key"
-  issuer_pid=$started_pid
-  wait_for 20 "$issuer_pid" curl -q --noproxy '*' -fsS --cacert "$logins/ca.crt" "$issuer/keys" || die "the issuer did not start"
-  htpasswd -nbB pusher "$pusher_secret" >"$logins/users"
-  htpasswd -nbB reader "$reader_secret" >>"$logins/users"
-  cat >"$logins/open.json" <<JSON
-{
-  "storage": { "rootDirectory": "$scratch/unused" },
-  "http": {
-    "auth": {
-      "htpasswd": { "path": "$logins/users" },
-      "apikey": true,
-      "bearer": { "oidc": [ { "issuer": "$issuer", "audiences": ["registry.tests"],
-        "certificateAuthorityFile": "$logins/ca.crt", "claimMapping": { "username": "'job:' + claims.sub" } } ] }
-    },
-    "accessControl": {
-      "repositories": {
-        "**": { "policies": [ { "users": ["reader"], "actions": ["read"] },
-                              { "users": ["job:build"], "groups": ["machines"], "actions": ["read", "create"] } ] },
-        "public/**": { "anonymousPolicy": ["read"], "defaultPolicy": ["read"] }
-      },
-      "adminPolicy": { "users": ["pusher"], "actions": ["read", "create", "update", "delete"] }
-    }
-  },
-  "log": { "level": "debug", "audit": "$logs/audit.log" }
-}
-JSON
-  mesh_options=(--config "$logins/open.json")
-  mesh_start
-}
-
-# workload AUDIENCE: a token of a workload's.
-workload() { python3 tests/lib/issuer.py token "$issuer" "$logins/signing.key" "$1" build 3600; }
 
 # home NAME: the client keeps its logins there from now on, and has none.
 home() {
@@ -86,7 +41,7 @@ repositories() {
   done
 }
 
-skopeo_client() {
+skopeo_logs_in() {
   local from=(timeout 180 skopeo inspect --tls-verify=false)
   refused "skopeo can't log in with a wrong password" timeout 60 skopeo login --tls-verify=false -u reader -p wrong "$at"
   check "skopeo pulls what is open" "${from[@]}" "docker://$at/$open:v1"
@@ -100,7 +55,7 @@ skopeo_client() {
 
 podman_kept() { timeout 180 podman --root "$scratch/podman" --runroot "$scratch/podman-run" --storage-driver vfs "$@"; }
 
-podman_client() {
+podman_logs_in() {
   local id
   id=$(said podman_kept pull --quiet "docker-archive:$image.tar")
   refused "podman can't log in with a wrong password" podman_kept login --tls-verify=false -u reader -p wrong "$at"
@@ -125,7 +80,21 @@ podman_client() {
   check "the audit names the robot" grep -q '"user":"robot+farm".*"action":"manifest_put".*"outcome":"done"' "$logs/audit.log"
 }
 
-oras_client() {
+crane_logs_in() {
+  local crane=(timeout 180 crane)
+  check "crane is told a wrong password, which it takes as it is" "${crane[@]}" auth login --insecure -u reader -p wrong "$at"
+  refused "and can't pull with it" "${crane[@]}" manifest --insecure "$at/$closed:v1"
+  check "crane forgets it" "${crane[@]}" auth logout "$at"
+  check "crane pulls what is open" "${crane[@]}" pull --insecure "$at/$open:v1" "$scratch/crane.tar"
+  refused "and not what isn't" "${crane[@]}" pull --insecure "$at/$closed:v1" "$scratch/crane.tar"
+  check "crane is told the right one" "${crane[@]}" auth login --insecure -u reader -p "$reader_secret" "$at"
+  check "and pulls it" "${crane[@]}" pull --insecure "$at/$closed:v1" "$scratch/crane.tar"
+  refused "and can't push, as a reader" "${crane[@]}" push --insecure "$scratch/crane.tar" "$at/$closed:v2"
+  check "crane is told the password of who may" "${crane[@]}" auth login --insecure -u pusher -p "$pusher_secret" "$at"
+  check "and pushes" "${crane[@]}" push --insecure "$scratch/crane.tar" "$at/$closed:v2"
+}
+
+oras_logs_in() {
   local file=layers/text.tar.gz:application/gzip
   cd "$scratch"
   refused "oras can't log in with a wrong password" timeout 60 oras login --plain-http -u reader -p wrong "$at"
@@ -139,7 +108,7 @@ oras_client() {
   cd - >/dev/null
 }
 
-helm_client() {
+helm_logs_in() {
   local helm=(timeout 180 "$tools_bin/helm4") chart=$scratch/chart-0.1.0.tgz
   check "helm makes a chart" "${helm[@]}" create "$scratch/chart"
   check "helm packages it" "${helm[@]}" package --destination "$scratch" "$scratch/chart"
@@ -169,7 +138,7 @@ cosign_verifies() {
     "$at/$1@$(layout_digest "$image")"
 }
 
-cosign_client() {
+cosign_logs_in() {
   export COSIGN_PASSWORD='' SIGSTORE_NO_CACHE=true
   check "cosign makes keys" cosign generate-key-pair --output-key-prefix "$scratch/cosign"
   check "and a signing configuration" cosign signing-config create --out "$scratch/signing.json"
@@ -189,7 +158,7 @@ cosign_client() {
 
 ctr_pulls() { timeout 180 ctr images pull --plain-http --snapshotter native "$@"; }
 
-containerd_client() {
+containerd_logs_in() {
   local name job
   containerd_start
   refused "containerd can't pull with a wrong password" ctr_pulls -u reader:wrong "$at/$closed:v1"
@@ -203,6 +172,34 @@ containerd_client() {
   check "containerd pulls by a workload's token" ctr_pulls -u "job:$job" "$at/$closed:v2"
   check "and pushes" timeout 180 ctr images push --plain-http -u "job:$job" "$at/$closed:by-ctr" "$name"
   refused "and does neither by one for elsewhere" ctr_pulls -u "job:$(workload elsewhere)" "$at/$closed:v2"
+}
+
+docker_20_logs_in() {
+  docker_20_start
+  docker_logs_in
+}
+
+# With its classic store; what it has by default is containerd's.
+docker_29_logs_in() {
+  docker_settings='{"features": {"containerd-snapshotter": false}}' docker_29_start
+  docker_logs_in
+}
+
+docker_logs_in() {
+  refused "$client can't log in with a wrong password" "$docker" login -u reader -p wrong "$at"
+  check "$client pulls what is open" timeout 180 "$docker" pull "$at/$open:v1"
+  refused "and not what isn't" timeout 180 "$docker" pull "$at/$closed:v1"
+  check "$client logs in" "$docker" login -u reader -p "$reader_secret" "$at"
+  check "and pulls it" timeout 180 "$docker" pull "$at/$closed:v1"
+  check "$client tags it" "$docker" tag "$at/$closed:v1" "$at/$closed:v2"
+  refused "and can't push, as a reader" timeout 180 "$docker" push "$at/$closed:v2"
+  check "$client logs in as who may" "$docker" login -u pusher -p "$pusher_secret" "$at"
+  check "and pushes" timeout 180 "$docker" push "$at/$closed:v2"
+  check "$client logs out" "$docker" logout "$at"
+  docker_forgets
+  check "and pulls what is open" timeout 180 "$docker" pull "$at/$open:v1"
+  refused "and not what isn't" timeout 180 "$docker" pull "$at/$closed:v1"
+  docker_stop
 }
 
 # Twenty layers, and what it takes to pull them by a password: the log says by which route each request came.
@@ -230,7 +227,7 @@ print(counts["token"], counts["blob_get"])')
 
 report_begin logins
 need_logins
-need_clients_extra helm-4 cosign-3
+need_clients_extra helm-4 cosign-3 "${clients[@]}"
 user_settings_none
 logins_prepare
 mkdir "$scratch/layers"
@@ -246,7 +243,7 @@ for client in "${clients[@]}"; do
   say "$client"
   home "$client"
   repositories "logins/$client"
-  "${client}_client"
+  "${client//-/_}_logs_in"
 done
 twenty_layers
 diagnose 127.0.0.1 Counters >"$logs/diagnostics.json"

@@ -14,28 +14,6 @@ docker_29_client() {
   docker_pushes_and_pulls "Keeps images in containerd's store, whose client it is, too."
 }
 
-docker_20_start() { docker_start /usr/bin/docker /usr/sbin/dockerd; }
-
-docker_29_start() {
-  # It starts the containerd that it finds first.
-  PATH=$target/tools/containerd-2:$PATH docker_start "$target/tools/docker-29/docker" "$target/tools/docker-29/dockerd"
-}
-
-# docker_start DOCKER DOCKERD: sets $docker, the client, which asks that daemon from now on.
-docker_start() {
-  local home=$scratch/$client
-  [ "$(id -u)" -eq 0 ] || die "dockerd needs root"
-  docker=$1
-  mkdir "$home"
-  echo '{}' >"$home/daemon.json"
-  export DOCKER_HOST=unix://$home/docker.sock
-  process_start "$logs/$client.log" "$2" --bridge=none --iptables=false --ip6tables=false --userland-proxy=false \
-    --data-root "$home/data" --exec-root "$home/run" --pidfile "$home/docker.pid" --config-file "$home/daemon.json" \
-    --host "$DOCKER_HOST" --insecure-registry 127.0.0.0/8
-  docker_pid=$started_pid
-  wait_for 60 "$docker_pid" "$docker" version || die "dockerd did not start"
-}
-
 # Docker 20.10 knows no OCI layouts and pushes docker schema 2 whatever it pulled. So what must be equal is what it
 # converts to: the digest it names for its push, and the image's ID, here and there.
 # docker_pushes_and_pulls KNOW
@@ -64,7 +42,7 @@ docker_pushes_and_pulls() {
   did "pulls that" "$docker" pull "$pull/$again:v1"
   docker_has "$pull/$again:v1" "$id" "$digest"
   equal_through_all "$again" v1 "$digest"
-  process_stop "$docker_pid" || true
+  docker_stop
 }
 
 busybox_tar() {
@@ -75,9 +53,6 @@ busybox_tar() {
 
 # The digest that a push named.
 docker_pushed() { grep -o 'sha256:[0-9a-f]\{64\} size' <<<"$shown" | tail -n 1 | cut -d ' ' -f 1; }
-
-# With nothing left here, all of a pull comes from the registry.
-docker_forgets() { said "$docker" system prune --all --force >>"$logs/clients.log"; }
 
 # docker_has REFERENCE ID DIGEST: two checks, that it is the image of the push.
 docker_has() {
@@ -166,7 +141,7 @@ docker_login() {
   refused "$1 can't push as a reader" timeout 180 "$docker" push "$pull/$repository:v2"
   check "$1 logs out" "$docker" logout "$push"
   check "$1 logs out of the other, too" "$docker" logout "$pull"
-  process_stop "$docker_pid" || true
+  docker_stop
   mesh_stop
   token_service_stop
   say "  the tokens it got:"

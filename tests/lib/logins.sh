@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# A mesh that wants logins: passwords in a file, or tokens of a service. Sourced, after report.sh, tools.sh and mesh.sh;
+# A mesh that wants logins: passwords in a file, tokens of a service, or its own. Sourced, after report.sh, tools.sh and mesh.sh;
 # never run.
 #
-# In both, `pusher` may do everything everywhere, `reader` only reads (with passwords nothing below `hidden`), and nobody may do
-# anything without a login.
+# In all, `pusher` may do everything everywhere, and `reader` only reads (with passwords nothing below `hidden`); in the first two
+# nobody may do anything without a login.
 service=registry.tests
 
 # logins_prepare: secrets that occur nowhere else, so that they can be looked for afterwards.
@@ -54,6 +54,54 @@ JSON
   mesh_options=(--config "$logins/tokens.json")
   mesh_start
 }
+
+# mesh_start_open_in_part: what lies below `public` anybody may pull. The registry gives tokens itself, for passwords and for the
+# tokens of workloads, whose issuer is started. The log says everything, unless $log_level is another.
+mesh_start_open_in_part() {
+  local pair=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
+  read -r issuer_port _ < <(python3 tests/lib/free_ports.py 127.0.0.1)
+  issuer=https://127.0.0.1:$issuer_port
+  {
+    openssl req -x509 "${pair[@]}" -days 2 -subj '/CN=issuers' -addext basicConstraints=critical,CA:TRUE \
+      -keyout "$logins/ca.key" -out "$logins/ca.crt"
+    openssl req "${pair[@]}" -subj /CN=issuer -keyout "$logins/issuer.key" -out "$logins/issuer.csr"
+    openssl x509 -req -in "$logins/issuer.csr" -CA "$logins/ca.crt" -CAkey "$logins/ca.key" -days 2 \
+      -extfile <(echo subjectAltName=IP:127.0.0.1) -out "$logins/issuer.crt"
+    openssl genrsa -out "$logins/signing.key" 2048
+  } 2>>"$logs/openssl.log"
+  process_start "$logs/issuer.log" python3 tests/lib/issuer.py serve "$issuer" "$logins/issuer.crt" "$logins/issuer.key" \
+    "$logins/signing.key"
+  wait_for 20 "$started_pid" curl -q --noproxy '*' -fsS --cacert "$logins/ca.crt" "$issuer/keys" || die "the issuer did not start"
+  htpasswd -nbB pusher "$pusher_secret" >"$logins/users"
+  htpasswd -nbB reader "$reader_secret" >>"$logins/users"
+  cat >"$logins/open.json" <<JSON
+{
+  "storage": { "rootDirectory": "$scratch/unused" },
+  "http": {
+    "auth": {
+      "htpasswd": { "path": "$logins/users" },
+      "apikey": true,
+      "bearer": { "oidc": [ { "issuer": "$issuer", "audiences": ["registry.tests"],
+        "certificateAuthorityFile": "$logins/ca.crt", "claimMapping": { "username": "'job:' + claims.sub" } } ] }
+    },
+    "accessControl": {
+      "repositories": {
+        "**": { "policies": [ { "users": ["reader"], "actions": ["read"] },
+                              { "users": ["job:build"], "groups": ["machines"], "actions": ["read", "create"] } ] },
+        "public/**": { "anonymousPolicy": ["read"], "defaultPolicy": ["read"] }
+      },
+      "adminPolicy": { "users": ["pusher"], "actions": ["read", "create", "update", "delete"] }
+    }
+  },
+  "log": { "level": "${log_level:-debug}", "audit": "$logs/audit.log" }
+}
+JSON
+  mesh_options=(--config "$logins/open.json")
+  mesh_start
+}
+
+# workload AUDIENCE: a token of a workload's.
+workload() { python3 tests/lib/issuer.py token "$issuer" "$logins/signing.key" "$1" build 3600; }
 
 token_service_start() {
   openssl req -x509 -newkey rsa:2048 -nodes -keyout "$logins/tokens.key" -out "$logins/tokens.crt" -days 2 \
