@@ -39,7 +39,7 @@ fn hasten(limits: &mut Limits) {
 const HISTORY: Duration = Duration::from_secs(30);
 
 /// The keys of all objects and multipart uploads below the prefix.
-async fn bucket(config: &S3Config) -> BTreeSet<String> {
+pub(super) async fn bucket(config: &S3Config) -> BTreeSet<String> {
     let sdk = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))

@@ -3,6 +3,7 @@
 mod alone;
 mod broken;
 mod collect;
+mod collecting;
 mod counts;
 mod dynamo;
 mod fsck;
