@@ -363,8 +363,11 @@ async fn rows_that_fail_are_in_nobodys_way_and_counted() {
         "{}",
         alone.metrics.render()
     );
+    let round = "portolan_upkeep_last_round_timestamp_seconds{queue=\"upkeep\"}";
+    assert!(alone.says(&format!("{round} {}", NOW_MS / 1000)));
     // And begins again from the first.
-    alone.upkeep.round(|| NOW_MS).await;
+    alone.upkeep.round(|| NOW_MS + 60_000).await;
+    assert!(alone.says(&format!("{round} {}", NOW_MS / 1000 + 60)));
     assert!(alone.says("portolan_upkeep_rows_total{kind=\"session\",outcome=\"failed\"} 9"));
 }
 

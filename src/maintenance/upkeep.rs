@@ -144,6 +144,7 @@ impl Upkeep {
             unread = unread.or(visit.unread);
         }
         self.tell_of_reads(unread);
+        self.metrics.upkeep_round(self.queue.name(), now_ms());
     }
 
     /// The partitions whose turn it is. Of those that nobody is known to write to each has its turns, the first of them spread

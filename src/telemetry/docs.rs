@@ -36,6 +36,7 @@ fn filled() -> Metrics {
     metrics.cache_failure("disk");
     metrics.upkeep_row("trash", "done");
     metrics.upkeep_overdue("upkeep", took);
+    metrics.upkeep_round("upkeep", 0);
     metrics.certificate_ends("http.tls.cert", 0);
     metrics.mirror("blob", "hit");
     metrics.upstream("blob", "ok", took);

@@ -44,6 +44,7 @@ pub struct Metrics {
     cache_off: Gauge,
     upkeep_rows: Family<UpkeepLabels, Counter>,
     upkeep_overdue: Family<QueueLabels, Gauge>,
+    upkeep_round: Family<QueueLabels, Gauge>,
     certificate_ends: Family<CertificateLabels, Gauge>,
     mirror: Family<MirrorLabels, Counter>,
     upstream_requests: Family<MirrorLabels, Counter>,
@@ -280,6 +281,7 @@ impl Metrics {
             cache_off: Gauge::default(),
             upkeep_rows: Family::default(),
             upkeep_overdue: Family::default(),
+            upkeep_round: Family::default(),
             certificate_ends: Family::default(),
             mirror: Family::default(),
             upstream_requests: Family::default(),
@@ -407,6 +409,12 @@ impl Metrics {
             "For how long the oldest row that the last round of a queue found had been due",
             Unit::Seconds,
             m.upkeep_overdue.clone(),
+        );
+        registry.register_with_unit(
+            "upkeep_last_round_timestamp",
+            "When the last round of a queue ended (Unix time)",
+            Unit::Seconds,
+            m.upkeep_round.clone(),
         );
         registry.register(
             "log_lines_waiting",
@@ -623,6 +631,13 @@ impl Metrics {
         self.upkeep_overdue
             .get_or_create(&QueueLabels { queue })
             .set(i64::try_from(overdue.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// A round of a queue ended at `at_ms`, in milliseconds since the Unix epoch.
+    pub fn upkeep_round(&self, queue: &'static str, at_ms: u64) {
+        self.upkeep_round
+            .get_or_create(&QueueLabels { queue })
+            .set(i64::try_from(at_ms / 1000).unwrap_or(i64::MAX));
     }
 
     /// A sink was told of so many events, or wasn't.
