@@ -37,6 +37,8 @@ pub(crate) struct Workload {
     pub(crate) layer: usize,
     /// Of ten requests, how many are about a blob that comes and goes, one in each repository.
     pub(crate) blobs: u64,
+    /// How long after its push such a blob may be collected, for nothing uses it; `None` where it isn't.
+    pub(crate) grace: Option<Duration>,
     /// How often what failed is tried again.
     pub(crate) retries: usize,
     pub(crate) choice: Choice,
@@ -55,6 +57,7 @@ impl Default for Workload {
             pushes: 4,
             layer: 0,
             blobs: 0,
+            grace: None,
             retries: 0,
             choice: Choice::Any,
             seed: 0,
@@ -117,6 +120,8 @@ struct World<D> {
     tags: BTreeMap<(String, String), History>,
     // Of the blob that comes and goes, by repository. There, it is `THERE`.
     blobs: BTreeMap<String, History>,
+    // When a push of it was begun last, likewise.
+    blobs_pushed: Mutex<BTreeMap<String, Instant>>,
     // By the number that is their value.
     manifests: Mutex<Vec<(String, Manifest)>>,
     config: Blob,
@@ -192,6 +197,7 @@ where
             .iter()
             .map(|repository| (repository.clone(), History::default()))
             .collect(),
+        blobs_pushed: Mutex::default(),
         doors,
         clock: Clock::default(),
         manifests: Mutex::default(),
@@ -412,6 +418,9 @@ impl<D: Ask> World<D> {
     async fn push_blob(&self, door: usize, repository: &str) -> bool {
         let (begun, history) = (self.clock.tick(), &self.blobs[repository]);
         let blob = self.blob();
+        self.blobs_pushed
+            .lock()
+            .insert(repository.to_owned(), Instant::now());
         let pushed = self.doors[door].push_blob(repository, &blob);
         let act = Act::Push(THERE);
         match self.ask(Kind::Layer, door, repository, pushed).await {
@@ -433,13 +442,28 @@ impl<D: Ask> World<D> {
         let deleted = self.doors[door].delete(target);
         match self.ask(Kind::Unlink, door, repository, deleted).await {
             Some(answer) => {
-                history.answered(begun, &self.clock, deletion(&answer));
+                let did = deletion(&answer);
+                if did == Act::DeleteNothing {
+                    self.may_be_collected(begun, repository);
+                }
+                history.answered(begun, &self.clock, did);
                 true
             }
             None => {
                 history.lost(begun, Act::MayDelete);
                 false
             }
+        }
+    }
+
+    /// Somebody who asked then didn't find the blob: it may have been collected, if nobody has pushed it for that long.
+    fn may_be_collected(&self, begun: u64, repository: &str) {
+        let pushed = self.blobs_pushed.lock().get(repository).copied();
+        let (Some(grace), Some(pushed)) = (self.workload.grace, pushed) else {
+            return;
+        };
+        if pushed.elapsed() >= grace {
+            self.blobs[repository].answered(begun, &self.clock, Act::MayDelete);
         }
     }
 
@@ -463,7 +487,10 @@ impl<D: Ask> World<D> {
                 answer.with_body(&self.blob().bytes);
                 Some(THERE)
             }
-            404 => None,
+            404 => {
+                self.may_be_collected(begun, repository);
+                None
+            }
             _ => panic!("{answer}"),
         };
         self.blobs[repository].answered(begun, &self.clock, Act::Read(found));

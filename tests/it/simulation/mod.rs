@@ -12,6 +12,7 @@ mod chaos;
 mod door;
 mod member;
 mod network;
+mod space;
 mod stores;
 mod trace;
 mod uploads;
@@ -30,7 +31,7 @@ use parking_lot::Mutex;
 use portolan::{
     app::{MemberSpec, MeshSpec},
     auth::GateSpec,
-    config::{Collecting, Limits, RateLimits, Retention},
+    config::{Collecting, Limits, RateLimits},
     ownership::{Membership, SharedSettings},
     placement::{HashKey, MemberId},
     registry::{Immutable, Quotas},
@@ -46,6 +47,7 @@ use self::{
     door::Door,
     member::Member,
     network::{Host, Net, number},
+    space::Raced,
     stores::{Shared, Weakness},
     trace::{Trace, Traced},
 };
@@ -78,6 +80,8 @@ struct Ran {
     acknowledged: usize,
     unavailable: usize,
     blobs: usize,
+    images: usize,
+    raced: Raced,
     faults: usize,
 }
 
@@ -141,6 +145,7 @@ impl Simulation {
             clients: 5,
             rounds: 30,
             blobs: 3,
+            grace: Some(space::GRACE - space::INTERVAL),
             pause: Duration::from_millis(*random.pick(&[30, 300, 3_000, 8_000])),
             seed: random.number(),
             ..Workload::default()
@@ -155,23 +160,30 @@ impl Simulation {
         );
         let clients = async {
             let uploads = uploads::run(&doors, random.number());
-            let ran = tokio::join!(workload::run(workload, doors.clone()), uploads);
+            let images = space::run(&doors, random.number());
+            let ran = tokio::join!(workload::run(workload, doors.clone()), uploads, images);
             done.cancel();
             ran
         };
-        let ((ran, blobs), ()) = tokio::join!(clients, chaos.reign(&done));
+        let ((ran, blobs, (images, raced)), ()) = tokio::join!(clients, chaos.reign(&done));
         plan.disable();
         chaos.calm(&doors).await;
         stores.meta.settle().await;
         let counts = ran.counts;
         ran.check().await;
         uploads::check(&doors, &blobs).await;
+        chaos.leave_one().await;
+        space::let_time_pass().await;
+        chaos.calm(&doors).await;
+        space::check(&doors, &images, &*stores.meta).await;
         let faults = chaos.end().await;
         Ran {
             traced: trace.traced(),
             acknowledged: counts.acknowledged,
             unavailable: counts.unavailable,
             blobs: blobs.len(),
+            images: images.len(),
+            raced,
             faults,
         }
     }
@@ -196,6 +208,7 @@ fn specs() -> Vec<MemberSpec> {
         .collect();
     let mut limits = Limits::default();
     limits.registry.part_size = PART as u64;
+    space::hasten(&mut limits);
     let spec = |n: usize| MemberSpec {
         id: id(n),
         public: address(n, 5000),
@@ -211,7 +224,7 @@ fn specs() -> Vec<MemberSpec> {
         sync: None,
         collecting: Collecting::On,
         extensions: portolan::config::Extensions::default(),
-        retention: Retention::default(),
+        retention: space::retention(),
         mesh: Some(MeshSpec {
             listen: address(n, 9443),
             address: address(n, 9443).to_string(),
@@ -285,13 +298,18 @@ fn what_clients_were_told_is_true_whatever_fails() {
     let began = Instant::now();
     let (ran, failed) = run_seeds(first, most, within);
     let sum = |of: fn(&Ran) -> usize| ran.iter().map(of).sum::<usize>();
+    let mut raced = Raced::new();
+    for (what, times) in ran.iter().flat_map(|ran| &ran.raced) {
+        *raced.entry(what).or_default() += times;
+    }
     println!(
-        "simulation: {} seeds from {first} on in {} s: {} requests acknowledged, {} not, {} blobs, {} faults",
+        "simulation: {} seeds from {first} on in {} s: {} requests acknowledged, {} not, {} blobs, {} images {raced:?}, {} faults",
         ran.len(),
         began.elapsed().as_secs(),
         sum(|ran| ran.acknowledged),
         sum(|ran| ran.unavailable),
         sum(|ran| ran.blobs),
+        sum(|ran| ran.images),
         sum(|ran| ran.faults),
     );
     assert!(failed.is_empty(), "failed: {failed:?}");
@@ -308,11 +326,13 @@ impl std::fmt::Display for Said<'_> {
             acknowledged,
             unavailable,
             blobs,
+            images,
+            raced,
             faults,
         } = self.0;
         write!(
             f,
-            "{events} events ({hash:016x}), {acknowledged} acknowledged, {unavailable} not, {blobs} blobs, {faults} faults"
+            "{events} events ({hash:016x}), {acknowledged} acknowledged, {unavailable} not, {blobs} blobs, {images} images {raced:?}, {faults} faults"
         )
     }
 }

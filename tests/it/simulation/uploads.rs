@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::{Door, PART};
+use super::{Door, PART, space::GRACE};
 use crate::support::{
     client::{Answer, Ask as _, Broken, Request, chunk, finish},
-    content::{Blob, Random, sha256},
+    content::{Blob, IMAGE, Manifest, Random, sha256},
 };
 
 const REPOSITORY: &str = "blobs";
@@ -46,13 +46,35 @@ impl Client<'_> {
             let length = 2 + self.random.below(4 * PART as u64) as usize;
             let blob = Blob::new(self.random.bytes(length));
             for _ in 0..4 {
-                if self.push(&blob).await.is_some() {
+                let begun = Instant::now();
+                if self.push(&blob).await.is_some() && self.name(&blob, begun).await.is_some() {
                     pushed.push(blob);
                     break;
                 }
             }
         }
         pushed
+    }
+
+    /// Pushes a manifest that references the blob, or it would be collected; nothing if nobody says that it is there, or it took longer
+    /// than the blob waits for that.
+    async fn name(&mut self, blob: &Blob, begun: Instant) -> Option<()> {
+        let manifest = Manifest::image(blob, &[]).build();
+        for _ in 0..20 {
+            let target = format!("/v2/{REPOSITORY}/manifests/{}", manifest.digest);
+            let push = Request::put(target)
+                .header("content-type", IMAGE)
+                .body(manifest.bytes.clone());
+            match self.ask(push).await {
+                Ok(answer) if answer.status == 404 && begun.elapsed() > GRACE / 2 => return None,
+                Ok(answer) => {
+                    answer.expect(201);
+                    return Some(());
+                }
+                Err(_) => {}
+            }
+        }
+        None
     }
 
     async fn ask(&mut self, request: Request) -> Result<Answer, Broken> {
