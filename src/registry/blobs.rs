@@ -222,7 +222,7 @@ impl Registry {
             is_all: taken == Taken::Whole && range.first == 0 && range.last.checked_add(1) == Some(blob.size),
             rest: match self.settings.verify_reads {
                 true => hot::Rest::Nowhere,
-                false => hot::Rest::Store(self.blobs.clone(), blob.object_key.clone()),
+                false => hot::Rest::Store(self.blobs.clone(), blob.written()),
             },
         };
         hot.read(wanted, stored).await

@@ -7,20 +7,21 @@ use futures_util::{StreamExt as _, stream};
 use tokio::task::spawn_blocking;
 
 use super::{
+    super::objects::Written,
     file::{BLOCK, Whole},
     fill::{Ended, Filling},
     folder::{Entry, Folder},
 };
 use crate::{
     oci::{Digest, ResolvedRange},
-    storage::{BlobStore, ByteStream, ObjectKey, StoreError, StoreErrorKind},
+    storage::{BlobStore, ByteStream, StoreError, StoreErrorKind},
 };
 
 /// Where the rest is read when the disk doesn't give it.
 #[derive(Clone)]
 pub(in crate::registry) enum Rest {
-    /// From this object.
-    Store(Arc<dyn BlobStore>, ObjectKey),
+    /// From this object, if it is still as it was written.
+    Store(Arc<dyn BlobStore>, Written),
     /// Nowhere: what comes from there would have to be hashed from its beginning.
     Nowhere,
 }
@@ -101,7 +102,17 @@ impl Reading {
     async fn rest(&mut self) -> Result<ByteStream, StoreError> {
         let ResolvedRange { first, last } = self.range;
         match &self.rest {
-            Rest::Store(blobs, key) => Ok(blobs.get(key, first, last).await?.bytes),
+            Rest::Store(blobs, object) => {
+                let opened = blobs.get(&object.key, first, last).await?;
+                // What was given so far may have come from another one, and nobody compares the digest of both together.
+                match object.damage(Some(&opened.object)) {
+                    None => Ok(opened.bytes),
+                    Some(damage) => {
+                        let what = format!("{} was read in part when its object {damage}", self.digest);
+                        Err(StoreError::with_source(StoreErrorKind::Corrupt, "get", what))
+                    }
+                }
+            }
             Rest::Nowhere => Err(StoreError::with_source(
                 StoreErrorKind::Unavailable,
                 "get",

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use tempfile::TempDir;
 
-use super::{file::BLOCK, *};
+use super::{super::objects::Written, file::BLOCK, *};
 use crate::{
     oci::Algorithm,
     storage::{BlobStore as _, MemoryBlobs, ObjectKey, Payload, StoreError, StoreErrorKind},
@@ -29,7 +29,7 @@ struct World {
 
 struct Stored {
     digest: Digest,
-    key: ObjectKey,
+    object: Written,
     content: Bytes,
 }
 
@@ -76,16 +76,19 @@ impl World {
         let content: Bytes = (0..u32::try_from(size).unwrap())
             .map(|at| (at.wrapping_mul(2_654_435_761).wrapping_add(seed * 7919) >> 13) as u8)
             .collect();
-        let key = ObjectKey::parse(&format!("uploads/{seed}")).unwrap();
-        self.blobs
-            .put(&key, Payload::from(content.clone()))
-            .await
-            .unwrap();
         Stored {
             digest: Digest::of(Algorithm::Sha256, &content),
-            key,
+            object: self.put(&format!("uploads/{seed}"), content.clone()).await,
             content,
         }
+    }
+
+    async fn put(&self, key: &str, content: Bytes) -> Written {
+        let key = ObjectKey::parse(key).unwrap();
+        let size = content.len() as u64;
+        self.blobs.put(&key, Payload::from(content)).await.unwrap();
+        let etag = self.blobs.head(&key).await.unwrap().unwrap().etag;
+        Written { key, size, etag }
     }
 
     fn wanted<'a>(&self, blob: &'a Stored, range: ResolvedRange, rest: Rest) -> Wanted<'a> {
@@ -100,10 +103,15 @@ impl World {
     }
 
     async fn stream(&self, blob: &Stored, range: ResolvedRange) -> ByteStream {
-        let rest = Rest::Store(self.blobs.clone(), blob.key.clone());
+        self.stream_from(blob, range, &blob.object.key).await
+    }
+
+    /// From `key` instead of the object that the blob's link names.
+    async fn stream_from(&self, blob: &Stored, range: ResolvedRange, key: &ObjectKey) -> ByteStream {
+        let rest = Rest::Store(self.blobs.clone(), blob.object.clone());
         let stored = || async {
             self.reads.fetch_add(1, Ordering::Relaxed);
-            let opened = self.blobs.get(&blob.key, range.first, range.last).await?;
+            let opened = self.blobs.get(key, range.first, range.last).await?;
             Ok::<_, StoreError>(opened.bytes)
         };
         self.hot
@@ -361,11 +369,7 @@ async fn wrong_bytes_end_before_their_end_and_are_not_kept() {
     let blob = world.store(1, 3 * BLOCK).await;
     let mut other = blob.content.to_vec();
     other[BLOCK as usize] ^= 1;
-    world
-        .blobs
-        .put(&blob.key, Payload::from(Bytes::from(other)))
-        .await
-        .unwrap();
+    world.put(blob.object.key.as_str(), other.into()).await;
     let all = ResolvedRange {
         first: 0,
         last: 3 * BLOCK - 1,
@@ -399,7 +403,7 @@ async fn what_breaks_off_is_read_on_elsewhere_if_it_may_be() {
         let bytes: ByteStream = Box::pin(stream::iter([Ok(head), Err(error)]));
         Ok::<_, StoreError>(bytes)
     };
-    let rest = Rest::Store(world.blobs.clone(), blob.key.clone());
+    let rest = Rest::Store(world.blobs.clone(), blob.object.clone());
     let read = world
         .hot
         .read(world.wanted(&blob, all, rest), broken)
@@ -445,4 +449,76 @@ async fn a_disk_that_fails_costs_nobody_an_answer_and_is_tried_again() {
     }
     assert_eq!((world.reads(), world.files().len()), (4, 1));
     assert!(world.count("portolan_cache_off 0"));
+}
+
+/// A disk that fails in the middle, and what is in the store by then.
+#[tokio::test]
+async fn what_the_disk_does_not_give_comes_from_the_object_that_was_written_or_from_none() {
+    let all = ResolvedRange {
+        first: 0,
+        last: 3 * BLOCK - 1,
+    };
+    for is_whole in [false, true] {
+        for is_replaced in [false, true] {
+            let world = World::new();
+            let blob = world.store(1, 3 * BLOCK).await;
+            let mut wrong = blob.content.to_vec();
+            wrong.rotate_left(1);
+            if is_whole {
+                world.read(&blob).await;
+            }
+            // The first reads ahead, of a file that isn't complete yet.
+            let mut first = world.stream(&blob, all).await;
+            first.next().await.unwrap().unwrap();
+            let mut second = world.stream(&blob, all).await;
+            if is_whole {
+                second.next().await.unwrap().unwrap();
+            }
+            let file = world.files().first().unwrap().clone();
+            fs::File::options()
+                .write(true)
+                .open(&file)
+                .unwrap()
+                .set_len(0)
+                .unwrap();
+            if is_replaced {
+                world.put(blob.object.key.as_str(), wrong.into()).await;
+            }
+            let rest = collect(second).await;
+            let context = format!("whole {is_whole}, replaced {is_replaced}");
+            match is_replaced {
+                false => {
+                    let begin = if is_whole { BLOCK as usize } else { 0 };
+                    assert!(rest.unwrap() == blob.content[begin..], "{context}");
+                }
+                true => assert_eq!(rest.unwrap_err().kind(), StoreErrorKind::Corrupt, "{context}"),
+            }
+        }
+    }
+}
+
+/// The blob's link names an object that is damaged, and the store's record another one, which is read in its place.
+#[tokio::test]
+async fn a_successor_is_not_gone_on_with_by_what_it_succeeds() {
+    let world = World::new();
+    let blob = world.store(1, 3 * BLOCK).await;
+    let successor = world.put("uploads/successor", blob.content.clone()).await;
+    let mut wrong = blob.content.to_vec();
+    wrong.rotate_left(1);
+    world.put(blob.object.key.as_str(), wrong.into()).await;
+    let all = ResolvedRange {
+        first: 0,
+        last: 3 * BLOCK - 1,
+    };
+    let mut first = world.stream_from(&blob, all, &successor.key).await;
+    first.next().await.unwrap().unwrap();
+    let second = world.stream_from(&blob, all, &successor.key).await;
+    let file = world.files().first().unwrap().clone();
+    fs::File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    assert_eq!(collect(second).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
 }
