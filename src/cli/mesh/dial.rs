@@ -9,7 +9,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{
     Response, Status,
-    transport::{Channel, Endpoint},
+    transport::{self, Channel, Endpoint},
 };
 
 use super::{Door, MeshError, Result};
@@ -61,24 +61,14 @@ impl Dialler {
             address: address.to_owned(),
             source,
         };
-        let stream = timeout(PATIENCE, self.connect(address)).await;
-        let stream = stream.unwrap_or_else(|_| Err(late())).map_err(failed)?;
-        // A channel dials when it likes; this one is given its only connection.
-        let stream = Mutex::new(Some(TokioIo::new(stream)));
-        let connector = tower::service_fn(move |_: http::Uri| {
-            let stream = stream
-                .lock()
-                .take()
-                .ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
-            std::future::ready(stream)
-        });
-        let channel = Endpoint::from_static("http://member")
-            .connect_with_connector(connector)
-            .await
-            .map_err(|error| broken(address, error))?;
+        let opened = async {
+            let stream = self.connect(address).await.map_err(failed)?;
+            channel(stream).await.map_err(|error| broken(address, error))
+        };
+        let channel = timeout(PATIENCE, opened).await;
         Ok(Asked {
             address: address.to_owned(),
-            channel,
+            channel: channel.unwrap_or_else(|_| Err(failed(late())))?,
         })
     }
 
@@ -99,6 +89,21 @@ impl Dialler {
             None => Err(io::Error::other(format!("its certificate doesn't name {san}"))),
         }
     }
+}
+
+/// A channel dials when it likes; this one is given its only connection.
+async fn channel(stream: TlsStream<TcpStream>) -> std::result::Result<Channel, transport::Error> {
+    let stream = Mutex::new(Some(TokioIo::new(stream)));
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let stream = stream
+            .lock()
+            .take()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
+        std::future::ready(stream)
+    });
+    Endpoint::from_static("http://member")
+        .connect_with_connector(connector)
+        .await
 }
 
 impl Asked {
