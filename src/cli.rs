@@ -1,8 +1,10 @@
 //! The command line.
 
+mod caller;
 mod fsck;
 mod mesh;
 mod moving;
+mod output;
 mod past;
 mod retention;
 
@@ -222,6 +224,9 @@ pub enum CliError {
     /// A member's mesh port wasn't reached, or refused.
     #[error(transparent)]
     Mesh(#[from] mesh::MeshError),
+    /// What was asked for can't be said.
+    #[error(transparent)]
+    Output(#[from] output::OutputError),
 }
 
 impl Cli {
@@ -233,7 +238,7 @@ impl Cli {
         match self.command {
             Command::Dev(args) => dev(args).await,
             Command::Serve(args) => serve(args).await,
-            Command::Verify(args) => Ok(verify(&args).await),
+            Command::Verify(args) => verify(&args).await,
             Command::Fsck(args) => Ok(fsck::fsck(&args).await),
             Command::History(args) => past::history(&args).await,
             Command::Restore(args) => past::restore(&args).await,
@@ -241,7 +246,9 @@ impl Cli {
             Command::Export(args) => Ok(moving::export(&args).await?),
             Command::Mesh(args) => Ok(mesh::mesh(&args).await?),
             Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut Self::command(), "portolan", &mut std::io::stdout());
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "portolan", &mut script);
+                output::put(String::from_utf8_lossy(&script))?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Retention(command) => command.run().await,
@@ -281,7 +288,7 @@ async fn dev(args: DevArgs) -> Result<ExitCode, CliError> {
         sync: config.as_ref().and_then(|config| config.sync.clone()),
         tls: config.and_then(|config| config.public_tls),
     };
-    app::dev::dev(&options, |text| println!("{text}")).await?;
+    app::dev::dev(&options, |text| output::say(text)).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -289,7 +296,9 @@ async fn serve(args: ServeArgs) -> Result<ExitCode, CliError> {
     let config = match &args.config {
         Some(path) => config::load(path)?,
         None => {
-            eprintln!("No configuration: one member by itself on 127.0.0.1:5000, data in {DATA}");
+            output::complain(format_args!(
+                "No configuration: one member by itself on 127.0.0.1:5000, data in {DATA}"
+            ));
             Config::single(PathBuf::from(DATA))
         }
     };
@@ -298,12 +307,12 @@ async fn serve(args: ServeArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn verify(args: &VerifyArgs) -> ExitCode {
+async fn verify(args: &VerifyArgs) -> Result<ExitCode, CliError> {
     let config = match config::load(&args.config) {
         Ok(config) => config,
         Err(faults) => {
-            eprintln!("{faults}");
-            return ExitCode::FAILURE;
+            output::complain(faults);
+            return Ok(ExitCode::FAILURE);
         }
     };
     let reach = match args.online {
@@ -323,11 +332,11 @@ async fn verify(args: &VerifyArgs) -> ExitCode {
             (said, ExitCode::FAILURE)
         }
     };
-    println!("{said}\n{summary}");
+    output::tell(format_args!("{said}\n{summary}"))?;
     if findings.iter().next().is_some() {
-        print!("\n{findings}");
+        output::put(format_args!("\n{findings}"))?;
     }
-    code
+    Ok(code)
 }
 
 /// A valid configuration in a few lines, so that one sees what was understood.

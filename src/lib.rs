@@ -3,6 +3,9 @@
 //! ARCHITECTURE.md is the map. Modules are listed in the order in which they may know each other: each may use the
 //! ones above it, none below (`tests/it/imports.rs` enforces it).
 
+// They panic when nobody reads along any more: see `cli::output`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod causes;
 pub mod entropy;
 pub mod files;

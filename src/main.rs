@@ -1,6 +1,11 @@
 //! The `portolan` command.
 
-use std::process::ExitCode;
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::Parser as _;
 use portolan::cli::Cli;
@@ -15,7 +20,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("portolan: can't start the runtime: {error}");
+            let _ = writeln!(io::stderr(), "portolan: can't start the runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -23,7 +28,8 @@ fn main() -> ExitCode {
     // What still runs was reported and is not waited for.
     runtime.shutdown_background();
     ended.unwrap_or_else(|error| {
-        eprintln!("portolan: {}", portolan::causes::in_a_line(&error));
+        let error = portolan::causes::in_a_line(&error);
+        let _ = writeln!(io::stderr(), "portolan: {error}");
         ExitCode::FAILURE
     })
 }

@@ -1,9 +1,10 @@
 //! `portolan fsck`.
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
+use super::output;
 use crate::{
     app::{self, FsckRun},
     causes, config,
@@ -33,7 +34,7 @@ pub(super) async fn fsck(args: &FsckArgs) -> ExitCode {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(said) => {
-            eprintln!("portolan: {said}");
+            output::complain(format_args!("portolan: {said}"));
             ExitCode::from(CANT_LOOK)
         }
     }
@@ -42,22 +43,17 @@ pub(super) async fn fsck(args: &FsckArgs) -> ExitCode {
 /// Gives how many faults are left.
 async fn look(args: &FsckArgs) -> Result<u64, String> {
     let config = config::load(&args.config).map_err(|faults| faults.to_string())?;
-    let is_terminal = std::io::stderr().is_terminal();
     let tell = |what: &str, rows: u64, objects: u64| {
-        if is_terminal {
-            eprint!("\r\x1b[K{what}: {rows} rows, {objects} objects");
-        }
+        output::draw(&format!("{what}: {rows} rows, {objects} objects"));
     };
     let run = FsckRun {
         repair: args.repair,
         tell: &tell,
     };
     let report = app::fsck(&config, &run, &config.limits).await;
-    if is_terminal {
-        eprint!("\r\x1b[K");
-    }
+    output::draw("");
     let report = report.map_err(|error| causes::in_a_line(&error))?;
-    println!("{}", said(&report, args.json)?);
+    output::tell(said(&report, args.json)?).map_err(|error| causes::in_a_line(&error))?;
     Ok(report.left)
 }
 

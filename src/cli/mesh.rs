@@ -15,7 +15,8 @@ use self::{
     dial::{Asked, Dialler},
     show::{Paint, State},
 };
-use crate::{mesh::pb, net::TlsError, oci::RepoName, placement::MemberId};
+use super::output::{self, OutputError};
+use crate::{causes, mesh::pb, net::TlsError, oci::RepoName, placement::MemberId};
 
 /// How long the others may take to see that a member was drained: a heartbeat or two, and a slow store.
 const SETTLING: Duration = Duration::from_secs(20);
@@ -146,6 +147,9 @@ pub enum MeshError {
     /// It is done, and not all know.
     #[error("it is done, and not yet seen by {0}")]
     Unseen(String),
+    /// What was asked for can't be said.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 type Result<T> = std::result::Result<T, MeshError>;
@@ -157,15 +161,15 @@ pub(super) async fn mesh(args: &MeshArgs) -> Result<ExitCode> {
         Command::Members => {
             let answer = dialler.dial(server).await?.members().await?;
             match args.json {
-                true => println!("{:#}", show::json_of_members(&answer)),
-                false => print!("{}", show::members(&answer, paint)),
+                true => output::tell(format_args!("{:#}", show::json_of_members(&answer)))?,
+                false => output::put(show::members(&answer, paint))?,
             }
         }
         Command::Locate { repository } => {
             let answer = dialler.dial(server).await?.locate(repository).await?;
             match args.json {
-                true => println!("{:#}", show::json_of_place(&answer)),
-                false => print!("{}", show::place(&answer, paint)),
+                true => output::tell(format_args!("{:#}", show::json_of_place(&answer)))?,
+                false => output::put(show::place(&answer, paint))?,
             }
         }
         Command::Forwards => return forwards(&dialler, server, args.json).await,
@@ -191,14 +195,14 @@ async fn forwards(dialler: &Dialler, server: &str, json: bool) -> Result<ExitCod
                 told.insert(member.name.clone(), forwards);
             }
             Err(error) => {
-                eprintln!("{}: {}", member.name, crate::causes::in_a_line(&error));
+                output::complain(format_args!("{}: {}", member.name, causes::in_a_line(&error)));
                 code = ExitCode::FAILURE;
             }
         }
     }
     match json {
-        true => println!("{:#}", show::json_of_forwards(&told)),
-        false => print!("{}", show::forwards(&told)),
+        true => output::tell(format_args!("{:#}", show::json_of_forwards(&told)))?,
+        false => output::put(show::forwards(&told))?,
     }
     Ok(code)
 }
@@ -248,11 +252,8 @@ async fn order(dialler: &Dialler, server: &str, member: &MemberId, wanted: State
     }
     let state = wanted.as_str();
     match json {
-        true => println!(
-            "{}",
-            serde_json::json!({ "member": member.as_str(), "state": state })
-        ),
-        false => println!("{member} is {state}"),
+        true => output::tell(serde_json::json!({ "member": member.as_str(), "state": state }))?,
+        false => output::tell(format_args!("{member} is {state}"))?,
     }
     Ok(())
 }

@@ -7,32 +7,30 @@ mod import;
 mod place;
 mod progress;
 
-use std::{io, path::PathBuf};
+use std::io;
 
 use clap::Args;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use self::place::Place;
 pub(super) use self::{
     export::{ExportArgs, export},
     import::{ImportArgs, import},
 };
+use super::caller::{Caller, NoPassword};
 use crate::{
     config::Limits,
     layout::LayoutError,
-    oci::ManifestError,
-    outbound::{Trust, TrustError},
+    oci::{Descriptor, Manifest, ManifestError},
+    outbound::TrustError,
     upstream::{Purpose, Upstream, UpstreamError, Visit},
 };
 
 /// As whom a registry is asked, and how much at once.
 #[derive(Debug, Args)]
 struct Account {
-    /// Who asks; the password, or an API key, is taken from PORTOLAN_PASSWORD
-    #[arg(long, value_name = "NAME", env = "PORTOLAN_USER")]
-    user: Option<String>,
-    /// Authorities that are trusted instead of this machine's, in PEM
-    #[arg(long, value_name = "FILE")]
-    cacert: Option<PathBuf>,
+    #[command(flatten)]
+    caller: Caller,
     /// Requests at once
     #[arg(short, long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
@@ -44,6 +42,9 @@ pub enum MovingError {
     /// The arguments don't say what.
     #[error("{0}")]
     What(String),
+    /// Who asks isn't said in full.
+    #[error(transparent)]
+    Login(#[from] NoPassword),
     /// TLS can't be set up.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -73,6 +74,12 @@ pub enum MovingError {
     /// The registry lacks a blob that one of its manifests names.
     #[error("{0}, which a manifest names, isn't in the registry")]
     Absent(crate::oci::Digest),
+    /// Indexes list indexes that list indexes.
+    #[error("{0} is too deep in indexes that list each other")]
+    Deep(crate::oci::Digest),
+    /// More refers to it than comes along.
+    #[error("more than {0} manifests refer to it, or to each other")]
+    Referrers(usize),
     /// A part of the program failed.
     #[error("the work was given up")]
     Work(#[source] io::Error),
@@ -91,27 +98,29 @@ type Result<T> = std::result::Result<T, MovingError>;
 
 /// The registry at `place`.
 fn registry(place: &Place, account: &Account, purpose: Purpose) -> Result<Upstream> {
-    let login = match &account.user {
-        None => None,
-        Some(user) => {
-            let password = std::env::var("PORTOLAN_PASSWORD").map_err(|_| {
-                let problem = "with --user, the password is taken from PORTOLAN_PASSWORD, which isn't set";
-                MovingError::What(problem.to_owned())
-            })?;
-            Some((user.clone(), password))
-        }
-    };
     let visit = Visit {
         url: place.url.clone(),
-        login,
-        trust: match &account.cacert {
-            Some(path) => Trust::Bundle(path.clone()),
-            None => Trust::Machine,
-        },
+        login: account.caller.login()?,
+        trust: account.caller.trust(),
         purpose,
         at_once: usize::from(account.jobs),
     };
     Ok(Upstream::visit(visit, &Limits::default())?)
+}
+
+/// Moves the blobs that a manifest refers to, so many at once: each by `one`, which is told whether it is required.
+async fn each_blob<'a, F>(
+    manifest: &'a Manifest,
+    at_once: usize,
+    one: impl Fn(&'a Descriptor, bool) -> F,
+) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    let required = manifest.blobs.iter().map(|blob| one(blob, true));
+    let optional = manifest.optional_blobs.iter().map(|blob| one(blob, false));
+    let all: Vec<F> = required.chain(optional).collect();
+    stream::iter(all).buffer_unordered(at_once).try_collect().await
 }
 
 /// Runs what waits for a disk where that holds up nobody.

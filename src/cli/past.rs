@@ -1,6 +1,6 @@
 //! `history` and `restore`: a member is asked over HTTP, as any client would ask it.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -9,9 +9,14 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
 
+use super::{
+    caller::{Caller, NoPassword},
+    output::{self, OutputError},
+};
 use crate::{
+    causes,
     oci::{Digest, RepoName, Rounding, Tag, Timestamp, Undo, paths},
-    outbound::{self, Outbound, OutboundError, Pool, Reach, Trust, TrustError},
+    outbound::{self, Outbound, OutboundError, Pool, Reach, TrustError},
 };
 
 /// Time for the member's answer to begin, and to come whole. It gives a request a minute.
@@ -31,12 +36,8 @@ pub(super) struct Server {
         default_value = "http://127.0.0.1:5000"
     )]
     server: Uri,
-    /// Who asks; the password, or an API key, is taken from PORTOLAN_PASSWORD
-    #[arg(long, value_name = "NAME", env = "PORTOLAN_USER")]
-    user: Option<String>,
-    /// Authorities that are trusted instead of this machine's, in PEM
-    #[arg(long, value_name = "FILE")]
-    cacert: Option<PathBuf>,
+    #[command(flatten)]
+    caller: Caller,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -74,6 +75,9 @@ pub enum PastError {
     /// The arguments don't say what.
     #[error("{0}")]
     What(String),
+    /// Who asks isn't said in full.
+    #[error(transparent)]
+    Login(#[from] NoPassword),
     /// TLS can't be set up.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -100,6 +104,9 @@ pub enum PastError {
         /// Who was asked.
         server: String,
     },
+    /// What was asked for can't be said.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 type Result<T> = std::result::Result<T, PastError>;
@@ -142,16 +149,12 @@ pub(super) struct Member<'a> {
 
 impl<'a> Member<'a> {
     pub(super) fn of(server: &'a Server) -> Result<Self> {
-        let trust = match &server.cacert {
-            Some(path) => Trust::Bundle(path.clone()),
-            None => Trust::Machine,
-        };
         let pool = Pool {
             connect: Duration::from_secs(10),
             idle: Duration::from_secs(10),
             idle_connections: 1,
         };
-        let client = Outbound::new(&trust, Reach::Anywhere, &pool)?;
+        let client = Outbound::new(&server.caller.trust(), Reach::Anywhere, &pool)?;
         Ok(Self { server, client })
     }
 
@@ -232,14 +235,9 @@ impl<'a> Member<'a> {
     }
 
     fn login(&self) -> Result<Option<HeaderValue>> {
-        let Some(user) = &self.server.user else {
+        let Some((user, password)) = self.server.caller.login()? else {
             return Ok(None);
         };
-        let password = std::env::var("PORTOLAN_PASSWORD").map_err(|_| {
-            PastError::What(
-                "with --user, the password is taken from PORTOLAN_PASSWORD, which isn't set".into(),
-            )
-        })?;
         let mut login =
             HeaderValue::try_from(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
                 .map_err(|error| PastError::What(format!("the login: {error}")))?;
@@ -279,10 +277,10 @@ pub(super) async fn history(args: &HistoryArgs) -> std::result::Result<ExitCode,
         }
     }
     if args.server.json {
-        println!("{:#}", Value::Array(changes));
+        output::tell(format_args!("{:#}", Value::Array(changes)))?;
     } else {
         for line in changes.iter().flat_map(lines) {
-            println!("{line}");
+            output::tell(line)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -326,7 +324,7 @@ pub(super) async fn restore(args: &RestoreArgs) -> std::result::Result<ExitCode,
     }
     let (repository, what) = what(args)?;
     let answer = ask_to_restore(&member, &repository, &what).await?;
-    tell(args.server.json, &repository, &answer);
+    tell(args.server.json, &repository, &answer)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -343,9 +341,9 @@ async fn restore_run(member: &Member<'_>, run: &str) -> std::result::Result<Exit
             found = true;
             let repository = RepoName::parse(name).map_err(|_| member.not_understood())?;
             match ask_to_restore(member, &repository, &Undo::Run(run.to_owned())).await {
-                Ok(answer) => tell(member.server.json, &repository, &answer),
+                Ok(answer) => tell(member.server.json, &repository, &answer)?,
                 Err(error) => {
-                    eprintln!("{repository}: {}", crate::causes::in_a_line(&error));
+                    output::complain(format_args!("{repository}: {}", causes::in_a_line(&error)));
                     code = ExitCode::FAILURE;
                 }
             }
@@ -376,22 +374,18 @@ async fn ask_to_restore(member: &Member<'_>, repository: &RepoName, what: &Undo)
         .await
 }
 
-fn tell(is_json: bool, repository: &RepoName, answer: &Value) {
+fn tell(is_json: bool, repository: &RepoName, answer: &Value) -> Result<()> {
     if is_json {
-        println!("{answer:#}");
-        return;
+        return Ok(output::tell(format_args!("{answer:#}"))?);
     }
     let list = |key: &str| answer[key].as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     for digest in list("manifests") {
-        println!("restored  {repository}@{}", text(&digest));
+        output::tell(format_args!("restored  {repository}@{}", text(&digest)))?;
     }
     for tag in list("tags") {
-        println!(
-            "restored  {repository}:{}  {}",
-            text(&tag["tag"]),
-            text(&tag["digest"])
-        );
+        let (tag, digest) = (text(&tag["tag"]), text(&tag["digest"]));
+        output::tell(format_args!("restored  {repository}:{tag}  {digest}"))?;
     }
     for left in list("left") {
         let why = match left["why"].as_str() {
@@ -399,14 +393,16 @@ fn tell(is_json: bool, repository: &RepoName, answer: &Value) {
             Some("gone") => "isn't kept any more",
             _ => "was left",
         };
+        let digest = text(&left["digest"]);
         match left["tag"].as_str() {
-            Some(tag) => println!("left      {repository}:{tag}  {} ({why})", text(&left["digest"])),
-            None => println!("left      {repository}@{} ({why})", text(&left["digest"])),
+            Some(tag) => output::tell(format_args!("left      {repository}:{tag}  {digest} ({why})"))?,
+            None => output::tell(format_args!("left      {repository}@{digest} ({why})"))?,
         }
     }
     if list("manifests").is_empty() && list("tags").is_empty() {
-        println!("{repository}: nothing had to be restored");
+        output::tell(format_args!("{repository}: nothing had to be restored"))?;
     }
+    Ok(())
 }
 
 /// What the arguments ask for.

@@ -1,10 +1,6 @@
 //! `retention plan` and `retention apply`: members make and carry out a plan, a few seconds in each request; here is who asks for the next.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
 use http::{Method, StatusCode};
@@ -12,14 +8,13 @@ use serde_json::Value;
 
 use super::{
     CliError,
+    output::{self, OutputError},
     past::{Member, PastError, Server},
 };
 
 const PATH: &str = "/v2/_portolan/retention";
 /// Failures in a row after which it is given up. A plan stays as it is until somebody carries it on.
 const FAILURES: u32 = 5;
-/// Columns of the bar.
-const BAR: usize = 30;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RetentionCommand {
@@ -75,17 +70,19 @@ async fn plan(server: &Server) -> Result<()> {
     if member.is_json() {
         return print_json(&member, &path, &plan).await;
     }
-    each_item(&member, &path, |item| println!("{}", line(item, "why"))).await?;
-    println!(
+    each_item(&member, &path, |item| output::tell(line(item, "why"))).await?;
+    output::tell(format_args!(
         "{} tags and {} manifests of {} repositories would go, which frees {}",
         count(&plan["tags"]),
         count(&plan["manifests"]),
         count(&plan["repositories"]["concerned"]),
-        bytes(count(&plan["bytes"])),
-    );
+        output::bytes(count(&plan["bytes"])),
+    ))?;
     if count(&plan["tags"]) + count(&plan["manifests"]) > 0 {
         let ends = plan["ends"].as_str().unwrap_or("-");
-        println!("portolan retention apply {id}   deletes them (until {ends})");
+        output::tell(format_args!(
+            "portolan retention apply {id}   deletes them (until {ends})"
+        ))?;
     }
     Ok(())
 }
@@ -101,47 +98,45 @@ async fn apply(id: &str, server: &Server) -> Result<()> {
     if member.is_json() {
         return print_json(&member, &path, &plan).await;
     }
-    each_item(&member, &path, |item| {
-        if item["left"].is_string() {
-            println!("left  {}", line(item, "left"));
-        }
+    each_item(&member, &path, |item| match item["left"].is_string() {
+        true => output::tell(format_args!("left  {}", line(item, "left"))),
+        false => Ok(()),
     })
     .await?;
     let applied = &plan["applied"];
-    println!(
+    output::tell(format_args!(
         "{} tags and {} manifests went from {} repositories; {} of them were left",
         count(&applied["tags"]),
         count(&applied["manifests"]),
         count(&applied["repositories"]),
         count(&applied["left"]),
-    );
+    ))?;
     if count(&applied["tags"]) + count(&applied["manifests"]) > 0 {
-        println!("portolan restore --run {id}   brings them back");
+        output::tell(format_args!("portolan restore --run {id}   brings them back"))?;
     }
     Ok(())
 }
 
 /// Asks until the plan has come to this state. Whatever member answers does the next piece.
 async fn carried_on(member: &Member<'_>, path: &str, mut plan: Value, end: &str) -> Result<Value> {
-    let bar = Bar::new();
     let mut failures = 0;
     while plan["state"] != end {
         match member.ask(Method::POST, path, &[]).await {
             Ok(now) => {
                 (plan, failures) = (now, 0);
-                bar.show(&plan);
+                show(&plan);
             }
             Err(error) if may_pass(&error) && failures < FAILURES => {
                 failures += 1;
                 tokio::time::sleep(Duration::from_secs(1) * failures).await;
             }
             Err(error) => {
-                bar.clear();
+                output::draw("");
                 return Err(error);
             }
         }
     }
-    bar.clear();
+    output::draw("");
     Ok(plan)
 }
 
@@ -151,18 +146,26 @@ fn may_pass(error: &PastError) -> bool {
         PastError::Refused { status, .. } => {
             *status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
         }
-        PastError::What(_) | PastError::Trust(_) | PastError::Answer { .. } => false,
+        PastError::What(_)
+        | PastError::Login(_)
+        | PastError::Trust(_)
+        | PastError::Answer { .. }
+        | PastError::Output(_) => false,
     }
 }
 
 /// Page by page.
-async fn each_item(member: &Member<'_>, path: &str, mut tell: impl FnMut(&Value)) -> Result<()> {
+async fn each_item(
+    member: &Member<'_>,
+    path: &str,
+    mut tell: impl FnMut(&Value) -> std::result::Result<(), OutputError>,
+) -> Result<()> {
     let mut last = None::<String>;
     loop {
         let query: Vec<_> = last.take().map(|last| ("last", last)).into_iter().collect();
         let (page, more) = member.ask_page(path, &query).await?;
         let items = page["items"].as_array().ok_or_else(|| member.not_understood())?;
-        items.iter().for_each(&mut tell);
+        items.iter().try_for_each(&mut tell)?;
         match more {
             Some(next) => last = Some(next),
             None => return Ok(()),
@@ -174,15 +177,14 @@ async fn each_item(member: &Member<'_>, path: &str, mut tell: impl FnMut(&Value)
 async fn print_json(member: &Member<'_>, path: &str, plan: &Value) -> Result<()> {
     let head = plan.to_string();
     let head = head.strip_suffix('}').ok_or_else(|| member.not_understood())?;
-    println!("{head},\"items\":[");
+    output::tell(format_args!("{head},\"items\":["))?;
     let mut comma = " ";
     each_item(member, path, |item| {
-        println!("{comma}{item}");
-        comma = ",";
+        let comma = std::mem::replace(&mut comma, ",");
+        output::tell(format_args!("{comma}{item}"))
     })
     .await?;
-    println!("]}}");
-    Ok(())
+    Ok(output::tell("]}")?)
 }
 
 fn line(item: &Value, key: &str) -> String {
@@ -205,51 +207,14 @@ fn count(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
 }
 
-fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    let (mut size, mut unit) = (bytes as f64, "B");
-    for larger in UNITS {
-        if size < 1024.0 {
-            break;
-        }
-        (size, unit) = (size / 1024.0, larger);
-    }
-    match unit {
-        "B" => format!("{bytes} B"),
-        _ => format!("{size:.1} {unit}"),
-    }
-}
-
 /// How far it is, where somebody looks.
-struct Bar {
-    is_shown: bool,
-}
-
-impl Bar {
-    fn new() -> Self {
-        let is_shown = std::io::stderr().is_terminal();
-        Self { is_shown }
-    }
-
-    fn show(&self, plan: &Value) {
-        if self.is_shown {
-            let progress = plan["progress"].as_f64().unwrap_or_default().clamp(0.0, 1.0);
-            let done = (progress * BAR as f64) as usize;
-            let (state, looked) = (
-                plan["state"].as_str().unwrap_or("-"),
-                &plan["repositories"]["looked"],
-            );
-            let bar = "#".repeat(done) + &"-".repeat(BAR - done);
-            eprint!("\r{state:<9} [{bar}] {looked} repositories looked at");
-            let _ = std::io::stderr().flush();
-        }
-    }
-
-    fn clear(&self) {
-        if self.is_shown {
-            eprint!("\r\x1b[K");
-        }
-    }
+fn show(plan: &Value) {
+    let (state, looked) = (
+        plan["state"].as_str().unwrap_or("-"),
+        &plan["repositories"]["looked"],
+    );
+    let bar = output::bar(plan["progress"].as_f64().unwrap_or_default());
+    output::draw(&format!("{state:<9} {bar} {looked} repositories looked at"));
 }
 
 #[cfg(test)]
@@ -272,17 +237,5 @@ mod tests {
             line(&unread, "left"),
             "a/b  (the repository can't be read: see the log)"
         );
-    }
-
-    #[test]
-    fn bytes_are_told_for_people() {
-        for (count, told) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1536, "1.5 KiB"),
-            (5 << 40, "5.0 TiB"),
-        ] {
-            assert_eq!(bytes(count), told);
-        }
     }
 }

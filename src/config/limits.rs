@@ -514,6 +514,10 @@ pub struct VisitLimits {
     pub retries: u32 = 4,
     /// Bytes of a blob that are sent at once, and held in memory.
     pub chunk: usize = 8 * MIB,
+    /// Manifests that come along with an image because they refer to it, or to one that does. An image with more isn't exported.
+    pub referrers: usize = 10_000,
+    /// Indexes in indexes that are followed. What is deeper isn't moved.
+    pub depth: usize = 16,
 }
 
 /// What is fetched from them.
@@ -531,6 +535,8 @@ pub struct MirrorLimits {
     pub fetches: usize = 256,
     /// Referrers of one manifest that come along with it.
     pub referrers: usize = 100,
+    /// Time for which who asks for referrers waits for them to come; then those that are here are told, and the others go on coming.
+    pub referrers_time: Duration = secs(10),
 }
 
 /// Rounds of a worker that looks at due-rows.

@@ -2,10 +2,13 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
 };
+
+use tempfile::NamedTempFile;
 
 use super::{INDEX, LayoutError, MARK};
 
@@ -32,13 +35,27 @@ pub(super) fn files(archive: &File) -> io::Result<HashMap<String, (u64, u64)>> {
 /// # Errors
 /// [`LayoutError`].
 pub fn pack(folder: &Path, archive: &Path) -> Result<(), LayoutError> {
-    let draft = archive.with_extension("new");
-    let packed = write(folder, &draft).and_then(|()| fs::rename(&draft, archive));
-    packed.map_err(|error| LayoutError::file(archive, error))
+    let packed = draft(archive).and_then(|draft| {
+        write(folder, draft.as_file())?;
+        Ok(draft.persist(archive)?)
+    });
+    packed
+        .map(drop)
+        .map_err(|error| LayoutError::file(archive, error))
 }
 
-fn write(folder: &Path, archive: &Path) -> io::Result<()> {
-    let mut builder = tar::Builder::new(io::BufWriter::new(File::create(archive)?));
+/// A file beside `archive` that nobody else has, and that goes when it doesn't become one.
+fn draft(archive: &Path) -> io::Result<NamedTempFile> {
+    let beside = archive.parent().filter(|folder| !folder.as_os_str().is_empty());
+    tempfile::Builder::new()
+        .suffix(".tar.unfinished")
+        // As of any file: the process's mask says what is left of it.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(beside.unwrap_or(Path::new(".")))
+}
+
+fn write(folder: &Path, archive: &File) -> io::Result<()> {
+    let mut builder = tar::Builder::new(io::BufWriter::new(archive));
     builder.mode(tar::HeaderMode::Deterministic);
     for name in [MARK, INDEX] {
         builder.append_path_with_name(folder.join(name), name)?;

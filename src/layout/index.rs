@@ -10,6 +10,9 @@ use crate::oci::{Digest, MediaType};
 /// The annotation with the name of an entry (image-spec, annotations.md).
 const NAME: &str = "org.opencontainers.image.ref.name";
 
+/// Where containerd, docker's `save` and BuildKit have it in full, a registry first; the other one is a tag alone then.
+const FULL_NAME: &str = "io.containerd.image.name";
+
 /// A manifest that a layout has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -45,10 +48,12 @@ impl Index {
         for (n, value) in entries.into_iter().enumerate() {
             let entry = entry(&value).map_err(|why| problem(format!("entry {}: {why}", n + 1)))?;
             let key = key(&entry);
-            let is_another = |found: &Value| found["digest"] != value["digest"];
-            if read.entries.get(&key).is_some_and(is_another) {
+            if let Some(other) = read.entries.get(&key).and_then(|other| other["digest"].as_str())
+                && other != entry.digest.as_str()
+            {
+                let digest = &entry.digest;
                 return Err(problem(format!(
-                    "two entries are called {key:?}: which of them is meant?"
+                    "two entries, {other} and {digest}, are called {key:?}: which of them is meant?"
                 )));
             }
             read.entries.insert(key, value);
@@ -97,14 +102,42 @@ fn entry(value: &Value) -> Result<Entry, String> {
         media_type: media_type.map_err(|error| error.to_string())?,
         digest: Digest::parse(digest).map_err(|error| format!("{digest:?}: {error}"))?,
         size: value["size"].as_u64().ok_or("a size is expected")?,
-        name: value["annotations"][NAME].as_str().map(str::to_owned),
+        name: name(&value["annotations"]).map(str::to_owned),
     })
+}
+
+/// What an entry is called, without a registry where one is sure to be in front.
+fn name(annotations: &Value) -> Option<&str> {
+    let full = annotations[FULL_NAME]
+        .as_str()
+        .and_then(|name| name.split_once('/'));
+    full.map(|(_registry, name)| name).or(annotations[NAME].as_str())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::oci::Algorithm;
+
+    #[test]
+    fn images_are_called_as_docker_and_containerd_call_them() {
+        for (full, tag, expected) in [
+            (
+                Some("docker.io/library/alpine:3"),
+                Some("3"),
+                Some("library/alpine:3"),
+            ),
+            (Some("localhost:5000/a/b:v1"), Some("v1"), Some("a/b:v1")),
+            (Some("ghcr.io/a/b:v1"), None, Some("a/b:v1")),
+            // Kubernetes' containerd calls an image by its configuration, too.
+            (Some("sha256:00"), Some("v1"), Some("v1")),
+            (None, Some("v1"), Some("v1")),
+            (None, None, None),
+        ] {
+            let annotations = json!({ FULL_NAME: full, NAME: tag });
+            assert_eq!(name(&annotations), expected, "{full:?}");
+        }
+    }
 
     #[test]
     fn what_others_wrote_stays_and_names_are_taken_over() {

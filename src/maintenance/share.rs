@@ -10,7 +10,7 @@ use crate::{
     storage::keys::{self, Homes, Queue},
 };
 
-/// After so long without renewing its lease a drained member isn't at work any more.
+/// After so long without renewing its lease a member that left isn't at work any more.
 const SILENT: Duration = Duration::from_secs(60);
 
 /// The partitions of due-rows, divided among those who work on them. Each is the work of exactly one member that lives: of
@@ -101,14 +101,24 @@ impl Share {
         live.map(|member| member.id.clone()).collect()
     }
 
-    /// Whether that start of a member may still be at work, other than this one. One that was drained ends what it began.
-    pub fn is_another(&self, (member, incarnation): &(MemberId, Incarnation)) -> bool {
+    /// Whether that start of a member may still be at work, other than this one. One that left, to end or drained, ends what it began.
+    pub async fn is_another(&self, by: &(MemberId, Incarnation)) -> bool {
+        if by.0 == *self.view.me() {
+            return false;
+        }
+        // It may have come since the members were last looked at.
+        if !self.is_at_work(by) {
+            self.view.look().await;
+        }
+        self.is_at_work(by)
+    }
+
+    fn is_at_work(&self, (member, incarnation): &(MemberId, Incarnation)) -> bool {
         let seen = self.view.members();
         seen.iter().any(|other| {
             let is_it = |lease: &LeaseView| lease.incarnation == *incarnation;
-            let ends_it = |lease: &LeaseView| lease.drained && lease.unchanged < SILENT;
+            let ends_it = |lease: &LeaseView| lease.left && lease.unchanged < SILENT;
             other.id == *member
-                && other.id != *self.view.me()
                 && (other.liveness == Liveness::Live || other.lease.as_ref().is_some_and(ends_it))
                 && other.lease.as_ref().is_none_or(is_it)
         })
@@ -124,11 +134,11 @@ impl Share {
         self.is_first(&workers, repository.as_str())
     }
 
-    /// `others`, and this member: whatever they think of it, it is alive to itself, and it wouldn't ask if it didn't work. Drained,
-    /// it leaves the work to them, if there are any.
+    /// `others`, and this member: whatever they think of it, it is alive to itself, and it wouldn't ask if it didn't work. Drained or
+    /// about to end, it leaves the work to them, if there are any.
     fn with_me(&self, others: impl Iterator<Item = MemberId>) -> Vec<MemberId> {
         let mut workers: Vec<MemberId> = others.collect();
-        if workers.is_empty() || self.view.standing() != Standing::Drained {
+        if workers.is_empty() || !matches!(self.view.standing(), Standing::Drained | Standing::Leaving) {
             workers.push(self.view.me().clone());
         }
         workers

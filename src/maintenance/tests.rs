@@ -36,7 +36,7 @@ pub(super) struct Three {
     pub(super) gone: Arc<Mutex<Vec<MemberId>>>,
     /// Who collects nothing.
     pub(super) idle: Arc<Mutex<Vec<MemberId>>>,
-    pub(super) is_drained: bool,
+    pub(super) standing: Standing,
 }
 
 impl Three {
@@ -45,7 +45,7 @@ impl Three {
             me: member(n),
             gone: Arc::default(),
             idle: Arc::default(),
-            is_drained: false,
+            standing: Standing::Member,
         }
     }
 }
@@ -86,10 +86,7 @@ impl View for Three {
     }
 
     fn standing(&self) -> Standing {
-        match self.is_drained {
-            true => Standing::Drained,
-            false => Standing::Member,
-        }
+        self.standing
     }
 
     fn proof(&self) -> Proof {
@@ -158,32 +155,34 @@ fn every_partition_is_one_live_members() {
 }
 
 #[test]
-fn a_drained_member_leaves_the_work_to_others_while_there_are_any() {
-    let gone = Arc::new(Mutex::new(vec![member(2)]));
-    let view = Three {
-        gone: gone.clone(),
-        is_drained: true,
-        ..Three::of(2)
-    };
-    let drained = Share::new(Arc::new(view), Some(HashKey::new(*b"loremipsumdolors")));
-    let repository = RepoName::parse("library/alpine").unwrap();
-    for queue in [Queue::Upkeep, Queue::Collection] {
-        let mine = drained.partitions(queue);
-        assert_eq!((mine.always, mine.at_times), (vec![], vec![]));
+fn who_is_drained_or_ends_leaves_the_work_to_others_while_there_are_any() {
+    for standing in [Standing::Drained, Standing::Leaving] {
+        let gone = Arc::new(Mutex::new(vec![member(2)]));
+        let view = Three {
+            gone: gone.clone(),
+            standing,
+            ..Three::of(2)
+        };
+        let share = Share::new(Arc::new(view), Some(HashKey::new(*b"loremipsumdolors")));
+        let repository = RepoName::parse("library/alpine").unwrap();
+        for queue in [Queue::Upkeep, Queue::Collection] {
+            let mine = share.partitions(queue);
+            assert_eq!((mine.always, mine.at_times), (vec![], vec![]));
+        }
+        assert_eq!(share.change_partitions(), [0; 0]);
+        assert!(!share.has(&repository));
+        gone.lock().extend([member(1), member(3)]);
+        let mine = share.partitions(Queue::Upkeep);
+        assert_eq!(
+            mine.always.len() + mine.at_times.len(),
+            usize::from(keys::DUE_PARTITIONS)
+        );
+        assert_eq!(
+            share.change_partitions().len(),
+            usize::from(keys::CHANGE_PARTITIONS)
+        );
+        assert!(share.has(&repository));
     }
-    assert_eq!(drained.change_partitions(), [0; 0]);
-    assert!(!drained.has(&repository));
-    gone.lock().extend([member(1), member(3)]);
-    let mine = drained.partitions(Queue::Upkeep);
-    assert_eq!(
-        mine.always.len() + mine.at_times.len(),
-        usize::from(keys::DUE_PARTITIONS)
-    );
-    assert_eq!(
-        drained.change_partitions().len(),
-        usize::from(keys::CHANGE_PARTITIONS)
-    );
-    assert!(drained.has(&repository));
 }
 
 #[test]

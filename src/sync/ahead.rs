@@ -34,8 +34,15 @@ const AGAIN: Duration = Duration::from_secs(600);
 const LONGEST_MS: u64 = 86_400_000;
 /// For how long it is known of a repository what came of the last visit.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
-/// Pages of one list that are read: a registry that gives the same one again and again is left.
-const PAGES: usize = 10_000;
+
+/// What is walked, and by whom.
+#[derive(Clone, Copy)]
+struct Poll<'a> {
+    source: &'a Source,
+    interval: Duration,
+    share: &'a Share,
+    end: &'a CancellationToken,
+}
 
 /// What a walk came to, for the log.
 #[derive(Debug, Default)]
@@ -47,82 +54,91 @@ struct Walk {
 }
 
 impl Mirror {
-    /// Mirrors ahead of time, walk after walk, until `end` is cancelled; then it stops where it stands.
+    /// Mirrors ahead of time, walk after walk, until `end` is cancelled; then it notes that it stops where it stands.
     pub async fn poll(self, share: Share, end: CancellationToken) {
-        let polled = self
-            .shared
-            .sources
-            .iter()
-            .filter_map(|source| Some((source, source.poll_interval?)));
-        let walks = polled.map(|(source, interval)| self.shared.poll(source, interval, &share));
-        let _: Option<Vec<()>> = end
-            .run_until_cancelled(futures_util::future::join_all(walks))
-            .await;
+        let walks = self.shared.sources.iter().filter_map(|source| {
+            Some(self.shared.poll(Poll {
+                source,
+                interval: source.poll_interval?,
+                share: &share,
+                end: &end,
+            }))
+        });
+        futures_util::future::join_all(walks).await;
+    }
+}
+
+impl Poll<'_> {
+    /// What comes of `work`, unless this member ends before.
+    async fn within<T, E: Into<SyncError>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, SyncError> {
+        let done = self.end.run_until_cancelled(work).await;
+        done.ok_or(SyncError::Ended)?.map_err(Into::into)
+    }
+
+    async fn sleep(&self, time: Duration) {
+        let _: Option<()> = self.end.run_until_cancelled(sleep(time)).await;
     }
 }
 
 impl Shared {
-    async fn poll(self: &Arc<Self>, source: &Source, interval: Duration, share: &Share) {
-        let look = LOOK.min(interval / 2);
-        sleep(look / 2 + clock::part_of(look / 2)).await;
-        loop {
-            let (began, members) = (Instant::now(), share.members());
+    async fn poll(self: &Arc<Self>, poll: Poll<'_>) {
+        let look = LOOK.min(poll.interval / 2);
+        poll.sleep(look / 2 + clock::part_of(look / 2)).await;
+        while !poll.end.is_cancelled() {
+            let (began, members) = (Instant::now(), poll.share.members());
             let mut walk = Walk::default();
-            let ended = self.walk(source, interval, share, &mut walk).await;
+            let ended = self.walk(poll, &mut walk).await;
             let until = match &ended {
-                Ok(()) if walk.left == 0 => began + interval,
-                Ok(()) | Err(_) => Instant::now() + AGAIN.min(interval / 4),
+                Ok(()) if walk.left == 0 => began + poll.interval,
+                Ok(()) | Err(_) => Instant::now() + AGAIN.min(poll.interval / 4),
             };
-            say(source, &walk, ended, began.elapsed());
+            say(poll.source, &walk, ended, began.elapsed());
             loop {
                 let left = until.saturating_duration_since(Instant::now());
-                sleep(left.min(look)).await;
-                if left.is_zero() || share.members() != members {
+                poll.sleep(left.min(look)).await;
+                if left.is_zero() || poll.share.members() != members || poll.end.is_cancelled() {
                     break;
                 }
             }
         }
     }
 
-    async fn walk(
-        self: &Arc<Self>,
-        source: &Source,
-        interval: Duration,
-        share: &Share,
-        walk: &mut Walk,
-    ) -> Result<(), SyncError> {
+    async fn walk(self: &Arc<Self>, poll: Poll<'_>, walk: &mut Walk) -> Result<(), SyncError> {
+        let source = poll.source;
         // Where all rules name repositories, there needn't be a catalogue (Docker Hub has none).
         let (named, patterns): (Vec<_>, Vec<_>) = source
             .rules()
             .iter()
             .partition(|rule| rules::literal(&rule.content).is_some());
-        let mut next = None;
-        for _ in 0..PAGES {
-            if patterns.is_empty() {
-                break;
-            }
-            let until = Instant::now() + self.within;
-            let page = source.upstream.repositories(next, until).await?;
-            for remote in &page.items {
-                for rule in &patterns {
-                    self.visit(source, rule, remote, (interval, share), walk).await?;
-                }
-            }
-            next = page.next;
-            if next.is_none() {
-                break;
-            }
-        }
         for rule in named {
             if let Some(remote) = rules::literal(&rule.content) {
-                self.visit(source, rule, &remote, (interval, share), walk).await?;
+                self.visit(poll, rule, &remote, walk).await?;
             }
         }
-        self.forget(source, interval, share).await
+        let mut pages = source.upstream.repositories();
+        while !patterns.is_empty()
+            && let Some(page) = poll.within(pages.next(Instant::now() + self.within)).await?
+        {
+            for remote in &page {
+                for rule in &patterns {
+                    self.visit(poll, rule, remote, walk).await?;
+                }
+            }
+        }
+        poll.within(self.forget(poll)).await
     }
 
     /// Forgets visits of long ago to this member's repositories: of rules, and to repositories, that aren't there any more.
-    async fn forget(&self, source: &Source, interval: Duration, share: &Share) -> Result<(), SyncError> {
+    async fn forget(&self, poll: Poll<'_>) -> Result<(), SyncError> {
+        let Poll {
+            source,
+            interval,
+            share,
+            ..
+        } = poll;
         let kept_ms = KEPT.max(4 * interval).as_millis();
         let mut after = None;
         loop {
@@ -146,15 +162,20 @@ impl Shared {
     }
 
     /// Visits a repository upstream, if it is the rule's and this member's, and its time has come. An error ends the walk: upstream
-    /// is gone, or this member's stores are.
+    /// is gone, or this member's stores are, or it ends.
     async fn visit(
         self: &Arc<Self>,
-        source: &Source,
+        poll: Poll<'_>,
         rule: &Rule,
         remote: &RepoName,
-        (interval, share): (Duration, &Share),
         walk: &mut Walk,
     ) -> Result<(), SyncError> {
+        let Poll {
+            source,
+            interval,
+            share,
+            ..
+        } = poll;
         let Some(local) = rules::local(&rule.content, remote) else {
             return Ok(());
         };
@@ -173,7 +194,7 @@ impl Shared {
             match last.ended_ms {
                 // Half: who walks a little faster this time doesn't leave it to the next one.
                 Some(_) if !last.is_cut && u128::from(age_ms) < interval.as_millis() / 2 => return Ok(()),
-                None if age_ms < LONGEST_MS && share.is_another(&last.by) => {
+                None if age_ms < LONGEST_MS && share.is_another(&last.by).await => {
                     walk.left += 1;
                     return Ok(());
                 }
@@ -201,13 +222,15 @@ impl Shared {
                 by: "",
             },
         };
-        let ended = self.go(way, rule, &mut visit).await;
+        let ended = poll.within(self.go(way, rule, &mut visit)).await;
         walk.repositories += 1;
         walk.counts.add(visit.counts);
         visit.ended_ms = Some(clock::now_ms());
         if let Err(error) = &ended {
             visit.is_cut = true;
-            visit.error = Some(causes::in_a_line(error));
+            if !matches!(error, SyncError::Ended) {
+                visit.error = Some(causes::in_a_line(error));
+            }
         }
         self.registry.note_visit(visited, &visit, Some(version)).await?;
         ended
@@ -216,11 +239,11 @@ impl Shared {
     /// Tag by tag. An error ends the walk.
     async fn go(self: &Arc<Self>, way: Way<'_>, rule: &Rule, visit: &mut Visit) -> Result<(), SyncError> {
         let (source, local) = (way.source, way.wanted.repository);
-        let mut next = None;
-        for _ in 0..PAGES {
-            let until = Instant::now() + self.within;
-            let page = match source.upstream.tags(way.remote, next, until).await {
-                Ok(page) => page,
+        let mut pages = source.upstream.tags(way.remote);
+        loop {
+            let page = match pages.next(Instant::now() + self.within).await {
+                Ok(Some(page)) => page,
+                Ok(None) => return Ok(()),
                 Err(error) if !error.is_everywhere() => {
                     visit.counts.failed += 1;
                     failed(local, None, &error.into(), visit);
@@ -228,7 +251,7 @@ impl Shared {
                 }
                 Err(error) => return Err(error.into()),
             };
-            for tag in page.items.iter().filter(|tag| source.wants(&rule.content, tag)) {
+            for tag in page.iter().filter(|tag| source.wants(&rule.content, tag)) {
                 visit.counts.tags += 1;
                 let outcome = match self.bring_tag(way, tag, &mut visit.counts).await {
                     Ok(false) => "hit",
@@ -247,12 +270,7 @@ impl Shared {
                 };
                 self.metrics.mirror("ahead", outcome);
             }
-            next = page.next;
-            if next.is_none() {
-                break;
-            }
         }
-        Ok(())
     }
 
     /// Whether the tag names something else here now.
@@ -350,6 +368,7 @@ fn say(source: &Source, walk: &Walk, ended: Result<(), SyncError>, took: Duratio
     match ended {
         // A walk that found everything done.
         Ok(()) if *repositories == 0 => tracing::debug!(upstream, left, ?took, "nothing to mirror ahead"),
+        Err(SyncError::Ended) => tracing::debug!(upstream, repositories, "mirroring ahead stops"),
         Ok(()) => tracing::info!(
             upstream,
             repositories,

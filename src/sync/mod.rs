@@ -83,6 +83,11 @@ impl SyncError {
         }
     }
 
+    /// Whether the reason is what upstream has, or hasn't, of this one thing.
+    fn is_only_of_this(&self) -> bool {
+        self.is_of_upstream() && !self.is_everywhere()
+    }
+
     /// Whether upstream would say the same of everything else.
     fn is_everywhere(&self) -> bool {
         match self {

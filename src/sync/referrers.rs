@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{
     Kind, Looked, Mirror, Shared, SyncError, Wanted,
@@ -22,7 +25,8 @@ use crate::{
 };
 
 impl Mirror {
-    /// Sees to it that what refers to `subject` upstream is here, if it is mirrored.
+    /// Sees to it that what refers to `subject` upstream is here, if it is mirrored. What takes too long goes on coming when who asks
+    /// has been told of what is here.
     ///
     /// # Errors
     /// [`SyncError`]: this member ends. Where upstream can't be asked, that is [`Looked::Stale`].
@@ -31,7 +35,12 @@ impl Mirror {
         if shared.candidates(wanted, None).next().is_none() || shared.knows_referrers(wanted, subject) {
             return Ok(Looked::Here);
         }
-        let outcome = Waited::for_upstream(answer(shared.ask_referrers(wanted, subject))).await;
+        let coming = timeout(
+            shared.limits.referrers_time,
+            answer(shared.ask_referrers(wanted, subject)),
+        );
+        let outcome = Waited::for_upstream(coming).await;
+        let outcome = outcome.unwrap_or_else(|_| Ok(Looked::Stale(Arc::new(SyncError::Late))));
         shared.metrics.mirror("referrers", super::told(&outcome));
         outcome
     }
@@ -86,7 +95,7 @@ impl Shared {
         Ok(looked)
     }
 
-    /// Brings those that aren't here, with their blobs.
+    /// Brings those that aren't here, with their blobs. One that can't be had keeps no other from coming.
     pub(super) async fn referrers_from(
         self: &Arc<Self>,
         way: Way<'_>,
@@ -98,11 +107,11 @@ impl Shared {
             remote,
             wanted,
         } = way;
-        let until = || Instant::now() + self.within;
+        let most = self.limits.referrers;
         let look = || Instant::now() + self.upstream.look;
-        let listed = source.upstream.referrers(remote, subject, look()).await?;
+        let listed = source.upstream.referrers(remote, subject, most, look()).await?;
         let mut missing = Vec::new();
-        for digest in listed.into_iter().take(self.limits.referrers) {
+        for digest in listed.into_iter().take(most) {
             let reference = Reference::Digest(digest);
             if self.here(wanted.repository, &reference).await?.is_none() {
                 missing.push(reference);
@@ -120,12 +129,26 @@ impl Shared {
                 missing.push(reference);
             }
         }
+        let mut outcome = Ok(());
         for reference in missing {
-            let fetched = source.upstream.manifest(remote, &reference, until()).await?;
-            self.bring_blobs(way, &fetched, counts).await?;
-            self.hold_blobs(way, &fetched, counts).await?;
-            self.count_and_store(wanted, &reference, fetched, counts).await?;
+            match self.bring_referrer(way, &reference, counts).await {
+                Err(error) if error.is_only_of_this() => outcome = Err(error),
+                brought => brought?,
+            }
         }
-        Ok(())
+        outcome
+    }
+
+    async fn bring_referrer(
+        self: &Arc<Self>,
+        way: Way<'_>,
+        reference: &Reference,
+        counts: &mut Counts,
+    ) -> Result<(), SyncError> {
+        let until = Instant::now() + self.within;
+        let fetched = way.source.upstream.manifest(way.remote, reference, until).await?;
+        self.bring_blobs(way, &fetched, counts).await?;
+        self.hold_blobs(way, &fetched, counts).await?;
+        self.count_and_store(way.wanted, reference, fetched, counts).await
     }
 }

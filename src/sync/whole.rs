@@ -110,7 +110,7 @@ impl Shared {
         counts: &mut Counts,
     ) -> Result<(), SyncError> {
         match self.referrers_from(way, subject, counts).await {
-            Err(error) if error.is_of_upstream() && !error.is_everywhere() => {
+            Err(error) if error.is_only_of_this() => {
                 let repository = way.wanted.repository;
                 tracing::info!(%repository, %subject, error = causes::in_a_line(&error), "referrers aren't mirrored");
                 Ok(())

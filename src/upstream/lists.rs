@@ -1,6 +1,5 @@
 //! Lists of another registry: its repositories, the tags of one, and what refers to a manifest; a page at a time.
 
-use bytes::Bytes;
 use http::{HeaderMap, Uri, header};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -13,19 +12,21 @@ use crate::{
 
 /// How many names are asked for at once; registries give fewer if they like.
 const PAGE: usize = 1000;
+/// Pages of a list; one of more has no end.
+const PAGES: usize = 10_000;
 
-/// A part of a list. What this registry can't hold (names of another grammar) is left out.
-#[derive(Debug)]
-pub struct Listed<T> {
-    /// What it lists.
-    pub items: Vec<T>,
-    /// Where it goes on.
-    pub next: Option<Next>,
+/// A list, page after page. What this registry can't hold (names of another grammar) is left out.
+pub struct Pages<'a, T> {
+    upstream: &'a Upstream,
+    kind: &'static str,
+    scope: Scope<'a>,
+    read: fn(&[u8]) -> Result<Vec<T>, UpstreamError>,
+    /// Where it goes on, as the registry said: a path with a query, always on the registry itself.
+    next: Option<String>,
+    asked: usize,
+    /// Where page 1, 2, 4, 8 ... was, the last of them: a list that comes there again goes round (R. P. Brent, 1980).
+    mark: String,
 }
-
-/// Where a list goes on, as the registry said: a path with a query, always on the registry itself.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Next(String);
 
 #[derive(Deserialize)]
 struct Repositories {
@@ -39,52 +40,30 @@ struct Tags {
 
 impl Upstream {
     /// Names of its repositories, if it has a catalogue.
-    ///
-    /// # Errors
-    /// [`UpstreamError`].
-    pub async fn repositories(
-        &self,
-        from: Option<Next>,
-        until: Instant,
-    ) -> Result<Listed<RepoName>, UpstreamError> {
-        let path = from.map_or_else(|| format!("/v2/_catalog?n={PAGE}"), |next| next.0);
-        let (page, next) = self
-            .page(Asked::list("catalog", Scope::Catalog, path), until)
-            .await?;
-        let page: Repositories = read(&page)?;
-        let names = page.repositories.unwrap_or_default();
-        Ok(Listed {
-            items: names
+    pub fn repositories(&self) -> Pages<'_, RepoName> {
+        let path = format!("/v2/_catalog?n={PAGE}");
+        self.pages("catalog", Scope::Catalog, path, |page| {
+            let page: Repositories = read(page)?;
+            let names = page.repositories.unwrap_or_default();
+            Ok(names
                 .iter()
                 .filter_map(|name| RepoName::parse(name).ok())
-                .collect(),
-            next,
+                .collect())
         })
     }
 
     /// Tags of a repository there.
-    ///
-    /// # Errors
-    /// [`UpstreamError`].
-    pub async fn tags(
-        &self,
-        repository: &RepoName,
-        from: Option<Next>,
-        until: Instant,
-    ) -> Result<Listed<Tag>, UpstreamError> {
-        let path = from.map_or_else(|| format!("/v2/{repository}/tags/list?n={PAGE}"), |next| next.0);
-        let asked = Asked::list("tags", Scope::Repository(repository), path);
-        let (page, next) = self.page(asked, until).await?;
-        let page: Tags = read(&page)?;
-        let tags = page.tags.unwrap_or_default();
-        Ok(Listed {
-            items: tags.iter().filter_map(|tag| Tag::parse(tag).ok()).collect(),
-            next,
+    pub fn tags<'a>(&'a self, repository: &'a RepoName) -> Pages<'a, Tag> {
+        let path = format!("/v2/{repository}/tags/list?n={PAGE}");
+        self.pages("tags", Scope::Repository(repository), path, |page| {
+            let page: Tags = read(page)?;
+            let tags = page.tags.unwrap_or_default();
+            Ok(tags.iter().filter_map(|tag| Tag::parse(tag).ok()).collect())
         })
     }
 
-    /// Digests of the manifests that refer to `subject` there, of the first page: by the API of referrers, else by the tag that
-    /// the specification has where there is none.
+    /// Digests of the manifests that refer to `subject` there, of so many pages as have `most` of them: by the API of referrers,
+    /// else by the tag that the specification has where there is none.
     ///
     /// # Errors
     /// [`UpstreamError`].
@@ -92,37 +71,83 @@ impl Upstream {
         &self,
         repository: &RepoName,
         subject: &Digest,
+        most: usize,
         until: Instant,
     ) -> Result<Vec<Digest>, UpstreamError> {
         let path = format!("/v2/{repository}/referrers/{subject}");
-        let asked = Asked::list("referrers", Scope::Repository(repository), path);
-        let index = match self.page(asked, until).await {
-            Ok((index, _)) => index,
+        let mut pages = self.pages("referrers", Scope::Repository(repository), path, listed);
+        let mut found = match pages.next(until).await {
+            Ok(first) => first.unwrap_or_default(),
             // Those that don't have it say so in several ways.
             Err(error) if error.is_unknown_to_it() => {
                 let tag = subject.as_str().replacen(':', "-", 1);
                 let tag = Tag::parse(&tag).map_err(|_| UpstreamError::NotFound)?;
                 let tag = Reference::Tag(tag);
-                match self.look(repository, &tag, until).await {
-                    Ok(_) => self.manifest(repository, &tag, until).await?.bytes,
-                    Err(UpstreamError::NotFound) => return Ok(Vec::new()),
-                    Err(error) => return Err(error),
-                }
+                return match self.look(repository, &tag, until).await {
+                    Ok(_) => listed(&self.manifest(repository, &tag, until).await?.bytes),
+                    Err(UpstreamError::NotFound) => Ok(Vec::new()),
+                    Err(error) => Err(error),
+                };
             }
             Err(error) => return Err(error),
         };
-        let index = Manifest::parse(None, &index)
-            .map_err(|_| UpstreamError::Nonsense("a list of referrers that is no index"))?;
-        Ok(index.children.into_iter().map(|child| child.digest).collect())
+        while found.len() < most
+            && let Some(page) = pages.next(until).await?
+        {
+            found.extend(page);
+        }
+        Ok(found)
     }
 
-    async fn page(&self, asked: Asked<'_>, until: Instant) -> Result<(Bytes, Option<Next>), UpstreamError> {
-        let answer = self.ask(&asked, until).await?;
-        let (head, body) = answer.response.into_parts();
-        let next = next(&head.headers);
-        let page = outbound::whole(body, MAX_MANIFEST_BYTES, self.bounds.answer).await?;
-        Ok((page, next))
+    fn pages<'a, T>(
+        &'a self,
+        kind: &'static str,
+        scope: Scope<'a>,
+        path: String,
+        read: fn(&[u8]) -> Result<Vec<T>, UpstreamError>,
+    ) -> Pages<'a, T> {
+        Pages {
+            upstream: self,
+            kind,
+            scope,
+            read,
+            next: Some(path),
+            asked: 0,
+            mark: String::new(),
+        }
     }
+}
+
+impl<T> Pages<'_, T> {
+    /// The next page, if there is one; its answer begins `until` then.
+    ///
+    /// # Errors
+    /// [`UpstreamError`], also when the list leads back to where it has been.
+    pub async fn next(&mut self, until: Instant) -> Result<Option<Vec<T>>, UpstreamError> {
+        let Some(path) = self.next.take() else {
+            return Ok(None);
+        };
+        if path == self.mark || self.asked >= PAGES {
+            return Err(UpstreamError::Nonsense("a list that leads back to itself"));
+        }
+        self.asked += 1;
+        if self.asked.is_power_of_two() {
+            self.mark.clone_from(&path);
+        }
+        let asked = Asked::list(self.kind, self.scope, path);
+        let answer = self.upstream.ask(&asked, until).await?;
+        let (head, body) = answer.response.into_parts();
+        let page = outbound::whole(body, MAX_MANIFEST_BYTES, self.upstream.bounds.answer).await?;
+        self.next = next(&head.headers);
+        (self.read)(&page).map(Some)
+    }
+}
+
+/// What an index of referrers lists.
+fn listed(index: &[u8]) -> Result<Vec<Digest>, UpstreamError> {
+    let index = Manifest::parse(None, index)
+        .map_err(|_| UpstreamError::Nonsense("a list of referrers that is no index"))?;
+    Ok(index.children.into_iter().map(|child| child.digest).collect())
 }
 
 fn read<'a, T: Deserialize<'a>>(page: &'a [u8]) -> Result<T, UpstreamError> {
@@ -130,7 +155,7 @@ fn read<'a, T: Deserialize<'a>>(page: &'a [u8]) -> Result<T, UpstreamError> {
 }
 
 /// `Link: </v2/_catalog?last=x>; rel="next"` (RFC 8288). Its host, if it has one, isn't looked at: proxies put in others.
-fn next(headers: &HeaderMap) -> Option<Next> {
+fn next(headers: &HeaderMap) -> Option<String> {
     let link = headers.get(header::LINK)?.to_str().ok()?;
     let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
     if !parameters.replace(['"', ' '], "").contains("rel=next") {
@@ -138,7 +163,7 @@ fn next(headers: &HeaderMap) -> Option<Next> {
     }
     let uri: Uri = target.parse().ok()?;
     let path = uri.path_and_query()?.as_str();
-    path.starts_with("/v2/").then(|| Next(path.to_owned()))
+    path.starts_with("/v2/").then(|| path.to_owned())
 }
 
 #[cfg(test)]
@@ -152,7 +177,7 @@ mod tests {
         let next = |link: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::LINK, HeaderValue::from_str(link).unwrap());
-            next(&headers).map(|next| next.0)
+            next(&headers)
         };
         let expected = Some("/v2/_catalog?last=a&n=2".to_owned());
         assert_eq!(next("</v2/_catalog?last=a&n=2>; rel=\"next\""), expected);

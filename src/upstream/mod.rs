@@ -39,7 +39,7 @@ use self::{
 pub use self::{
     credentials::{Credentials, CredentialsError},
     error::UpstreamError,
-    lists::{Listed, Next},
+    lists::Pages,
     push::{Outgoing, Pushed},
     site::Purpose,
 };

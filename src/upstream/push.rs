@@ -76,13 +76,17 @@ impl Upstream {
                 None => return Err(UpstreamError::Nonsense("a blob that nobody has sent yet")),
             },
         };
-        let (mut at, mut left) = (0, self.bounds.retries);
+        let (mut at, mut left, mut furthest) = (0, self.bounds.retries, 0);
         while at < length {
             let bytes = blob.piece(at, chunk).await?;
             let next = at + bytes.len() as u64;
             match self.append(repository, &upload, at, bytes).await {
                 Ok(answered) => {
-                    (upload, at, left) = (answered, next, self.bounds.retries);
+                    (upload, at) = (answered, next);
+                    // A registry that says again and again that nothing has come isn't sent it for ever.
+                    if at > furthest {
+                        (furthest, left) = (at, self.bounds.retries);
+                    }
                 }
                 Err(error) if left > 0 && is_to_be_repeated(&error) => {
                     sleep(self.pause(self.bounds.retries - left)).await;

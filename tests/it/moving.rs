@@ -1,9 +1,11 @@
 //! Images in and out: `portolan import` and `portolan export`, against layouts and meshes.
 
+mod strange;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    process::{Output, Stdio},
+    process::Stdio,
 };
 
 use bytes::Bytes;
@@ -18,8 +20,8 @@ use tokio::{
 };
 
 use crate::support::{
-    PATIENCE,
     client::{Ask as _, Request},
+    command::{refused, well},
     content::{Blob, Manifest},
     gate,
     mesh::{Mesh, Plan},
@@ -34,28 +36,6 @@ fn command(arguments: &[&str]) -> Command {
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command
-}
-
-async fn run(mut command: Command) -> Output {
-    let output = command.output();
-    tokio::time::timeout(PATIENCE, output)
-        .await
-        .expect("it ends")
-        .unwrap()
-}
-
-/// What it says of images, and of all of them in the end.
-async fn well(command: Command) -> (String, String) {
-    let output = run(command).await;
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{}: {said}", output.status);
-    (String::from_utf8(output.stdout).unwrap(), said)
-}
-
-async fn refused(command: Command) -> String {
-    let output = run(command).await;
-    assert!(!output.status.success());
-    String::from_utf8(output.stderr).unwrap()
 }
 
 fn put(layout: &Growing, digest: &str, bytes: &Bytes) {

@@ -1,6 +1,6 @@
 //! The operator's command line: what `portolan mesh` tells of a mesh, and what it does to it.
 
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -16,6 +16,7 @@ use tokio::{
 use crate::support::{
     PATIENCE,
     client::{Ask as _, Request, octets},
+    command::{refused, well},
     content::{Blob, Manifest},
     eventually,
     mesh::{MEMBERS, Mesh, certificates},
@@ -40,27 +41,9 @@ fn command(server: &str, pair: &Pair, arguments: &[&str]) -> Command {
     command
 }
 
-async fn run(mut command: Command) -> Output {
-    let output = command.output();
-    tokio::time::timeout(PATIENCE, output)
-        .await
-        .expect("it ends")
-        .unwrap()
-}
-
 /// What it prints when all goes well.
 async fn told(command: Command) -> String {
-    let output = run(command).await;
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {said}", output.status);
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// What it complains of.
-async fn refused(command: Command) -> String {
-    let output = run(command).await;
-    assert!(!output.status.success());
-    String::from_utf8(output.stderr).unwrap()
+    well(command).await.0
 }
 
 async fn json(command: Command) -> Value {
@@ -410,4 +393,35 @@ async fn shells_get_their_completions() {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_no_further_harms_no_command() {
+    let mesh = Mesh::of_three().await;
+    push(&mesh, 0, "unheard").await;
+    let server = mesh.mesh_doors[0].to_string();
+    let portolan = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portolan"));
+        command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        command
+    };
+    let door = format!("http://{}", mesh.door(0));
+    for mut command in [
+        command(&server, &certificates().operator, &["members"]),
+        command(&server, &certificates().operator, &["forwards", "--json"]),
+        portolan(&["history", "unheard", "--json", "--server", &door]),
+        portolan(&["completions", "bash"]),
+    ] {
+        let (nobody, said) = std::io::pipe().unwrap();
+        drop(nobody);
+        command.stdout(said).stderr(Stdio::piped());
+        let ended = command.spawn().unwrap().wait_with_output();
+        let output = tokio::time::timeout(PATIENCE, ended)
+            .await
+            .expect("it ends")
+            .unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), &*complaint), (Some(0), ""), "{command:?}");
+    }
+    mesh.stop().await;
 }

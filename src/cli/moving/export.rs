@@ -1,7 +1,7 @@
 //! `export`: what a registry has is written into a layout.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, VecDeque},
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -18,13 +18,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Account, MovingError, Result, aside, place::Place, progress::Progress, registry};
+use super::{Account, MovingError, Result, aside, each_blob, place::Place, progress::Progress, registry};
 use crate::{
     causes,
+    cli::output,
     config::Limits,
     layout::{Entry, Growing, Incoming, LayoutError, pack},
     oci::{Descriptor, Digest, Manifest, MediaType, Reference, RepoName, RepoPattern},
-    upstream::{Next, Purpose, Upstream, UpstreamError},
+    upstream::{Purpose, Upstream, UpstreamError},
 };
 
 /// Bytes that are written at once.
@@ -121,14 +122,14 @@ pub(in crate::cli) async fn export(args: &ExportArgs) -> Result<ExitCode> {
         .buffer_unordered(jobs)
         .fold(0, |failed, is_well| async move { failed + usize::from(!is_well) });
     let failed = export.progress.along(work).await;
-    eprintln!("{}", export.progress.summary("fetched"));
+    output::complain(export.progress.summary("fetched"));
     let to = export.to;
     if failed > 0 {
         to.save()?;
-        eprintln!(
+        output::complain(format_args!(
             "{failed} of {} images are not exported: start it again",
             items.len()
-        );
+        ));
         return Ok(ExitCode::FAILURE);
     }
     let target = args.to.clone();
@@ -155,28 +156,20 @@ async fn items(from: &Upstream, wanted: &Wanted, jobs: usize) -> Result<Vec<(Rep
         }
         Wanted::One(repository, None) => vec![repository.clone()],
         Wanted::Many(pattern) => {
-            let (mut names, mut next, mut seen) = (Vec::new(), None, HashSet::new());
-            loop {
-                let page = from.repositories(next, soon()).await?;
-                names.extend(page.items.into_iter().filter(|name| pattern.matches(name)));
-                next = further(page.next, &mut seen)?;
-                if next.is_none() {
-                    break names;
-                }
+            let (mut names, mut pages) = (Vec::new(), from.repositories());
+            while let Some(page) = pages.next(soon()).await? {
+                names.extend(page.into_iter().filter(|name| pattern.matches(name)));
             }
+            names
         }
     };
     let tags = |repository: RepoName| async move {
-        let (mut items, mut next, mut seen) = (Vec::new(), None, HashSet::new());
-        loop {
-            let page = from.tags(&repository, next, soon()).await?;
-            let tags = page.items.into_iter();
+        let (mut items, mut pages) = (Vec::new(), from.tags(&repository));
+        while let Some(page) = pages.next(soon()).await? {
+            let tags = page.into_iter();
             items.extend(tags.map(|tag| (repository.clone(), Reference::Tag(tag))));
-            next = further(page.next, &mut seen)?;
-            if next.is_none() {
-                return Ok::<_, MovingError>(items);
-            }
         }
+        Ok::<_, MovingError>(items)
     };
     let all: Vec<Vec<_>> = stream::iter(repositories)
         .map(tags)
@@ -184,16 +177,6 @@ async fn items(from: &Upstream, wanted: &Wanted, jobs: usize) -> Result<Vec<(Rep
         .try_collect()
         .await?;
     Ok(all.into_iter().flatten().collect())
-}
-
-/// Where a list goes on, but for one that leads to where it has been.
-fn further(next: Option<Next>, seen: &mut HashSet<Next>) -> Result<Option<Next>> {
-    match next {
-        Some(next) if !seen.insert(next.clone()) => {
-            Err(UpstreamError::Nonsense("a list that leads back to itself").into())
-        }
-        next => Ok(next),
-    }
 }
 
 fn soon() -> Instant {
@@ -209,7 +192,7 @@ struct Export {
     to: Arc<Growing>,
     wanted: Wanted,
     progress: Progress,
-    // What was looked at, or is being, so that nobody does it twice: with all that belongs to it, and by itself.
+    // What was looked at, or is being, so that nobody does it twice: with all that it refers to, and by itself.
     manifests: Mutex<Manifests>,
     contents: Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
     saved: Mutex<Instant>,
@@ -230,14 +213,12 @@ impl Export {
         };
         match outcome {
             Ok(digest) => {
-                self.progress
-                    .say(&format!("{repository}{joint}{reference}  {digest}"));
+                output::say(format_args!("{repository}{joint}{reference}  {digest}"));
                 true
             }
             Err(error) => {
                 let error = causes::in_a_line(&error);
-                self.progress
-                    .complain(&format!("{repository}{joint}{reference}  {error}"));
+                output::complain(format_args!("{repository}{joint}{reference}  {error}"));
                 false
             }
         }
@@ -254,9 +235,31 @@ impl Export {
                 }
             },
         };
-        self.manifest(repository, &digest, fetched).await?;
+        let mut fresh = VecDeque::new();
+        self.manifest(repository, &digest, fetched, 0, &mut fresh).await?;
         self.enter(repository, reference, &digest).await?;
+        self.referrers(repository, fresh).await?;
         Ok(digest)
+    }
+
+    /// Sees that what refers to `subjects` is there, too, and what refers to that. Only now that the image is: an index may both list a
+    /// manifest and refer to it.
+    async fn referrers(&self, repository: &RepoName, mut subjects: VecDeque<Digest>) -> Result<()> {
+        let (most, mut come) = (self.limits.visits.referrers, 0);
+        while let Some(subject) = subjects.pop_front() {
+            let listed = self.from.referrers(repository, &subject, most, soon()).await?;
+            come += listed.len();
+            if come > most {
+                return Err(MovingError::Referrers(most));
+            }
+            for referrer in listed {
+                self.manifest(repository, &referrer, None, 0, &mut subjects)
+                    .await?;
+                let by_digest = Reference::Digest(referrer.clone());
+                self.enter(repository, &by_digest, &referrer).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Enters what is there into the list.
@@ -289,24 +292,36 @@ impl Export {
         self.manifests.lock().entry(key).or_default().clone()
     }
 
-    /// Sees that a manifest is there with all that it refers to, and with what refers to it.
+    /// Sees that a manifest is there with all that it refers to. What this looked at is `fresh`.
     fn manifest<'a>(
         &'a self,
         repository: &'a RepoName,
         digest: &'a Digest,
         fetched: Option<Bytes>,
+        depth: usize,
+        fresh: &'a mut VecDeque<Digest>,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
+            if depth > self.limits.visits.depth {
+                return Err(MovingError::Deep(digest.clone()));
+            }
             let known = self.known(repository, digest);
             known
-                .get_or_try_init(|| self.fetch(repository, digest, fetched))
+                .get_or_try_init(|| self.fetch(repository, digest, fetched, depth, fresh))
                 .await?;
             Ok(())
         }
         .boxed()
     }
 
-    async fn fetch(&self, repository: &RepoName, digest: &Digest, fetched: Option<Bytes>) -> Result<Known> {
+    async fn fetch(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        fetched: Option<Bytes>,
+        depth: usize,
+        fresh: &mut VecDeque<Digest>,
+    ) -> Result<Known> {
         let (to, wanted) = (self.to.clone(), digest.clone());
         // It is written after what it refers to.
         let here = aside(move || to.document(&wanted)).await??;
@@ -324,36 +339,21 @@ impl Export {
             source,
         })?;
         for child in &manifest.children {
-            match self.manifest(repository, &child.digest, None).await {
+            let child = self.manifest(repository, &child.digest, None, depth + 1, fresh);
+            match child.await {
                 // An index may lack some of its platforms.
                 Ok(()) | Err(MovingError::Registry(UpstreamError::NotFound)) => {}
                 Err(error) => return Err(error),
             }
         }
         if is_new {
-            let required = manifest
-                .blobs
-                .iter()
-                .map(|blob| self.blob(repository, blob, true));
-            let optional = manifest
-                .optional_blobs
-                .iter()
-                .map(|blob| self.blob(repository, blob, false));
-            let blobs: Vec<_> = required
-                .chain(optional)
-                .map(futures_util::FutureExt::boxed)
-                .collect();
-            stream::iter(blobs)
-                .buffer_unordered(self.jobs)
-                .try_collect::<()>()
-                .await?;
+            each_blob(&manifest, self.jobs, |blob, is_required| {
+                self.blob(repository, blob, is_required).boxed()
+            })
+            .await?;
         }
         self.document(digest, bytes.clone()).await?;
-        for referrer in self.from.referrers(repository, digest, soon()).await? {
-            self.manifest(repository, &referrer, None).await?;
-            let by_digest = Reference::Digest(referrer.clone());
-            self.enter(repository, &by_digest, &referrer).await?;
-        }
+        fresh.push_back(digest.clone());
         Ok((manifest.media_type, bytes.len() as u64))
     }
 
@@ -419,7 +419,9 @@ impl Export {
             incoming = after;
             match outcome {
                 Err(error) if left == 0 && incoming.length() == before => return Err(error.into()),
-                Err(UpstreamError::NotFound) => return Err(UpstreamError::NotFound.into()),
+                Err(error @ (UpstreamError::NotFound | UpstreamError::Length { .. })) => {
+                    return Err(error.into());
+                }
                 Err(_) if incoming.length() == before => {
                     tokio::time::sleep(self.from.pause(self.limits.visits.retries - left)).await;
                     left -= 1;
@@ -453,6 +455,11 @@ impl Export {
             let piece = pieces.next().await;
             if let Some(Ok(piece)) = &piece {
                 gathered.extend_from_slice(piece);
+                let now = incoming.length() + gathered.len() as u64;
+                if now > blob.size {
+                    let before = blob.size;
+                    return Ok((incoming, Err(UpstreamError::Length { before, now })));
+                }
             }
             if gathered.len() >= PIECE || !matches!(piece, Some(Ok(_))) {
                 let bytes = gathered.split().freeze();

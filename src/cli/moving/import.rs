@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use clap::Args;
-use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use parking_lot::Mutex;
 use tokio::{
     sync::{OnceCell, Semaphore},
@@ -18,13 +18,14 @@ use tokio::{
 };
 
 use super::{
-    Account, MovingError, Result, aside,
+    Account, MovingError, Result, aside, each_blob,
     place::{Named, Place, joined},
     progress::Progress,
     registry,
 };
 use crate::{
     causes,
+    cli::output,
     config::Limits,
     layout::{Content, Entry, Layout, find},
     oci::{Descriptor, Digest, Manifest, MediaType, Reference, RepoName, Tag},
@@ -85,9 +86,12 @@ pub(in crate::cli) async fn import(args: &ImportArgs) -> Result<ExitCode> {
         .buffer_unordered(jobs)
         .fold(0, |failed, is_well| async move { failed + usize::from(!is_well) });
     let failed = import.progress.along(work).await;
-    eprintln!("{}", import.progress.summary("sent"));
+    output::complain(import.progress.summary("sent"));
     if failed > 0 {
-        eprintln!("{failed} of {} images are not imported", items.len());
+        output::complain(format_args!(
+            "{failed} of {} images are not imported",
+            items.len()
+        ));
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
@@ -123,6 +127,20 @@ fn items(path: &Path, to: &str) -> Result<Vec<Item>> {
                 repository,
                 tag: named.tag,
             });
+        }
+    }
+    let mut places = HashMap::new();
+    for item in &items {
+        let digest = &item.entry.digest;
+        let Some(tag) = &item.tag else { continue };
+        match places.insert((&item.repository, tag), digest) {
+            Some(other) if other != digest => {
+                let place = format!("{}:{tag}", item.repository);
+                let problem =
+                    format!("{other} and {digest} would both become {place}: which of them is meant?");
+                return Err(MovingError::What(problem));
+            }
+            Some(_) | None => {}
         }
     }
     match (named, &mut items[..]) {
@@ -170,13 +188,12 @@ impl Import {
                     Outcome::Pushed => "pushed",
                     Outcome::There => "there already",
                 };
-                self.progress.say(&format!("{name}@{}  {what}", entry.digest));
+                output::say(format_args!("{name}@{}  {what}", entry.digest));
                 true
             }
             Err(error) => {
                 let error = causes::in_a_line(&error);
-                self.progress
-                    .complain(&format!("{name}@{}  {error}", entry.digest));
+                output::complain(format_args!("{name}@{}  {error}", entry.digest));
                 false
             }
         }
@@ -189,7 +206,7 @@ impl Import {
             return Ok(Outcome::There);
         }
         let media_type = entry.media_type.as_ref();
-        self.tree(item, &entry.digest, media_type, reference).await?;
+        self.tree(item, &entry.digest, media_type, reference, 0).await?;
         Ok(Outcome::Pushed)
     }
 
@@ -208,8 +225,12 @@ impl Import {
         digest: &'a Digest,
         media_type: Option<&'a MediaType>,
         reference: Reference,
+        depth: usize,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
+            if depth > self.limits.visits.depth {
+                return Err(MovingError::Deep(digest.clone()));
+            }
             let (layout, wanted) = (item.layout.clone(), digest.clone());
             let bytes = aside(move || layout.document(&wanted)).await??;
             let bytes = bytes.ok_or_else(|| MovingError::Missing(digest.clone()))?;
@@ -223,23 +244,14 @@ impl Import {
                 if item.layout.content(&child.digest)?.is_some()
                     && !self.is_there(&item.repository, &by_digest, &child.digest).await?
                 {
-                    self.tree(item, &child.digest, Some(&child.media_type), by_digest)
+                    self.tree(item, &child.digest, Some(&child.media_type), by_digest, depth + 1)
                         .await?;
                 }
             }
-            let required = manifest.blobs.iter().map(|blob| self.blob(item, blob, true));
-            let optional = manifest
-                .optional_blobs
-                .iter()
-                .map(|blob| self.blob(item, blob, false));
-            let blobs: Vec<_> = required
-                .chain(optional)
-                .map(futures_util::FutureExt::boxed)
-                .collect();
-            stream::iter(blobs)
-                .buffer_unordered(self.jobs)
-                .try_collect::<()>()
-                .await?;
+            each_blob(&manifest, self.jobs, |blob, is_required| {
+                self.blob(item, blob, is_required).boxed()
+            })
+            .await?;
             let length = bytes.len() as u64;
             self.progress.needs(length);
             let pushed = self

@@ -55,7 +55,7 @@ impl Place {
 }
 
 impl Named {
-    /// Of the name that an entry has: a tag, a repository with a tag, or with a digest. A registry with a port in front, as crane has
+    /// Of the name that an entry has: a tag, or a repository with a tag, a digest, or both. A registry with a port in front, as crane has
     /// it, is left out; one without a port is part of the name, as it may well be.
     pub(super) fn of(name: Option<&str>) -> Option<Self> {
         let Some(name) = name else {
@@ -73,7 +73,12 @@ impl Named {
         let (repository, tag) = match name.split_once('@') {
             Some((repository, digest)) => {
                 Digest::parse(digest).ok()?;
-                (repository, None)
+                match repository.rsplit_once(':') {
+                    Some((repository, tag)) if !tag.contains('/') => {
+                        (repository, Some(Tag::parse(tag).ok()?))
+                    }
+                    Some(_) | None => (repository, None),
+                }
             }
             None => {
                 let (repository, tag) = name.rsplit_once(':')?;
@@ -147,6 +152,11 @@ mod tests {
                 named("docker.io/library/alpine", Some("3")),
             ),
             (Some(&*format!("team/app@{digest}")), named("team/app", None)),
+            (Some(&*format!("host:1/app@{digest}")), named("app", None)),
+            (
+                Some(&*format!("host:1/app:v1@{digest}")),
+                named("app", Some("v1")),
+            ),
             (Some("library/alpine"), None),
             (Some("host:5000/a/b:v1"), named("a/b", Some("v1"))),
             (Some("a b"), None),

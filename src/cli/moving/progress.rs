@@ -1,17 +1,16 @@
 //! How far it is: a line that is drawn again and again on a terminal, and what is said in the end.
 
 use std::{
-    io::{IsTerminal as _, Write as _},
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
 use tokio::time::{Instant, interval};
 
+use crate::cli::output::{self, bytes as size};
+
 /// How often the line is drawn.
 const EVERY: Duration = Duration::from_millis(200);
-/// Characters of the bar.
-const BAR: u64 = 24;
 
 /// What was moved so far. Counted by who moves it.
 #[derive(Debug)]
@@ -58,9 +57,9 @@ impl Progress {
         self.moved.fetch_add(bytes, Relaxed);
     }
 
-    /// Does the work, and draws meanwhile if standard error is a terminal.
+    /// Does the work, and draws meanwhile where somebody looks.
     pub(super) async fn along<T>(&self, work: impl Future<Output = T>) -> T {
-        if !std::io::stderr().is_terminal() {
+        if !output::is_watched() {
             return work.await;
         }
         let mut work = std::pin::pin!(work);
@@ -69,45 +68,19 @@ impl Progress {
             tokio::select! {
                 biased;
                 done = work.as_mut() => break done,
-                _ = ticks.tick() => self.draw(&self.line()),
+                _ = ticks.tick() => output::draw(&self.line()),
             }
         };
-        self.draw("");
+        output::draw("");
         done
-    }
-
-    /// Says something of an image.
-    pub(super) fn say(&self, text: &str) {
-        self.clear();
-        // Whoever reads along may have seen enough; the work goes on.
-        let _ = writeln!(std::io::stdout(), "{text}");
-    }
-
-    /// Says what went wrong with one.
-    pub(super) fn complain(&self, text: &str) {
-        self.clear();
-        let _ = writeln!(std::io::stderr(), "{text}");
-    }
-
-    fn clear(&self) {
-        if std::io::stderr().is_terminal() {
-            self.draw("");
-        }
-    }
-
-    /// ECMA-48: to the begin of the line, and what stood there goes. Whether it is seen changes nothing.
-    fn draw(&self, line: &str) {
-        let _ = write!(std::io::stderr(), "\r\u{1b}[K{line}");
     }
 
     fn line(&self) -> String {
         let (there, known) = (self.there.load(Relaxed), self.known.load(Relaxed).max(1));
-        let full = usize::try_from(BAR * there.min(known) / known).unwrap_or_default();
         let speed = self.moved.load(Relaxed) as f64 / self.began.elapsed().as_secs_f64().max(0.001);
         format!(
-            "[{}{}] {} of {} images, {} of {}, {}/s",
-            "=".repeat(full),
-            " ".repeat(BAR as usize - full),
+            "{} {} of {} images, {} of {}, {}/s",
+            output::bar(there as f64 / known as f64),
             self.images_done.load(Relaxed),
             self.images,
             size(there),
@@ -130,21 +103,6 @@ impl Progress {
     }
 }
 
-/// Bytes, as people say them (IEC 80000-13).
-fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 {
-            return match unit {
-                "B" => format!("{bytes} B"),
-                unit => format!("{value:.1} {unit}"),
-            };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} TiB")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,10 +123,6 @@ mod tests {
         assert!(
             summary.starts_with("1 images, 512.0 KiB sent, 1.0 MiB there already, "),
             "{summary}"
-        );
-        assert_eq!(
-            (size(1023), size(5 << 40)),
-            ("1023 B".to_owned(), "5.0 TiB".to_owned())
         );
     }
 }

@@ -1,57 +1,28 @@
-//! Mirroring ahead of time, and what comes along.
+//! Mirroring ahead of time: who visits what, and when.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-use http::{HeaderValue, header};
+use portolan::placement::HashKey;
 
 use super::{
     Image,
-    fake::{Fake, Seen, blob_path, manifest_path, redirect, status, typed},
-    get_blob, get_manifest, mirror, pull, sync, sync_from,
+    fake::{Fake, Seen, blob_path, manifest_path, pages, status, tags, typed},
+    get_manifest, mirror, plan, pull, sync,
 };
-use crate::support::{
-    client::Ask as _,
-    content::{Blob, Manifest},
-    eventually,
-    mesh::MEMBERS,
-    thorough,
+use crate::{
+    api::Names,
+    support::{
+        PATIENCE,
+        client::Ask as _,
+        content::Manifest,
+        eventually,
+        mesh::{HASH_KEY, MEMBERS, memory},
+        thorough,
+    },
 };
-
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-
-fn tags(upstream: &Fake, repository: &str, tags: &[&str]) {
-    let list = serde_json::json!({"name": repository, "tags": tags}).to_string();
-    upstream.at(format!("/v2/{repository}/tags/list"), move |_| {
-        typed("application/json", list.clone())
-    });
-}
-
-/// The catalogue, in pages of so many names.
-fn pages(upstream: &Fake, repositories: &[String], most: usize) {
-    let repositories = repositories.to_vec();
-    upstream.at("/v2/_catalog", move |seen| {
-        let last = seen.target.split("last=").nth(1).unwrap_or_default();
-        let n = repositories
-            .iter()
-            .position(|name| name == last)
-            .map_or(0, |n| n + 1);
-        let end = (n + most).min(repositories.len());
-        let mut page = typed(
-            "application/json",
-            serde_json::json!({"repositories": repositories[n..end]}).to_string(),
-        );
-        if end < repositories.len() {
-            let last = &repositories[end - 1];
-            let link = format!("</v2/_catalog?n={most}&last={last}>; rel=\"next\"");
-            page.headers_mut()
-                .insert(header::LINK, HeaderValue::try_from(link).unwrap());
-        }
-        page
-    });
-}
 
 /// Requests for content, and about blobs.
 fn is_of_content(seen: &Seen) -> bool {
@@ -80,7 +51,7 @@ async fn while_it_goes_on(upstream: &Fake, what: &str, holds: impl Fn(&[Seen]) -
     }
 }
 
-/// The visits to a repository, as upstream saw them: the tags that were looked at in each, after the list of them was read.
+/// The visits to a repository, as upstream saw them begin: the tags that were looked at in each, after the list of them was read.
 fn visits(seen: &[Seen], repository: &str) -> Vec<Vec<String>> {
     let (list, manifests) = (
         format!("/v2/{repository}/tags/list?"),
@@ -92,9 +63,11 @@ fn visits(seen: &[Seen], repository: &str) -> Vec<Vec<String>> {
             visits.push(Vec::new());
         }
         if let ("HEAD", Some(tag)) = (seen.method.as_str(), seen.target.strip_prefix(&manifests)) {
-            // Of what refers to a manifest, too.
-            if !tag.starts_with("sha256-") {
-                visits.last_mut().unwrap().push(tag.to_owned());
+            // It looks for what refers to a manifest, too; and of a visit that had begun before there is only the rest.
+            if let Some(visit) = visits.last_mut()
+                && !tag.starts_with("sha256-")
+            {
+                visit.push(tag.to_owned());
             }
         }
     }
@@ -127,7 +100,12 @@ async fn each_repository_is_one_members_at_a_time_and_of_what_has_not_changed_on
         "{{urls: [\"{}\"], pollInterval: 3s, syncLegacyCosignTags: false, content: [{{prefix: 'many/*', destination: far}}]}}",
         upstream.url()
     );
-    let mut mesh = mirror(sync(&registry, "")).await;
+    let plan = plan(memory(), sync(&registry, "")).limits(|limits| {
+        // Nothing is asked twice because this machine is slow.
+        limits.upstream.answer = PATIENCE;
+        limits.upstream.look = PATIENCE;
+    });
+    let mut mesh = plan.start().await;
     let visited = |seen: &[Seen], times: usize| {
         let often = |repository: &String| visits(seen, repository).len() >= times;
         repositories.iter().all(often)
@@ -173,7 +151,61 @@ async fn each_repository_is_one_members_at_a_time_and_of_what_has_not_changed_on
             }
         }
     }
-    assert!(cut <= 1, "{cut} visits of one member were cut");
+    // Who ends cuts the one that it is at, and nobody takes on what the last one cuts.
+    assert!(cut < MEMBERS, "{cut} visits were cut");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_member_is_at_that_leaves_is_nobody_elses_until_it_ends() {
+    let upstream = Fake::start().await;
+    let registry = format!(
+        "{{urls: [\"{}\"], pollInterval: 4s, content: [{{prefix: 'leaving/*'}}]}}",
+        upstream.url()
+    );
+    let plan = plan(memory(), sync(&registry, "")).limits(|limits| {
+        // Nothing but the gate ends the fetch.
+        limits.upstream.stall = 10 * PATIENCE;
+    });
+    let mut mesh = plan.start().await;
+    let (all, rest) = (
+        mesh.names(),
+        Names::new(&mesh.members[1..], HashKey::new(HASH_KEY)),
+    );
+    // The first member's, and the second's when the first is gone.
+    let [begun, other] = ["begun", "other"].map(|name| {
+        let names = (0..1000).map(|n| all.owned_by(0, &format!("leaving/{name}-{n}")));
+        let mut names = names.filter(|name| rest.owner(&name.parse().unwrap()) == 0);
+        names.next().unwrap()
+    });
+    let image = Image::named("leaving", &[100_000]);
+    for repository in [&begun, &other] {
+        image.serve(&upstream, repository, "v1");
+        tags(&upstream, repository, &["v1"]);
+    }
+    let gate = upstream.gated_blob(&begun, &image.layers[0], 1000);
+    pages(&upstream, &[begun.clone(), other.clone()], 10);
+    let lists = || upstream.count("GET", &format!("/v2/{begun}/tags/list"));
+    eventually("a visit begins", || async { lists() == 1 }).await;
+    mesh.leave(0).await;
+    let client = mesh.client(1);
+    eventually("the other one comes through who passed by the first", || async {
+        get_manifest(&client, &other, "v1").await.status == 200
+    })
+    .await;
+    assert_eq!(lists(), 1, "somebody is at it");
+    // It waits for the fetch, which clients might want, but not for the visit.
+    let begun_anew = async {
+        eventually("it is begun anew", || async { lists() == 2 }).await;
+        gate.send_replace(true);
+    };
+    let (cut, ()) = tokio::join!(mesh.end(0, PATIENCE), begun_anew);
+    assert_eq!(cut, []);
+    eventually("it comes", || async {
+        get_manifest(&client, &begun, "v1").await.status == 200
+    })
+    .await;
+    pull(&client, &begun, "v1", &image).await;
+    mesh.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,7 +235,8 @@ async fn a_walk_that_upstream_ends_goes_on_and_what_fails_is_left_to_the_next_on
     let lost = manifest_path(&repositories[0], "lost");
     upstream.at(lost, |_| typed("text/html", "<html>"));
     for repository in &repositories {
-        upstream.at(referrers(repository, &image), |_| typed("text/html", "<html>"));
+        let referrers = format!("/v2/{repository}/referrers/{}", image.manifest.digest);
+        upstream.at(referrers, |_| typed("text/html", "<html>"));
     }
     let mesh = mirror(sync(&registry, "")).await;
     let client = mesh.client(1);
@@ -228,58 +261,6 @@ async fn a_walk_that_upstream_ends_goes_on_and_what_fails_is_left_to_the_next_on
     let lists = upstream.count("GET", &format!("/v2/{}/tags/list", repositories[0]));
     assert!(lists >= 7, "{lists} times asked");
     mesh.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_refers_to_the_entries_of_an_index_comes_along_ahead_and_when_asked_for() {
-    for how in ["onDemand: true", "pollInterval: 1s"] {
-        let upstream = Fake::start().await;
-        let registry = format!(
-            "{{urls: [\"{}\"], {how}, manifestCheckInterval: 1h, content: [{{prefix: children}}]}}",
-            upstream.url()
-        );
-        let (repository, image) = ("children", Image::named("child", &[500]));
-        image.serve(&upstream, repository, "none");
-        let index = Manifest::index([&image.manifest]).build();
-        upstream.manifest(repository, "v1", &index);
-        let blob = Blob::named("child signature", 50);
-        let signature = Manifest::image(&blob, &[]).subject(&image.manifest).build();
-        upstream.blob(repository, &blob);
-        upstream.manifest(repository, &signature.digest, &signature);
-        let list = Manifest::index([&signature]).build();
-        upstream.at(referrers(repository, &image), move |_| {
-            typed(INDEX, list.bytes.clone())
-        });
-        tags(&upstream, repository, &["v1"]);
-        let mesh = mirror(sync(&registry, "")).await;
-        let client = mesh.client(1);
-        eventually("the index comes", || async {
-            get_manifest(&client, repository, "v1").await.status == 200
-        })
-        .await;
-        pull(&client, repository, &image.manifest.digest, &image).await;
-        let layer = blob_path(repository, &blob.digest);
-        eventually("what refers to its entry comes", || async {
-            upstream.count("GET", &layer) == 1
-        })
-        .await;
-        let listed = client
-            .get(referrers(repository, &image))
-            .await
-            .unwrap()
-            .expect(200);
-        assert_eq!(
-            listed.json()["manifests"][0]["digest"],
-            signature.digest.as_str(),
-            "{how}"
-        );
-        get_blob(&client, repository, &blob)
-            .await
-            .expect(200)
-            .with_body(&blob.bytes);
-        assert_eq!(upstream.count("GET", &layer), 1, "{how}");
-        mesh.stop().await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -389,121 +370,4 @@ async fn of_an_index_the_platforms_come_that_are_named_and_what_a_client_left_is
     pull(&client, repository, &images[1].manifest.digest, &images[1]).await;
     pull(&client, repository, &images[0].manifest.digest, &images[0]).await;
     mesh.stop().await;
-}
-
-/// How an upstream tells what refers to a manifest.
-#[derive(Clone, Copy, Debug)]
-enum Told {
-    Api,
-    Tag,
-    Cosign,
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn signatures_come_along_however_upstream_tells_of_them() {
-    for told in [Told::Api, Told::Tag, Told::Cosign] {
-        let upstream = Fake::start().await;
-        let mesh = mirror(sync_from(&upstream.url(), "manifestCheckInterval: 1h")).await;
-        let repository = mesh.names().owned_by(0, "signed");
-        let client = mesh.client(1);
-        let image = Image::named(&format!("signed {told:?}"), &[500]);
-        image.serve(&upstream, &repository, "v1");
-        let blob = Blob::named(&format!("signature {told:?}"), 50);
-        let signature = Manifest::image(&blob, &[]).artifact_type("application/example");
-        let signature = match told {
-            Told::Cosign => signature.build(),
-            Told::Api | Told::Tag => signature.subject(&image.manifest).build(),
-        };
-        upstream.blob(&repository, &blob);
-        upstream.manifest(&repository, &signature.digest, &signature);
-        let list = Manifest::index([&signature]).build();
-        let schema = image.manifest.digest.replace(':', "-");
-        let tag = format!("{schema}.sig");
-        match told {
-            Told::Api => {
-                let (path, list) = (referrers(&repository, &image), list.bytes.clone());
-                upstream.at(path, move |_| typed(INDEX, list.clone()));
-            }
-            Told::Tag => upstream.manifest(&repository, &schema, &list),
-            Told::Cosign => upstream.manifest(&repository, &tag, &signature),
-        }
-        pull(&client, &repository, "v1", &image).await;
-        eventually("it comes along", || async {
-            upstream.count("GET", &blob_path(&repository, &blob.digest)) == 1
-        })
-        .await;
-        // A repetition shares the answer of what is still under way.
-        let listed = client
-            .get(referrers(&repository, &image))
-            .await
-            .unwrap()
-            .expect(200);
-        let reference = match told {
-            Told::Cosign => &tag,
-            Told::Api | Told::Tag => {
-                assert_eq!(listed.json()["manifests"][0]["digest"], signature.digest.as_str());
-                &signature.digest
-            }
-        };
-        get_manifest(&client, &repository, reference)
-            .await
-            .expect(200)
-            .with_body(&signature.bytes);
-        get_blob(&client, &repository, &blob)
-            .await
-            .expect(200)
-            .with_body(&blob.bytes);
-        assert_eq!(upstream.count("GET", &blob_path(&repository, &blob.digest)), 1);
-        mesh.stop().await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_list_of_referrers_is_what_upstream_says_or_says_that_it_may_not_be() {
-    let upstream = Fake::start().await;
-    let mesh = mirror(sync_from(&upstream.url(), "maxRetries: 0")).await;
-    let repository = mesh.names().owned_by(0, "asked");
-    let image = Image::named("asked", &[500]);
-    image.serve(&upstream, &repository, "v1");
-    let path = referrers(&repository, &image);
-    for door in 0..MEMBERS {
-        pull(&mesh.client(door), &repository, "v1", &image).await;
-        let none = mesh.client(door).get(path.clone()).await.unwrap().expect(200);
-        none.lacks("warning");
-    }
-    // It is signed later.
-    let blob = Blob::named("asked signature", 50);
-    let signature = Manifest::image(&blob, &[]).subject(&image.manifest).build();
-    upstream.blob(&repository, &blob);
-    upstream.manifest(&repository, &signature.digest, &signature);
-    let list = Manifest::index([&signature]).build();
-    upstream.at(path.clone(), move |_| typed(INDEX, list.bytes.clone()));
-    for door in 0..MEMBERS {
-        let listed = mesh.client(door).get(path.clone()).await.unwrap().expect(200);
-        assert_eq!(listed.json()["manifests"][0]["digest"], signature.digest.as_str());
-    }
-    type Lie = fn() -> http::Response<super::fake::Body>;
-    let lies: [(&str, Lie); 4] = [
-        ("no answer", || status(503)),
-        ("HTML", || typed("text/html", "<html>")),
-        ("another document", || typed(INDEX, "[]")),
-        ("a private network", || redirect("http://10.0.0.1/")),
-    ];
-    for (what, lie) in lies {
-        upstream.at(path.clone(), move |_| lie());
-        for door in 0..MEMBERS {
-            let listed = mesh.client(door).get(path.clone()).await.unwrap().expect(200);
-            assert!(listed.must("warning").starts_with("111 "), "{what}: {listed}");
-            assert_eq!(
-                listed.json()["manifests"][0]["digest"],
-                signature.digest.as_str(),
-                "{what}"
-            );
-        }
-    }
-    mesh.stop().await;
-}
-
-fn referrers(repository: &str, image: &Image) -> String {
-    format!("/v2/{repository}/referrers/{}", image.manifest.digest)
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     body::{Frame, Incoming},
@@ -185,10 +185,42 @@ pub(crate) fn status(status: u16) -> Response<Body> {
         .unwrap()
 }
 
+/// The tags of a repository, on one page.
+pub(crate) fn tags(upstream: &Fake, repository: &str, tags: &[&str]) {
+    let list = serde_json::json!({"name": repository, "tags": tags}).to_string();
+    upstream.at(format!("/v2/{repository}/tags/list"), move |_| {
+        typed("application/json", list.clone())
+    });
+}
+
+/// The catalogue, in pages of so many names.
+pub(crate) fn pages(upstream: &Fake, repositories: &[String], most: usize) {
+    let repositories = repositories.to_vec();
+    upstream.at("/v2/_catalog", move |seen| {
+        let last = seen.target.split("last=").nth(1).unwrap_or_default();
+        let n = repositories
+            .iter()
+            .position(|name| name == last)
+            .map_or(0, |n| n + 1);
+        let end = (n + most).min(repositories.len());
+        let page = typed(
+            "application/json",
+            serde_json::json!({"repositories": repositories[n..end]}).to_string(),
+        );
+        match end < repositories.len() {
+            true => linked(
+                page,
+                &format!("/v2/_catalog?n={most}&last={}", repositories[end - 1]),
+            ),
+            false => page,
+        }
+    });
+}
+
 /// A redirect.
 pub(crate) fn redirect(to: impl Into<String>) -> Response<Body> {
     let mut response = status(307);
-    let to = http::HeaderValue::try_from(to.into()).unwrap();
+    let to = HeaderValue::try_from(to.into()).unwrap();
     response.headers_mut().insert(header::LOCATION, to);
     response
 }
@@ -202,7 +234,7 @@ pub(crate) fn typed(media_type: &str, bytes: impl Into<Bytes>) -> Response<Body>
 
 pub(crate) fn of_manifest(manifest: &Manifest) -> Response<Body> {
     let mut response = typed(&manifest.media_type, manifest.bytes.clone());
-    let digest = http::HeaderValue::try_from(manifest.digest.as_str()).unwrap();
+    let digest = HeaderValue::try_from(manifest.digest.as_str()).unwrap();
     response.headers_mut().insert("docker-content-digest", digest);
     response
 }
@@ -272,4 +304,11 @@ pub(crate) fn dripping() -> Body {
         Some((Ok(Frame::data(Bytes::from_static(b" "))), ()))
     };
     StreamBody::new(futures_util::stream::unfold((), drop)).boxed_unsync()
+}
+
+/// An answer that goes on elsewhere (RFC 8288).
+pub(crate) fn linked(mut page: Response<Body>, to: &str) -> Response<Body> {
+    let link = HeaderValue::try_from(format!("<{to}>; rel=\"next\"")).unwrap();
+    page.headers_mut().insert(header::LINK, link);
+    page
 }

@@ -5,8 +5,10 @@ pub(crate) mod fake;
 mod lies;
 mod logins;
 mod pulls;
+mod referrers;
 mod sharing;
 mod status;
+mod whole;
 
 use std::{path::Path, time::Duration};
 

@@ -407,6 +407,11 @@ impl Mesh {
         Counts::ask(&self.clients(), &self.members).await
     }
 
+    /// Tells the others that a member is about to end; it serves everything still.
+    pub(crate) async fn leave(&self, member: usize) {
+        self.running[member].as_ref().expect("it runs").leave().await;
+    }
+
     /// Ends one member in an orderly way, within `bound`; what is still in flight then is cut, and told.
     pub(crate) async fn end(&mut self, member: usize, bound: Duration) -> Vec<Remaining> {
         self.running[member].take().expect("it runs").drain(bound).await

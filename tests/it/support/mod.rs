@@ -1,6 +1,7 @@
 //! What the tests stand on: content to push, a client to push it with, and meshes to push it to.
 
 pub(crate) mod client;
+pub(crate) mod command;
 pub(crate) mod content;
 pub(crate) mod door;
 pub(crate) mod issuer;
