@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# The official OCI conformance suite against a mesh of three members, entered in four ways under two versions of the
+# The official OCI conformance suite against a mesh of three members, entered in five ways under two versions of the
 # specification. An entry is where the suite's requests go in:
 #
 #   owner        by the member that owns both repositories: nothing is forwarded
 #   non-owner    by a member that owns neither: everything is forwarded
 #   two-owners   by the owner of the first repository, the second belonging to another member
 #   alternating  each request by the next member in turn, the two repositories belonging to different members
+#   mirroring    as non-owner, of a mesh that looks in another registry, an empty one, for whatever isn't here
 #
-# usage: tests/conformance.sh [1.1|dev]... [owner|non-owner|two-owners|alternating]...    all of them when none is named
+# usage: tests/conformance.sh [1.1|dev]... [owner|non-owner|two-owners|alternating|mirroring]...    all of them when none is named
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/lib/report.sh
@@ -20,12 +21,12 @@ entries=()
 for argument in "$@"; do
   case $argument in
     1.1 | dev) versions+=("$argument") ;;
-    owner | non-owner | two-owners | alternating) entries+=("$argument") ;;
+    owner | non-owner | two-owners | alternating | mirroring) entries+=("$argument") ;;
     *) die "no version and no entry: $argument (see the head of $0)" ;;
   esac
 done
 [ ${#versions[@]} -gt 0 ] || versions=(1.1 dev)
-[ ${#entries[@]} -gt 0 ] || entries=(owner non-owner two-owners alternating)
+[ ${#entries[@]} -gt 0 ] || entries=(owner non-owner two-owners alternating mirroring)
 
 # run VERSION ENTRY
 run() {
@@ -45,7 +46,7 @@ choose() {
   owner2=${members[0]}
   door=${members[0]}
   case $1 in
-    non-owner) door=${members[1]} ;;
+    non-owner | mirroring) door=${members[1]} ;;
     two-owners) owner2=${members[1]} ;;
     alternating) owner2=${members[1]} door=$relay ;;
   esac
@@ -76,11 +77,58 @@ relay_stop() {
   done < <(grep '^127\.' "$logs/relay.log")
 }
 
+# What a mesh mirrors that has nothing.
+upstream_start() {
+  upstream=127.0.0.1:$(free_port)
+  cat >"$scratch/upstream.json" <<JSON
+{ "http": { "address": "127.0.0.1", "port": "${upstream#*:}" }, "storage": { "rootDirectory": "$scratch/upstream" } }
+JSON
+  process_start "$logs/upstream.log" "$portolan" serve "$scratch/upstream.json"
+  upstream_pid=$started_pid
+  wait_for 60 "$upstream_pid" ask "http://$upstream/v2/" || die "the upstream did not start"
+}
+
+upstream_asked() {
+  ask "http://$upstream/metrics" |
+    awk '/^portolan_requests_total/ && /route="(manifest|blob)_/ { sum += $NF } END { print sum + 0 }'
+}
+
+free_port() { python3 tests/lib/free_ports.py 127.0.0.1 | cut -d ' ' -f 1; }
+
 report_begin conformance
 need_conformance
-mesh_start
-relay=127.0.0.1:$(python3 tests/lib/free_ports.py 127.0.0.1 | cut -d ' ' -f 1)
-for version in "${versions[@]}"; do
-  for entry in "${entries[@]}"; do run "$version" "$entry"; done
+plain=() mirroring=()
+for entry in "${entries[@]}"; do
+  case $entry in
+    mirroring) mirroring=("$entry") ;;
+    *) plain+=("$entry") ;;
+  esac
 done
-mesh_stop
+if [ ${#plain[@]} -gt 0 ]; then
+  mesh_start
+  relay=127.0.0.1:$(free_port)
+  for version in "${versions[@]}"; do
+    for entry in "${plain[@]}"; do run "$version" "$entry"; done
+  done
+  mesh_stop
+fi
+if [ ${#mirroring[@]} -gt 0 ]; then
+  upstream_start
+  cat >"$scratch/mirror.json" <<JSON
+{
+  "storage": { "rootDirectory": "$scratch/unused" },
+  "extensions": { "sync": { "registries": [{ "urls": ["http://$upstream"], "onDemand": true }] } }
+}
+JSON
+  mesh_options=(--config "$scratch/mirror.json")
+  rm -rf "$scratch/mesh"
+  mesh_start
+  for version in "${versions[@]}"; do
+    asked=$(upstream_asked)
+    run "$version" mirroring
+    asked=$(($(upstream_asked) - asked))
+    check "mirroring: the other registry was asked $asked times" test "$asked" -gt 100
+  done
+  mesh_stop
+  process_stop "$upstream_pid" || true
+fi
