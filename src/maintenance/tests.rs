@@ -248,6 +248,10 @@ const DUE_MS: u64 = NOW_MS - 600_000;
 
 impl Alone {
     fn with(pace: RoundLimits, rates: FaultRates) -> Self {
+        Self::of(Queue::Upkeep, pace, rates)
+    }
+
+    fn of(queue: Queue, pace: RoundLimits, rates: FaultRates) -> Self {
         let (meta, blobs) = (Arc::new(MemoryMeta::new()), Arc::new(MemoryBlobs::new()));
         let plan = FaultPlan::new(1, rates);
         let stores = Stores {
@@ -264,7 +268,7 @@ impl Alone {
         Self {
             meta,
             blobs,
-            upkeep: Upkeep::new(Queue::Upkeep, registry, share, metrics.clone(), pace),
+            upkeep: Upkeep::new(queue, registry, share, metrics.clone(), pace),
             metrics,
         }
     }
@@ -286,6 +290,65 @@ impl Alone {
     fn says(&self, line: &str) -> bool {
         self.metrics.render().lines().any(|said| said == line)
     }
+}
+
+#[tokio::test]
+async fn what_objects_take_that_are_to_be_deleted_is_told_however_many_there_are() {
+    let mut alone = Alone::of(Queue::Collection, pace(100), FaultRates::default());
+    // One is due; the others will be in an hour, too many for one read; what was deleted once takes nothing.
+    let mut objects: Vec<(String, u64, u64)> = (0..1100)
+        .map(|n| (format!("blobs/later-{n}"), NOW_MS + 60 * 60 * 1000, 1000))
+        .collect();
+    objects.push(("blobs/now".to_owned(), DUE_MS, 7));
+    for (key, due_ms, size) in &objects {
+        let row = rows::Due {
+            min_reader: rows::SCHEMA,
+            kind: DueKind::Object.into(),
+            key: key.clone(),
+            size: *size,
+            ..rows::Due::default()
+        };
+        // All in one partition.
+        let mut key = keys::due(Homes::of(&member(1)), *due_ms, DueKind::Object, key);
+        let home = Homes::of(&member(1)).partitions().next().unwrap();
+        key.partition = Queue::Collection.partition(home);
+        alone.write(key.put(Expect::Any, row.encode_to_vec())).await;
+    }
+    alone.upkeep.round(|| NOW_MS).await;
+    let waiting = |bytes: u64| format!("portolan_collection_waiting_bytes {bytes}");
+    assert!(alone.says(&waiting(1_100_000)), "{}", alone.metrics.render());
+    assert!(alone.says("portolan_upkeep_rows_total{kind=\"object\",outcome=\"later\"} 1"));
+    // Two hours later they are deleted, all but the first time, which was before.
+    for _ in 0..3 {
+        alone.upkeep.round(|| NOW_MS + 2 * 60 * 60 * 1000).await;
+    }
+    assert!(alone.says(&waiting(0)), "{}", alone.metrics.render());
+    assert!(alone.says("portolan_upkeep_rows_total{kind=\"object\",outcome=\"later\"} 1101"));
+}
+
+#[tokio::test]
+async fn objects_that_cannot_be_deleted_wait_on() {
+    let broken = FaultRates {
+        unavailable: 1.0,
+        ..FaultRates::default()
+    };
+    let mut alone = Alone::of(Queue::Collection, pace(100), broken);
+    let row = rows::Due {
+        min_reader: rows::SCHEMA,
+        kind: DueKind::Object.into(),
+        key: "blobs/a".to_owned(),
+        size: 12,
+        ..rows::Due::default()
+    };
+    let key = keys::due(Homes::of(&member(1)), DUE_MS, DueKind::Object, "blobs/a");
+    alone.write(key.put(Expect::Any, row.encode_to_vec())).await;
+    alone.upkeep.round(|| NOW_MS).await;
+    assert!(alone.says("portolan_upkeep_rows_total{kind=\"object\",outcome=\"failed\"} 1"));
+    assert!(
+        alone.says("portolan_collection_waiting_bytes 12"),
+        "{}",
+        alone.metrics.render()
+    );
 }
 
 fn due(kind: DueKind, subject: &str, passes: u32) -> Op {

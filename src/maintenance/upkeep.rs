@@ -13,7 +13,7 @@ use super::{Share, share::Mine};
 use crate::{
     clock,
     config::limits::RoundLimits,
-    registry::{DueWork, Registry, RegistryError, Tended},
+    registry::{DueWork, Later, Registry, RegistryError, Tended},
     storage::keys::Queue,
     telemetry::Metrics,
 };
@@ -47,6 +47,8 @@ pub struct Upkeep {
     reached: HashMap<u16, String>,
     // When a partition that nobody is known to write to is looked at again, in milliseconds since the Unix epoch.
     turns: HashMap<u16, u64>,
+    // Bytes that come free by what waits in each partition, as it was seen last.
+    waiting: HashMap<u16, u64>,
     // Rows whose failure was told.
     told: HashSet<String>,
     reads: Reads,
@@ -70,6 +72,8 @@ struct Visit {
     next_ms: Option<u64>,
     /// Rows that were due are still there.
     is_left: bool,
+    /// Bytes that come free by what is left and by what comes later.
+    waiting: u64,
     failed: Vec<(DueWork, RegistryError)>,
     unread: Option<RegistryError>,
 }
@@ -91,6 +95,7 @@ impl Upkeep {
             pace,
             reached: HashMap::new(),
             turns: HashMap::new(),
+            waiting: HashMap::new(),
             told: HashSet::new(),
             reads: Reads::Succeed,
         }
@@ -136,6 +141,9 @@ impl Upkeep {
         let mut unread = None;
         for visit in visits {
             self.turned(&visit, now_ms());
+            if visit.unread.is_none() {
+                self.waiting.insert(visit.n, visit.waiting);
+            }
             self.reached
                 .extend(visit.reached.map(|reached| (visit.n, reached)));
             for (work, error) in visit.failed {
@@ -145,6 +153,9 @@ impl Upkeep {
         }
         self.tell_of_reads(unread);
         self.metrics.upkeep_round(self.queue.name(), now_ms());
+        if self.queue == Queue::Collection {
+            self.metrics.collection_waiting(self.waiting.values().sum());
+        }
     }
 
     /// The partitions whose turn it is. Of those that nobody is known to write to each has its turns, the first of them spread
@@ -155,6 +166,8 @@ impl Upkeep {
             at_times,
         } = self.share.partitions(self.queue);
         self.turns.retain(|n, _| at_times.contains(n));
+        self.waiting
+            .retain(|n, _| turn.contains(n) || at_times.contains(n));
         for n in at_times {
             let sweep = self.pace.sweep;
             let first = || now_ms.saturating_add(millis(clock::part_of(sweep)));
@@ -186,22 +199,30 @@ impl Upkeep {
             oldest_ms: None,
             next_ms: None,
             is_left: false,
+            waiting: 0,
             failed: Vec::new(),
             unread: None,
         };
         let mut objects = Vec::new();
-        self.visit_rows(&mut visit, &mut objects, now_ms).await;
+        let later = self.visit_rows(&mut visit, &mut objects, now_ms).await;
         self.delete(objects, now_ms, &mut visit).await;
+        if self.queue == Queue::Collection && visit.unread.is_none() {
+            match self.registry.waiting(self.queue, n, later, now_ms()).await {
+                Ok(bytes) => visit.waiting += bytes,
+                Err(error) => visit.unread = Some(error),
+            }
+        }
         visit
     }
 
     /// Looks at the rows one after the other, but for those of objects, which are gathered: hundreds of them take one request.
+    /// Gives what comes after them.
     async fn visit_rows(
         &self,
         visit: &mut Visit,
         objects: &mut Vec<DueWork>,
         now_ms: &(impl Fn() -> u64 + Send + Sync),
-    ) {
+    ) -> Later {
         let mut left = self.pace.rows.max(1);
         loop {
             let (after, limit) = (visit.reached.as_deref(), PAGE.min(left));
@@ -213,7 +234,7 @@ impl Upkeep {
                 Ok(page) => page,
                 Err(error) => {
                     visit.unread = Some(error);
-                    return;
+                    return Later::default();
                 }
             };
             visit.next_ms = page.next_ms;
@@ -237,7 +258,7 @@ impl Upkeep {
                 tokio::time::sleep(spacing(&self.pace)).await;
             }
             if visit.reached.is_none() || left == 0 || objects.len() >= OBJECTS {
-                return;
+                return page.later;
             }
         }
     }
@@ -261,6 +282,7 @@ impl Upkeep {
             }
             Err(error) => {
                 let first = first.clone();
+                visit.waiting += objects.iter().map(DueWork::bytes).sum::<u64>();
                 self.metrics.upkeep_row(first.kind(), "failed");
                 visit.is_left = true;
                 visit.failed.push((first, error));

@@ -160,7 +160,7 @@ impl Registry {
         if links.entries.is_empty() {
             let at_ms = due::after(self.settings.limits.object_delay);
             ops.push(key.delete(Expect::Version(version)));
-            ops.push(self.dues.object(at_ms, &record.object_key, 0));
+            ops.push(self.dues.object(at_ms, &record.object_key, record.size));
         } else {
             let live = rows::Blob {
                 state: BlobState::Live.into(),
@@ -232,7 +232,7 @@ impl Unneeded {
         let key = row::object_key(&due.key)?;
         let mut ops = vec![work.as_read().delete()];
         let then = if due.passes == 0 {
-            ops.push(dues.object(again_ms, key.as_str(), 1));
+            ops.push(dues.deleted_object(again_ms, key.as_str()));
             Tended::Later
         } else {
             Tended::Done

@@ -59,13 +59,25 @@ impl Dues {
         )
     }
 
-    /// No record names the object of a blob any more.
-    pub(super) fn object(&self, at_ms: u64, object: &str, passes: u32) -> Op {
+    /// No record names the object of a blob any more. It has `size` bytes.
+    pub(super) fn object(&self, at_ms: u64, object: &str, size: u64) -> Op {
         self.put(
             at_ms,
             object,
             rows::Due {
-                passes,
+                size,
+                ..row_of(DueKind::Object, object, None)
+            },
+        )
+    }
+
+    /// Such an object was deleted once, and is to be deleted once more.
+    pub(super) fn deleted_object(&self, at_ms: u64, object: &str) -> Op {
+        self.put(
+            at_ms,
+            object,
+            rows::Due {
+                passes: 1,
                 ..row_of(DueKind::Object, object, None)
             },
         )
@@ -147,6 +159,7 @@ fn row_of(kind: DueKind, key: &str, repository: Option<&RepoName>) -> rows::Due 
         keep: Vec::new(),
         passes: 0,
         object_key: String::new(),
+        size: 0,
     }
 }
 

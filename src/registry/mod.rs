@@ -82,7 +82,7 @@ pub use self::{
     referrers::{Referrer, Referrers},
     retention::{Applied, PlanItem, PlanPage, PlanStage, Retained, RetentionPlan, new_run},
     undo::{Left, OfDeleted, Restore, Restored, WhyLeft},
-    upkeep::{DuePage, DueWork, Tended},
+    upkeep::{DuePage, DueWork, Later, Tended},
     uploads::{Aside, Upload},
     visits::{Counts, Visit, Visited, Visits},
     whole::Whole,

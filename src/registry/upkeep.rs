@@ -22,7 +22,7 @@ use super::{Registry, RegistryError, Result, due::Expected, row};
 use crate::{
     oci::{RepoName, UploadId},
     storage::{
-        Expect, Key, Op, Row, Space,
+        Expect, Key, MAX_PAGE, Op, Row, Space,
         keys::{self, Queue},
         rows,
         rows::DueKind,
@@ -67,6 +67,11 @@ impl DueWork {
         row::read_to_rewrite(&self.row)
     }
 
+    /// Bytes that come free once it is done, as far as that is known.
+    pub fn bytes(&self) -> u64 {
+        bytes(&self.row)
+    }
+
     /// What it is about, in one word.
     pub fn kind(&self) -> &'static str {
         let due: Result<rows::Due> = row::read(&self.row);
@@ -83,6 +88,17 @@ pub struct DuePage {
     pub more: bool,
     /// When the time of the one after these will have come, if there is one and it hasn't: milliseconds since the Unix epoch.
     pub next_ms: Option<u64>,
+    /// What comes after these, as far as it was read.
+    pub later: Later,
+}
+
+/// What in a partition of due-rows comes later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Later {
+    /// Bytes that come free then, as far as they are known.
+    pub bytes: u64,
+    /// There is more after the row of this name.
+    pub after: Option<String>,
 }
 
 /// What became of a due-row.
@@ -124,18 +140,24 @@ impl Registry {
             .meta
             .range(Space::Blobs, &partition, "", after, limit)
             .await?;
+        let last = page.entries.last().map(|entry| entry.sort.clone());
         let mut found = DuePage {
-            work: Vec::new(),
             more: page.more,
-            next_ms: None,
+            later: Later {
+                bytes: 0,
+                after: last.filter(|_| page.more),
+            },
+            ..DuePage::default()
         };
         for entry in page.entries {
             // A name that isn't one sorts somewhere; it is reported when it is looked at.
             let due_ms = keys::due_parts(&entry.sort).map_or(0, |(due_ms, _)| due_ms);
             if due_ms > ripe_ms {
                 found.more = false;
-                found.next_ms = Some(due_ms.saturating_add(millis(self.settings.limits.clock_margin)));
-                break;
+                let margin_ms = millis(self.settings.limits.clock_margin);
+                found.next_ms.get_or_insert(due_ms.saturating_add(margin_ms));
+                found.later.bytes += bytes(&entry.row);
+                continue;
             }
             found.work.push(DueWork {
                 key: keys::due_listed(queue, n, entry.sort),
@@ -144,6 +166,29 @@ impl Registry {
             });
         }
         Ok(found)
+    }
+
+    /// Bytes of the objects that are to be deleted by what is after `later` in the `n`-th partition, and by that: a read for a thousand
+    /// rows. Those that come later than any object can aren't read.
+    pub async fn waiting(&self, queue: Queue, n: u16, later: Later, now_ms: u64) -> Result<u64> {
+        let (partition, Later { mut bytes, mut after }) = (queue.partition(n), later);
+        let last_ms = now_ms.saturating_add(millis(self.settings.limits.object_delay));
+        let may_be_object =
+            |after: &String| keys::due_parts(after).is_none_or(|(due_ms, _)| due_ms <= last_ms);
+        while after.as_ref().is_some_and(may_be_object) {
+            let page = self
+                .meta
+                .range(Space::Blobs, &partition, "", after.as_deref(), MAX_PAGE)
+                .await?;
+            bytes += page
+                .entries
+                .iter()
+                .map(|entry| self::bytes(&entry.row))
+                .sum::<u64>();
+            let last = page.entries.into_iter().next_back();
+            after = last.map(|entry| entry.sort).filter(|_| page.more);
+        }
+        Ok(bytes)
     }
 
     /// Looks at what a due-row is about, does what there is to do, and takes the row away or moves it. An error leaves the
@@ -267,6 +312,12 @@ impl Registry {
             Some(at_ms) => Ok(Next::Again { at_ms, due }),
         }
     }
+}
+
+/// Bytes that a due-row is about.
+fn bytes(found: &Row) -> u64 {
+    let due: Result<rows::Due> = row::read(found);
+    due.map_or(0, |due| due.size)
 }
 
 pub(super) fn repository_of(due: &rows::Due) -> Result<RepoName> {

@@ -45,6 +45,7 @@ pub struct Metrics {
     upkeep_rows: Family<UpkeepLabels, Counter>,
     upkeep_overdue: Family<QueueLabels, Gauge>,
     upkeep_round: Family<QueueLabels, Gauge>,
+    collection_waiting: Gauge,
     certificate_ends: Family<CertificateLabels, Gauge>,
     mirror: Family<MirrorLabels, Counter>,
     upstream_requests: Family<MirrorLabels, Counter>,
@@ -282,6 +283,7 @@ impl Metrics {
             upkeep_rows: Family::default(),
             upkeep_overdue: Family::default(),
             upkeep_round: Family::default(),
+            collection_waiting: Gauge::default(),
             certificate_ends: Family::default(),
             mirror: Family::default(),
             upstream_requests: Family::default(),
@@ -415,6 +417,12 @@ impl Metrics {
             "When the last round of a queue ended (Unix time)",
             Unit::Seconds,
             m.upkeep_round.clone(),
+        );
+        registry.register_with_unit(
+            "collection_waiting",
+            "Bytes of objects that no repository holds any more and that are to be deleted, as the last rounds of this member's share saw them",
+            Unit::Bytes,
+            m.collection_waiting.clone(),
         );
         registry.register(
             "log_lines_waiting",
@@ -638,6 +646,12 @@ impl Metrics {
         self.upkeep_round
             .get_or_create(&QueueLabels { queue })
             .set(i64::try_from(at_ms / 1000).unwrap_or(i64::MAX));
+    }
+
+    /// So many bytes are to be deleted.
+    pub fn collection_waiting(&self, bytes: u64) {
+        self.collection_waiting
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// A sink was told of so many events, or wasn't.

@@ -94,7 +94,7 @@ impl Fsck<'_> {
                 ),
                 false => (
                     format!("{key} ({} bytes)", seen.listed.length),
-                    dues.object(at_ms, &key, 0),
+                    dues.object(at_ms, &key, seen.listed.length),
                 ),
             };
             let finding = Finding::new(FaultKind::ObjectUnnamed, None, said);

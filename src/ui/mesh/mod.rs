@@ -83,13 +83,19 @@ fn now(facts: &MeshFacts) -> Markup {
 fn placement(facts: &MeshFacts) -> Markup {
     let all: u64 = facts.owned.iter().map(|owned| owned.repositories).sum();
     let bytes: f64 = facts.owned.iter().map(|owned| owned.bytes).sum();
+    let spoken = facts.members.iter().filter_map(|member| member.spoken.as_ref());
+    let waiting: f64 = spoken
+        .map(|spoken| spoken.sum("portolan_collection_waiting_bytes", &[]))
+        .sum();
     html! {
         div.sight {
             (picture::placement(facts))
             div {
                 h2 { "Who owns what" }
                 p.muted {
-                    (repositories(all)) ", " (words::size(bytes as u64)) " of images. Each repository has one owner, by its name; where a "
+                    (repositories(all)) ", " (words::size(bytes as u64)) " of images"
+                    @if waiting > 0.0 { ", " (words::size(waiting as u64)) " that nobody holds any more and that are to be deleted" }
+                    ". Each repository has one owner, by its name; where a "
                     "member goes, the next in the repository’s ranking has its place. Arcs show how many each member has, bands how many "
                     "requests members have sent each other."
                     @if !facts.is_whole { " These aren’t all of them yet." }
@@ -207,6 +213,7 @@ fn numbers(facts: &MeshFacts, member: &Member, spoken: &Spoken) -> Markup {
         "portolan_upkeep_oldest_overdue_seconds",
         &[("queue", "collection")],
     );
+    let waiting = spoken.sum("portolan_collection_waiting_bytes", &[]);
     let fetches = spoken.sum("portolan_upstream_requests_total", &[]);
     let fetched = spoken.sum("portolan_upstream_read_bytes_total", &[]);
     let failed = fetches - spoken.sum("portolan_upstream_requests_total", &[("outcome", "ok")]);
@@ -221,6 +228,7 @@ fn numbers(facts: &MeshFacts, member: &Member, spoken: &Spoken) -> Markup {
             div { dt { "Blob store" } dd { (store("blobs")) } }
             div { dt { "Objects collected" } dd { (collected) } }
             div { dt { "Collection" } dd { @if overdue >= 1.0 { (format!("{overdue:.0} s late")) } @else { "in time" } } }
+            div { dt { "To be collected" } dd { (words::size(waiting as u64)) } }
             @if resumed > 0.0 { div { dt { "Pulls finished for others" } dd { (resumed) } } }
             @if fetches > 0.0 {
                 div { dt { "Mirror" } dd {
