@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 
-use super::{Blob, Referrer, Registry, RegistryError, Result, row, shelf::present};
+use super::{Blob, Referrer, Registry, RegistryError, Result, preferences::stars, row, shelf::present};
 use crate::{
     oci::{Digest, MediaType, RepoName, Tag},
     storage::{Expect, Key, MAX_OPS, MAX_PAGE, Row, Space, StoreErrorKind, Version, keys, rows},
@@ -120,6 +120,30 @@ impl Registry {
             None => Ok(None),
         };
         wanted.iter().zip(rows).map(read).collect()
+    }
+
+    /// How many users starred each of the repositories, and what the tags named with them name, in their order: read together,
+    /// one request for fifty.
+    pub async fn starred_and_named(
+        &self,
+        wanted: &[(RepoName, Option<Tag>)],
+    ) -> Result<Vec<(u64, Option<Tagged>)>> {
+        let of = |(repository, tag): &(RepoName, Option<Tag>)| {
+            let tag = tag.as_ref().map(|tag| keys::tag(repository, tag));
+            [Some(keys::stars(repository)), tag]
+        };
+        let keys: Vec<Key> = wanted.iter().flat_map(of).flatten().collect();
+        let mut rows = self.rows(&keys, Key::clone).await?.into_iter();
+        let mut next = || rows.next().flatten();
+        let read = |(_, tag): &(RepoName, Option<Tag>)| {
+            let stars = stars(next().as_ref())?;
+            let named = match tag {
+                Some(tag) => next().map(|row| tagged(tag.as_str(), &row)).transpose()?,
+                None => None,
+            };
+            Ok((stars, named))
+        };
+        wanted.iter().map(read).collect()
     }
 
     /// The manifests' documents, in the order of `wanted`.

@@ -35,6 +35,14 @@ pub enum Toggle {
     Bookmark,
 }
 
+/// How many users starred the repository with this row.
+pub(super) fn stars(found: Option<&Row>) -> Result<u64> {
+    match found {
+        Some(found) => row::read(found).map(|stars: rows::Stars| stars.count),
+        None => Ok(0),
+    }
+}
+
 impl Registry {
     /// The user's preferences, of at most `most` repositories.
     pub async fn preferences(&self, user: &str, most: usize) -> Result<BTreeMap<RepoName, Preference>> {
@@ -63,16 +71,6 @@ impl Registry {
             }
         }
         Ok(found)
-    }
-
-    /// How many users starred each of the repositories.
-    pub async fn stars(&self, repositories: &[RepoName]) -> Result<Vec<u64>> {
-        let rows = self.rows(repositories, keys::stars).await?;
-        let count = |found: &Option<Row>| match found {
-            Some(found) => row::read(found).map(|stars: rows::Stars| stars.count),
-            None => Ok(0),
-        };
-        rows.iter().map(count).collect()
     }
 
     /// Repositories that somebody starred, with how many did: the first `most` in byte order.

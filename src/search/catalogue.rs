@@ -1,4 +1,4 @@
-//! The repositories, in memory: their names, and of each what lists are sorted and filtered by. About 100 bytes each.
+//! Which repositories there are ([`Known`]), kept up to date.
 //!
 //! One task fills it after the start and brings it up to date whenever somebody asks: what is answered comes from a look at
 //! the store that began after the question (rule R6), which all share who ask meanwhile. Without questions it does nothing.
@@ -9,8 +9,7 @@
 //! kept of it in the store, where members find what others have found out.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    ops::Bound,
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -26,7 +25,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::summary::Summaries;
+use super::{
+    known::{Facet, Known},
+    summary::Summaries,
+};
 use crate::{
     oci::{Page, RepoName},
     registry::{
@@ -40,25 +42,8 @@ use crate::{
 const TOGETHER: usize = 1000;
 /// Repositories that something is found out about at the same time.
 const AT_ONCE: usize = 8;
-/// Sets of platforms that are known at once.
-const MAX_SETS: usize = 10_000;
 /// After which a look that failed is tried again, while nobody asks.
 const AGAIN: Duration = Duration::from_secs(5);
-
-/// What lists are sorted and filtered by.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Facet {
-    /// Half of the version that it was found out under: it tells versions apart. 0 before anything was.
-    version: u64,
-    /// The last push of a tag, in milliseconds since the Unix epoch.
-    pub(super) changed_ms: u64,
-    /// What its images take together, in bytes, to seven digits: half of what a number without an error would take here.
-    pub(super) size: f32,
-    /// Which of the sets of platforms: there are [`MAX_SETS`].
-    platforms: u16,
-    /// Whether the newest image is signed.
-    pub(super) is_signed: bool,
-}
 
 /// Whether an answer is of all there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,86 +51,6 @@ pub(super) enum Completeness {
     Whole,
     /// The look at the store isn't done, or failed: there may be more, or something else.
     Partial,
-}
-
-#[derive(Default)]
-pub(super) struct Known {
-    repositories: BTreeMap<RepoName, Facet>,
-    /// Platforms that some repository has, each set once.
-    sets: Vec<Arc<[Platform]>>,
-    numbers: HashMap<Arc<[Platform]>, u16>,
-    /// Nothing of what was found out before holds: everything is to be looked at again.
-    is_forgotten: bool,
-}
-
-/// Operating system and architecture.
-pub(super) type Platform = (String, String);
-
-impl Known {
-    /// The repositories in byte order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&RepoName, &Facet)> {
-        self.repositories.iter()
-    }
-
-    /// The next names after this one, at most so many.
-    pub(super) fn after(&self, last: Option<&RepoName>, most: usize) -> Vec<RepoName> {
-        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
-        let names = self.repositories.range::<RepoName, _>((from, Bound::Unbounded));
-        names.take(most).map(|(name, _)| name.clone()).collect()
-    }
-
-    pub(super) fn get(&self, name: &RepoName) -> Option<&Facet> {
-        self.repositories.get(name)
-    }
-
-    pub(super) fn platforms(&self, facet: &Facet) -> &[Platform] {
-        match self.sets.get(usize::from(facet.platforms)) {
-            Some(set) if facet.version != 0 => set,
-            Some(_) | None => &[],
-        }
-    }
-
-    /// Sets that no repository has any more would stay. The next look finds out anew which there are.
-    fn forget_sets(&mut self) {
-        self.is_forgotten = true;
-        self.sets.clear();
-        self.numbers.clear();
-        for facet in self.repositories.values_mut() {
-            facet.version = 0;
-        }
-    }
-
-    fn put(&mut self, name: RepoName, summary: &Summary) {
-        let platform =
-            |platform: &crate::storage::rows::Platform| (platform.os.clone(), platform.architecture.clone());
-        let set: Arc<[Platform]> = summary.platforms.iter().map(platform).collect();
-        let number = match self.numbers.get(&set) {
-            Some(number) => *number,
-            None => {
-                if self.sets.len() >= MAX_SETS {
-                    self.forget_sets();
-                }
-                let number = u16::try_from(self.sets.len()).unwrap_or(u16::MAX);
-                self.sets.push(set.clone());
-                self.numbers.insert(set, number);
-                number
-            }
-        };
-        let facet = Facet {
-            version: half(&summary.version),
-            changed_ms: summary.changed_ms,
-            size: summary.size as f32,
-            platforms: number,
-            is_signed: !summary.newest_signatures.is_empty(),
-        };
-        self.repositories.insert(name, facet);
-    }
-}
-
-fn half(version: &[u8]) -> u64 {
-    let half = version.first_chunk().map_or(0, |half| u64::from_le_bytes(*half));
-    // Of a version that isn't known nothing holds.
-    if version.is_empty() { 0 } else { half.max(1) }
 }
 
 /// How far the task has come.
@@ -243,30 +148,45 @@ impl Catalogue {
         read(&self.known.read())
     }
 
-    /// What was found out about these repositories, in their order; `None` for one that isn't there any more.
+    /// What was found out about these repositories, in their order; `None` for one that isn't there any more. What is kept in the
+    /// store of it and was seen by the last look takes one request for a hundred of them.
     pub(super) async fn summaries(
         &self,
         names: &[RepoName],
     ) -> Result<Vec<Option<Arc<Summary>>>, RegistryError> {
-        let mut found: HashMap<&RepoName, Arc<Summary>> = HashMap::new();
-        let mut missing = Vec::new();
-        for name in names {
-            let facet = self.read(|known| known.get(name).copied()).unwrap_or_default();
-            let held = self.summaries.held(name);
-            match held.filter(|held| facet.version != 0 && half(&held.version) == facet.version) {
-                Some(held) => {
-                    found.insert(name, held);
-                }
-                None => missing.push(name.clone()),
+        let facets: Vec<Facet> = self.read(|known| {
+            let facets = names.iter().map(|name| known.get(name).copied());
+            facets.map(Option::unwrap_or_default).collect()
+        });
+        let holds = |n: usize, summary: &Summary| facets[n].is_of(&summary.version);
+        let mut found: Vec<Option<Arc<Summary>>> = (0..names.len())
+            .map(|n| self.summaries.held(&names[n]).filter(|held| holds(n, held)))
+            .collect();
+        let missing = |found: &[Option<_>]| -> Vec<usize> {
+            (0..names.len()).filter(|n| found[*n].is_none()).collect()
+        };
+        let named =
+            |places: &[usize]| -> Vec<RepoName> { places.iter().map(|n| names[*n].clone()).collect() };
+        let places = missing(&found);
+        let kept = self.registry.summaries(&named(&places)).await?;
+        for (n, kept) in places.into_iter().zip(kept) {
+            found[n] = kept.filter(|kept| holds(n, kept)).map(Arc::new);
+            if let Some(kept) = &found[n] {
+                self.summaries.hold(&names[n], kept.clone());
             }
         }
-        let brought = self.bring(&missing).await?;
-        for (name, summary) in missing.iter().zip(brought) {
-            if let (Some(summary), Some(name)) = (summary, names.iter().find(|other| *other == name)) {
-                found.insert(name, summary);
-            }
+        let places = missing(&found);
+        let brought = self.bring(&named(&places)).await?;
+        for (n, brought) in places.into_iter().zip(brought) {
+            found[n] = brought;
         }
-        Ok(names.iter().map(|name| found.get(name).cloned()).collect())
+        Ok(found)
+    }
+
+    /// What is to be found out about a repository now.
+    #[cfg(test)]
+    pub(super) async fn find_out(&self, name: &RepoName) -> Result<Option<Summary>, RegistryError> {
+        self.summaries.find_out(name).await
     }
 
     /// Finds out what has changed since the last look; the first looks at everything.
@@ -287,7 +207,7 @@ impl Catalogue {
             }
             None => self.look_at_all().await?,
         }
-        let is_forgotten = std::mem::take(&mut self.known.write().is_forgotten);
+        let is_forgotten = self.known.write().is_forgotten();
         *self.followed.lock() = (!is_forgotten).then_some(ends);
         Ok(())
     }
@@ -316,45 +236,34 @@ impl Catalogue {
 
     /// Looks which repositories there are, and finds out about those of which nothing is known that holds.
     async fn look_at_all(&self) -> Result<(), RegistryError> {
-        let mut page = Page::default();
-        let mut all = BTreeSet::new();
+        let (mut page, mut after) = (Page::default(), None);
         loop {
             let listed = self.registry.catalog(&page).await?;
-            page.last = listed.names.last().cloned();
-            let names: Vec<RepoName> = listed
-                .names
-                .iter()
-                .filter_map(|name| RepoName::parse(name).ok())
-                .collect();
-            {
-                let mut known = self.known.write();
-                for name in &names {
-                    known.repositories.entry(name.clone()).or_default();
-                }
-            }
-            all.extend(names);
+            let names = listed.names.iter().map(|name| RepoName::parse(name));
+            let names: Vec<RepoName> = names.filter_map(Result::ok).collect();
+            self.known.write().listed(after.as_ref(), &names, listed.more);
+            page.last = listed.names.into_iter().next_back();
+            after = names.into_iter().next_back().or(after);
             if !listed.more {
                 break;
             }
         }
-        self.known
-            .write()
-            .repositories
-            .retain(|name, _| all.contains(name));
-        let all: Vec<RepoName> = all.into_iter().collect();
-        for some in all.chunks(TOGETHER) {
-            let versions = self.registry.versions(some).await?;
+        let mut after = None;
+        loop {
+            let some = self.read(|known| known.after(after.as_ref(), TOGETHER));
+            let Some(last) = some.last().cloned() else {
+                return Ok(());
+            };
+            let versions = self.registry.versions(&some).await?;
             let changed: Vec<RepoName> = self.read(|known| {
-                let is_changed = |(name, version): &(&RepoName, Option<Version>)| {
-                    let seen = known.get(name).map_or(0, |facet| facet.version);
-                    version.is_some_and(|version| half(&version.to_bytes()) != seen)
-                };
-                let pairs = some.iter().zip(versions).filter(is_changed);
-                pairs.map(|(name, _)| name.clone()).collect()
+                let pairs = some.into_iter().zip(versions);
+                let changed = pairs
+                    .filter(|(name, version)| version.is_some_and(|version| known.differs(name, version)));
+                changed.map(|(name, _)| name).collect()
             });
             self.bring(&changed).await?;
+            after = Some(last);
         }
-        Ok(())
     }
 
     /// Finds out about these repositories, from what others have found out where that still holds.
@@ -379,13 +288,13 @@ impl Catalogue {
             match &found {
                 Some(summary) => {
                     self.summaries.hold(name, summary.clone());
-                    self.known.write().put(name.clone(), summary);
+                    self.known.write().put(name, summary);
                     if is_new == IsNew::Yes {
                         new.push((name.clone(), Some((**summary).clone())));
                     }
                 }
                 None => {
-                    self.known.write().repositories.remove(name);
+                    self.known.write().remove(name);
                     if had {
                         new.push((name.clone(), None));
                     }

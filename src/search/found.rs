@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     AT_A_TIME, Asking, SearchError,
-    catalogue::Known,
     images::Image,
+    known::Known,
     name_of,
     paging::{Part, Wanted},
     schema::{ImageSummary, PageInfo, SortCriteria},

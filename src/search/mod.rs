@@ -13,8 +13,11 @@
 mod answer;
 mod found;
 mod catalogue;
+#[cfg(test)]
+mod costs;
 mod facts;
 mod images;
+mod known;
 mod paging;
 mod query;
 mod repositories;

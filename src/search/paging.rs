@@ -1,9 +1,16 @@
 //! Which part of a list is asked for, in which order, and what must hold of what is in it.
 
+use std::cmp::Ordering;
+
+use memchr::memmem;
+
 use super::{
     SearchError,
     schema::{Filter, PageInfo, PageInput, SortCriteria},
 };
+
+/// So many more than are wanted are gathered before they are sorted out.
+const MARGIN: usize = 100;
 
 /// The part of a list that is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -32,25 +39,32 @@ impl Part {
         })
     }
 
-    /// This part of `all`, sorted by `compare`. Only the part is sorted.
+    /// This part of `all`, sorted by `compare`, with no more of them in memory than twice those up to its end.
     pub(super) fn take<T>(
         self,
-        mut all: Vec<T>,
-        compare: impl Fn(&T, &T) -> std::cmp::Ordering,
+        all: impl IntoIterator<Item = T>,
+        compare: impl Fn(&T, &T) -> Ordering,
     ) -> (Vec<T>, PageInfo) {
-        let total = all.len();
-        let end = self.offset.saturating_add(self.limit).min(total);
-        if self.offset >= total {
-            return (Vec::new(), info(total, 0));
+        let end = self.offset.saturating_add(self.limit);
+        let (mut first, mut total, mut is_cut) = (Vec::new(), 0, false);
+        for one in all {
+            total += 1;
+            // Once it was cut, the last of those that stay is in its place.
+            if is_cut && compare(&first[end - 1], &one) == Ordering::Less {
+                continue;
+            }
+            first.push(one);
+            if first.len() >= end.saturating_add(end.max(MARGIN)) {
+                first.select_nth_unstable_by(end - 1, &compare);
+                first.truncate(end);
+                is_cut = true;
+            }
         }
-        if end < total {
-            all.select_nth_unstable_by(end, &compare);
-            all.truncate(end);
-        }
-        all.sort_by(compare);
-        all.drain(..self.offset);
-        let count = all.len();
-        (all, info(total, count))
+        first.sort_by(compare);
+        first.truncate(end);
+        first.drain(..self.offset.min(first.len()));
+        let count = first.len();
+        (first, info(total, count))
     }
 }
 
@@ -97,14 +111,9 @@ impl Wanted {
     ) -> bool {
         let is_among =
             |wanted: &[String], word: &str| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(word));
-        let fits = |wanted: &[String], mut words: Box<dyn Iterator<Item = &'a str> + '_>| {
-            wanted.is_empty() || words.any(|word| is_among(wanted, word))
-        };
-        fits(&self.os, Box::new(platforms.clone().map(|(os, _)| os)))
-            && fits(
-                &self.architecture,
-                Box::new(platforms.map(|(_, architecture)| architecture)),
-            )
+        let mut both = [platforms.clone(), platforms];
+        (self.os.is_empty() || both[0].any(|(os, _)| is_among(&self.os, os)))
+            && (self.architecture.is_empty() || both[1].any(|(_, name)| is_among(&self.architecture, name)))
             && (is_signed || !self.is_signed)
     }
 
@@ -120,31 +129,50 @@ impl Wanted {
     }
 }
 
-/// How well a repository's name fits what was searched, as in zot: 0 is the name itself, then comes where the last
-/// component contains it, then where the first does. `None` if it doesn't fit.
-pub(super) fn rank(searched: &str, name: &str) -> Option<u32> {
-    const FIRST_COMPONENT: usize = 10;
-    let searched = searched.trim_matches('/').to_lowercase();
-    if searched == name {
-        return Some(0);
-    }
-    let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-    let (folder, last) = name.rsplit_once('/').unwrap_or(("", name));
-    let Some((above, word)) = searched.rsplit_once('/') else {
-        if let Some(at) = last.find(&searched) {
-            return Some(place(at + 1));
+/// What a name is searched by.
+pub(super) struct Searched {
+    text: String,
+    /// Finds what stands after its last slash. Most names don't have it.
+    finder: memmem::Finder<'static>,
+}
+
+impl Searched {
+    pub(super) fn of(text: &str) -> Self {
+        let text = text.trim_matches('/').to_lowercase();
+        let word = text.rsplit_once('/').map_or(&*text, |(_, word)| word);
+        Self {
+            finder: memmem::Finder::new(word).into_owned(),
+            text,
         }
-        let first = folder.split('/').next().unwrap_or_default();
-        let at = first.find(&searched).filter(|_| !folder.is_empty());
-        return at.map(|at| place((at + 1) * FIRST_COMPONENT));
-    };
-    // What stands before the last slash is where the name begins.
-    let is_below = folder == above
-        || folder
-            .strip_prefix(above)
-            .is_some_and(|rest| rest.starts_with('/'));
-    let at = last.find(word).filter(|_| is_below)?;
-    Some(place(at + 1))
+    }
+
+    /// How well a repository's name fits, as in zot: 0 is the name itself, then comes where the last component contains what is
+    /// searched, then where the first does. `None` if it doesn't fit.
+    pub(super) fn rank(&self, name: &str) -> Option<u32> {
+        const FIRST_COMPONENT: usize = 10;
+        self.finder.find(name.as_bytes())?;
+        let searched = self.text.as_str();
+        if searched == name {
+            return Some(0);
+        }
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let (folder, last) = name.rsplit_once('/').unwrap_or(("", name));
+        let Some((above, word)) = searched.rsplit_once('/') else {
+            if let Some(at) = last.find(searched) {
+                return Some(place(at + 1));
+            }
+            let first = folder.split('/').next().unwrap_or_default();
+            let at = first.find(searched).filter(|_| !folder.is_empty());
+            return at.map(|at| place((at + 1) * FIRST_COMPONENT));
+        };
+        // What stands before the last slash is where the name begins.
+        let is_below = folder == above
+            || folder
+                .strip_prefix(above)
+                .is_some_and(|rest| rest.starts_with('/'));
+        let at = last.find(word).filter(|_| is_below)?;
+        Some(place(at + 1))
+    }
 }
 
 #[cfg(test)]
@@ -168,14 +196,19 @@ mod tests {
             ("a/b/c", "b/c", None),
             ("/team/", "team/web", Some(10)),
         ] {
-            assert_eq!(rank(searched, name), expected, "{searched} in {name}");
+            assert_eq!(
+                Searched::of(searched).rank(name),
+                expected,
+                "{searched} in {name}"
+            );
         }
     }
 
     #[test]
     fn a_part_is_what_sorting_all_would_give() {
-        for total in 0..9_usize {
-            let all: Vec<usize> = (0..total).map(|n| (n * 7) % 11).collect();
+        for total in [0, 1, 2, 3, 4, 5, 6, 7, 8, 1000_usize] {
+            // 7919 is a prime: each number comes once.
+            let all: Vec<usize> = (0..total).map(|n| (n * 7919) % total).collect();
             let mut sorted = all.clone();
             sorted.sort_unstable();
             for offset in 0..10 {

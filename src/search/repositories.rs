@@ -8,15 +8,15 @@ use std::{
 
 use super::{
     Asking, SearchError,
-    catalogue::Facet,
+    known::{Facet, Known},
     name_of,
-    paging::{Part, Wanted, rank},
+    paging::{Part, Searched, Wanted},
     schema::{ImageSummary, PageInfo, Platform, RepoSummary, SortCriteria},
     summary::Signers,
     views::{self, Attached},
 };
 use crate::{
-    oci::{Digest, RepoName, Tag},
+    oci::{RepoName, Tag},
     registry::{Preference, Summary, Tagged},
 };
 
@@ -34,11 +34,17 @@ pub(super) enum Newest {
 type Preferences = BTreeMap<RepoName, Preference>;
 
 /// A repository that may be in the list.
-struct Candidate {
-    name: RepoName,
-    facet: Facet,
+struct Candidate<'a> {
+    name: &'a RepoName,
+    facet: &'a Facet,
     rank: u32,
     stars: u64,
+}
+
+/// One that is.
+struct Found {
+    name: RepoName,
+    rank: u32,
 }
 
 impl Asking {
@@ -59,13 +65,29 @@ impl Asking {
             SortCriteria::Stars => self.search.registry.starred(self.search.limits.walk).await?,
             _ => BTreeMap::new(),
         };
-        let candidates = self.candidates(searched, wanted, &preferences, &stars);
-        let candidates = self.seen(candidates, |candidate| &candidate.name).await;
-        let (found, page) = part.take(candidates, |a, b| compare(part.order, a, b));
+        let searched = Searched::of(searched);
+        let seen = match self.asker.sees.is_everything() {
+            true => None,
+            false => {
+                let fitting: Vec<RepoName> = self.search.catalogue.read(|known| {
+                    let fitting = self.candidates(known, &searched, wanted, &preferences, &stars, None);
+                    fitting.map(|candidate| candidate.name.clone()).collect()
+                });
+                Some(self.seen(fitting, |name| name).await)
+            }
+        };
+        let (found, page) = self.search.catalogue.read(|known| {
+            let candidates = self.candidates(known, &searched, wanted, &preferences, &stars, seen.as_deref());
+            let (found, page) = part.take(candidates, |a, b| compare(part.order, a, b));
+            let found = found.into_iter().map(|Candidate { name, rank, .. }| Found {
+                name: name.clone(),
+                rank,
+            });
+            (found.collect::<Vec<_>>(), page)
+        });
         let names: Vec<RepoName> = found.iter().map(|found| found.name.clone()).collect();
         let summaries = self.search.catalogue.summaries(&names).await?;
-        let stars = self.search.registry.stars(&names).await?;
-        let images = self.newest(&names, &summaries, newest).await?;
+        let (stars, images) = self.newest(&names, &summaries, newest).await?;
         let rows = found.into_iter().zip(summaries).zip(stars).zip(images);
         let shown = rows.map(|(((found, summary), stars), newest)| {
             let preference = preferences.get(&found.name).copied().unwrap_or_default();
@@ -82,13 +104,14 @@ impl Asking {
         summary: &Summary,
         newest: Option<ImageSummary>,
     ) -> Result<RepoSummary, SearchError> {
-        let stars = self.search.registry.stars(std::slice::from_ref(name)).await?;
+        let wanted = [(name.clone(), None)];
+        let stars = self.search.registry.starred_and_named(&wanted).await?;
         let preference = self.preferences().await?.get(name).copied();
         Ok(shown(
             name,
             Some(summary),
             preference.unwrap_or_default(),
-            stars.into_iter().sum(),
+            stars.into_iter().map(|(stars, _)| stars).sum(),
             0,
             newest,
         ))
@@ -103,96 +126,101 @@ impl Asking {
         }
     }
 
-    /// Whether who asks may see them isn't looked at.
-    fn candidates(
+    /// The repositories that fit: of those that are known to be `seen`, if somebody has found out, else of all, whether or not who asks
+    /// may see them.
+    fn candidates<'a>(
         &self,
-        searched: &str,
-        wanted: &Wanted,
-        preferences: &Preferences,
-        stars: &BTreeMap<RepoName, u64>,
-    ) -> Vec<Candidate> {
-        self.search.catalogue.read(|known| {
-            let fits = |(name, facet): (&RepoName, &Facet)| {
-                let rank = rank(searched, name.as_str())?;
-                let platforms = known.platforms(facet).iter();
-                let platforms = platforms.map(|(os, architecture)| (os.as_str(), architecture.as_str()));
-                let preference = preferences.get(name).copied().unwrap_or_default();
-                let is_wanted = wanted.takes(platforms, facet.is_signed)
-                    && wanted.takes_preference(preference.bookmarked, preference.starred);
-                is_wanted.then(|| Candidate {
-                    name: name.clone(),
-                    facet: *facet,
-                    rank,
-                    stars: stars.get(name).copied().unwrap_or_default(),
-                })
+        known: &'a Known,
+        searched: &'a Searched,
+        wanted: &'a Wanted,
+        preferences: &'a Preferences,
+        stars: &'a BTreeMap<RepoName, u64>,
+        seen: Option<&'a [RepoName]>,
+    ) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
+        let fits = move |(name, facet): (&'a RepoName, &'a Facet)| {
+            let rank = searched.rank(name.as_str())?;
+            let platforms = known.platforms(facet).iter();
+            let platforms = platforms.map(|(os, architecture)| (os.as_str(), architecture.as_str()));
+            let preference = || preferences.get(name).copied().unwrap_or_default();
+            let is_liked = || {
+                let Preference { starred, bookmarked } = preference();
+                wanted.takes_preference(bookmarked, starred)
             };
-            // Those of whom the user has said something are few.
-            match wanted.is_bookmarked == Some(true) || wanted.is_starred == Some(true) {
-                true => preferences
-                    .keys()
-                    .filter_map(|name| Some((name, known.get(name)?)))
-                    .filter_map(fits)
-                    .collect(),
-                false => known.iter().filter_map(fits).collect(),
-            }
-        })
+            let is_wanted = wanted.takes(platforms, facet.is_signed) && (!wanted.is_personal() || is_liked());
+            is_wanted.then(|| Candidate {
+                name,
+                facet,
+                rank,
+                stars: stars.get(name).copied().unwrap_or_default(),
+            })
+        };
+        let known_of = |name: &'a RepoName| Some((name, known.get(name)?));
+        // Those of whom the user has said something are few.
+        let is_of_liked = wanted.is_bookmarked == Some(true) || wanted.is_starred == Some(true);
+        match (seen, is_of_liked) {
+            (Some(seen), _) => Box::new(seen.iter().filter_map(known_of).filter_map(fits)),
+            (None, true) => Box::new(preferences.keys().filter_map(known_of).filter_map(fits)),
+            (None, false) => Box::new(known.iter().filter_map(fits)),
+        }
     }
 
-    /// The newest images of the repositories, in their order.
+    /// The stars and the newest images of the repositories, in their order.
     async fn newest(
         &self,
         names: &[RepoName],
         summaries: &[Option<Arc<Summary>>],
         newest: Newest,
-    ) -> Result<Vec<Option<ImageSummary>>, SearchError> {
-        let mut named: Vec<Option<ImageSummary>> = names
-            .iter()
-            .zip(summaries)
+    ) -> Result<(Vec<u64>, Vec<Option<ImageSummary>>), SearchError> {
+        let pairs = || names.iter().zip(summaries);
+        let mut named: Vec<Option<ImageSummary>> = pairs()
             .map(|(name, summary)| named(name, summary.as_deref()?))
             .collect();
-        if newest == Newest::Named {
-            return Ok(named);
-        }
-        let tagged = |summary: &Option<Arc<Summary>>| {
-            let summary = summary.as_ref()?;
-            let digest = Digest::parse(&summary.newest_digest).ok()?;
-            Some((Tag::parse(&summary.newest_tag).ok()?, digest))
-        };
-        let wanted: Vec<(usize, Tag, Digest)> = summaries
-            .iter()
+        let tag = |summary: &Summary| Tag::parse(&summary.newest_tag).ok();
+        let is_named = newest == Newest::Named;
+        let wanted: Vec<(RepoName, Option<Tag>)> = pairs()
+            .map(|(name, summary)| {
+                (
+                    name.clone(),
+                    summary.as_deref().filter(|_| !is_named).and_then(tag),
+                )
+            })
+            .collect();
+        let (stars, tags): (Vec<u64>, Vec<Option<Tagged>>) = self
+            .search
+            .registry
+            .starred_and_named(&wanted)
+            .await?
+            .into_iter()
+            .unzip();
+        let wanted: Vec<(usize, Tagged)> = tags
+            .into_iter()
+            .zip(summaries)
             .enumerate()
-            .filter_map(|(n, summary)| tagged(summary).map(|(tag, digest)| (n, tag, digest)))
+            .filter_map(|(n, (tagged, summary))| {
+                let newest = &summary.as_ref()?.newest_digest;
+                // The tag may have moved since.
+                Some((n, tagged.filter(|tagged| tagged.digest.as_str() == newest)?))
+            })
             .collect();
-        let tags: Vec<_> = wanted
-            .iter()
-            .map(|(n, tag, _)| (names[*n].clone(), tag.clone()))
-            .collect();
-        let tags = self.search.registry.named_by(&tags).await?;
         let images: Vec<_> = wanted
             .iter()
-            .map(|(n, _, digest)| (names[*n].clone(), digest.clone()))
+            .map(|(n, tagged)| (names[*n].clone(), tagged.digest.clone()))
             .collect();
         let images = self.search.images.load(&images).await?;
-        for (((n, ..), tagged), image) in wanted.iter().zip(tags).zip(images) {
-            let (Some(tagged), Some(image)) = (tagged, image) else {
-                continue;
-            };
-            // The tag may have moved since.
-            if tagged.digest != image.facts.digest {
-                continue;
-            }
+        for ((n, tagged), image) in wanted.iter().zip(images) {
+            let Some(image) = image else { continue };
             let attached = match newest {
-                Newest::Attached => self.attached_to(&names[*n], &tagged).await?,
+                Newest::Attached => self.attached_to(&names[*n], tagged).await?,
                 Newest::Named | Newest::Shown => Attached::nothing(),
             };
-            let mut shown = views::image(&names[*n], &tagged, &image, &attached);
+            let mut shown = views::image(&names[*n], tagged, &image, &attached);
             if let Some(known) = named[*n].take() {
                 shown.is_signed = known.is_signed;
                 shown.signature_info = known.signature_info;
             }
             named[*n] = Some(shown);
         }
-        Ok(named)
+        Ok((stars, named))
     }
 
     async fn attached_to(&self, repository: &RepoName, tagged: &Tagged) -> Result<Attached, SearchError> {
@@ -213,8 +241,8 @@ impl Asking {
     }
 }
 
-fn compare(order: SortCriteria, a: &Candidate, b: &Candidate) -> Ordering {
-    let by_name = || a.name.cmp(&b.name);
+fn compare(order: SortCriteria, a: &Candidate<'_>, b: &Candidate<'_>) -> Ordering {
+    let by_name = || a.name.cmp(b.name);
     match order {
         SortCriteria::AlphabeticAsc => by_name(),
         SortCriteria::AlphabeticDsc => by_name().reverse(),

@@ -215,6 +215,20 @@ async fn what_a_client_asks_of_the_schema_is_within_the_bounds() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_question_waits_for_two_seconds_for_a_look_and_then_says_that_it_is_partial() {
+    // Nobody looks.
+    let begun = Instant::now();
+    let answer = ask("{RepoListWithNewestImage{Page{TotalCount}}}").await;
+    assert_eq!(begun.elapsed().as_secs(), 2);
+    assert!(answer.is_valid && answer.is_partial, "{}", answer.body);
+    assert_eq!(answer.body["extensions"]["partial"], true);
+    assert_eq!(
+        answer.body["data"]["RepoListWithNewestImage"]["Page"]["TotalCount"],
+        0
+    );
+}
+
 /// Pushes an index that lists nothing.
 async fn push(registry: &Registry, name: &str) {
     let repository: RepoName = name.parse().unwrap();
@@ -330,7 +344,7 @@ async fn requests_of_a_look(repositories: usize) -> [u64; 3] {
     [nothing, queued, changed]
 }
 
-fn requests(metrics: &Metrics) -> u64 {
+pub(super) fn requests(metrics: &Metrics) -> u64 {
     let said = metrics.render();
     let counts = said
         .lines()

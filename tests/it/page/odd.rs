@@ -1,12 +1,20 @@
 //! Manifests that say they are something else, and very many things: they show as what they are, and cost bounded time.
 
-use portolan::config::{Extensions, Searching, UserInterface};
+use portolan::{
+    config::{Extensions, Searching, UserInterface},
+    oci::{Algorithm, Digest, RepoName},
+    storage::{Expect, MAX_OPS, Outcome, Version, keys, rows},
+};
+use prost::Message as _;
 use serde_json::json;
 
 use super::{MANIFEST, html, push, show};
 use crate::{
-    search::world::World,
-    support::{client::Ask as _, mesh::Plan},
+    search::{SEARCH, world::World},
+    support::{
+        client::{Ask as _, Request},
+        mesh::{Plan, memory},
+    },
 };
 
 const IMAGE: &str = "application/vnd.oci.image.config.v1+json";
@@ -164,5 +172,81 @@ async fn a_net_of_referrers_takes_a_bounded_number_of_questions() {
         .await
         .unwrap()
         .expect(404);
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_referrers_in_a_circle_take_a_bounded_number_of_questions() {
+    let extensions = Extensions {
+        search: Searching::On,
+        ui: UserInterface::On,
+        ..Extensions::default()
+    };
+    let stores = memory();
+    let mesh = Plan::over(stores.clone()).extensions(extensions).start().await;
+    let visitor = mesh.client(1);
+    let subject = push(&mesh.client(0), "net", Some("v1"), (IMAGE, b"{}"), json!({})).await;
+    let (repository, subject) = (RepoName::parse("net").unwrap(), Digest::parse(&subject).unwrap());
+    // Their rows alone: nobody can push a circle, for who would have to know a digest before its content.
+    let digest = |n: u32| Digest::of(Algorithm::Sha256, &n.to_be_bytes());
+    let refers = |digest: &Digest, subject: &Digest| {
+        let row = rows::Referrer {
+            min_reader: rows::SCHEMA,
+            media_type: MANIFEST.to_owned(),
+            size: 500,
+            artifact_type: "application/spdx+json".to_owned(),
+            ..rows::Referrer::default()
+        };
+        keys::referrer(&repository, subject, digest).put(Expect::Absent, row.encode_to_vec())
+    };
+    let to_subject = (0..10_000).map(|n| refers(&digest(n), &subject));
+    let circle = (0..10).map(|n| refers(&subject, &digest(n)));
+    let ops: Vec<_> = to_subject.chain(circle).collect();
+    for ops in ops.chunks(MAX_OPS) {
+        let done = stores.meta.transact(Version::random(), ops).await.unwrap();
+        assert_eq!(done, Outcome::Committed);
+    }
+    let asked = async || {
+        let labels = [("route", "referrers")];
+        mesh.metrics(1).await.sum("portolan_requests_total", &labels)
+    };
+    let before = asked().await;
+    let page = visitor.get("/image/net:v1".to_owned()).await.unwrap().expect(200);
+    let after = asked().await;
+    assert!((1.0..=25.0).contains(&(after - before)), "{before} to {after}");
+    let page = html(&page);
+    assert!(
+        page.contains("There is more than is shown") && page.len() < MOST,
+        "{page}"
+    );
+    // Search has them in part, and says so.
+    for (query, list, most) in [
+        (
+            format!("{{Referrers(repo:\"net\" digest:\"{subject}\"){{Digest}}}}"),
+            "/data/Referrers",
+            1000,
+        ),
+        (
+            "{Image(image:\"net:v1\"){Referrers{Digest}}}".to_owned(),
+            "/data/Image/Referrers",
+            100,
+        ),
+        (
+            "{ExpandedRepoInfo(repo:\"net\"){Images{Referrers{Digest}}}}".to_owned(),
+            "/data/ExpandedRepoInfo/Images/0/Referrers",
+            100,
+        ),
+    ] {
+        let request = Request::post(SEARCH).body(json!({ "query": query }).to_string());
+        let found = visitor.ask(request).await.unwrap().expect(200);
+        assert!(found.must("warning").starts_with("299 "), "{found}");
+        let found = found.json();
+        assert_eq!(
+            found.pointer(list).unwrap().as_array().unwrap().len(),
+            most,
+            "{query}"
+        );
+        assert_eq!(found["extensions"]["partial"], true, "{query}");
+    }
     mesh.stop().await;
 }

@@ -132,6 +132,58 @@ async fn questions_are_answered_as_by_zot_through_every_member() {
     world.mesh.stop().await;
 }
 
+/// Asks for what was just pushed as `repository:tag`: it is there, the newest of its repository and of all.
+async fn assert_found(world: &World, member: usize, repository: &str, tag: &str) {
+    let query = format!(
+        "{{GlobalSearch(query:\"{repository}\"){{Repos{{Name NewestImage{{Tag}} LastUpdated}}}} \
+         ImageList(repo:\"{repository}\"){{Results{{Tag}}}} \
+         RepoListWithNewestImage(requestedPage:{{limit:1}}){{Results{{Name}}}}}}"
+    );
+    let found = world.find(Some("alice"), member, &query).await;
+    // Neither an error nor a part: the look at the store that this waited for took less than two seconds.
+    assert!(
+        found.get("errors").is_none() && found.get("extensions").is_none(),
+        "{found}"
+    );
+    let data = &found["data"];
+    assert_eq!(data["GlobalSearch"]["Repos"][0]["Name"], *repository);
+    assert_eq!(
+        data["GlobalSearch"]["Repos"][0]["NewestImage"]["Tag"], *tag,
+        "{found}"
+    );
+    assert_eq!(
+        data["RepoListWithNewestImage"]["Results"][0]["Name"], *repository,
+        "{found}"
+    );
+    let tags = data["ImageList"]["Results"].as_array().unwrap();
+    assert!(tags.iter().any(|found| found["Tag"] == *tag), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_pushes_are_found_through_another_member_at_once_also_when_the_owner_was_killed() {
+    let mut world = World::new().await;
+    world.fill().await;
+    let names = world.mesh.names();
+    // Some of each member's.
+    let repositories: Vec<String> = (0..9)
+        .map(|n| names.owned_by(n % MEMBERS, &format!("many/r{n}")).to_string())
+        .collect();
+    let mut live: Vec<usize> = (0..MEMBERS).collect();
+    for n in 0..200 {
+        if n == 140 {
+            world.mesh.crash(2).await;
+            live.pop();
+        }
+        // The first after that are those of the killed one.
+        let repository = &repositories[if n >= 140 { (n * 2) % 9 } else { n % 9 }];
+        let (through, asked) = (live[n % live.len()], live[(n + 1) % live.len()]);
+        let tag = format!("t{n}");
+        world.push(repository, &tag, through).await;
+        assert_found(&world, asked, repository, &tag).await;
+    }
+    world.mesh.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pulls_are_told_of_images() {
     let world = World::new().await;
@@ -169,28 +221,7 @@ async fn a_push_is_found_through_every_other_member_at_once() {
         let (repository, tag) = (format!("fresh/r{}", n % 4), format!("t{n}"));
         let (through, asked) = (n % MEMBERS, (n + 1 + n / MEMBERS % 2) % MEMBERS);
         world.push(&repository, &tag, through).await;
-        let query = format!(
-            "{{GlobalSearch(query:\"{repository}\"){{Repos{{Name NewestImage{{Tag}} LastUpdated}}}} \
-             ImageList(repo:\"{repository}\"){{Results{{Tag}}}} \
-             RepoListWithNewestImage(requestedPage:{{limit:1}}){{Results{{Name}}}}}}"
-        );
-        let found = world.find(Some("alice"), asked, &query).await;
-        assert!(
-            found.get("errors").is_none() && found.get("extensions").is_none(),
-            "{found}"
-        );
-        let data = &found["data"];
-        assert_eq!(data["GlobalSearch"]["Repos"][0]["Name"], *repository);
-        assert_eq!(
-            data["GlobalSearch"]["Repos"][0]["NewestImage"]["Tag"], *tag,
-            "{found}"
-        );
-        assert_eq!(
-            data["RepoListWithNewestImage"]["Results"][0]["Name"], *repository,
-            "{found}"
-        );
-        let tags = data["ImageList"]["Results"].as_array().unwrap();
-        assert!(tags.iter().any(|found| found["Tag"] == *tag), "{found}");
+        assert_found(&world, asked, &repository, &tag).await;
     }
     // And what is gone isn't found.
     let root = world.caller(Some("admin"), 0);
