@@ -7,6 +7,7 @@ mod moving;
 mod output;
 mod past;
 mod retention;
+mod sync;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -158,6 +159,11 @@ enum Command {
     /// Asks any member of a running mesh.
     #[command(subcommand)]
     Retention(retention::RetentionCommand),
+    /// Tell how mirroring ahead of time goes
+    ///
+    /// Asks any member of a running mesh.
+    #[command(subcommand)]
+    Sync(sync::SyncCommand),
 }
 
 #[derive(Debug, Args)]
@@ -252,6 +258,7 @@ impl Cli {
                 Ok(ExitCode::SUCCESS)
             }
             Command::Retention(command) => command.run().await,
+            Command::Sync(command) => command.run().await,
         }
     }
 }

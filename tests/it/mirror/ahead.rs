@@ -6,6 +6,7 @@ use std::{
 };
 
 use portolan::placement::HashKey;
+use tokio::process::Command;
 
 use super::{
     Image,
@@ -17,6 +18,7 @@ use crate::{
     support::{
         PATIENCE,
         client::Ask as _,
+        command::run,
         content::Manifest,
         eventually,
         mesh::{HASH_KEY, MEMBERS, memory},
@@ -258,6 +260,21 @@ async fn a_walk_that_upstream_ends_goes_on_and_what_fails_is_left_to_the_next_on
         trouble["repository"] == "cut/a" && trouble["error"].as_str().unwrap().starts_with("lost: ")
     })
     .await;
+    for door in 0..MEMBERS {
+        let server = format!("http://{}", mesh.door(door));
+        // A visit that is under way has had no trouble yet.
+        eventually("so does the command", || async {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_portolan"));
+            command
+                .args(["sync", "status", "--server", &server])
+                .kill_on_drop(true);
+            let output = run(command).await;
+            let told = String::from_utf8(output.stdout).unwrap();
+            assert!(told.contains(": cut/*, every 2 s\n"), "{told}");
+            output.status.code() == Some(1) && told.contains("  cut/a: lost: ")
+        })
+        .await;
+    }
     let lists = upstream.count("GET", &format!("/v2/{}/tags/list", repositories[0]));
     assert!(lists >= 7, "{lists} times asked");
     mesh.stop().await;

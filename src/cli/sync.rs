@@ -1,0 +1,132 @@
+//! `sync status`: how mirroring ahead of time goes, as any member knows it.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::Value;
+
+use super::{
+    CliError, output,
+    past::{Member, Server},
+};
+
+const PATH: &str = "/v2/_portolan/mirror";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SyncCommand {
+    /// Tell of each rule with pollInterval what was visited, what came of it, and what went wrong
+    ///
+    /// For whoever may see metrics. Exits with 1 if something went wrong the last time, else with 0.
+    #[command(after_help = "Examples:
+  portolan sync status
+  portolan sync status --json --server https://registry.example.org --user alice")]
+    Status(StatusArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    server: Server,
+}
+
+impl SyncCommand {
+    pub(super) async fn run(&self) -> Result<ExitCode, CliError> {
+        let Self::Status(StatusArgs { server }) = self;
+        let member = Member::of(server)?;
+        let told = member.ask(Method::GET, PATH, &[]).await?;
+        let rules = told["rules"].as_array().ok_or_else(|| member.not_understood())?;
+        if member.is_json() {
+            output::tell(format_args!("{told:#}"))?;
+        } else {
+            for line in rules.iter().flat_map(lines) {
+                output::tell(line)?;
+            }
+        }
+        Ok(match rules.iter().all(is_well) {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
+}
+
+fn is_well(rule: &Value) -> bool {
+    rule["troubles"].as_array().is_none_or(Vec::is_empty)
+}
+
+/// What there is to say of a rule: its own words, what came of the last visits, and each trouble.
+fn lines(rule: &Value) -> Vec<String> {
+    let text = |key: &str| rule[key].as_str().unwrap_or("-");
+    let count = |key: &str| rule[key].as_u64().unwrap_or_default();
+    let below = match text("destination") {
+        "" => String::new(),
+        destination => format!(" below {destination}"),
+    };
+    let mut lines = vec![format!(
+        "{}: {}{below}, every {} s",
+        text("upstream"),
+        text("prefix"),
+        count("pollInterval")
+    )];
+    lines.push(match count("repositories") {
+        0 => "  nothing was visited yet".to_owned(),
+        visited => format!(
+            "  {visited} repositories, visited from {} to {}, {} being visited; of {} tags {} moved and {} failed; \
+             {} manifests, {} blobs, {}",
+            text("oldest"),
+            text("newest"),
+            count("running"),
+            count("tags"),
+            count("moved"),
+            count("failed"),
+            count("manifests"),
+            count("blobs"),
+            output::bytes(count("bytes")),
+        ),
+    });
+    for trouble in rule["troubles"].as_array().into_iter().flatten() {
+        let text = |key: &str| trouble[key].as_str().unwrap_or("-");
+        lines.push(format!(
+            "  {}  {}: {}",
+            text("at"),
+            text("repository"),
+            text("error")
+        ));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_rule_is_told_with_its_troubles() {
+        let mut rule = json!({
+            "upstream": "quay.io", "prefix": "a/**", "destination": "/quay.io", "pollInterval": 3600,
+            "repositories": 2, "running": 1, "oldest": "T1", "newest": "T2", "tags": 9, "moved": 3, "failed": 1,
+            "manifests": 4, "blobs": 5, "bytes": 1536,
+            "troubles": [{ "repository": "quay.io/a/b", "at": "T2", "error": "v1: it is gone" }],
+        });
+        assert_eq!(
+            lines(&rule),
+            [
+                "quay.io: a/** below /quay.io, every 3600 s",
+                "  2 repositories, visited from T1 to T2, 1 being visited; of 9 tags 3 moved and 1 failed; \
+                 4 manifests, 5 blobs, 1.5 KiB",
+                "  T2  quay.io/a/b: v1: it is gone",
+            ]
+        );
+        assert!(!is_well(&rule));
+        rule["troubles"] = json!([]);
+        rule["destination"] = json!("");
+        rule["repositories"] = json!(0);
+        assert_eq!(
+            lines(&rule),
+            ["quay.io: a/**, every 3600 s", "  nothing was visited yet"]
+        );
+        assert!(is_well(&rule));
+    }
+}
