@@ -50,8 +50,9 @@ impl SyncCommand {
     }
 }
 
+/// What went wrong is told only of repositories that may be read, but it is counted.
 fn is_well(rule: &Value) -> bool {
-    rule["troubles"].as_array().is_none_or(Vec::is_empty)
+    rule["failed"] == 0 && rule["troubles"].as_array().is_none_or(Vec::is_empty)
 }
 
 /// What there is to say of a rule: its own words, what came of the last visits, and each trouble.
@@ -121,6 +122,8 @@ mod tests {
         );
         assert!(!is_well(&rule));
         rule["troubles"] = json!([]);
+        assert!(!is_well(&rule));
+        rule["failed"] = json!(0);
         rule["destination"] = json!("");
         rule["repositories"] = json!(0);
         assert_eq!(

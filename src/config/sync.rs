@@ -52,6 +52,8 @@ pub struct SyncRegistry {
     pub realm_hosts: BTreeSet<String>,
     /// Whether signatures under cosign's tags are mirrored, whatever the rules say of tags.
     pub cosign_tags: bool,
+    /// What it has no signature of isn't mirrored.
+    pub only_signed: bool,
     /// What of it is mirrored; with none, everything under its own name.
     pub content: Vec<ContentRule>,
 }

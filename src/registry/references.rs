@@ -1,6 +1,6 @@
 //! Who references a blob of a repository.
 
-use super::{Result, pages::Pages, row};
+use super::{Registry, Result, pages::Pages, row};
 use crate::{
     oci::{Digest, RepoName},
     storage::{Key, MAX_OPS, MetaStore, Space, keys},
@@ -21,6 +21,14 @@ pub(super) enum User {
         /// repository's row, so that a push which is yet to commit writes it again.
         orphans: Vec<Key>,
     },
+}
+
+impl Registry {
+    /// Whether a manifest that is there names this content of the repository, a manifest or a blob.
+    pub async fn is_named(&self, repository: &RepoName, digest: &Digest) -> Result<bool> {
+        let user = user_of(&*self.meta, repository, digest).await?;
+        Ok(matches!(user, User::Live(_)))
+    }
 }
 
 /// The manifests of `repository` that reference the blob, looked for until one is found that lives.

@@ -10,7 +10,7 @@ use quick_cache::sync::Cache;
 
 use super::images::{Image, Images};
 use crate::{
-    oci::{Algorithm, Digest, RepoName, Tag},
+    oci::{Algorithm, COSIGN, Digest, RepoName, Tag, signing_tool},
     registry::{Overview, Referrer, Registry, RegistryError, Summary, Tagged},
     storage::rows,
 };
@@ -194,17 +194,9 @@ impl Signers {
     }
 }
 
-const COSIGN: &str = "cosign";
-
 /// The tool whose signature a referrer is.
 pub(super) fn tool(referrer: &Referrer) -> Option<&'static str> {
-    let kind = referrer.artifact_type.as_deref()?;
-    match kind {
-        "application/vnd.dev.cosign.artifact.sig.v1+json" => Some(COSIGN),
-        "application/vnd.cncf.notary.signature" => Some("notation"),
-        _ if kind.starts_with("application/vnd.dev.sigstore.bundle") => Some(COSIGN),
-        _ => None,
-    }
+    signing_tool(referrer.artifact_type.as_deref()?)
 }
 
 #[cfg(test)]

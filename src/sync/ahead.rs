@@ -259,6 +259,7 @@ impl Shared {
                         visit.counts.moved += 1;
                         "fetched"
                     }
+                    Err(SyncError::Unsigned(_)) => "unsigned",
                     Err(error) => {
                         visit.counts.failed += 1;
                         failed(local, Some(tag), &error, visit);
@@ -303,6 +304,8 @@ impl Shared {
         // Not by the tag, which may move once more meanwhile.
         let exact = there.map_or_else(|| reference.clone(), Reference::Digest);
         let fetched = source.upstream.manifest(remote, &exact, until()).await?;
+        self.check_signed(source, remote, wanted, &reference, &fetched)
+            .await?;
         self.bring_contents(way, &fetched, 0, &mut BTreeSet::new(), counts)
             .await?;
         let before = here.map(|here| here.digest);

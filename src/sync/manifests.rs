@@ -166,17 +166,19 @@ impl Shared {
                     fetched.map(Some)
                 }
             };
-            let stored = match fetched {
-                Ok(None) => return Ok(Looked::Here),
-                Ok(Some(fetched)) => {
-                    let digest = fetched.digest.clone();
-                    let stored = self.store(wanted, reference, fetched).await;
-                    stored.map(|()| digest)
-                }
-                Err(error) => Err(error.into()),
+            let stored = async {
+                let Some(fetched) = fetched? else {
+                    return Ok::<_, SyncError>(None);
+                };
+                self.check_signed(source, &remote, wanted, reference, &fetched)
+                    .await?;
+                let digest = fetched.digest.clone();
+                self.store(wanted, reference, fetched).await?;
+                Ok(Some(digest))
             };
-            last = match stored {
-                Ok(digest) => {
+            last = match stored.await {
+                Ok(None) => return Ok(Looked::Here),
+                Ok(Some(digest)) => {
                     self.came(&thing);
                     if !rules::is_of_signature(reference) {
                         let _behind = self.ask_referrers(wanted, &digest);

@@ -19,6 +19,7 @@ mod manifests;
 mod referrers;
 mod remembered;
 mod rules;
+mod signed;
 mod status;
 mod whole;
 
@@ -34,7 +35,7 @@ use crate::{
         limits::{MirrorLimits, UpstreamLimits},
     },
     net::Drain,
-    oci::{Reference, RepoName},
+    oci::{Digest, Reference, RepoName},
     outbound::TrustError,
     registry::{Registry, RegistryError},
     telemetry::Metrics,
@@ -50,6 +51,9 @@ pub enum SyncError {
     /// It isn't allowed here, or a store failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// Only what is signed is to come (`onlySigned`).
+    #[error("the upstream registry has no signature of {0}")]
+    Unsigned(Digest),
     /// The fetch that it waited for failed.
     #[error(transparent)]
     Fetch(Arc<Self>),
@@ -65,9 +69,10 @@ pub enum SyncError {
 }
 
 impl SyncError {
-    /// Whether it says that upstream doesn't have it.
+    /// Whether it says that upstream doesn't have it, or not so that it may come.
     pub fn is_absent(&self) -> bool {
         match self {
+            Self::Unsigned(_) => true,
             Self::Upstream(error) => matches!(error, UpstreamError::NotFound),
             Self::Fetch(error) => error.is_absent(),
             Self::Registry(_) | Self::Busy | Self::Late | Self::Ended => false,
@@ -77,7 +82,7 @@ impl SyncError {
     /// Whether the reason is what upstream did, or didn't do in time.
     fn is_of_upstream(&self) -> bool {
         match self {
-            Self::Upstream(_) | Self::Late => true,
+            Self::Upstream(_) | Self::Unsigned(_) | Self::Late => true,
             Self::Fetch(error) => error.is_of_upstream(),
             Self::Registry(_) | Self::Busy | Self::Ended => false,
         }
@@ -93,7 +98,7 @@ impl SyncError {
         match self {
             Self::Upstream(error) => error.is_everywhere(),
             Self::Fetch(error) => error.is_everywhere(),
-            Self::Registry(_) | Self::Busy | Self::Late | Self::Ended => false,
+            Self::Registry(_) | Self::Unsigned(_) | Self::Busy | Self::Late | Self::Ended => false,
         }
     }
 }

@@ -111,8 +111,8 @@ impl Shared {
         let look = || Instant::now() + self.upstream.look;
         let listed = source.upstream.referrers(remote, subject, most, look()).await?;
         let mut missing = Vec::new();
-        for digest in listed.into_iter().take(most) {
-            let reference = Reference::Digest(digest);
+        for referrer in listed.into_iter().take(most) {
+            let reference = Reference::Digest(referrer.digest);
             if self.here(wanted.repository, &reference).await?.is_none() {
                 missing.push(reference);
             }

@@ -24,6 +24,8 @@ pub(super) struct Source {
     pub(super) check_interval: Option<Duration>,
     pub(super) timeout: Duration,
     pub(super) cosign_tags: bool,
+    /// What it has no signature of isn't mirrored.
+    pub(super) only_signed: bool,
     /// Parts are given before they are known to be right.
     pub(super) early_ranges: bool,
     hosts: Vec<String>,
@@ -39,7 +41,14 @@ pub(super) struct Rule {
 
 impl Rule {
     fn new(content: &ContentRule, registry: &SyncRegistry) -> Self {
-        let said = format!("{content:?} {:?} {}", registry.platforms, registry.cosign_tags);
+        let said = match registry.only_signed {
+            // As releases said it that didn't know better.
+            false => format!("{content:?} {:?} {}", registry.platforms, registry.cosign_tags),
+            true => format!(
+                "{content:?} {:?} {} signed",
+                registry.platforms, registry.cosign_tags
+            ),
+        };
         let digest = Digest::of(Algorithm::Sha256, said.as_bytes());
         let hex = digest.as_str().trim_start_matches("sha256:");
         Self {
@@ -71,6 +80,7 @@ impl Source {
             timeout: registry.timeout,
             hosts: registry.urls.iter().flat_map(hosts).collect(),
             cosign_tags: registry.cosign_tags,
+            only_signed: registry.only_signed,
             early_ranges: registry.ranges_before_verified,
             rules: rules.collect(),
         })
@@ -148,9 +158,18 @@ pub(super) fn is_of_signature(reference: &Reference) -> bool {
 
 /// cosign's tags of a manifest.
 pub(super) fn signature_tags(subject: &Digest) -> impl Iterator<Item = Tag> {
-    let stem = subject.as_str().replacen(':', "-", 1);
-    let tags = ["sig", "att", "sbom"].map(|end| Tag::parse(&format!("{stem}.{end}")).ok());
+    let tags = ["sig", "att", "sbom"].map(|end| cosign_tag(subject, end));
     tags.into_iter().flatten()
+}
+
+/// The one of them under which its signatures are.
+pub(super) fn signature_tag(subject: &Digest) -> Option<Tag> {
+    cosign_tag(subject, "sig")
+}
+
+fn cosign_tag(subject: &Digest, end: &str) -> Option<Tag> {
+    let stem = subject.as_str().replacen(':', "-", 1);
+    Tag::parse(&format!("{stem}.{end}")).ok()
 }
 
 /// The one repository that a rule names, if it has no pattern.

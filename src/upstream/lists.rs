@@ -1,5 +1,7 @@
 //! Lists of another registry: its repositories, the tags of one, and what refers to a manifest; a page at a time.
 
+use std::collections::BTreeMap;
+
 use http::{HeaderMap, Uri, header};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -26,6 +28,29 @@ pub struct Pages<'a, T> {
     asked: usize,
     /// Where page 1, 2, 4, 8 ... was, the last of them: a list that comes there again goes round (R. P. Brent, 1980).
     mark: String,
+}
+
+/// Something that refers to a manifest.
+#[derive(Debug)]
+pub struct Referring {
+    /// Its digest.
+    pub digest: Digest,
+    /// What the list says that it is.
+    pub artifact_type: Option<String>,
+}
+
+/// What of an index of referrers isn't in [`Manifest`].
+#[derive(Deserialize)]
+struct Entries {
+    #[serde(default)]
+    manifests: Vec<ListedType>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedType {
+    digest: String,
+    artifact_type: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -62,7 +87,7 @@ impl Upstream {
         })
     }
 
-    /// Digests of the manifests that refer to `subject` there, of so many pages as have `most` of them: by the API of referrers,
+    /// The manifests that refer to `subject` there, of so many pages as have `most` of them: by the API of referrers,
     /// else by the tag that the specification has where there is none.
     ///
     /// # Errors
@@ -73,7 +98,7 @@ impl Upstream {
         subject: &Digest,
         most: usize,
         until: Instant,
-    ) -> Result<Vec<Digest>, UpstreamError> {
+    ) -> Result<Vec<Referring>, UpstreamError> {
         let path = format!("/v2/{repository}/referrers/{subject}");
         let mut pages = self.pages("referrers", Scope::Repository(repository), path, listed);
         let mut found = match pages.next(until).await {
@@ -144,10 +169,19 @@ impl<T> Pages<'_, T> {
 }
 
 /// What an index of referrers lists.
-fn listed(index: &[u8]) -> Result<Vec<Digest>, UpstreamError> {
-    let index = Manifest::parse(None, index)
+fn listed(index: &[u8]) -> Result<Vec<Referring>, UpstreamError> {
+    let parsed = Manifest::parse(None, index)
         .map_err(|_| UpstreamError::Nonsense("a list of referrers that is no index"))?;
-    Ok(index.children.into_iter().map(|child| child.digest).collect())
+    let Entries { manifests } = read(index)?;
+    let types = manifests
+        .into_iter()
+        .filter_map(|entry| Some((entry.digest, entry.artifact_type?)));
+    let mut types: BTreeMap<String, String> = types.collect();
+    let referring = parsed.children.into_iter().map(|child| Referring {
+        artifact_type: types.remove(child.digest.as_str()),
+        digest: child.digest,
+    });
+    Ok(referring.collect())
 }
 
 fn read<'a, T: Deserialize<'a>>(page: &'a [u8]) -> Result<T, UpstreamError> {

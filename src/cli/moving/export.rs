@@ -25,7 +25,7 @@ use crate::{
     config::Limits,
     layout::{Entry, Growing, Incoming, LayoutError, pack},
     oci::{Descriptor, Digest, Manifest, MediaType, Reference, RepoName, RepoPattern},
-    upstream::{Purpose, Upstream, UpstreamError},
+    upstream::{Purpose, Referring, Upstream, UpstreamError},
 };
 
 /// Bytes that are written at once.
@@ -252,11 +252,10 @@ impl Export {
             if come > most {
                 return Err(MovingError::Referrers(most));
             }
-            for referrer in listed {
-                self.manifest(repository, &referrer, None, 0, &mut subjects)
-                    .await?;
-                let by_digest = Reference::Digest(referrer.clone());
-                self.enter(repository, &by_digest, &referrer).await?;
+            for Referring { digest, .. } in listed {
+                self.manifest(repository, &digest, None, 0, &mut subjects).await?;
+                let by_digest = Reference::Digest(digest.clone());
+                self.enter(repository, &by_digest, &digest).await?;
             }
         }
         Ok(())

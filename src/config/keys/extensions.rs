@@ -17,9 +17,6 @@ const LINT_LATER: Verdict = Later(
 const TRUST_LATER: Verdict = Later(
     "signatures are stored and listed, not verified: leave it out or say enable: false, and verify where you deploy",
 );
-const SIGNED_LATER: Verdict = Later(
-    "signatures are mirrored and listed, not verified: leave it out or say false, and verify where you deploy",
-);
 const HELPER: Verdict = Refused(
     "no credential helper runs here: put a login or a token that lives long into credentialsFile, or have something outside \
      write that file anew and restart",
@@ -144,7 +141,13 @@ pub(super) const SYNC: &[Key] = &[
         Duration,
         Mapped("for one blob; 3h without it"),
     ),
-    key("extensions.sync.registries[].onlySigned", Bool, SIGNED_LATER),
+    key(
+        "extensions.sync.registries[].onlySigned",
+        Bool,
+        Mapped(
+            "true: only tags come of which it has a signature of cosign's, Sigstore's or Notation's, whosever; verify where you deploy",
+        ),
+    ),
     key(
         "extensions.sync.registries[].syncLegacyCosignTags",
         Bool,

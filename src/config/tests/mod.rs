@@ -496,6 +496,7 @@ extensions:
         bytesPerSec: 1000
         rangesBeforeVerified: true
         syncLegacyCosignTags: false
+        onlySigned: true
         preserveDigest: true
         disableHTTP2: true
         maxIdleConnsPerHost: 3
@@ -532,7 +533,7 @@ extensions:
         (registry.timeout, registry.spacing),
         (seconds(3600), Some(seconds(2)))
     );
-    assert!(registry.realm_hosts.contains("login.example") && !registry.cosign_tags);
+    assert!(registry.realm_hosts.contains("login.example") && !registry.cosign_tags && registry.only_signed);
     let rules: Vec<_> = registry
         .content
         .iter()
@@ -555,7 +556,7 @@ extensions:
       - urls: ["https://u:p@x/", "https://x/path"]
         onDemand: true
         platforms: [arm64]
-        onlySigned: true
+        onlySigned: perhaps
         tlsVerify: false
         certDir: /c
         reqConcurrent: 0
@@ -570,7 +571,7 @@ extensions:
             "7 extensions.sync.registries[1].urls: expected http(s)://host or http(s)://host:port, got something with an @",
             "7 extensions.sync.registries[1].urls: expected http(s)://host or http(s)://host:port, got \"https://x/path\"",
             "9 extensions.sync.registries[1].platforms: expected platforms",
-            "10 extensions.sync.registries[1].onlySigned: signatures are mirrored",
+            "10 extensions.sync.registries[1].onlySigned: expected true or false",
             "12 extensions.sync.registries[1].certDir: with tlsVerify: false",
             "13 extensions.sync.registries[1].reqConcurrent: expected 1 to 10000, got 0",
             "14 extensions.sync.registries[1].reqPerSec: expected requests a second, more than 0, got -1",

@@ -198,6 +198,7 @@ fn registry(
         ranges_before_verified: row.bool("rangesBeforeVerified") == Some(true),
         realm_hosts,
         cosign_tags: row.bool("syncLegacyCosignTags") != Some(false),
+        only_signed: row.bool("onlySigned") == Some(true),
         content,
     })
 }

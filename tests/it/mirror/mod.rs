@@ -7,6 +7,7 @@ mod logins;
 mod pulls;
 mod referrers;
 mod sharing;
+mod signed;
 mod status;
 mod whole;
 

@@ -16,9 +16,9 @@ use crate::support::{
 };
 
 /// Something that refers to an image.
-struct Referrer {
-    blob: Blob,
-    manifest: Manifest,
+pub(super) struct Referrer {
+    pub(super) blob: Blob,
+    pub(super) manifest: Manifest,
 }
 
 impl Referrer {
@@ -28,9 +28,19 @@ impl Referrer {
         Self { blob, manifest }
     }
 
-    fn serve(&self, upstream: &Fake, repository: &str) {
+    pub(super) fn serve(&self, upstream: &Fake, repository: &str) {
         upstream.blob(repository, &self.blob);
         upstream.manifest(repository, &self.manifest.digest, &self.manifest);
+    }
+
+    /// As lists of referrers have it.
+    pub(super) fn listed(&self) -> serde_json::Value {
+        let mut entry = self.manifest.descriptor();
+        let manifest: serde_json::Value = serde_json::from_slice(&self.manifest.bytes).unwrap();
+        if let Some(artifact_type) = manifest.get("artifactType") {
+            entry["artifactType"] = artifact_type.clone();
+        }
+        entry
     }
 
     /// How often upstream was asked for its blob.
@@ -39,13 +49,14 @@ impl Referrer {
     }
 }
 
-fn referrers_path(repository: &str, image: &Image) -> String {
+pub(super) fn referrers_path(repository: &str, image: &Image) -> String {
     format!("/v2/{repository}/referrers/{}", image.manifest.digest)
 }
 
 /// Upstream says that these refer to the image.
-fn refer(upstream: &Fake, repository: &str, image: &Image, referrers: &[&Referrer]) {
-    let list = Manifest::index(referrers.iter().map(|referrer| &referrer.manifest)).build();
+pub(super) fn refer(upstream: &Fake, repository: &str, image: &Image, referrers: &[&Referrer]) {
+    let list: Vec<_> = referrers.iter().map(|referrer| referrer.listed()).collect();
+    let list = Manifest::index([]).with("manifests", list).build();
     upstream.at(referrers_path(repository, image), move |_| {
         typed(INDEX, list.bytes.clone())
     });
