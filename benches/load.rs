@@ -7,7 +7,12 @@
 //! load seed     HOST:PORT REPOSITORY                                    pushes three blobs and a manifest, prints what to pull
 //! load pull     HOST:PORT PATH CLIENTS REQUESTS [NAME=PID[+PID]...]     GETs a path
 //! load push     HOST:PORT REPOSITORY put|patch BYTES TIMES [NAME=PID...]
+//! load logins   HOST:PORT PATH CLIENTS REQUESTS RATE [NAME=PID...]      the same as pull, and beside it so many logins a second
 //! ```
+//!
+//! `AUTHORIZATION` is shown with every request, if there is any; `LOGIN` is what logins exchange for a token, if there are any.
+
+#![allow(clippy::disallowed_methods, reason = "its threads are for blocking")]
 
 use std::{
     fs,
@@ -16,7 +21,7 @@ use std::{
     process::ExitCode,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -30,6 +35,10 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 /// What `patch` sends at a time.
 const CHUNK: u64 = 16 << 20;
 const SIZES: [u64; 3] = [1 << 10, 1 << 20, 100 << 20];
+/// What a login asks for, when it shows what it is to be exchanged for that.
+const TOKEN: &str = "/zot/auth/token?service=registry&scope=repository:public/x:pull";
+/// Connections by which clients log in.
+const LOGGING_IN: usize = 32;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 fn main() -> ExitCode {
@@ -38,6 +47,9 @@ fn main() -> ExitCode {
     let done = match arguments[..] {
         ["seed", at, repository] => seed(at, repository),
         ["pull", at, path, clients, requests, ref pids @ ..] => pull(at, path, clients, requests, pids),
+        ["logins", at, path, clients, requests, rate, ref pids @ ..] => {
+            pull_beside_logins(at, path, clients, requests, rate, pids)
+        }
         ["push", at, repository, how, bytes, times, ref pids @ ..] => {
             push_often(at, repository, how, bytes, times, pids)
         }
@@ -58,6 +70,8 @@ fn main() -> ExitCode {
 /// A connection that is kept.
 struct Client {
     at: String,
+    /// A field of every request, if there is one.
+    shown: String,
     reader: BufReader<TcpStream>,
 }
 
@@ -70,11 +84,17 @@ struct Answer {
 
 impl Client {
     fn connect(at: &str) -> Result<Self> {
+        Self::showing(at, std::env::var("AUTHORIZATION").ok())
+    }
+
+    /// One who shows this.
+    fn showing(at: &str, authorization: Option<String>) -> Result<Self> {
         let stream = TcpStream::connect(at)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(120)))?;
         Ok(Self {
             at: at.to_owned(),
+            shown: authorization.map_or(String::new(), |shown| format!("authorization: {shown}\r\n")),
             reader: BufReader::with_capacity(256 << 10, stream),
         })
     }
@@ -87,9 +107,12 @@ impl Client {
         fields: &str,
         body: impl FnOnce(&mut TcpStream) -> io::Result<()>,
     ) -> Result<Answer> {
-        let at = &self.at;
-        let stream = self.reader.get_mut();
-        write!(stream, "{method} {path} HTTP/1.1\r\nhost: {at}\r\n{fields}\r\n")?;
+        let Self { at, shown, reader } = self;
+        let stream = reader.get_mut();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: {at}\r\n{shown}{fields}\r\n"
+        )?;
         body(stream)?;
         let answer = self.head()?;
         let mut left = answer.length;
@@ -327,6 +350,61 @@ fn pull(at: &str, path: &str, clients: &str, requests: &str, pids: &[&str]) -> R
     cost.end(*bytes, times)
 }
 
+/// Pulls while others log in, one each so long after another whatever becomes of it: a late one is made up for.
+fn pull_beside_logins(
+    at: &str,
+    path: &str,
+    clients: &str,
+    requests: &str,
+    rate: &str,
+    pids: &[&str],
+) -> Result<String> {
+    let every = Duration::from_secs(1) / rate.parse()?;
+    let login = std::env::var("LOGIN")?;
+    let (next, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let took = Arc::new(Mutex::new(Vec::new()));
+    let began = Instant::now();
+    let threads: Vec<_> = (0..LOGGING_IN)
+        .map(|_| {
+            let (at, login) = (at.to_owned(), login.clone());
+            let (next, is_over, took) = (next.clone(), is_over.clone(), took.clone());
+            thread::spawn(move || -> Result<()> {
+                let mut client = Client::showing(&at, Some(login))?;
+                while !is_over.load(Ordering::Relaxed) {
+                    let due = every * u32::try_from(next.fetch_add(1, Ordering::Relaxed))?;
+                    thread::sleep(due.saturating_sub(began.elapsed()));
+                    let asked = Instant::now();
+                    let answer = client.ask("GET", TOKEN, "", |_| Ok(()))?;
+                    took.lock().push(asked.elapsed());
+                    expect(answer, 200)?;
+                }
+                Ok(())
+            })
+        })
+        .collect();
+    let pulls = pull(at, path, clients, requests, pids);
+    is_over.store(true, Ordering::Relaxed);
+    let elapsed = began.elapsed().as_secs_f64();
+    for client in threads {
+        client.join().map_err(|_| "who logs in panicked")??;
+    }
+    let mut took = took.lock();
+    let rate = took.len() as f64 / elapsed;
+    took.sort_unstable();
+    Ok(format!(
+        r#"{{"pulls":{},"logins":{{"per_s":{rate:.1},"p50_ms":{:.3},"p99_ms":{:.3}}}}}"#,
+        pulls?,
+        quantile(&took, 50),
+        quantile(&took, 99)
+    ))
+}
+
+/// In milliseconds, of what is sorted.
+fn quantile(took: &[Duration], percent: usize) -> f64 {
+    let found = took.get(took.len() * percent / 100).or(took.last());
+    found.copied().unwrap_or_default().as_secs_f64() * 1e3
+}
+
 fn push_often(
     at: &str,
     repository: &str,
@@ -387,12 +465,6 @@ impl Cost {
     fn end(self, bytes: u64, took: &mut [Duration]) -> Result<String> {
         let elapsed = self.began.elapsed().as_secs_f64();
         took.sort_unstable();
-        let at = |share: usize| {
-            took.get(took.len() * share / 100)
-                .or(took.last())
-                .copied()
-                .unwrap_or_default()
-        };
         let mut processes = Vec::new();
         for (name, pids, before) in &self.processes {
             let mut peak = 0;
@@ -405,8 +477,8 @@ impl Cost {
         Ok(format!(
             r#"{{"secs":{elapsed:.4},"bytes":{bytes},"requests":{},"p50_ms":{:.3},"p99_ms":{:.3},"processes":{{{}}}}}"#,
             took.len(),
-            at(50).as_secs_f64() * 1e3,
-            at(99).as_secs_f64() * 1e3,
+            quantile(took, 50),
+            quantile(took, 99),
             processes.join(",")
         ))
     }
