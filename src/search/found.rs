@@ -430,10 +430,13 @@ impl Asking {
                 Some((repository, Digest::parse(image.digest.as_deref()?).ok()?))
             })
             .collect();
-        let wanted: Vec<_> = named.iter().flatten().cloned().collect();
-        let mut pulls = self.search.registry.pulls_of(&wanted).await?.into_iter();
-        for (image, _) in images.iter_mut().zip(named).filter(|(_, named)| named.is_some()) {
-            if let Some(pulled) = pulls.next().flatten() {
+        let pulls = self
+            .search
+            .registry
+            .pulls_of(named.iter().flatten().cloned().collect())
+            .await?;
+        for (image, named) in images.iter_mut().zip(named) {
+            if let Some(pulled) = named.and_then(|named| pulls.get(&named)) {
                 image.download_count = Some(i32::try_from(pulled.pulls).unwrap_or(i32::MAX));
                 image.last_pull_timestamp = Some(views::at(pulled.last_ms));
             }
