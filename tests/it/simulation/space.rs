@@ -24,6 +24,8 @@ const ROUNDS: usize = 8;
 /// Longer than members' clocks differ, and than most of what chaos holds up.
 pub(super) const GRACE: Duration = Duration::from_secs(6 * 60);
 const HISTORY: Duration = Duration::from_secs(9 * 60);
+/// After its push a tag is left to retention.
+const DELAY: Duration = Duration::from_secs(10 * 60);
 /// From look to look at what is due, and longer than members' clocks differ.
 pub(super) const INTERVAL: Duration = Duration::from_secs(60);
 const TRIES: usize = 20;
@@ -42,15 +44,16 @@ pub(super) fn hasten(limits: &mut Limits) {
 
 /// Tags that begin with an `x` go, in this repository.
 pub(super) fn retention() -> Retention {
-    let text = "storage: {rootDirectory: /d, retention: {delay: 10m, policies: [{repositories: ['space/**'], keepTags: [{patterns: ['^v']}]}]}}";
-    portolan::config::parse(std::path::Path::new("c.yaml"), text)
+    let text = "storage: {rootDirectory: /d, retention: {delay: DELAY, policies: [{repositories: ['space/**'], keepTags: [{patterns: ['^v']}]}]}}";
+    let text = text.replace("DELAY", &format!("{}s", DELAY.as_secs()));
+    portolan::config::parse(std::path::Path::new("c.yaml"), &text)
         .unwrap()
         .retention
 }
 
 /// Longer than anything waits.
 pub(super) async fn let_time_pass() {
-    sleep(HISTORY + 3 * (GRACE + 3 * INTERVAL)).await;
+    sleep(DELAY + HISTORY + 3 * (GRACE + 3 * INTERVAL)).await;
 }
 
 /// What must be true of an image.
@@ -311,16 +314,16 @@ impl Client<'_> {
                 State::Gone
             }
         };
-        let layer = self.images[n].layer.digest.clone();
-        let is_shared = self
-            .images
-            .iter()
-            .filter(|image| image.layer.digest == layer)
-            .count()
-            > 1;
-        if is_shared && self.images[n].state == State::Gone {
+        if self.shares(n) && self.images[n].state == State::Gone {
             self.images[n].state = State::Unknown;
         }
+    }
+
+    /// Whether another image has its layer, which stays with that one.
+    fn shares(&self, n: usize) -> bool {
+        let digest = &self.images[n].layer.digest;
+        let with_it = self.images.iter().filter(|image| image.layer.digest == *digest);
+        with_it.count() > 1
     }
 
     async fn restore(&mut self) {
@@ -334,8 +337,10 @@ impl Client<'_> {
         match answer {
             None => self.images[n].state = State::Unknown,
             Some(answer) if answer.status == 200 => {
-                let image = &mut self.images[n];
-                image.state = State::of(&image.tag);
+                self.images[n].state = match State::of(&self.images[n].tag) {
+                    State::Passing if self.shares(n) => State::Unknown,
+                    state => state,
+                };
             }
             // It isn't kept any more, or never came to be.
             Some(answer) => {
