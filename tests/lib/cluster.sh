@@ -37,7 +37,7 @@ cluster_members_start() {
   done
   stores_start
   bucket_make "$(sample storage.storageDriver.bucket)"
-  mesh_port=9443 scheme=https mesh_ca=$tls/ca.crt mesh_pair=$tls/127.0.0.1
+  mesh_port=9443 scheme=https mesh_ca=$tls/ca.crt mesh_pair=$tls/${cluster_hosts[0]}
   members=()
   for host in "${cluster_hosts[@]}"; do members+=("$host:$(sample http.port)"); done
   member_pids=() member_starts=0
