@@ -77,24 +77,6 @@ relay_stop() {
   done < <(grep '^127\.' "$logs/relay.log")
 }
 
-# What a mesh mirrors that has nothing.
-upstream_start() {
-  upstream=127.0.0.1:$(free_port)
-  cat >"$scratch/upstream.json" <<JSON
-{ "http": { "address": "127.0.0.1", "port": "${upstream#*:}" }, "storage": { "rootDirectory": "$scratch/upstream" } }
-JSON
-  process_start "$logs/upstream.log" "$portolan" serve "$scratch/upstream.json"
-  upstream_pid=$started_pid
-  wait_for 60 "$upstream_pid" ask "http://$upstream/v2/" || die "the upstream did not start"
-}
-
-upstream_asked() {
-  ask "http://$upstream/metrics" |
-    awk '/^portolan_requests_total/ && /route="(manifest|blob)_/ { sum += $NF } END { print sum + 0 }'
-}
-
-free_port() { python3 tests/lib/free_ports.py 127.0.0.1 | cut -d ' ' -f 1; }
-
 report_begin conformance
 need_conformance
 plain=() mirroring=()
@@ -113,22 +95,23 @@ if [ ${#plain[@]} -gt 0 ]; then
   mesh_stop
 fi
 if [ ${#mirroring[@]} -gt 0 ]; then
-  upstream_start
+  # What a mesh mirrors that has nothing.
+  single_start upstream
   cat >"$scratch/mirror.json" <<JSON
 {
   "storage": { "rootDirectory": "$scratch/unused" },
-  "extensions": { "sync": { "registries": [{ "urls": ["http://$upstream"], "onDemand": true }] } }
+  "extensions": { "sync": { "registries": [{ "urls": ["http://$single"], "onDemand": true }] } }
 }
 JSON
   mesh_options=(--config "$scratch/mirror.json")
   rm -rf "$scratch/mesh"
   mesh_start
   for version in "${versions[@]}"; do
-    asked=$(upstream_asked)
+    asked=$(asked_of "$single" '(manifest|blob)_.*')
     run "$version" mirroring
-    asked=$(($(upstream_asked) - asked))
+    asked=$(($(asked_of "$single" '(manifest|blob)_.*') - asked))
     check "mirroring: the other registry was asked $asked times" test "$asked" -gt 100
   done
   mesh_stop
-  process_stop "$upstream_pid" || true
+  process_stop "$single_pid" || true
 fi

@@ -41,28 +41,11 @@ END
   wait_for 60 "$upstream_pid" ask "http://$upstream/v2/" || die "docker-registry did not start"
 }
 
-second_start() {
-  local port
-  read -r port _ < <(python3 tests/lib/free_ports.py 127.0.0.1)
-  second=127.0.0.1:$port
-  cat >"$scratch/second.json" <<JSON
-{ "http": { "address": "127.0.0.1", "port": "$port" }, "storage": { "rootDirectory": "$scratch/second" } }
-JSON
-  process_start "$logs/second.log" "$portolan" serve "$scratch/second.json"
-  second_pid=$started_pid
-  wait_for 60 "$second_pid" ask "http://$second/v2/" || die "the second Portolan did not start"
-}
-
 # content_asked: the manifests and blobs that both have given so far.
 content_asked() {
   local first
   first=$(grep -c '"GET /v2/[^ ]*/\(manifests\|blobs\)/' "$logs/upstream.log" || true)
-  echo $((first + $(second_asked)))
-}
-
-second_asked() {
-  ask "http://$second/metrics" |
-    awk '/^portolan_requests_total/ && /route="(manifest|blob)_get"/ { sum += $NF } END { print sum + 0 }'
+  echo $((first + $(asked_of "$second" '(manifest|blob)_get')))
 }
 
 mirror_start() {
@@ -208,7 +191,8 @@ report_begin mirror
 need_mirror "${clients[@]}"
 user_settings_none
 upstream_start
-second_start
+single_start second
+second=$single second_pid=$single_pid
 mirror_start
 owner=${members[2]}
 layers=$scratch/layers image=$scratch/image

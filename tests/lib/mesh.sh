@@ -50,6 +50,24 @@ mesh_stop() {
   equal "on SIGTERM the mesh drains and exits with 0" 0 "$status"
 }
 
+# single_start NAME: one member by itself over a folder, ready when it returns. Sets $single, its address, and $single_pid.
+single_start() {
+  single=127.0.0.1:$(free_port)
+  cat >"$scratch/$1.json" <<JSON
+{ "http": { "address": "127.0.0.1", "port": "${single#*:}" }, "storage": { "rootDirectory": "$scratch/$1" } }
+JSON
+  process_start "$logs/$1.log" "$portolan" serve "$scratch/$1.json"
+  single_pid=$started_pid
+  wait_for 60 "$single_pid" ask "http://$single/readyz" || die "the member by itself did not become ready"
+}
+
+# asked_of MEMBER PATTERN: the requests that it has answered so far, of the routes that the pattern matches.
+asked_of() {
+  ask "http://$1/metrics" | awk -v route="route=\"($2)\"" '/^portolan_requests_total/ && $0 ~ route { sum += $NF } END { print sum + 0 }'
+}
+
+free_port() { python3 tests/lib/free_ports.py 127.0.0.1 | cut -d ' ' -f 1; }
+
 # curl without the user's proxy and settings, with a bound. Before there is a mesh, others can be asked.
 ask() { curl -q --noproxy '*' -fsS --max-time 10 ${mesh_ca:+--cacert "$mesh_ca"} "$@"; }
 

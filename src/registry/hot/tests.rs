@@ -147,6 +147,13 @@ impl World {
         files.filter(|path| !path.ends_with("lock")).collect()
     }
 
+    /// Takes everything from a file that is being written or read.
+    fn empty_a_file(&self) {
+        let file = self.files().first().unwrap().clone();
+        let file = fs::File::options().write(true).open(file).unwrap();
+        file.set_len(0).unwrap();
+    }
+
     fn count(&self, line: &str) -> bool {
         self.metrics.render().lines().any(|said| said == line)
     }
@@ -474,13 +481,7 @@ async fn what_the_disk_does_not_give_comes_from_the_object_that_was_written_or_f
             if is_whole {
                 second.next().await.unwrap().unwrap();
             }
-            let file = world.files().first().unwrap().clone();
-            fs::File::options()
-                .write(true)
-                .open(&file)
-                .unwrap()
-                .set_len(0)
-                .unwrap();
+            world.empty_a_file();
             if is_replaced {
                 world.put(blob.object.key.as_str(), wrong.into()).await;
             }
@@ -513,12 +514,6 @@ async fn a_successor_is_not_gone_on_with_by_what_it_succeeds() {
     let mut first = world.stream_from(&blob, all, &successor.key).await;
     first.next().await.unwrap().unwrap();
     let second = world.stream_from(&blob, all, &successor.key).await;
-    let file = world.files().first().unwrap().clone();
-    fs::File::options()
-        .write(true)
-        .open(&file)
-        .unwrap()
-        .set_len(0)
-        .unwrap();
+    world.empty_a_file();
     assert_eq!(collect(second).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
 }
