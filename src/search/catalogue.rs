@@ -9,7 +9,7 @@
 //! kept of it in the store, where members find what others have found out.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -169,14 +169,26 @@ impl Catalogue {
             |places: &[usize]| -> Vec<RepoName> { places.iter().map(|n| names[*n].clone()).collect() };
         let places = missing(&found);
         let kept = self.registry.summaries(&named(&places)).await?;
+        // The look may have seen less than was kept since.
+        let mut outdated = BTreeMap::new();
         for (n, kept) in places.into_iter().zip(kept) {
-            found[n] = kept.filter(|kept| holds(n, kept)).map(Arc::new);
-            if let Some(kept) = &found[n] {
-                self.summaries.hold(&names[n], kept.clone());
+            match kept {
+                Some(kept) if holds(n, &kept) => {
+                    let kept = Arc::new(kept);
+                    self.summaries.hold(&names[n], kept.clone());
+                    found[n] = Some(kept);
+                }
+                Some(kept) => {
+                    outdated.insert(n, kept);
+                }
+                None => {}
             }
         }
         let places = missing(&found);
-        let brought = self.bring(&named(&places)).await?;
+        let wanted = named(&places);
+        let versions = self.registry.versions(&wanted).await?;
+        let kept = places.iter().map(|n| outdated.remove(n)).collect();
+        let brought = self.settle(&wanted, versions, kept).await?;
         for (n, brought) in places.into_iter().zip(brought) {
             found[n] = brought;
         }
@@ -207,8 +219,7 @@ impl Catalogue {
             }
             None => self.look_at_all().await?,
         }
-        let is_forgotten = self.known.write().is_forgotten();
-        *self.followed.lock() = (!is_forgotten).then_some(ends);
+        *self.followed.lock() = Some(ends);
         Ok(())
     }
 
@@ -268,47 +279,60 @@ impl Catalogue {
 
     /// Finds out about these repositories, from what others have found out where that still holds.
     async fn bring(&self, names: &[RepoName]) -> Result<Vec<Option<Arc<Summary>>>, RegistryError> {
+        let (versions, kept) =
+            tokio::try_join!(self.registry.versions(names), self.registry.summaries(names))?;
+        self.settle(names, versions, kept).await
+    }
+
+    /// Finds out about these repositories, whose rows have these versions now, or are gone, and of which this was kept.
+    async fn settle(
+        &self,
+        names: &[RepoName],
+        versions: Vec<Option<Version>>,
+        kept: Vec<Option<Summary>>,
+    ) -> Result<Vec<Option<Arc<Summary>>>, RegistryError> {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let (versions, kept) =
-            tokio::try_join!(self.registry.versions(names), self.registry.summaries(names))?;
         let had: Vec<bool> = kept.iter().map(Option::is_some).collect();
         let asked = names.iter().zip(versions.into_iter().zip(kept));
         let asked: Vec<_> = asked
             .map(|(name, (version, kept))| self.one(name, version, kept).boxed())
             .collect();
-        let (mut all, mut new) = (Vec::new(), Vec::new());
         let mut asked = stream::iter(asked).buffered(AT_ONCE);
-        let mut number = 0;
-        while let Some(answer) = asked.next().await {
-            let (found, is_new) = answer?;
-            let (name, had) = (&names[number], had[number]);
-            number += 1;
-            match &found {
-                Some(summary) => {
+        let (mut all, mut new, mut trouble) = (Vec::new(), Vec::new(), None);
+        for (name, had) in names.iter().zip(had) {
+            match asked.next().await {
+                Some(Ok((Some(summary), is_new))) => {
                     self.summaries.hold(name, summary.clone());
-                    self.known.write().put(name, summary);
                     if is_new == IsNew::Yes {
-                        new.push((name.clone(), Some((**summary).clone())));
+                        new.push((name.clone(), Some((*summary).clone())));
                     }
+                    all.push(Some(summary));
                 }
-                None => {
-                    self.known.write().remove(name);
+                Some(Ok((None, _))) => {
                     if had {
                         new.push((name.clone(), None));
                     }
+                    all.push(None);
                 }
+                Some(Err(error)) => {
+                    trouble = Some(error);
+                    break;
+                }
+                None => break,
             }
-            all.push(found);
         }
+        let found = names.iter().zip(all.iter().map(Option::as_deref));
+        self.known.write().settle(found);
         if !new.is_empty()
             && let Err(error) = self.registry.keep_summaries(&new).await
         {
             // Others find it out again.
             tracing::debug!(?error, "what was found out isn't kept");
         }
-        Ok(all)
+        // Of those before it, what was found out holds.
+        trouble.map_or(Ok(all), Err)
     }
 
     /// What was found out about a repository, and whether it was found out just now.

@@ -1,7 +1,10 @@
 //! The repositories in memory: their names, and of each what lists are sorted and filtered by. At most 100 bytes each, where names
 //! have up to 32, and packed one after the other, for most questions look at all of them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     oci::RepoName,
@@ -9,8 +12,12 @@ use crate::{
     storage::{Version, rows},
 };
 
-/// Sets of platforms that are known at once.
-const MAX_SETS: usize = 10_000;
+/// Different sets of platforms that are known at once, the empty one among them.
+const MAX_SETS: usize = if cfg!(test) { 4 } else { 10_000 };
+/// The empty set, which has its place always, and which a repository has before anything is known of it.
+const NO_PLATFORMS: u16 = 0;
+/// A set for which there was no place.
+const UNKNOWN_PLATFORMS: u16 = u16::MAX;
 /// By which part of its length the list grows, where it has to: so much of it may be empty.
 const GROWTH: usize = 16;
 
@@ -23,7 +30,7 @@ pub(super) struct Facet {
     pub(super) changed_ms: u64,
     /// What its images take together, in bytes, to seven digits: half of what a number without an error would take here.
     pub(super) size: f32,
-    /// Which of the sets of platforms: there are [`MAX_SETS`].
+    /// Which of the [`Sets`] of platforms.
     platforms: u16,
     /// Whether the newest image is signed.
     pub(super) is_signed: bool,
@@ -50,11 +57,63 @@ pub(super) type Platform = (String, String);
 pub(super) struct Known {
     /// In byte order.
     repositories: Vec<(RepoName, Facet)>,
-    /// Platforms that some repository has, each set once.
-    sets: Vec<Arc<[Platform]>>,
+    sets: Sets,
+}
+
+/// Platforms that some repository has, each set once and for as long as one has it.
+struct Sets {
+    /// By number, each with how many repositories have it.
+    all: Vec<(Arc<[Platform]>, usize)>,
     numbers: HashMap<Arc<[Platform]>, u16>,
-    /// Nothing of what was found out before holds: everything is to be looked at again.
-    is_forgotten: bool,
+    /// Numbers of sets that nobody has any more.
+    free: Vec<u16>,
+}
+
+impl Default for Sets {
+    fn default() -> Self {
+        let none: Arc<[Platform]> = Arc::new([]);
+        Self {
+            all: vec![(none.clone(), 0)],
+            numbers: HashMap::from([(none, NO_PLATFORMS)]),
+            free: Vec::new(),
+        }
+    }
+}
+
+impl Sets {
+    /// The number of a set that one more repository has.
+    fn take(&mut self, set: Arc<[Platform]>) -> u16 {
+        if let Some(number) = self.numbers.get(&set) {
+            self.all[usize::from(*number)].1 += 1;
+            return *number;
+        }
+        let entry = (set.clone(), 1);
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.all[usize::from(number)] = entry;
+                number
+            }
+            None if self.all.len() >= MAX_SETS => return UNKNOWN_PLATFORMS,
+            None => {
+                self.all.push(entry);
+                u16::try_from(self.all.len() - 1).unwrap_or(UNKNOWN_PLATFORMS)
+            }
+        };
+        self.numbers.insert(set, number);
+        number
+    }
+
+    /// One repository less has this one.
+    fn give_back(&mut self, number: u16) {
+        let Some((set, count)) = self.all.get_mut(usize::from(number)) else {
+            return;
+        };
+        *count = count.saturating_sub(1);
+        if *count == 0 && number != NO_PLATFORMS {
+            self.numbers.remove(set);
+            self.free.push(number);
+        }
+    }
 }
 
 impl Known {
@@ -74,11 +133,10 @@ impl Known {
         Some(&self.repositories[at].1)
     }
 
-    pub(super) fn platforms(&self, facet: &Facet) -> &[Platform] {
-        match self.sets.get(usize::from(facet.platforms)) {
-            Some(set) if facet.version != 0 => set,
-            Some(_) | None => &[],
-        }
+    /// Its platforms; `None` where more different sets of them were known than have a place.
+    pub(super) fn platforms(&self, facet: &Facet) -> Option<&[Platform]> {
+        let (set, _) = self.sets.all.get(usize::from(facet.platforms))?;
+        Some(set)
     }
 
     /// Whether something else is known of the repository than what this version of its row stands for.
@@ -97,61 +155,76 @@ impl Known {
         };
         let facet = |name: &RepoName| self.get(name).copied().unwrap_or_default();
         let these: Vec<_> = names.iter().map(|name| (name.clone(), facet(name))).collect();
+        for (name, facet) in &self.repositories[begin..end] {
+            if names.binary_search(name).is_err() {
+                self.sets.give_back(facet.platforms);
+            }
+        }
         self.make_room(these.len().saturating_sub(end - begin));
         self.repositories.splice(begin..end, these);
     }
 
-    /// What was found out about a repository.
-    pub(super) fn put(&mut self, name: &RepoName, summary: &Summary) {
-        let platform = |platform: &rows::Platform| (platform.os.clone(), platform.architecture.clone());
-        let set: Arc<[Platform]> = summary.platforms.iter().map(platform).collect();
-        let number = match self.numbers.get(&set) {
-            Some(number) => *number,
-            None => {
-                if self.sets.len() >= MAX_SETS {
-                    self.forget_sets();
-                }
-                let number = u16::try_from(self.sets.len()).unwrap_or(u16::MAX);
-                self.sets.push(set.clone());
-                self.numbers.insert(set, number);
-                number
+    /// What was found out about repositories: `None` of one that is gone. However many come and go, the list is moved once for
+    /// each of both, for each step would move all that comes after it.
+    pub(super) fn settle<'a>(
+        &mut self,
+        found: impl IntoIterator<Item = (&'a RepoName, Option<&'a Summary>)>,
+    ) {
+        // In the order of the list, each once.
+        let found: BTreeMap<&RepoName, Option<&Summary>> = found.into_iter().collect();
+        let (mut new, mut gone) = (Vec::new(), Vec::new());
+        for (name, summary) in found {
+            let place = self.place(name);
+            if let Ok(at) = place {
+                self.sets.give_back(self.repositories[at].1.platforms);
             }
-        };
-        let facet = Facet {
+            match (place, summary.map(|summary| self.facet(summary))) {
+                (Ok(at), Some(facet)) => self.repositories[at].1 = facet,
+                (Ok(at), None) => gone.push(at),
+                // Where it will be when those before it are gone.
+                (Err(at), Some(facet)) => new.push((at - gone.len(), (name.clone(), facet))),
+                (Err(_), None) => {}
+            }
+        }
+        self.take_out(&gone);
+        self.put_in(new);
+    }
+
+    fn facet(&mut self, summary: &Summary) -> Facet {
+        let platform = |platform: &rows::Platform| (platform.os.clone(), platform.architecture.clone());
+        Facet {
             version: half(&summary.version),
             changed_ms: summary.changed_ms,
             size: summary.size as f32,
-            platforms: number,
+            platforms: self.sets.take(summary.platforms.iter().map(platform).collect()),
             is_signed: !summary.newest_signatures.is_empty(),
-        };
-        match self.place(name) {
-            Ok(at) => self.repositories[at].1 = facet,
-            Err(at) => {
-                self.make_room(1);
-                self.repositories.insert(at, (name.clone(), facet));
-            }
         }
     }
 
-    /// The repository is gone.
-    pub(super) fn remove(&mut self, name: &RepoName) {
-        if let Ok(at) = self.place(name) {
-            self.repositories.remove(at);
+    /// Those at these places, which ascend.
+    fn take_out(&mut self, gone: &[usize]) {
+        if gone.is_empty() {
+            return;
         }
+        let mut gone = gone.iter().peekable();
+        let mut at = 0..;
+        self.repositories.retain(|_| {
+            let place = at.next();
+            gone.next_if(|gone| Some(**gone) == place).is_none()
+        });
     }
 
-    /// Whether nothing holds any more of what was found out before: told once.
-    pub(super) fn is_forgotten(&mut self) -> bool {
-        std::mem::take(&mut self.is_forgotten)
-    }
-
-    /// Sets that no repository has any more would stay. The next look finds out anew which there are.
-    fn forget_sets(&mut self) {
-        self.is_forgotten = true;
-        self.sets.clear();
-        self.numbers.clear();
-        for (_, facet) in &mut self.repositories {
-            facet.version = 0;
+    /// New ones, each with the place that it comes before, in their order.
+    fn put_in(&mut self, new: Vec<(usize, (RepoName, Facet))>) {
+        self.make_room(new.len());
+        let mut end = self.repositories.len();
+        let (places, new): (Vec<usize>, Vec<_>) = new.into_iter().unzip();
+        self.repositories.extend(new);
+        // From the end on: what comes after the last of the new ones changes sides with all that are new. Then the last is in its
+        // place, and the others stand where what comes before them ends.
+        for (before, place) in places.into_iter().enumerate().rev() {
+            self.repositories[place..=end + before].rotate_right(before + 1);
+            end = place;
         }
     }
 
@@ -192,8 +265,9 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
     use super::*;
 
@@ -201,18 +275,24 @@ mod tests {
         RepoName::parse(&format!("r{n:03}")).unwrap()
     }
 
-    fn summary(n: u8) -> Summary {
+    /// What was found out the `of`-th time: repositories have one of seven sets of platforms.
+    fn summary(n: u8, of: u64) -> Summary {
+        let platform = |n: u64| rows::Platform {
+            os: "linux".to_owned(),
+            architecture: n.to_string(),
+        };
         Summary {
             version: vec![n.max(1); 16].into(),
-            changed_ms: n.into(),
+            changed_ms: of,
+            platforms: (0..(u64::from(n) + of) % 7).map(platform).collect(),
             ..Summary::default()
         }
     }
 
     #[derive(Clone, Debug)]
     enum Step {
-        Put(u8),
-        Remove(u8),
+        /// What was found out: whether they are there.
+        Settle(Vec<(u8, bool)>),
         /// Names of a page, after one of them, and whether there are more.
         Listed(Option<u8>, Vec<u8>, bool),
     }
@@ -224,9 +304,8 @@ mod tests {
             any::<bool>(),
         );
         prop_oneof![
-            any::<u8>().prop_map(Step::Put),
-            any::<u8>().prop_map(Step::Remove),
-            page.prop_map(|(after, names, more)| {
+            4 => prop::collection::vec((any::<u8>(), any::<bool>()), 0..40).prop_map(Step::Settle),
+            1 => page.prop_map(|(after, names, more)| {
                 let names = names.into_iter().filter(|n| after.is_none_or(|after| *n > after));
                 let names: Vec<u8> = names.collect();
                 // There are no more after a page without names.
@@ -238,17 +317,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_sorted_map(steps in prop::collection::vec(step(), 0..100)) {
-            let (mut known, mut map) = (Known::default(), BTreeMap::<RepoName, u64>::new());
-            for step in steps {
+        fn it_is_a_sorted_map(steps in prop::collection::vec(step(), 0..30)) {
+            let (mut known, mut map) = (Known::default(), BTreeMap::<RepoName, Summary>::new());
+            for (of, step) in (1..).zip(steps) {
                 match step {
-                    Step::Put(n) => {
-                        known.put(&name(n), &summary(n));
-                        map.insert(name(n), n.into());
-                    }
-                    Step::Remove(n) => {
-                        known.remove(&name(n));
-                        map.remove(&name(n));
+                    Step::Settle(found) => {
+                        let found: Vec<(RepoName, Option<Summary>)> = found
+                            .into_iter()
+                            .map(|(n, is_there)| (name(n), is_there.then(|| summary(n, of))))
+                            .collect();
+                        known.settle(found.iter().map(|(name, summary)| (name, summary.as_ref())));
+                        for (name, summary) in found {
+                            match summary {
+                                Some(summary) => map.insert(name, summary),
+                                None => map.remove(&name),
+                            };
+                        }
                     }
                     Step::Listed(after, names, more) => {
                         let names: Vec<RepoName> = names.into_iter().map(name).collect();
@@ -265,14 +349,50 @@ mod tests {
                     }
                 }
                 let found: Vec<_> = known.iter().map(|(name, facet)| (name.clone(), facet.changed_ms)).collect();
-                let expected: Vec<_> = map.iter().map(|(name, at)| (name.clone(), *at)).collect();
+                let expected: Vec<_> = map.iter().map(|(name, of)| (name.clone(), of.changed_ms)).collect();
                 prop_assert_eq!(found, expected);
+                let mut held = BTreeSet::from([NO_PLATFORMS]);
+                for ((_, facet), summary) in known.iter().zip(map.values()) {
+                    let of = |platform: &rows::Platform| (platform.os.clone(), platform.architecture.clone());
+                    let platforms: Vec<Platform> = summary.platforms.iter().map(of).collect();
+                    // What is said is right; where nothing is, there was no place.
+                    match known.platforms(facet) {
+                        Some(found) => prop_assert_eq!(found, platforms.as_slice()),
+                        None => prop_assert!(!platforms.is_empty()),
+                    }
+                    held.insert(facet.platforms);
+                }
+                // Places are those of sets that some repository has.
+                let places: BTreeSet<u16> = known.sets.numbers.values().copied().collect();
+                held.remove(&UNKNOWN_PLATFORMS);
+                prop_assert_eq!(&places, &held);
+                prop_assert!(places.len() <= MAX_SETS);
                 for n in [0, 100, 255] {
-                    prop_assert_eq!(known.get(&name(n)).map(|facet| facet.changed_ms), map.get(&name(n)).copied());
+                    let found = known.get(&name(n)).map(|facet| facet.changed_ms);
+                    prop_assert_eq!(found, map.get(&name(n)).map(|of| of.changed_ms));
                     let after: Vec<_> = map.keys().filter(|other| **other > name(n)).take(3).cloned().collect();
                     prop_assert_eq!(known.after(Some(&name(n)), 3), after);
                 }
             }
         }
+    }
+
+    /// Whoever finds no place keeps nobody else from theirs, and there is one again when others are gone.
+    #[test]
+    fn platforms_that_have_no_place_are_unknown_and_others_stay() {
+        let mut known = Known::default();
+        // Six with different sets, of which three have a place.
+        let numbers: Vec<u8> = (1..=6).collect();
+        let all: Vec<_> = numbers.iter().map(|n| (name(*n), summary(*n, 0))).collect();
+        known.settle(all.iter().map(|(name, summary)| (name, Some(summary))));
+        let count = |known: &Known| -> Vec<Option<usize>> {
+            let sets = known
+                .iter()
+                .map(|(_, facet)| known.platforms(facet).map(<[_]>::len));
+            sets.collect()
+        };
+        assert_eq!(count(&known), [Some(1), Some(2), Some(3), None, None, None]);
+        known.settle([(&all[0].0, None), (&all[3].0, Some(&all[3].1))]);
+        assert_eq!(count(&known), [Some(2), Some(3), Some(4), None, None]);
     }
 }

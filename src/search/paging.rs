@@ -60,9 +60,20 @@ impl Part {
                 is_cut = true;
             }
         }
+        let end = end.min(first.len());
+        if self.offset >= end {
+            return (Vec::new(), info(total, 0));
+        }
+        // However far behind the part is, only what is in it is sorted.
+        if end < first.len() {
+            first.select_nth_unstable_by(end - 1, &compare);
+            first.truncate(end);
+        }
+        if self.offset > 0 {
+            first.select_nth_unstable_by(self.offset, &compare);
+            first.drain(..self.offset);
+        }
         first.sort_by(compare);
-        first.truncate(end);
-        first.drain(..self.offset.min(first.len()));
         let count = first.len();
         (first, info(total, count))
     }
@@ -114,7 +125,17 @@ impl Wanted {
         let mut both = [platforms.clone(), platforms];
         (self.os.is_empty() || both[0].any(|(os, _)| is_among(&self.os, os)))
             && (self.architecture.is_empty() || both[1].any(|(_, name)| is_among(&self.architecture, name)))
-            && (is_signed || !self.is_signed)
+            && self.takes_signed(is_signed)
+    }
+
+    /// Whether something with any platform is wanted.
+    pub(super) fn takes_any_platform(&self) -> bool {
+        self.os.is_empty() && self.architecture.is_empty()
+    }
+
+    /// Whether something, signed or not, is wanted where its platforms fit.
+    pub(super) fn takes_signed(&self, is_signed: bool) -> bool {
+        is_signed || !self.is_signed
     }
 
     /// Whether a repository of which the user thinks so is wanted.
@@ -177,6 +198,8 @@ impl Searched {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -239,6 +262,41 @@ mod tests {
                 sort_by: None,
             };
             assert!(Part::of(Some(asked), SortCriteria::Relevance, 5).is_err());
+        }
+    }
+
+    /// Comparisons of taking five of so many in the worst order, from there on.
+    fn comparisons(total: usize, offset: i32) -> usize {
+        let asked = PageInput {
+            limit: Some(5),
+            offset: Some(offset),
+            sort_by: None,
+        };
+        let part = Part::of(Some(asked), SortCriteria::Relevance, 5).unwrap();
+        let count = Cell::new(0);
+        let (found, info) = part.take((0..total).map(|n| (n * 7919) % total), |a, b| {
+            count.set(count.get() + 1);
+            a.cmp(b)
+        });
+        let from = usize::try_from(offset).unwrap();
+        let expected: Vec<usize> = (from.min(total)..total).take(5).collect();
+        assert_eq!(
+            (found, info.total_count),
+            (expected, i32::try_from(total).unwrap())
+        );
+        count.get()
+    }
+
+    #[test]
+    fn wherever_a_part_is_it_costs_no_sorting_of_all() {
+        const TOTAL: usize = 100_000;
+        for offset in [0, 1, 90, 50_000, 99_990, 99_999] {
+            let took = comparisons(TOTAL, offset);
+            // Sorting them takes seventeen for each.
+            assert!(took < 10 * TOTAL, "{took} from {offset}");
+        }
+        for offset in [100_000, i32::MAX] {
+            assert_eq!(comparisons(TOTAL, offset), 0);
         }
     }
 

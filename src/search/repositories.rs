@@ -1,10 +1,6 @@
 //! Lists of repositories.
 
-use std::{
-    cmp::{Ordering, Reverse},
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use super::{
     Asking, SearchError,
@@ -16,6 +12,7 @@ use super::{
     views::{self, Attached},
 };
 use crate::{
+    admission::Visible,
     oci::{RepoName, Tag},
     registry::{Preference, Summary, Tagged},
 };
@@ -33,18 +30,26 @@ pub(super) enum Newest {
 
 type Preferences = BTreeMap<RepoName, Preference>;
 
-/// A repository that may be in the list.
-struct Candidate<'a> {
-    name: &'a RepoName,
-    facet: &'a Facet,
+/// A repository that may be in the list, with what lists are sorted by.
+struct Candidate<N> {
+    name: N,
     rank: u32,
     stars: u64,
+    changed_ms: u64,
+    /// Its platforms aren't known, so it may not be what is wanted.
+    is_doubtful: bool,
 }
 
-/// One that is.
-struct Found {
-    name: RepoName,
-    rank: u32,
+impl Candidate<&RepoName> {
+    fn owned(self) -> Candidate<RepoName> {
+        Candidate {
+            name: self.name.clone(),
+            rank: self.rank,
+            stars: self.stars,
+            changed_ms: self.changed_ms,
+            is_doubtful: self.is_doubtful,
+        }
+    }
 }
 
 impl Asking {
@@ -59,6 +64,9 @@ impl Asking {
         if part.order == SortCriteria::Severity {
             return Err(SearchError::Unsorted("repos", name_of(part.order)));
         }
+        if matches!(self.asker.sees, Visible::Nothing) {
+            return Ok(Default::default());
+        }
         self.look().await;
         let preferences = self.preferences().await?;
         let stars = match part.order {
@@ -66,25 +74,19 @@ impl Asking {
             _ => BTreeMap::new(),
         };
         let searched = Searched::of(searched);
-        let seen = match self.asker.sees.is_everything() {
-            true => None,
-            false => {
-                let fitting: Vec<RepoName> = self.search.catalogue.read(|known| {
-                    let fitting = self.candidates(known, &searched, wanted, &preferences, &stars, None);
-                    fitting.map(|candidate| candidate.name.clone()).collect()
-                });
-                Some(self.seen(fitting, |name| name).await)
-            }
-        };
-        let (found, page) = self.search.catalogue.read(|known| {
-            let candidates = self.candidates(known, &searched, wanted, &preferences, &stars, seen.as_deref());
-            let (found, page) = part.take(candidates, |a, b| compare(part.order, a, b));
-            let found = found.into_iter().map(|Candidate { name, rank, .. }| Found {
-                name: name.clone(),
-                rank,
+        let (found, page) = if self.asker.sees.is_everything() {
+            self.search.catalogue.read(|known| {
+                let fitting = candidates(known, &searched, wanted, &preferences, &stars);
+                let (found, page) = self.part_of(fitting, part);
+                (found.into_iter().map(Candidate::owned).collect(), page)
+            })
+        } else {
+            let fitting: Vec<_> = self.search.catalogue.read(|known| {
+                let fitting = candidates(known, &searched, wanted, &preferences, &stars);
+                fitting.map(Candidate::owned).collect()
             });
-            (found.collect::<Vec<_>>(), page)
-        });
+            self.part_of(self.seen(fitting, |candidate| &candidate.name).await, part)
+        };
         let names: Vec<RepoName> = found.iter().map(|found| found.name.clone()).collect();
         let summaries = self.search.catalogue.summaries(&names).await?;
         let (stars, images) = self.newest(&names, &summaries, newest).await?;
@@ -126,42 +128,18 @@ impl Asking {
         }
     }
 
-    /// The repositories that fit: of those that are known to be `seen`, if somebody has found out, else of all, whether or not who asks
-    /// may see them.
-    fn candidates<'a>(
+    /// The part that is asked for of all that who asks may see.
+    fn part_of<N: Ord>(
         &self,
-        known: &'a Known,
-        searched: &'a Searched,
-        wanted: &'a Wanted,
-        preferences: &'a Preferences,
-        stars: &'a BTreeMap<RepoName, u64>,
-        seen: Option<&'a [RepoName]>,
-    ) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
-        let fits = move |(name, facet): (&'a RepoName, &'a Facet)| {
-            let rank = searched.rank(name.as_str())?;
-            let platforms = known.platforms(facet).iter();
-            let platforms = platforms.map(|(os, architecture)| (os.as_str(), architecture.as_str()));
-            let preference = || preferences.get(name).copied().unwrap_or_default();
-            let is_liked = || {
-                let Preference { starred, bookmarked } = preference();
-                wanted.takes_preference(bookmarked, starred)
-            };
-            let is_wanted = wanted.takes(platforms, facet.is_signed) && (!wanted.is_personal() || is_liked());
-            is_wanted.then(|| Candidate {
-                name,
-                facet,
-                rank,
-                stars: stars.get(name).copied().unwrap_or_default(),
-            })
-        };
-        let known_of = |name: &'a RepoName| Some((name, known.get(name)?));
-        // Those of whom the user has said something are few.
-        let is_of_liked = wanted.is_bookmarked == Some(true) || wanted.is_starred == Some(true);
-        match (seen, is_of_liked) {
-            (Some(seen), _) => Box::new(seen.iter().filter_map(known_of).filter_map(fits)),
-            (None, true) => Box::new(preferences.keys().filter_map(known_of).filter_map(fits)),
-            (None, false) => Box::new(known.iter().filter_map(fits)),
-        }
+        seen: impl IntoIterator<Item = Candidate<N>>,
+        part: Part,
+    ) -> (Vec<Candidate<N>>, PageInfo) {
+        let seen = seen.into_iter().inspect(|candidate| {
+            if candidate.is_doubtful {
+                self.leave_out();
+            }
+        });
+        part.take(seen, |a, b| compare(part.order, a, b))
     }
 
     /// The stars and the newest images of the repositories, in their order.
@@ -241,16 +219,57 @@ impl Asking {
     }
 }
 
-fn compare(order: SortCriteria, a: &Candidate<'_>, b: &Candidate<'_>) -> Ordering {
-    let by_name = || a.name.cmp(b.name);
+/// The repositories that fit, whether or not who asks may see them.
+fn candidates<'a>(
+    known: &'a Known,
+    searched: &'a Searched,
+    wanted: &'a Wanted,
+    preferences: &'a Preferences,
+    stars: &'a BTreeMap<RepoName, u64>,
+) -> Box<dyn Iterator<Item = Candidate<&'a RepoName>> + 'a> {
+    let fits = move |(name, facet): (&'a RepoName, &'a Facet)| {
+        let rank = searched.rank(name.as_str())?;
+        let platforms = known.platforms(facet);
+        let is_wanted = match platforms {
+            Some(platforms) => {
+                let platforms = platforms.iter();
+                let platforms = platforms.map(|(os, architecture)| (os.as_str(), architecture.as_str()));
+                wanted.takes(platforms, facet.is_signed)
+            }
+            None => wanted.takes_signed(facet.is_signed),
+        };
+        let is_liked = || {
+            let Preference { starred, bookmarked } = preferences.get(name).copied().unwrap_or_default();
+            wanted.takes_preference(bookmarked, starred)
+        };
+        (is_wanted && (!wanted.is_personal() || is_liked())).then(|| Candidate {
+            name,
+            rank,
+            stars: stars.get(name).copied().unwrap_or_default(),
+            changed_ms: facet.changed_ms,
+            is_doubtful: platforms.is_none() && !wanted.takes_any_platform(),
+        })
+    };
+    // Those of whom the user has said something are few.
+    if wanted.is_bookmarked == Some(true) || wanted.is_starred == Some(true) {
+        let liked = preferences
+            .keys()
+            .filter_map(|name| Some((name, known.get(name)?)));
+        return Box::new(liked.filter_map(fits));
+    }
+    Box::new(known.iter().filter_map(fits))
+}
+
+fn compare<N: Ord>(order: SortCriteria, a: &Candidate<N>, b: &Candidate<N>) -> Ordering {
+    let by_name = || a.name.cmp(&b.name);
     match order {
         SortCriteria::AlphabeticAsc => by_name(),
         SortCriteria::AlphabeticDsc => by_name().reverse(),
-        // Pulls aren't counted: all have the same number.
-        SortCriteria::UpdateTime | SortCriteria::Downloads => Reverse(a.facet.changed_ms)
-            .cmp(&Reverse(b.facet.changed_ms))
-            .then_with(by_name),
-        SortCriteria::Stars => Reverse(a.stars).cmp(&Reverse(b.stars)).then_with(by_name),
+        // Pulls are counted of images, in rows that a list isn't to read all of.
+        SortCriteria::UpdateTime | SortCriteria::Downloads => {
+            b.changed_ms.cmp(&a.changed_ms).then_with(by_name)
+        }
+        SortCriteria::Stars => b.stars.cmp(&a.stars).then_with(by_name),
         SortCriteria::Relevance | SortCriteria::Severity => a.rank.cmp(&b.rank).then_with(by_name),
     }
 }
