@@ -5,7 +5,7 @@
 //!
 //! A row belongs to its manifest: it comes only while that lives, and goes with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
@@ -139,29 +139,18 @@ impl Registry {
         Ok(since.map(|since| since.since_ms))
     }
 
-    /// How often and when these were pulled, as far as that is written; what never was isn't among them. A request for a hundred.
+    /// How often and when these were pulled, in their order and as far as that is written; `None` for what never was. A request for
+    /// a hundred.
     ///
     /// # Errors
     /// The store's.
-    pub async fn pulls_of(
-        &self,
-        manifests: BTreeSet<(RepoName, Digest)>,
-    ) -> Result<BTreeMap<(RepoName, Digest), rows::Pull>> {
-        let (mut manifests, mut pulls) = (manifests.into_iter().peekable(), BTreeMap::new());
-        while manifests.peek().is_some() {
-            let some: Vec<_> = manifests.by_ref().take(MAX_OPS).collect();
-            let keys: Vec<_> = some
-                .iter()
-                .map(|(repository, digest)| keys::pull(repository, digest))
-                .collect();
-            let found = self.meta.get_many(&keys).await?;
-            for (manifest, found) in some.into_iter().zip(found) {
-                if let Some(found) = found {
-                    pulls.insert(manifest, row::read(&found)?);
-                }
-            }
-        }
-        Ok(pulls)
+    pub async fn pulls_of(&self, manifests: &[(RepoName, Digest)]) -> Result<Vec<Option<rows::Pull>>> {
+        let key = |(repository, digest): &(RepoName, Digest)| keys::pull(repository, digest);
+        let found = self.rows(manifests, key).await?;
+        found
+            .iter()
+            .map(|found| found.as_ref().map(row::read).transpose())
+            .collect()
     }
 
     fn keep(&self, repository: &RepoName, pulled: Pulled) {

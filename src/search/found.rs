@@ -4,7 +4,7 @@
 //! neither the number of repositories nor that of their images matters. Manifests have no such row, and nor has a part of a
 //! digest: for those a bounded number of repositories is looked through, and the answer says if there were more.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
 
 use super::{
     AT_A_TIME, Asking, SearchError,
@@ -17,6 +17,7 @@ use super::{
     views::{self, Attached},
 };
 use crate::{
+    admission::Visible,
     oci::{Digest, RepoName, Tag},
     registry::{Overview, Registry, RegistryError, Tagged},
 };
@@ -33,6 +34,13 @@ pub(super) struct Found {
     pub(super) image: Image,
 }
 
+/// Whether it is asked how often images were pulled, or when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pulls {
+    Told,
+    Untold,
+}
+
 /// What a digest is searched for among.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Related {
@@ -40,6 +48,13 @@ pub(super) enum Related {
     Derived,
     /// Images of which one of its manifests has all layers.
     Base,
+}
+
+impl Found {
+    /// What is shown of it but how often it was pulled.
+    pub(super) fn shown(&self, attached: &Attached) -> ImageSummary {
+        views::image(&self.repository, &self.tagged, &self.image, attached)
+    }
 }
 
 impl Asking {
@@ -104,6 +119,7 @@ impl Asking {
         prefix: &str,
         wanted: &Wanted,
         part: Part,
+        pulls: Pulls,
     ) -> Result<Option<(Vec<ImageSummary>, PageInfo)>, SearchError> {
         sortable(part)?;
         let Some(overview) = self.overview(repository).await? else {
@@ -133,10 +149,8 @@ impl Asking {
                 false => by_tag(a, b),
             });
             let found = self.images(repository, &tags).await?;
-            let images = found
-                .iter()
-                .map(|found| views::image(repository, &found.tagged, &found.image, &attached));
-            return Ok(Some((self.with_pulls(images.collect()).await?, page)));
+            let images = found.iter().map(|found| found.shown(&attached)).collect();
+            return Ok(Some((self.with_pulls(pulls, &found, images).await?, page)));
         }
         let most = self.search.limits.images;
         if tags.len() > most {
@@ -151,10 +165,8 @@ impl Asking {
             wanted.takes(platforms.into_iter(), attached.is_signed(&found.tagged.digest))
         });
         let (found, page) = part.take(found, |a, b| compare(part.order, a, b));
-        let images = found
-            .iter()
-            .map(|found| views::image(repository, &found.tagged, &found.image, &attached));
-        Ok(Some((self.with_pulls(images.collect()).await?, page)))
+        let images = found.iter().map(|found| found.shown(&attached)).collect();
+        Ok(Some((self.with_pulls(pulls, &found, images).await?, page)))
     }
 
     /// Images in which a digest has this beginning: their own, a manifest's, the configuration's, a layer's.
@@ -163,8 +175,12 @@ impl Asking {
         digest: &str,
         wanted: &Wanted,
         part: Part,
+        pulls: Pulls,
     ) -> Result<(Vec<ImageSummary>, PageInfo), SearchError> {
         sortable(part)?;
+        if matches!(self.asker.sees, Visible::Nothing) {
+            return Ok(Default::default());
+        }
         let mut found = match Digest::parse(digest) {
             Ok(digest) => self.by_rows(&digest).await?,
             Err(_) => self.by_walk(digest).await?,
@@ -177,7 +193,7 @@ impl Asking {
                     contains(&facts.digest) || blobs.map(|(digest, _)| digest).any(contains)
                 })
         });
-        self.show(found, wanted, part).await
+        self.show(found, wanted, part, pulls).await
     }
 
     /// Images that are built on this one, or that it is built on.
@@ -187,6 +203,7 @@ impl Asking {
         digest: Option<&str>,
         related: Related,
         part: Part,
+        pulls: Pulls,
     ) -> Result<(Vec<ImageSummary>, PageInfo), SearchError> {
         sortable(part)?;
         let builds = image.builds();
@@ -227,7 +244,7 @@ impl Asking {
                 })
             })
         });
-        self.show(found, &Wanted::default(), part).await
+        self.show(found, &Wanted::default(), part, pulls).await
     }
 
     /// Images with this digest, found by the rows that lead to them.
@@ -371,6 +388,7 @@ impl Asking {
         mut found: Vec<Found>,
         wanted: &Wanted,
         part: Part,
+        pulls: Pulls,
     ) -> Result<(Vec<ImageSummary>, PageInfo), SearchError> {
         if wanted.is_personal() {
             let preferences = self.preferences().await?;
@@ -402,41 +420,30 @@ impl Asking {
         let (found, page) = part.take(kept, |a, b| compare(part.order, a, b));
         let mut images = Vec::new();
         for found in &found {
-            if !attached.contains_key(&found.repository) {
-                let of = self.attached_of(&found.repository).await?;
-                attached.insert(found.repository.clone(), of);
-            }
-            if let Some(attached) = attached.get(&found.repository) {
-                images.push(views::image(
-                    &found.repository,
-                    &found.tagged,
-                    &found.image,
-                    attached,
-                ));
-            }
+            let attached = match attached.entry(found.repository.clone()) {
+                Entry::Occupied(of) => of.into_mut(),
+                Entry::Vacant(of) => of.insert(self.attached_of(&found.repository).await?),
+            };
+            images.push(found.shown(attached));
         }
-        Ok((self.with_pulls(images).await?, page))
+        Ok((self.with_pulls(pulls, &found, images).await?, page))
     }
 
-    /// Says of images how often they were pulled, and when.
+    /// `images`, which show what was `found`, with how often they were pulled, and when, if that is asked.
     pub(super) async fn with_pulls(
         &self,
+        pulls: Pulls,
+        found: &[Found],
         mut images: Vec<ImageSummary>,
     ) -> Result<Vec<ImageSummary>, SearchError> {
-        let named: Vec<_> = images
-            .iter()
-            .map(|image| {
-                let repository = RepoName::parse(image.repo_name.as_deref()?).ok()?;
-                Some((repository, Digest::parse(image.digest.as_deref()?).ok()?))
-            })
-            .collect();
-        let pulls = self
-            .search
-            .registry
-            .pulls_of(named.iter().flatten().cloned().collect())
-            .await?;
-        for (image, named) in images.iter_mut().zip(named) {
-            if let Some(pulled) = named.and_then(|named| pulls.get(&named)) {
+        if pulls == Pulls::Untold {
+            return Ok(images);
+        }
+        let named = |found: &Found| (found.repository.clone(), found.tagged.digest.clone());
+        let named: Vec<_> = found.iter().map(named).collect();
+        let pulls = self.search.registry.pulls_of(&named).await?;
+        for (image, pulled) in images.iter_mut().zip(pulls) {
+            if let Some(pulled) = pulled {
                 image.download_count = Some(i32::try_from(pulled.pulls).unwrap_or(i32::MAX));
                 image.last_pull_timestamp = Some(views::at(pulled.last_ms));
             }
@@ -479,7 +486,7 @@ fn compare(order: SortCriteria, a: &Found, b: &Found) -> std::cmp::Ordering {
     let by_name = || (&a.repository, &a.tagged.tag).cmp(&(&b.repository, &b.tagged.tag));
     match order {
         SortCriteria::AlphabeticDsc => by_name().reverse(),
-        // Pulls aren't counted: all have the same number.
+        // Which were pulled most is in rows that aren't read of all that was found.
         SortCriteria::UpdateTime | SortCriteria::Downloads => {
             let key = |found: &Found| (found.image.created(), found.tagged.pushed_ms);
             key(b).cmp(&key(a)).then_with(by_name)

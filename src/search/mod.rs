@@ -22,6 +22,7 @@ mod paging;
 mod query;
 mod repositories;
 mod schema;
+mod selected;
 mod summary;
 #[cfg(test)]
 mod tests;

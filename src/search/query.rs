@@ -1,17 +1,18 @@
 //! The questions of the schema.
 
 use futures_util::FutureExt as _;
-use juniper::{DefaultScalarValue, Executor, FieldError, FieldResult, LookAheadChildren, graphql_object};
+use juniper::{DefaultScalarValue, Executor, FieldError, FieldResult, graphql_object};
 
 use super::{
     Asking, SearchError,
-    found::{Related, one},
+    found::{Found, Pulls, Related, one},
     paging::{Part, Wanted},
     repositories::Newest,
     schema::{
         CveDiffResult, CveResultForImage, Filter, GlobalSearchResult, ImageInput, ImageSummary, PageInput,
         PaginatedImagesResult, PaginatedReposResult, Referrer, RepoInfo, SortCriteria,
     },
+    selected::{newest_in, pulls_in},
     summary::{latest, shown, summarise},
     views,
 };
@@ -31,39 +32,6 @@ fn failed(error: SearchError) -> FieldError {
         );
     }
     FieldError::new(error, juniper::Value::null())
-}
-
-/// How much of the newest image is asked for by the selection of a repository.
-fn newest(repository: &LookAheadChildren<'_, DefaultScalarValue>) -> Newest {
-    let Some(image) = repository.select("NewestImage") else {
-        return Newest::Named;
-    };
-    let fields = image.children();
-    let is_attached = |fields: &LookAheadChildren<'_, _>| fields.has_child("Referrers");
-    let manifests = fields.select("Manifests");
-    let of_manifests = |name| {
-        manifests
-            .as_ref()
-            .is_some_and(|found| found.children().has_child(name))
-    };
-    let of_manifest = ["Referrers", "IsSigned", "SignatureInfo"];
-    if is_attached(&fields) || of_manifest.iter().any(|name| of_manifests(name)) {
-        return Newest::Attached;
-    }
-    let is_known = |name: &str| {
-        matches!(
-            name,
-            "RepoName" | "Tag" | "Digest" | "IsSigned" | "SignatureInfo" | "Vulnerabilities" | "__typename"
-        )
-    };
-    match fields
-        .iter()
-        .map(|field| field.field_original_name())
-        .all(is_known)
-    {
-        true => Newest::Named,
-        false => Newest::Shown,
-    }
 }
 
 /// `repository:tag`.
@@ -99,7 +67,7 @@ impl Asking {
         })
     }
 
-    async fn image(&self, image: &str) -> Result<ImageSummary, SearchError> {
+    async fn image(&self, image: &str, pulls: Pulls) -> Result<ImageSummary, SearchError> {
         let (repository, tagged) = self.named(image).await?;
         let overview = self
             .overview(&repository)
@@ -107,14 +75,12 @@ impl Asking {
             .ok_or(SearchError::NoRepository)?;
         let attached = self.attached(&repository, &overview).await?;
         let found = self.images(&repository, &[&tagged]).await?;
-        let found = found.into_iter().next();
-        let found = found.ok_or_else(|| SearchError::NoImage(image.to_owned()))?;
-        let shown = views::image(&repository, &found.tagged, &found.image, &attached);
-        let shown = self.with_pulls(vec![shown]).await?.pop();
+        let shown = found.iter().map(|found| found.shown(&attached)).collect();
+        let shown = self.with_pulls(pulls, &found, shown).await?.pop();
         shown.ok_or_else(|| SearchError::NoImage(image.to_owned()))
     }
 
-    async fn expanded(&self, name: &str) -> Result<RepoInfo, SearchError> {
+    async fn expanded(&self, name: &str, pulls: Pulls) -> Result<RepoInfo, SearchError> {
         let repository = RepoName::parse(name).map_err(|_| SearchError::NoRepository)?;
         let overview = self
             .overview(&repository)
@@ -132,25 +98,24 @@ impl Asking {
             .collect();
         let images = self.search.images.load(&wanted).await?;
         let summary = summarise(&overview, &tags, &images);
-        let mut found: Vec<_> = tags
-            .iter()
-            .zip(&images)
-            .filter_map(|(tag, image)| Some((*tag, image.as_ref()?)))
-            .collect();
-        found.sort_by(|(tag, image), (other, of)| {
-            let newest = (of.created(), other.pushed_ms).cmp(&(image.created(), tag.pushed_ms));
-            newest.then_with(|| tag.tag.cmp(&other.tag))
+        let found = tags.into_iter().zip(images).filter_map(|(tagged, image)| {
+            Some(Found {
+                repository: repository.clone(),
+                tagged: tagged.clone(),
+                image: image?,
+            })
+        });
+        let mut found: Vec<Found> = found.collect();
+        found.sort_by(|a, b| {
+            let key = |found: &Found| (found.image.created(), found.tagged.pushed_ms);
+            key(b).cmp(&key(a)).then_with(|| a.tagged.tag.cmp(&b.tagged.tag))
         });
         let is_deletable = Some(self.asker.may_delete.includes(&repository));
-        let shown = |(tagged, image): (&Tagged, _)| ImageSummary {
+        let images = found.iter().map(|found| ImageSummary {
             is_deletable,
-            ..views::image(&repository, tagged, image, &attached)
-        };
-        let images: Vec<ImageSummary> = found
-            .into_iter()
-            .map(|(tag, image)| shown((tag, image)))
-            .collect();
-        let images = self.with_pulls(images).await?;
+            ..found.shown(&attached)
+        });
+        let images = self.with_pulls(pulls, &found, images.collect()).await?;
         let newest = images
             .iter()
             .find(|image| image.tag.as_deref() == Some(&summary.newest_tag))
@@ -169,10 +134,14 @@ impl Asking {
         &self,
         repository: &str,
         asked: Option<PageInput>,
+        pulls: Pulls,
     ) -> Result<PaginatedImagesResult, SearchError> {
         let part = self.part(asked, SortCriteria::Relevance)?;
         let found = match RepoName::parse(repository) {
-            Ok(repository) => self.tagged(&repository, "", &Wanted::default(), part).await?,
+            Ok(repository) => {
+                self.tagged(&repository, "", &Wanted::default(), part, pulls)
+                    .await?
+            }
             Err(_) => None,
         };
         let (results, page) = found.unwrap_or_default();
@@ -220,6 +189,7 @@ impl Asking {
         filter: Option<Filter>,
         asked: Option<PageInput>,
         newest: Newest,
+        pulls: Pulls,
     ) -> Result<GlobalSearchResult, SearchError> {
         let part = self.part(asked, SortCriteria::Relevance)?;
         let wanted = Wanted::of(filter);
@@ -237,10 +207,10 @@ impl Asking {
                 result.page = Some(page);
                 return Ok(result);
             }
-            Some(("sha256" | "sha512", _)) => self.with_digest(query, &wanted, part).await?,
+            Some(("sha256" | "sha512", _)) => self.with_digest(query, &wanted, part, pulls).await?,
             Some((repository, tag)) => match RepoName::parse(repository) {
                 Ok(repository) => self
-                    .tagged(&repository, tag, &wanted, part)
+                    .tagged(&repository, tag, &wanted, part, pulls)
                     .await?
                     .unwrap_or_default(),
                 Err(_) => Default::default(),
@@ -257,6 +227,7 @@ impl Asking {
         digest: Option<&str>,
         related: Related,
         asked: Option<PageInput>,
+        pulls: Pulls,
     ) -> Result<PaginatedImagesResult, SearchError> {
         let part = self.part(asked, SortCriteria::UpdateTime)?;
         let (repository, tagged) = self.named(image).await.map_err(|error| match error {
@@ -266,7 +237,7 @@ impl Asking {
         let found = self.images(&repository, &[&tagged]).await?;
         let found = found.into_iter().next();
         let found = found.ok_or_else(|| SearchError::NoImage(image.to_owned()))?;
-        let (results, page) = self.related(&found.image, digest, related, part).await?;
+        let (results, page) = self.related(&found.image, digest, related, part, pulls).await?;
         Ok(PaginatedImagesResult {
             page: Some(page),
             results,
@@ -285,15 +256,6 @@ impl Asking {
             page: Some(page),
             results,
         })
-    }
-}
-
-/// How much of the newest images a list of repositories in `field` shows.
-fn newest_in(executor: &Executor<'_, '_, Asking>, field: &str) -> Newest {
-    let selected = executor.look_ahead();
-    match selected.children().select(field) {
-        Some(repositories) => newest(&repositories.children()),
-        None => Newest::Named,
     }
 }
 
@@ -349,12 +311,15 @@ impl Query {
     /// Images in which a digest is found: theirs, a manifest's, the configuration's, a layer's.
     #[graphql(name = "ImageListForDigest")]
     async fn image_list_for_digest(
+        executor: &Executor<'_, '_, Asking>,
         context: &Asking,
         id: String,
         #[graphql(name = "requestedPage")] page: Option<PageInput>,
     ) -> FieldResult<PaginatedImagesResult> {
         let part = context.part(page, SortCriteria::Relevance).map_err(failed)?;
-        let found = context.with_digest(&id, &Wanted::default(), part).boxed().await;
+        let pulls = pulls_in(executor, &[&["Results"]]);
+        let wanted = Wanted::default();
+        let found = context.with_digest(&id, &wanted, part, pulls).boxed().await;
         let (results, page) = found.map_err(failed)?;
         Ok(PaginatedImagesResult {
             page: Some(page),
@@ -380,17 +345,25 @@ impl Query {
     /// The images of a repository.
     #[graphql(name = "ImageList")]
     async fn image_list(
+        executor: &Executor<'_, '_, Asking>,
         context: &Asking,
         repo: String,
         #[graphql(name = "requestedPage")] page: Option<PageInput>,
     ) -> FieldResult<PaginatedImagesResult> {
-        context.image_list(&repo, page).boxed().await.map_err(failed)
+        let pulls = pulls_in(executor, &[&["Results"]]);
+        let found = context.image_list(&repo, page, pulls).boxed().await;
+        found.map_err(failed)
     }
 
     /// A repository with its images.
     #[graphql(name = "ExpandedRepoInfo")]
-    async fn expanded_repo_info(context: &Asking, repo: String) -> FieldResult<RepoInfo> {
-        context.expanded(&repo).boxed().await.map_err(failed)
+    async fn expanded_repo_info(
+        executor: &Executor<'_, '_, Asking>,
+        context: &Asking,
+        repo: String,
+    ) -> FieldResult<RepoInfo> {
+        let pulls = pulls_in(executor, &[&["Images"], &["Summary", "NewestImage"]]);
+        context.expanded(&repo, pulls).boxed().await.map_err(failed)
     }
 
     /// What is found by a part of a repository's name; by `repository:` and the beginning of a tag; by a digest.
@@ -403,8 +376,9 @@ impl Query {
         #[graphql(name = "requestedPage")] page: Option<PageInput>,
     ) -> FieldResult<GlobalSearchResult> {
         let newest = newest_in(executor, "Repos");
+        let pulls = pulls_in(executor, &[&["Images"]]);
         context
-            .search(&query, filter, page, newest)
+            .search(&query, filter, page, newest, pulls)
             .boxed()
             .await
             .map_err(failed)
@@ -413,13 +387,15 @@ impl Query {
     /// Images that are built on an image.
     #[graphql(name = "DerivedImageList")]
     async fn derived_image_list(
+        executor: &Executor<'_, '_, Asking>,
         context: &Asking,
         image: String,
         digest: Option<String>,
         #[graphql(name = "requestedPage")] page: Option<PageInput>,
     ) -> FieldResult<PaginatedImagesResult> {
+        let pulls = pulls_in(executor, &[&["Results"]]);
         let found = context
-            .related_to(&image, digest.as_deref(), Related::Derived, page)
+            .related_to(&image, digest.as_deref(), Related::Derived, page, pulls)
             .boxed()
             .await;
         found.map_err(failed)
@@ -428,13 +404,15 @@ impl Query {
     /// Images that an image is built on.
     #[graphql(name = "BaseImageList")]
     async fn base_image_list(
+        executor: &Executor<'_, '_, Asking>,
         context: &Asking,
         image: String,
         digest: Option<String>,
         #[graphql(name = "requestedPage")] page: Option<PageInput>,
     ) -> FieldResult<PaginatedImagesResult> {
+        let pulls = pulls_in(executor, &[&["Results"]]);
         let found = context
-            .related_to(&image, digest.as_deref(), Related::Base, page)
+            .related_to(&image, digest.as_deref(), Related::Base, page, pulls)
             .boxed()
             .await;
         found.map_err(failed)
@@ -442,8 +420,13 @@ impl Query {
 
     /// An image.
     #[graphql(name = "Image")]
-    async fn image(context: &Asking, image: String) -> FieldResult<ImageSummary> {
-        context.image(&image).boxed().await.map_err(failed)
+    async fn image(
+        executor: &Executor<'_, '_, Asking>,
+        context: &Asking,
+        image: String,
+    ) -> FieldResult<ImageSummary> {
+        let pulls = pulls_in(executor, &[&[]]);
+        context.image(&image, pulls).boxed().await.map_err(failed)
     }
 
     /// What refers to a manifest.

@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use futures_util::stream;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -17,7 +18,7 @@ use super::{Asker, Question, Search};
 use crate::{
     admission::Visible,
     config::limits::SearchLimits,
-    oci::{Preconditions, Reference, RepoName},
+    oci::{Algorithm, Digest, Preconditions, Reference, RepoName},
     ownership::Incarnation,
     registry::{
         DeleteManifest, Holder, MayBeAbsent, MayPush, PutManifest, Registry, Settings, Stores, WhileListed,
@@ -28,8 +29,12 @@ use crate::{
 };
 
 fn search() -> Arc<Search> {
+    over(Arc::new(MemoryMeta::default()))
+}
+
+fn over(meta: Arc<dyn MetaStore>) -> Arc<Search> {
     let stores = Stores {
-        meta: Arc::new(MemoryMeta::default()),
+        meta,
         blobs: Arc::new(MemoryBlobs::new()),
     };
     let holder = Holder {
@@ -41,16 +46,20 @@ fn search() -> Arc<Search> {
 }
 
 async fn ask(query: impl Into<String>) -> super::Answer {
+    asked(&search(), Visible::Everything, query).await
+}
+
+async fn asked(search: &Arc<Search>, sees: Visible, query: impl Into<String>) -> super::Answer {
     let question = Question {
         query: query.into(),
         ..Question::default()
     };
     let asker = Asker {
         user: None,
-        sees: Visible::Everything,
+        sees,
         may_delete: Visible::Nothing,
     };
-    search().answer(asker, &question).await
+    search.answer(asker, &question).await
 }
 
 fn text(value: &Value) -> &str {
@@ -231,6 +240,37 @@ async fn a_question_waits_for_two_seconds_for_a_look_and_then_says_that_it_is_pa
 
 /// Pushes an index that lists nothing.
 async fn push(registry: &Registry, name: &str) {
+    let index = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{{"of":"{name}"}}}}"#
+    );
+    push_manifest(registry, name, index).await;
+}
+
+/// Pushes an image for this operating system.
+async fn push_image(registry: &Registry, name: &str, os: &str) {
+    let config = json!({ "os": os, "architecture": "amd64" }).to_string();
+    let digest = Digest::of(Algorithm::Sha256, config.as_bytes());
+    let length = config.len();
+    let body = stream::iter([Ok(config.into())]);
+    let repository = name.parse().unwrap();
+    registry
+        .push_blob(&repository, &digest, None, body)
+        .await
+        .unwrap();
+    let image = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": digest.as_str(),
+            "size": length,
+        },
+        "layers": [],
+    });
+    push_manifest(registry, name, image.to_string()).await;
+}
+
+async fn push_manifest(registry: &Registry, name: &str, manifest: String) {
     let repository: RepoName = name.parse().unwrap();
     let (reference, only_if) = (Reference::parse("v1").unwrap(), Preconditions::default());
     let pushed = registry.put_manifest(PutManifest {
@@ -238,10 +278,7 @@ async fn push(registry: &Registry, name: &str) {
         reference: &reference,
         tags: &[],
         media_type: None,
-        body: format!(
-            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{{"of":"{name}"}}}}"#
-        )
-        .into(),
+        body: manifest.into(),
         cause: Cause::client("test"),
         may: MayPush {
             create: true,
@@ -403,6 +440,149 @@ async fn nobody_waits_for_who_is_asked_what_they_may_see() {
         assert!(answer.is_valid, "{}", answer.body);
         // Once for each that fits.
         assert_eq!(asked.load(Ordering::Relaxed) - before, most, "{}", answer.body);
+    }
+    end.cancel();
+    answers.close();
+    answers.wait().await;
+}
+
+#[tokio::test]
+async fn pulls_are_read_where_they_are_asked_for_whatever_they_are_called() {
+    let metrics = Arc::new(Metrics::new());
+    let search = over(Arc::new(MeteredMeta::new(
+        Arc::new(MemoryMeta::default()),
+        metrics.clone(),
+    )));
+    push(&search.registry, "r").await;
+    let digest = search
+        .registry
+        .describe_manifest(&"r".parse().unwrap(), &Reference::parse("v1").unwrap())
+        .await
+        .unwrap()
+        .digest;
+    search.registry.count_pull(&"r".parse().unwrap(), &digest);
+    search.registry.write_pulls().await.unwrap();
+    let cost = async |query: &str| {
+        let before = requests(&metrics);
+        let answer = asked(&search, Visible::Everything, query).await;
+        assert!(answer.body["errors"].is_null(), "{query}: {}", answer.body);
+        (requests(&metrics) - before, answer.body["data"].clone())
+    };
+    for (question, path) in [
+        ("Image(image:\"r:v1\"){FIELDS}", ""),
+        ("ImageList(repo:\"r\"){Results{FIELDS}}", "/Results/0"),
+        (
+            "ImageList(repo:\"r\"){Results{Tag} Results{FIELDS}}",
+            "/Results/0",
+        ),
+        ("ExpandedRepoInfo(repo:\"r\"){Images{FIELDS}}", "/Images/0"),
+        (
+            "ExpandedRepoInfo(repo:\"r\"){Images{Tag} some:Images{FIELDS}}",
+            "/some/0",
+        ),
+        (
+            "ExpandedRepoInfo(repo:\"r\"){Summary{NewestImage{FIELDS}}}",
+            "/Summary/NewestImage",
+        ),
+        ("GlobalSearch(query:\"r:v1\"){Images{FIELDS}}", "/Images/0"),
+    ] {
+        let of = |fields: &str| format!("{{of:{}}}", question.replace("FIELDS", fields));
+        // What is remembered of images from now on costs nothing.
+        cost(&of("Tag")).await;
+        let (without, _) = cost(&of("Tag")).await;
+        for fields in [
+            "DownloadCount",
+            "DownloadCount:LastPullTimestamp",
+            "... on ImageSummary{DownloadCount}",
+        ] {
+            let (with, data) = cost(&of(fields)).await;
+            assert_eq!(with, without + 1, "{question} {fields}");
+            let told = &data["of"].pointer(path).unwrap()["DownloadCount"];
+            assert!(*told == 1 || told.is_string(), "{question} {fields}: {data}");
+        }
+    }
+}
+
+/// They wait for no look, either.
+#[tokio::test]
+async fn who_may_see_nothing_costs_nothing() {
+    let metrics = Arc::new(Metrics::new());
+    let search = over(Arc::new(MeteredMeta::new(
+        Arc::new(MemoryMeta::default()),
+        metrics.clone(),
+    )));
+    push(&search.registry, "r").await;
+    let before = requests(&metrics);
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for question in [
+        "RepoListWithNewestImage".to_owned(),
+        "GlobalSearch(query:\"r\")".to_owned(),
+        format!("ImageListForDigest(id:\"{digest}\")"),
+        "ImageListForDigest(id:\"ab\")".to_owned(),
+        "ImageList(repo:\"r\")".to_owned(),
+    ] {
+        let query = format!("{{of:{question}{{Page{{TotalCount}}}}}}");
+        let answer = asked(&search, Visible::Nothing, query).await;
+        assert!(!answer.is_partial, "{question}");
+        assert_eq!(
+            answer.body,
+            json!({ "data": { "of": { "Page": { "TotalCount": 0 } } } })
+        );
+    }
+    assert_eq!(requests(&metrics), before);
+}
+
+#[tokio::test]
+async fn what_others_have_found_out_is_read_once() {
+    let metrics = Arc::new(Metrics::new());
+    let meta = Arc::new(MemoryMeta::default());
+    let (other, search) = (
+        over(meta.clone()),
+        over(Arc::new(MeteredMeta::new(meta, metrics.clone()))),
+    );
+    push(&other.registry, "r").await;
+    let names = ["r".parse().unwrap()];
+    let found = other.catalogue.summaries(&names).await.unwrap();
+    let before = requests(&metrics);
+    assert_eq!(search.catalogue.summaries(&names).await.unwrap(), found);
+    // What is kept, and whether that still holds.
+    assert_eq!(requests(&metrics) - before, 2);
+    search.catalogue.summaries(&names).await.unwrap();
+    assert_eq!(requests(&metrics) - before, 2);
+}
+
+/// In tests, three sets of platforms have a place.
+#[tokio::test]
+async fn a_filter_passes_those_whose_platforms_have_no_place_and_says_so_to_who_may_see_them() {
+    let search = search();
+    for n in 0..5 {
+        push_image(&search.registry, &format!("r{n}"), &format!("os{n}")).await;
+    }
+    let end = CancellationToken::new();
+    let answers = TaskTracker::new();
+    answers.spawn(search.clone().run(end.clone()));
+    let first = Visible::Those(Arc::new(|name| name.as_str() < "r3"));
+    let filtered = "filter:{Os:[\"os1\"]}";
+    for (sees, filter, expected, is_partial) in [
+        (
+            Visible::Everything,
+            "",
+            &["r0", "r1", "r2", "r3", "r4"][..],
+            false,
+        ),
+        (Visible::Everything, filtered, &["r1", "r3", "r4"], true),
+        (first, filtered, &["r1"], false),
+    ] {
+        let query = format!("{{GlobalSearch(query:\"r\" {filter}){{Repos{{Name}}}}}}");
+        let answer = asked(&search, sees, query).await;
+        let found = answer.body["data"]["GlobalSearch"]["Repos"].as_array().unwrap();
+        let found: Vec<&str> = found.iter().map(|repository| text(&repository["Name"])).collect();
+        assert_eq!(
+            (&*found, answer.is_partial),
+            (expected, is_partial),
+            "{}",
+            answer.body
+        );
     }
     end.cancel();
     answers.close();

@@ -10,6 +10,7 @@ pub(crate) mod world;
 
 use std::collections::BTreeSet;
 
+use portolan::oci::{Algorithm, Digest};
 use serde_json::{Value, json};
 
 use self::world::World;
@@ -203,9 +204,12 @@ async fn pulls_are_told_of_images() {
         let pulled = client.get(path(tag)).await;
         pulled.unwrap().expect(200);
     }
+    let digest = Digest::of(Algorithm::Sha256, &manifest.body);
     let query = format!(
         r#"{{ Image(image: "{repository}:{tag}") {{ DownloadCount LastPullTimestamp }}
             ImageList(repo: "{repository}") {{ Results {{ DownloadCount }} }}
+            GlobalSearch(query: "{repository}:") {{ Images {{ DownloadCount }} }}
+            ImageListForDigest(id: "{digest}") {{ Results {{ DownloadCount }} }}
             ExpandedRepoInfo(repo: "{repository}") {{ Images {{ DownloadCount }} }} }}"#
     );
     // They are written in batches.
@@ -216,10 +220,14 @@ async fn pulls_are_told_of_images() {
     .await;
     let data = &world.find(Some("alice"), 2, &query).await["data"];
     assert!(data["Image"]["LastPullTimestamp"].is_string(), "{data}");
-    for images in [&data["ImageList"]["Results"], &data["ExpandedRepoInfo"]["Images"]] {
-        for n in 0..2 {
-            assert_eq!(images[n]["DownloadCount"], json!(pulls), "{data}");
-        }
+    for images in [
+        &data["ImageList"]["Results"],
+        &data["GlobalSearch"]["Images"],
+        &data["ImageListForDigest"]["Results"],
+        &data["ExpandedRepoInfo"]["Images"],
+    ] {
+        let both = json!([{ "DownloadCount": pulls }, { "DownloadCount": pulls }]);
+        assert_eq!(*images, both, "{data}");
     }
     world.mesh.stop().await;
 }
