@@ -210,7 +210,7 @@ impl Circumstances {
 pub(super) struct Fields(Map);
 
 impl Fields {
-    /// Of this repository; `None` where a question isn't about one.
+    /// Of this repository; `None` where a question isn't about one. A copy of the map: one does for all conditions.
     pub(super) fn of(&self, repository: Option<&RepoName>) -> [Binding; 1] {
         let mut fields = HashMap::clone(&self.0.map);
         let name = repository.map_or("", AsRef::as_ref);

@@ -5,6 +5,7 @@
 //! hasn't. `adminPolicy` adds to that, everywhere. A policy counts where all of its conditions hold of the request.
 
 use std::{
+    cell::OnceCell,
     collections::HashMap,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -22,6 +23,7 @@ use crate::{
     config::{
         AccessControl,
         access::{Condition, Policy as Allowed, Rule},
+        expression::Binding,
     },
     oci::{Action, RepoName, Route},
 };
@@ -48,6 +50,9 @@ pub(super) struct Rules {
     /// How often a condition was asked.
     #[cfg(test)]
     asked: std::sync::atomic::AtomicUsize,
+    /// How often what they are asked with was put together.
+    #[cfg(test)]
+    bound: std::sync::atomic::AtomicUsize,
 }
 
 impl From<AccessControl> for Policy {
@@ -57,6 +62,8 @@ impl From<AccessControl> for Policy {
             complained: Mutex::new(None),
             #[cfg(test)]
             asked: Default::default(),
+            #[cfg(test)]
+            bound: Default::default(),
         }))
     }
 }
@@ -90,10 +97,18 @@ struct Inquiry {
     held: Mutex<HashMap<String, bool>>,
 }
 
+/// An inquiry in one repository; in `None` it is about all of them.
+struct Place<'a> {
+    inquiry: &'a Inquiry,
+    repository: Option<&'a RepoName>,
+    /// What conditions are asked with, once one is.
+    bindings: OnceCell<[Binding; 1]>,
+}
+
 /// What is made of conditions.
 enum Conditions<'a> {
     /// They are asked.
-    Asked(&'a Inquiry),
+    Asked(Place<'a>),
     /// They may hold.
     MayHold,
     /// They may not.
@@ -107,6 +122,14 @@ impl Inquiry {
             about,
             fields: OnceLock::new(),
             held: Mutex::default(),
+        }
+    }
+
+    fn of<'a>(&'a self, repository: Option<&'a RepoName>) -> Place<'a> {
+        Place {
+            inquiry: self,
+            repository,
+            bindings: OnceCell::new(),
         }
     }
 }
@@ -195,9 +218,9 @@ impl Policy {
             Self::Rules(rules) => {
                 let rule = rules.of(repository);
                 inquiries.iter().all(|inquiry| {
-                    let asked = Conditions::Asked(inquiry);
-                    rule.is_some_and(|rule| rules.allow(rule, subject, action, Some(repository), &asked))
-                        || rules.allow_admin(subject, action, Some(repository), &asked)
+                    let asked = Conditions::Asked(inquiry.of(Some(repository)));
+                    rule.is_some_and(|rule| rules.allow(rule, subject, action, &asked))
+                        || rules.allow_admin(subject, action, &asked)
                 })
             }
         }
@@ -216,13 +239,12 @@ impl Policy {
         let policies = rules.of(repository).into_iter().flat_map(|rule| &rule.policies);
         let policies = policies.chain(&rules.access.admin);
         let inquiries = inquiries(subject, action);
+        let inquiries = inquiries.iter().map(|inquiry| inquiry.of(Some(repository)));
+        let places: Vec<Place<'_>> = inquiries.collect();
         policies
             .filter(|policy| is_for(policy, subject, action))
             .flat_map(|policy| &policy.conditions)
-            .find(|condition| {
-                let holds = |inquiry: &Inquiry| rules.holds(condition, subject, Some(repository), inquiry);
-                !inquiries.iter().all(holds)
-            })
+            .find(|condition| !places.iter().all(|place| rules.holds(condition, subject, place)))
             .and_then(|condition| condition.message.clone())
     }
 
@@ -232,7 +254,7 @@ impl Policy {
             Self::Everybody | Self::Users => false,
             Self::Rules(rules) => {
                 let inquiry = Inquiry::new(action, About::None);
-                rules.allow_admin(subject, action, None, &Conditions::Asked(&inquiry))
+                rules.allow_admin(subject, action, &Conditions::Asked(inquiry.of(None)))
             }
         }
     }
@@ -284,9 +306,9 @@ impl Policy {
                 let covers = access.rules.iter().any(|rule| rule.pattern.is_everything());
                 let all_allow = || {
                     let mut all = access.rules.iter();
-                    all.all(|rule| rules.allow(rule, subject, Action::Read, None, &Conditions::MayNot))
+                    all.all(|rule| rules.allow(rule, subject, Action::Read, &Conditions::MayNot))
                 };
-                rules.allow_admin(subject, Action::Read, None, &Conditions::MayNot) || (covers && all_allow())
+                rules.allow_admin(subject, Action::Read, &Conditions::MayNot) || (covers && all_allow())
             }
         }
     }
@@ -298,8 +320,8 @@ impl Policy {
             Self::Rules(rules) => {
                 let mut all = rules.access.rules.iter();
                 let any_allows =
-                    all.any(|rule| rules.allow(rule, subject, Action::Read, None, &Conditions::MayHold));
-                !any_allows && !rules.allow_admin(subject, Action::Read, None, &Conditions::MayHold)
+                    all.any(|rule| rules.allow(rule, subject, Action::Read, &Conditions::MayHold));
+                !any_allows && !rules.allow_admin(subject, Action::Read, &Conditions::MayHold)
             }
         }
     }
@@ -327,31 +349,18 @@ impl Rules {
             .find(|rule| rule.pattern.matches(repository))
     }
 
-    fn allow(
-        &self,
-        rule: &Rule,
-        subject: &Subject,
-        action: Action,
-        repository: Option<&RepoName>,
-        conditions: &Conditions<'_>,
-    ) -> bool {
+    fn allow(&self, rule: &Rule, subject: &Subject, action: Action, conditions: &Conditions<'_>) -> bool {
         if subject.user.is_none() {
             return rule.anonymous.contains(&action);
         }
         let mut policies = rule.policies.iter();
         rule.default.contains(&action)
-            || policies.any(|policy| self.counts(policy, subject, action, repository, conditions))
+            || policies.any(|policy| self.counts(policy, subject, action, conditions))
     }
 
-    fn allow_admin(
-        &self,
-        subject: &Subject,
-        action: Action,
-        repository: Option<&RepoName>,
-        conditions: &Conditions<'_>,
-    ) -> bool {
+    fn allow_admin(&self, subject: &Subject, action: Action, conditions: &Conditions<'_>) -> bool {
         let admin = self.access.admin.as_ref();
-        admin.is_some_and(|admin| self.counts(admin, subject, action, repository, conditions))
+        admin.is_some_and(|admin| self.counts(admin, subject, action, conditions))
     }
 
     fn counts(
@@ -359,32 +368,26 @@ impl Rules {
         policy: &Allowed,
         subject: &Subject,
         action: Action,
-        repository: Option<&RepoName>,
         conditions: &Conditions<'_>,
     ) -> bool {
         is_for(policy, subject, action)
             && match conditions {
                 Conditions::MayHold => true,
                 Conditions::MayNot => policy.conditions.is_empty(),
-                Conditions::Asked(inquiry) => {
+                Conditions::Asked(place) => {
                     let mut all = policy.conditions.iter();
-                    all.all(|condition| self.holds(condition, subject, repository, inquiry))
+                    all.all(|condition| self.holds(condition, subject, place))
                 }
             }
     }
 
     /// Whether a condition holds; one that can't be asked doesn't.
-    fn holds(
-        &self,
-        condition: &Condition,
-        subject: &Subject,
-        repository: Option<&RepoName>,
-        inquiry: &Inquiry,
-    ) -> bool {
+    fn holds(&self, condition: &Condition, subject: &Subject, place: &Place<'_>) -> bool {
+        let inquiry = place.inquiry;
         let is_untold = match inquiry.about {
             About::Untold => condition.may_ask_manifest(),
             // What is about all repositories isn't granted by what holds of some.
-            About::None | About::This(_) if repository.is_none() => {
+            About::None | About::This(_) if place.repository.is_none() => {
                 condition.may_ask_repository() || condition.may_ask_manifest()
             }
             About::None | About::This(_) => false,
@@ -393,24 +396,19 @@ impl Rules {
             return false;
         }
         if condition.may_ask_repository() {
-            return self.ask(condition, subject, repository, inquiry);
+            return self.ask(condition, subject, place);
         }
         let text = condition.expression.as_str();
         let known = inquiry.held.lock().get(text).copied();
         known.unwrap_or_else(|| {
-            let holds = self.ask(condition, subject, repository, inquiry);
+            let holds = self.ask(condition, subject, place);
             inquiry.held.lock().insert(text.to_owned(), holds);
             holds
         })
     }
 
-    fn ask(
-        &self,
-        condition: &Condition,
-        subject: &Subject,
-        repository: Option<&RepoName>,
-        inquiry: &Inquiry,
-    ) -> bool {
+    fn ask(&self, condition: &Condition, subject: &Subject, place: &Place<'_>) -> bool {
+        let inquiry = place.inquiry;
         let Some(circumstances) = &subject.circumstances else {
             return false;
         };
@@ -430,7 +428,12 @@ impl Rules {
             (Ok(fields), None) => {
                 #[cfg(test)]
                 self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                condition.expression.holds(&fields.of(repository))
+                let bindings = place.bindings.get_or_init(|| {
+                    #[cfg(test)]
+                    self.bound.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    fields.of(place.repository)
+                });
+                condition.expression.holds(bindings)
             }
         };
         held.unwrap_or_else(|problem| {

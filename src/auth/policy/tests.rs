@@ -99,29 +99,49 @@ proptest! {
     /// What is said to be all of it, or nothing, is.
     #[test]
     fn what_is_visible_is_what_may_be_read(
-        rules in prop::collection::btree_map("\\*\\*|[ab]|[ab]/\\*\\*|\\*|[ab]/\\*", (any::<bool>(), any::<bool>()), 0..5),
-        admin in any::<bool>(),
-        user in "ann|eve|",
+        rules in prop::collection::btree_map("[ab]|[ab]/\\*\\*|\\*|[ab]/\\*", (allowed(), any::<bool>()), 0..3),
+        all in prop::option::of((allowed(), any::<bool>())),
+        admin in prop::option::of(allowed()),
+        user in "ann|ann|eve|",
         name in "[ab]|[ab]/[ab]|[ab]/[ab]/[ab]",
     ) {
+        let all = all.map(|all| ("**".to_owned(), all));
+        let admin = admin.unwrap_or_else(|| "{actions: []}".to_owned());
         let rules: Vec<String> = rules
-            .iter()
-            .map(|(pattern, (for_ann, for_all))| {
-                let ann = if *for_ann { "read" } else { "delete" };
-                let all = if *for_all { "[read]" } else { "[]" };
-                format!("'{pattern}': {{policies: [{{users: [ann], actions: [{ann}]}}], anonymousPolicy: {all}}}")
+            .into_iter()
+            .chain(all)
+            .map(|(pattern, (ann, for_all))| {
+                let all = if for_all { "[read]" } else { "[]" };
+                format!("'{pattern}': {{policies: [{ann}], anonymousPolicy: {all}}}")
             })
             .collect();
-        let admin = if admin { "{users: [ann], actions: [read]}" } else { "{actions: []}" };
         let policy = policy(&format!("{{repositories: {{{}}}, adminPolicy: {admin}}}", rules.join(", ")));
-        let (subject, name) = (subject(&policy, &user), RepoName::parse(&name).unwrap());
+        let (subject, name) = (asking(&policy, &user), RepoName::parse(&name).unwrap());
         let may_read = policy.allows(&subject, &name, Action::Read);
         prop_assert_eq!(policy.visible(&subject).includes(&name), may_read);
     }
 }
 
-/// Ann, whose request says nothing.
-fn asking(policy: &Policy) -> Subject {
+/// What ann may do, mostly under a condition: one that holds, one that doesn't, one that does of some repositories.
+fn allowed() -> impl Strategy<Value = String> {
+    let action = prop_oneof![4 => Just("read"), 1 => Just("delete")];
+    let condition = prop_oneof![
+        Just(""),
+        Just("req.userAgent == ''"),
+        Just("req.tls.enabled"),
+        Just("req.repository.startsWith('a')"),
+    ];
+    (action, condition).prop_map(|(action, condition)| {
+        let conditions = match condition {
+            "" => String::new(),
+            condition => format!(", conditions: [{{expression: \"{condition}\"}}]"),
+        };
+        format!("{{users: [ann], actions: [{action}]{conditions}}}")
+    })
+}
+
+/// Somebody whose request says nothing.
+fn asking(policy: &Policy, user: &str) -> Subject {
     let caller = Caller {
         method: &http::Method::GET,
         uri: &http::Uri::from_static("/v2/_catalog"),
@@ -132,7 +152,7 @@ fn asking(policy: &Policy) -> Subject {
     };
     Subject {
         circumstances: Some(Arc::new(Circumstances::of(&caller, None))),
-        ..subject(policy, "ann")
+        ..subject(policy, user)
     }
 }
 
@@ -152,7 +172,7 @@ fn a_condition_that_is_about_no_repository_is_asked_once_for_a_list_of_them() {
         let policy = policy(&format!(
             "{{repositories: {{'team/**': {{policies: [{{users: [ann], actions: [read, delete], conditions: [{conditions}]}}]}}}}}}"
         ));
-        let subject = asking(&policy);
+        let subject = asking(&policy, "ann");
         let names: Vec<RepoName> = (0..100)
             .map(|n| RepoName::parse(&format!("team/{n}")).unwrap())
             .collect();
@@ -167,4 +187,24 @@ fn a_condition_that_is_about_no_repository_is_asked_once_for_a_list_of_them() {
         assert_eq!(names.iter().filter(|name| deletable(name)).count(), shown);
         assert_eq!(count(), 2 * asked, "{conditions}");
     }
+}
+
+#[test]
+fn what_conditions_are_asked_with_is_put_together_once_for_each_repository() {
+    let conditions: Vec<String> = (0..5)
+        .map(|n| format!("{{expression: \"req.repository != 'team/x{n}'\"}}"))
+        .collect();
+    let conditions = conditions.join(", ");
+    let policy = policy(&format!(
+        "{{repositories: {{'team/**': {{policies: [{{users: [ann], actions: [read], conditions: [{conditions}]}}]}}}}}}"
+    ));
+    let visible = policy.visible(&asking(&policy, "ann"));
+    for n in 0..10 {
+        assert!(visible.includes(&RepoName::parse(&format!("team/{n}")).unwrap()));
+    }
+    let Policy::Rules(rules) = &*policy else {
+        panic!("it has rules");
+    };
+    let count = |count: &std::sync::atomic::AtomicUsize| count.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((count(&rules.asked), count(&rules.bound)), (50, 10));
 }
