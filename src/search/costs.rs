@@ -6,7 +6,7 @@ use futures_util::stream;
 use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Asker, Question, Search, tests::requests};
+use super::{Asker, Question, Search, catalogue::Completeness, tests::requests};
 use crate::{
     admission::Visible,
     config::limits::SearchLimits,
@@ -116,7 +116,11 @@ async fn figures(repositories: usize) -> Figures {
         (answer.body["data"].clone(), requests(&metrics) - before)
     };
     // The first look is at everything, however long that takes.
-    while search.catalogue.fresh().await == super::catalogue::Completeness::Partial {}
+    let mut waited = 0;
+    while search.catalogue.fresh().await == Completeness::Partial {
+        waited += 1;
+        assert!(waited < 300, "the first look doesn't come to its end");
+    }
     let mut costs = Vec::new();
     for (_, name, arguments) in QUESTIONS {
         let document = document(name, arguments);
