@@ -13,7 +13,7 @@ use super::{
     name_of,
     paging::{Part, Wanted},
     schema::{ImageSummary, PageInfo, SortCriteria},
-    summary::{Signers, latest, shown},
+    summary::{latest, shown},
     views::{self, Attached},
 };
 use crate::{
@@ -72,23 +72,6 @@ impl Asking {
             self.leave_out();
         }
         Ok(overview)
-    }
-
-    /// What is attached to the repository's manifests.
-    pub(super) async fn attached(
-        &self,
-        repository: &RepoName,
-        overview: &Overview,
-    ) -> Result<Attached, SearchError> {
-        let most = self.search.limits.referrers;
-        let (referrers, more) = self.search.registry.all_referrers(repository, most).await?;
-        if more {
-            self.leave_out();
-        }
-        Ok(Attached {
-            signers: Signers::of(overview),
-            referrers,
-        })
     }
 
     /// The images of those tags, as far as they are images.
@@ -449,13 +432,6 @@ impl Asking {
             }
         }
         Ok(images)
-    }
-
-    async fn attached_of(&self, repository: &RepoName) -> Result<Attached, SearchError> {
-        match self.overview(repository).await? {
-            Some(overview) => self.attached(repository, &overview).await,
-            None => Ok(Attached::nothing()),
-        }
     }
 }
 

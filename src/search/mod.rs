@@ -11,11 +11,12 @@
 //! looks for.
 
 mod answer;
-mod found;
+mod attached;
 mod catalogue;
 #[cfg(test)]
 mod costs;
 mod facts;
+mod found;
 mod images;
 mod known;
 mod paging;

@@ -17,7 +17,7 @@ use super::{
     views,
 };
 use crate::{
-    oci::{Digest, Page, RepoName, Tag},
+    oci::{Digest, RepoName, Tag},
     registry::Tagged,
 };
 
@@ -73,9 +73,11 @@ impl Asking {
             .overview(&repository)
             .await?
             .ok_or(SearchError::NoRepository)?;
-        let attached = self.attached(&repository, &overview).await?;
         let found = self.images(&repository, &[&tagged]).await?;
-        let shown = found.iter().map(|found| found.shown(&attached)).collect();
+        let mut shown = Vec::new();
+        for found in &found {
+            shown.push(found.shown(&self.attached_to(found, &overview).await?));
+        }
         let shown = self.with_pulls(pulls, &found, shown).await?.pop();
         shown.ok_or_else(|| SearchError::NoImage(image.to_owned()))
     }
@@ -168,19 +170,8 @@ impl Asking {
         if !is_there || !self.sees(&repository) {
             return Err(SearchError::NoRepository);
         }
-        let found = self
-            .search
-            .registry
-            .referrers(&repository, &subject, types, &Page::default())
-            .await?;
-        if found.next.is_some() {
-            self.leave_out();
-        }
-        Ok(found
-            .referrers
-            .iter()
-            .map(|found| Some(views::referrer(found)))
-            .collect())
+        let found = self.referrers_of(&repository, &subject, types).await?;
+        Ok(found.iter().map(|found| Some(views::referrer(found))).collect())
     }
 
     async fn search(

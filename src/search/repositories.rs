@@ -188,7 +188,13 @@ impl Asking {
         for ((n, tagged), image) in wanted.iter().zip(images) {
             let Some(image) = image else { continue };
             let attached = match newest {
-                Newest::Attached => self.attached_to(&names[*n], tagged).await?,
+                Newest::Attached => {
+                    let referrers = self.referrers_of(&names[*n], &tagged.digest, &[]).await?;
+                    Attached {
+                        signers: Signers::default(),
+                        referrers: BTreeMap::from([(tagged.digest.clone(), referrers)]),
+                    }
+                }
                 Newest::Named | Newest::Shown => Attached::nothing(),
             };
             let mut shown = views::image(&names[*n], tagged, &image, &attached);
@@ -199,23 +205,6 @@ impl Asking {
             named[*n] = Some(shown);
         }
         Ok((stars, named))
-    }
-
-    async fn attached_to(&self, repository: &RepoName, tagged: &Tagged) -> Result<Attached, SearchError> {
-        let most = self.search.limits.referrers;
-        let page = crate::oci::Page {
-            limit: most.min(crate::oci::MAX_PAGE),
-            last: None,
-        };
-        let referrers = self
-            .search
-            .registry
-            .referrers(repository, &tagged.digest, &[], &page)
-            .await?;
-        Ok(Attached {
-            signers: Signers::default(),
-            referrers: BTreeMap::from([(tagged.digest.clone(), referrers.referrers)]),
-        })
     }
 }
 

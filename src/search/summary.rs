@@ -10,7 +10,7 @@ use quick_cache::sync::Cache;
 
 use super::images::{Image, Images};
 use crate::{
-    oci::{Algorithm, COSIGN, Digest, RepoName, Tag, signing_tool},
+    oci::{Algorithm, COSIGN, Digest, MAX_PAGE, Page, RepoName, Tag, signing_tool},
     registry::{Overview, Referrer, Registry, RegistryError, Summary, Tagged},
     storage::rows,
 };
@@ -27,7 +27,7 @@ pub(super) struct Depth {
     pub(super) tags: usize,
     /// Images of it: those that were pushed last.
     pub(super) images: usize,
-    /// Referrers of all its manifests together.
+    /// Referrers of the newest of them.
     pub(super) referrers: usize,
 }
 
@@ -78,8 +78,12 @@ impl Summaries {
         if let Ok(newest) = Digest::parse(&summary.newest_digest) {
             let signers = Signers::of(&overview);
             let mut tools = signers.of_tag(&newest);
-            let (referrers, _) = self.registry.all_referrers(name, self.depth.referrers).await?;
-            tools.extend(referrers.get(&newest).into_iter().flatten().filter_map(tool));
+            let page = Page {
+                limit: self.depth.referrers.min(MAX_PAGE),
+                last: None,
+            };
+            let found = self.registry.referrers(name, &newest, &[], &page).await?;
+            tools.extend(found.referrers.iter().filter_map(tool));
             summary.newest_signatures = tools.into_iter().map(str::to_owned).collect();
         }
         Ok(Some(summary))

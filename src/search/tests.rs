@@ -33,6 +33,10 @@ fn search() -> Arc<Search> {
 }
 
 fn over(meta: Arc<dyn MetaStore>) -> Arc<Search> {
+    within(meta, SearchLimits::default())
+}
+
+fn within(meta: Arc<dyn MetaStore>, limits: SearchLimits) -> Arc<Search> {
     let stores = Stores {
         meta,
         blobs: Arc::new(MemoryBlobs::new()),
@@ -42,7 +46,7 @@ fn over(meta: Arc<dyn MetaStore>) -> Arc<Search> {
         incarnation: Incarnation::random(),
     };
     let registry = Arc::new(Registry::new(stores, holder, Settings::default()));
-    Arc::new(Search::new(registry, SearchLimits::default()))
+    Arc::new(Search::new(registry, limits))
 }
 
 async fn ask(query: impl Into<String>) -> super::Answer {
@@ -243,7 +247,7 @@ async fn push(registry: &Registry, name: &str) {
     let index = format!(
         r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{{"of":"{name}"}}}}"#
     );
-    push_manifest(registry, name, index).await;
+    push_manifest(registry, name, "v1", index).await;
 }
 
 /// Pushes an image for this operating system.
@@ -267,12 +271,12 @@ async fn push_image(registry: &Registry, name: &str, os: &str) {
         },
         "layers": [],
     });
-    push_manifest(registry, name, image.to_string()).await;
+    push_manifest(registry, name, "v1", image.to_string()).await;
 }
 
-async fn push_manifest(registry: &Registry, name: &str, manifest: String) {
+async fn push_manifest(registry: &Registry, name: &str, reference: &str, manifest: String) {
     let repository: RepoName = name.parse().unwrap();
-    let (reference, only_if) = (Reference::parse("v1").unwrap(), Preconditions::default());
+    let (reference, only_if) = (Reference::parse(reference).unwrap(), Preconditions::default());
     let pushed = registry.put_manifest(PutManifest {
         repository: &repository,
         reference: &reference,
@@ -582,6 +586,64 @@ async fn a_filter_passes_those_whose_platforms_have_no_place_and_says_so_to_who_
             (expected, is_partial),
             "{}",
             answer.body
+        );
+    }
+    end.cancel();
+    answers.close();
+    answers.wait().await;
+}
+
+#[tokio::test]
+async fn what_refers_to_an_image_is_shown_with_it_whatever_refers_to_others() {
+    let limits = SearchLimits {
+        referrers: 1,
+        ..SearchLimits::default()
+    };
+    let search = within(Arc::new(MemoryMeta::default()), limits);
+    let index = |of: &str| {
+        json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [], "annotations": { "of": of } }).to_string()
+    };
+    let signed = [index("a"), index("b")];
+    // In either repository both are signed, and another one has the tag.
+    for (repository, tagged) in ["x", "y"].into_iter().zip(0..) {
+        for (n, manifest) in signed.iter().enumerate() {
+            let digest = Digest::of(Algorithm::Sha256, manifest.as_bytes());
+            let reference = if n == tagged { "v1" } else { digest.as_str() };
+            push_manifest(&search.registry, repository, reference, manifest.clone()).await;
+            let signature = json!({
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.oci.image.index.v1+json",
+                "artifactType": "application/vnd.cncf.notary.signature",
+                "manifests": [],
+                "subject": {
+                    "mediaType": "application/vnd.oci.image.index.v1+json",
+                    "digest": digest.as_str(),
+                    "size": manifest.len(),
+                },
+            })
+            .to_string();
+            let reference = Digest::of(Algorithm::Sha256, signature.as_bytes()).to_string();
+            push_manifest(&search.registry, repository, &reference, signature).await;
+        }
+    }
+    let end = CancellationToken::new();
+    let answers = TaskTracker::new();
+    answers.spawn(search.clone().run(end.clone()));
+    for repository in ["x", "y"] {
+        let query = format!(
+            "{{Image(image:\"{repository}:v1\"){{IsSigned Referrers{{ArtifactType}}}} \
+             GlobalSearch(query:\"{repository}\"){{Repos{{mine:NewestImage{{IsSigned MediaType}}}}}}}}"
+        );
+        let answer = asked(&search, Visible::Everything, query).await;
+        let data = &answer.body["data"];
+        assert!(!answer.is_partial, "{}", answer.body);
+        assert_eq!(data["Image"]["IsSigned"], true, "{repository}: {data}");
+        assert_eq!(data["Image"]["Referrers"].as_array().unwrap().len(), 1, "{data}");
+        let newest = &data["GlobalSearch"]["Repos"][0]["mine"];
+        assert_eq!(newest["IsSigned"], true, "{repository}: {data}");
+        assert_eq!(
+            newest["MediaType"], "application/vnd.oci.image.index.v1+json",
+            "{data}"
         );
     }
     end.cancel();
