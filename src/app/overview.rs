@@ -119,13 +119,13 @@ impl Overview {
         };
         let surveyed = search.clone().survey(move |repositories| {
             for (name, bytes) in repositories {
-                let Some(owned) = place(name).and_then(|at| owned.get_mut(at)) else {
+                let Some(owned) = place(&name).and_then(|at| owned.get_mut(at)) else {
                     continue;
                 };
                 owned.repositories += 1;
                 owned.bytes += bytes;
                 if owned.first.len() < NAMES {
-                    owned.first.push(name.clone());
+                    owned.first.push(name);
                 }
             }
             owned

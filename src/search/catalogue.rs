@@ -261,7 +261,7 @@ impl Catalogue {
         }
         let mut after = None;
         loop {
-            let some = self.read(|known| known.after(after.as_ref(), TOGETHER));
+            let some = self.read(|known| known.names_after(after.as_ref(), TOGETHER));
             let Some(last) = some.last().cloned() else {
                 return Ok(());
             };

@@ -249,7 +249,7 @@ impl Asking {
         let most = self.search.limits.walk;
         let (mut names, mut last) = (Vec::new(), None);
         while names.len() <= most {
-            let after = |known: &Known| known.after(last.as_ref(), AT_A_TIME);
+            let after = |known: &Known| known.names_after(last.as_ref(), AT_A_TIME);
             let part = self.search.catalogue.read(after);
             let Some(end) = part.last().cloned() else {
                 break;

@@ -119,13 +119,21 @@ impl Sets {
 impl Known {
     /// The repositories in byte order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RepoName, &Facet)> {
-        self.repositories.iter().map(|(name, facet)| (name, facet))
+        self.after(None)
     }
 
-    /// The next names after this one, at most so many.
-    pub(super) fn after(&self, last: Option<&RepoName>, most: usize) -> Vec<RepoName> {
-        let names = self.repositories[self.beyond(last)..].iter();
-        names.map(|(name, _)| name.clone()).take(most).collect()
+    /// Those after this one, in byte order.
+    pub(super) fn after(&self, last: Option<&RepoName>) -> impl Iterator<Item = (&RepoName, &Facet)> {
+        let those = self.repositories[self.beyond(last)..].iter();
+        those.map(|(name, facet)| (name, facet))
+    }
+
+    /// The names of the first of them, so many.
+    pub(super) fn names_after(&self, last: Option<&RepoName>, most: usize) -> Vec<RepoName> {
+        self.after(last)
+            .take(most)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     pub(super) fn get(&self, name: &RepoName) -> Option<&Facet> {
@@ -371,7 +379,7 @@ mod tests {
                     let found = known.get(&name(n)).map(|facet| facet.changed_ms);
                     prop_assert_eq!(found, map.get(&name(n)).map(|of| of.changed_ms));
                     let after: Vec<_> = map.keys().filter(|other| **other > name(n)).take(3).cloned().collect();
-                    prop_assert_eq!(known.after(Some(&name(n)), 3), after);
+                    prop_assert_eq!(known.names_after(Some(&name(n)), 3), after);
                 }
             }
         }

@@ -97,24 +97,31 @@ impl Search {
     }
 
     /// Looks at the store, and has `read` every repository with the bytes that its images take together; a blob counts in each
-    /// repository that has it. Says whether that were all there are. `None` where `read` panics.
+    /// repository that has it. Nobody waits for a lock meanwhile. Says whether that were all there are. `None` where `read` panics.
     pub async fn survey<T: Send + 'static>(
         self: Arc<Self>,
-        read: impl FnOnce(&mut dyn Iterator<Item = (&RepoName, f64)>) -> T + Send + 'static,
+        read: impl FnOnce(&mut dyn Iterator<Item = (RepoName, f64)>) -> T + Send + 'static,
     ) -> Option<(T, bool)> {
         let completeness = self.catalogue.fresh().await;
         let all = move || {
-            self.catalogue.read(|known| {
-                let sizes = known.iter();
-                read(&mut sizes.map(|(name, facet)| (name, f64::from(facet.size))))
-            })
+            let mut last: Option<RepoName> = None;
+            let parts = std::iter::from_fn(|| {
+                let part: Vec<(RepoName, f64)> = self.catalogue.read(|known| {
+                    let next = known.after(last.as_ref()).take(AT_A_TIME);
+                    next.map(|(name, facet)| (name.clone(), f64::from(facet.size)))
+                        .collect()
+                });
+                last = Some(part.last()?.0.clone());
+                Some(part)
+            });
+            read(&mut parts.flatten())
         };
         let read = tokio::task::spawn_blocking(all).await.ok()?;
         Some((read, completeness == Completeness::Whole))
     }
 }
 
-/// Repositories about which it is asked in one go whether they may be seen.
+/// Repositories that are read of those known in one go, or about which it is asked whether they may be seen.
 const AT_A_TIME: usize = 100;
 
 /// A question on its way: what its resolvers share.

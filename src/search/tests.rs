@@ -445,6 +445,16 @@ async fn nobody_waits_for_who_is_asked_what_they_may_see() {
         // Once for each that fits.
         assert_eq!(asked.load(Ordering::Relaxed) - before, most, "{}", answer.body);
     }
+    let looked = search.clone();
+    let surveyed = search.survey(move |all| {
+        let names = all.map(|(name, _)| {
+            assert!(looked.catalogue.is_free(), "a lock is held");
+            name
+        });
+        names.collect::<Vec<RepoName>>()
+    });
+    let (names, is_whole) = surveyed.await.unwrap();
+    assert!(is_whole && names.len() == 250 && names.is_sorted(), "{names:?}");
     end.cancel();
     answers.close();
     answers.wait().await;
@@ -466,6 +476,9 @@ async fn pulls_are_read_where_they_are_asked_for_whatever_they_are_called() {
         .digest;
     search.registry.count_pull(&"r".parse().unwrap(), &digest);
     search.registry.write_pulls().await.unwrap();
+    let (end, answers) = (CancellationToken::new(), TaskTracker::new());
+    answers.spawn(search.clone().run(end.clone()));
+    let by_digest = format!("ImageListForDigest(id:\"{digest}\"){{Results{{FIELDS}}}}");
     let cost = async |query: &str| {
         let before = requests(&metrics);
         let answer = asked(&search, Visible::Everything, query).await;
@@ -489,6 +502,7 @@ async fn pulls_are_read_where_they_are_asked_for_whatever_they_are_called() {
             "/Summary/NewestImage",
         ),
         ("GlobalSearch(query:\"r:v1\"){Images{FIELDS}}", "/Images/0"),
+        (by_digest.as_str(), "/Results/0"),
     ] {
         let of = |fields: &str| format!("{{of:{}}}", question.replace("FIELDS", fields));
         // What is remembered of images from now on costs nothing.
@@ -505,6 +519,9 @@ async fn pulls_are_read_where_they_are_asked_for_whatever_they_are_called() {
             assert!(*told == 1 || told.is_string(), "{question} {fields}: {data}");
         }
     }
+    end.cancel();
+    answers.close();
+    answers.wait().await;
 }
 
 /// They wait for no look, either.
