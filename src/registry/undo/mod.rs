@@ -119,19 +119,23 @@ enum Existing {
 struct Wanted(BTreeMap<Digest, BTreeSet<Tag>>);
 
 impl Restore<'_> {
-    /// Whether what fails so is left as it is, for the sake of all else that is asked for.
-    fn leaves(&self, error: &RegistryError) -> bool {
-        let is_one_thing = match self.what {
+    /// Whether there is nothing else whose sake it could be left for.
+    fn is_of_one_thing(&self) -> bool {
+        match self.what {
             Undo::Tag { .. } | Undo::Manifest(_) => true,
             Undo::Everything { .. } | Undo::Run(_) => false,
-        };
+        }
+    }
+
+    /// Whether what fails so is left as it is, for the sake of all else that is asked for.
+    fn leaves(&self, error: &RegistryError) -> bool {
         let is_lost = matches!(
             error,
             RegistryError::ManifestUnknown
                 | RegistryError::ManifestBlobUnknown { .. }
                 | RegistryError::ContentLost { .. }
         );
-        is_lost && !is_one_thing
+        is_lost && !self.is_of_one_thing()
     }
 }
 
@@ -184,6 +188,10 @@ impl Registry {
         self.leave_moved(&restore, &mut wanted, existing, &mut restored)
             .await?;
         let work = self.work(&restore, &wanted).await?;
+        // It was kept a moment ago.
+        if restore.is_of_one_thing() && !work.gone.is_empty() {
+            return Err(RegistryError::ManifestUnknown);
+        }
         for digest in &work.gone {
             restored.leave_gone(digest, wanted.0.remove(digest).unwrap_or_default());
         }

@@ -425,11 +425,11 @@ async fn a_restore_that_meets_the_collector_or_a_push_anywhere_is_whole_or_told_
             days(&world, &two, &[end, 20]).await;
             assert_eq!(two.manifest(&name, &by_tag("t")).await.unwrap().1, other);
             match &restored {
-                Ok(restored) if !restored.manifests.is_empty() => {
+                Ok(restored) => {
+                    assert_eq!(restored.manifests, [sha256(&body)]);
                     assert_eq!(two.manifest(&name, &reference).await.unwrap().1, body);
                     assert_eq!(pull(&two, &name, &sha256(b"layer")).await.unwrap(), b"layer");
                 }
-                Ok(_) => {}
                 Err(error) => assert!(
                     matches!(
                         error,
