@@ -252,6 +252,11 @@ impl Alone {
     }
 
     fn of(queue: Queue, pace: RoundLimits, rates: FaultRates) -> Self {
+        let view = Arc::new(StaticView::new(member(1), []));
+        Self::with_share(Share::new(view, None), queue, pace, rates)
+    }
+
+    fn with_share(share: Share, queue: Queue, pace: RoundLimits, rates: FaultRates) -> Self {
         let (meta, blobs) = (Arc::new(MemoryMeta::new()), Arc::new(MemoryBlobs::new()));
         let plan = FaultPlan::new(1, rates);
         let stores = Stores {
@@ -263,7 +268,6 @@ impl Alone {
             incarnation: Incarnation::random(),
         };
         let registry = Arc::new(Registry::new(stores, holder, Settings::default()));
-        let share = Share::new(Arc::new(StaticView::new(member(1), [])), None);
         let metrics = Arc::new(Metrics::new());
         Self {
             meta,
@@ -324,6 +328,50 @@ async fn what_objects_take_that_are_to_be_deleted_is_told_however_many_there_are
     }
     assert!(alone.says(&waiting(0)), "{}", alone.metrics.render());
     assert!(alone.says("portolan_upkeep_rows_total{kind=\"object\",outcome=\"later\"} 1101"));
+}
+
+#[tokio::test]
+async fn what_waits_is_read_once_all_that_is_due_was_looked_at() {
+    let mut alone = Alone::of(Queue::Collection, pace(1), FaultRates::default());
+    let home = Homes::of(&member(1)).partitions().next().unwrap();
+    for (due_ms, kind, subject, size) in [
+        (DUE_MS, DueKind::Session, "a", 0),
+        (DUE_MS, DueKind::Session, "b", 0),
+        (NOW_MS + 60 * 60 * 1000, DueKind::Object, "blobs/later", 1000),
+    ] {
+        let row = rows::Due {
+            min_reader: rows::SCHEMA,
+            kind: kind.into(),
+            key: subject.to_owned(),
+            size,
+            ..rows::Due::default()
+        };
+        let mut key = keys::due(Homes::of(&member(1)), due_ms, kind, subject);
+        key.partition = Queue::Collection.partition(home);
+        alone.write(key.put(Expect::Any, row.encode_to_vec())).await;
+    }
+    // A row a round: what comes after the others isn't read again with each of them.
+    for bytes in [0, 0, 1000] {
+        alone.upkeep.round(|| NOW_MS).await;
+        let waiting = format!("portolan_collection_waiting_bytes {bytes}");
+        assert!(alone.says(&waiting), "{}", alone.metrics.render());
+    }
+}
+
+#[tokio::test]
+async fn a_round_of_nothing_is_none() {
+    let drained = Arc::new(Three {
+        standing: Standing::Drained,
+        ..Three::of(1)
+    });
+    let share = Share::new(drained, Some(HashKey::new(*b"loremipsumdolors")));
+    let mut alone = Alone::with_share(share, Queue::Upkeep, pace(1), FaultRates::default());
+    alone.upkeep.round(|| NOW_MS).await;
+    let said = alone.metrics.render();
+    assert!(
+        !said.contains("portolan_upkeep_last_round_timestamp_seconds{"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

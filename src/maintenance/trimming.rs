@@ -91,8 +91,15 @@ impl Trimming {
     }
 
     async fn trim_histories(&self, n: u8, now_ms: &(impl Fn() -> u64 + Send + Sync)) -> Result<()> {
-        while self.rest(self.registry.trim_histories(n, now_ms()).await?).await {}
-        Ok(())
+        let (mut after, mut failed) = (None, None);
+        loop {
+            let looked = self.registry.trim_histories(n, after, now_ms()).await?;
+            after = looked.after;
+            failed = failed.or(looked.failed);
+            if !self.rest(looked.trimmed).await {
+                return failed.map_or(Ok(()), Err);
+            }
+        }
     }
 
     /// Lets others have their turn. Gives whether there is more.

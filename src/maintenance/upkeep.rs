@@ -78,6 +78,13 @@ struct Visit {
     unread: Option<RegistryError>,
 }
 
+impl Visit {
+    /// Whether all that is due was looked at.
+    fn is_whole(&self) -> bool {
+        self.unread.is_none() && self.reached.is_none()
+    }
+}
+
 impl Upkeep {
     /// Not at work yet.
     pub fn new(
@@ -124,6 +131,7 @@ impl Upkeep {
     /// Visits every partition of the share once whose turn it is.
     pub(super) async fn round(&mut self, now_ms: impl Fn() -> u64 + Send + Sync) {
         let mine = self.turns(now_ms());
+        let is_at_work = !mine.is_empty();
         let visits: Vec<Visit> = {
             let (this, now_ms) = (&*self, &now_ms);
             let visits = mine.into_iter().map(|n| this.visit(n, now_ms));
@@ -141,7 +149,8 @@ impl Upkeep {
         let mut unread = None;
         for visit in visits {
             self.turned(&visit, now_ms());
-            if visit.unread.is_none() {
+            // Where there is more to do the figure stays that of before: to find it out takes reading all of that.
+            if visit.is_whole() {
                 self.waiting.insert(visit.n, visit.waiting);
             }
             self.reached
@@ -151,8 +160,10 @@ impl Upkeep {
             }
             unread = unread.or(visit.unread);
         }
+        if is_at_work && unread.is_none() {
+            self.metrics.upkeep_round(self.queue.name(), now_ms());
+        }
         self.tell_of_reads(unread);
-        self.metrics.upkeep_round(self.queue.name(), now_ms());
         if self.queue == Queue::Collection {
             self.metrics.collection_waiting(self.waiting.values().sum());
         }
@@ -206,7 +217,7 @@ impl Upkeep {
         let mut objects = Vec::new();
         let later = self.visit_rows(&mut visit, &mut objects, now_ms).await;
         self.delete(objects, now_ms, &mut visit).await;
-        if self.queue == Queue::Collection && visit.unread.is_none() {
+        if self.queue == Queue::Collection && visit.is_whole() {
             match self.registry.waiting(self.queue, n, later, now_ms()).await {
                 Ok(bytes) => visit.waiting += bytes,
                 Err(error) => visit.unread = Some(error),

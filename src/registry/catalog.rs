@@ -12,8 +12,7 @@ impl Registry {
         self.names(keys::CATALOG, "", page).await
     }
 
-    /// Those of them that are `included`. Nothing of the answer depends on the others: there is more only if another one
-    /// is included, and the answer ends with one that is. So where hardly any is, an answer may be short.
+    /// Those of them that are `included`, as [`Registry::names_of`] has them: where hardly any is, an answer may be short.
     ///
     /// # Errors
     /// [`RegistryError::NoneInSight`](super::RegistryError::NoneInSight) where very many come before the first; and the store's.

@@ -46,8 +46,8 @@ impl Registry {
         Ok(found)
     }
 
-    /// Those of them that are `included`. Nothing of the answer depends on the others: there is more only if another one
-    /// is included, and the answer ends with one that is.
+    /// Those of them that are `included`. No name of another tells of itself: the answer ends with one that is included. There is more
+    /// where another one is included, or where so many others come before it that it wasn't looked for.
     ///
     /// # Errors
     /// [`RegistryError::NoneInSight`], since no answer could say from where to go on.

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use parking_lot::Mutex;
 
 use super::{
-    super::{Result, fence, row},
+    super::{RegistryError, Result, fence, row},
     Feed, NameChange,
 };
 use crate::{
@@ -41,6 +41,16 @@ pub struct Trimmed {
     pub rows: usize,
     /// There may be more that has to go.
     pub more: bool,
+}
+
+/// What came of one look at histories.
+#[derive(Debug, Default)]
+pub struct TrimmedHistories {
+    pub trimmed: Trimmed,
+    /// The last row of days that is done with, or that failed.
+    pub after: Option<String>,
+    /// The first failure: others are trimmed all the same.
+    pub failed: Option<RegistryError>,
 }
 
 /// In which repositories it is known to be written down that something changed today.
@@ -95,53 +105,70 @@ impl Registry {
         Ok(())
     }
 
-    /// Removes what happened in the `n`-th partition longer ago than events are kept, some of it. Without an end it does nothing.
+    /// Removes what happened in the `n`-th partition longer ago than events are kept, some of it, beyond the row of days that a former
+    /// look has reached. Without an end it does nothing.
     ///
     /// # Errors
-    /// The first failure of a repository: others are trimmed all the same.
-    pub async fn trim_histories(&self, n: u8, now_ms: u64) -> Result<Trimmed> {
+    /// Where the days can't be read.
+    pub async fn trim_histories(
+        &self,
+        n: u8,
+        after: Option<String>,
+        now_ms: u64,
+    ) -> Result<TrimmedHistories> {
+        let mut done = TrimmedHistories {
+            after,
+            ..TrimmedHistories::default()
+        };
         let Some(kept) = self.settings.limits.history_events else {
-            return Ok(Trimmed::default());
+            return Ok(done);
         };
         let kept_ms = millis(kept.max(self.settings.limits.history))
             .saturating_add(millis(self.settings.limits.clock_margin));
         let end_ms = now_ms.saturating_sub(kept_ms);
+        let (days, after) = (keys::changed_days(n), done.after.as_deref());
         let page = self
             .meta
-            .range(Space::Repositories, &keys::changed_days(n), "", None, AT_ONCE)
+            .range(Space::Repositories, &days, "", after, AT_ONCE)
             .await?;
-        let mut trimmed = Trimmed {
-            more: page.more,
-            ..Trimmed::default()
-        };
-        let mut failed = None;
+        done.trimmed.more = page.more;
         for entry in page.entries {
-            let (day, name) = keys::changed_day_parts(&entry.sort)
-                .ok_or_else(|| row::corrupt("read on which day there was a change", "malformed"))?;
-            let before_ms = day.saturating_add(1).saturating_mul(DAY_MS);
-            if before_ms > end_ms {
-                trimmed.more = false;
-                break;
-            }
-            let repository = RepoName::parse(name)
-                .map_err(|error| row::corrupt("read a repository's name in a day", error))?;
-            let of_repository = match self.trim_history(&repository, before_ms).await {
-                Ok(of_repository) => of_repository,
-                Err(error) => {
-                    failed = failed.or(Some(error));
-                    continue;
+            match self.trim_day(n, &entry.sort, end_ms).await {
+                Ok(None) => {
+                    done.trimmed.more = false;
+                    break;
                 }
-            };
-            trimmed.rows += of_repository.rows;
-            if of_repository.more {
-                trimmed.more = true;
-                break;
+                Ok(Some(of_day)) => {
+                    done.trimmed.rows += of_day.rows;
+                    if of_day.more {
+                        done.trimmed.more = true;
+                        break;
+                    }
+                }
+                Err(error) => done.failed = done.failed.or(Some(error)),
             }
-            let done = keys::changed_day_listed(n, entry.sort).delete(Expect::Any);
+            done.after = Some(entry.sort);
+        }
+        Ok(done)
+    }
+
+    /// Removes some of what happened in a repository until the end of a day; `None` where that isn't long enough ago.
+    async fn trim_day(&self, n: u8, sort: &str, end_ms: u64) -> Result<Option<Trimmed>> {
+        let (day, name) = keys::changed_day_parts(sort)
+            .ok_or_else(|| row::corrupt("read on which day there was a change", "malformed"))?;
+        let before_ms = day.saturating_add(1).saturating_mul(DAY_MS);
+        if before_ms > end_ms {
+            return Ok(None);
+        }
+        let repository = RepoName::parse(name)
+            .map_err(|error| row::corrupt("read a repository's name in a day", error))?;
+        let mut trimmed = self.trim_history(&repository, before_ms).await?;
+        if !trimmed.more {
+            let done = keys::changed_day_listed(n, sort.to_owned()).delete(Expect::Any);
             fence::write(&*self.meta, &[done], self.settings.limits.attempts).await?;
             trimmed.rows += 1;
         }
-        failed.map_or(Ok(trimmed), Err)
+        Ok(Some(trimmed))
     }
 
     /// Removes some of what happened in a repository before a time: of each change first what its tags' histories say.

@@ -28,10 +28,13 @@ fn rows_of(world: &World, partition: &str) -> usize {
 async fn trim_all(registry: &Registry, now_ms: u64) -> usize {
     let mut rows = 0;
     for n in 0..PARTITIONS {
+        let mut after = None;
         loop {
-            let trimmed = registry.trim_histories(n, now_ms).await.unwrap();
-            rows += trimmed.rows;
-            if !trimmed.more {
+            let looked = registry.trim_histories(n, after, now_ms).await.unwrap();
+            assert!(looked.failed.is_none(), "{looked:?}");
+            after = looked.after;
+            rows += looked.trimmed.rows;
+            if !looked.trimmed.more {
                 break;
             }
         }

@@ -213,7 +213,8 @@ impl Registry {
             }
             Look::Further
         });
-        match looked.await {
+        let looked = tokio::time::timeout_at(by, looked).await;
+        match looked.unwrap_or(Err(RegistryError::Deadline)) {
             Err(RegistryError::Deadline) => {
                 tracing::warn!(%repository, plan = plan.id, "a plan of retention can't say of all that has gone whether it went by it");
                 went.is_in_part = true;

@@ -123,7 +123,10 @@ impl Registry {
     /// Begins a plan: nothing is looked at yet. Of more plans than are kept the oldest ones end, unless they are being applied.
     pub async fn begin_plan(&self, by: &str) -> Result<RetentionPlan> {
         let until = Instant::now() + self.settings.limits.plan_step;
-        self.forget_plans(Some(until)).await?;
+        // What stays of former ones isn't in the way of this one.
+        if let Err(error) = self.forget_plans(Some(until)).await {
+            tracing::warn!(?error, "not all of former plans of retention could be removed");
+        }
         let mut kept = self.noted_plans().await?;
         let now_ms = clock::now_ms();
         kept.retain(|plan| plan.row.state() != PlanState::Applying);
@@ -200,8 +203,18 @@ impl Registry {
     pub async fn forget_plans(&self, until: Option<Instant>) -> Result<()> {
         let (now_ms, margin_ms) = (clock::now_ms(), millis(self.settings.limits.clock_margin));
         let is_time_up = || until.is_some_and(|until| Instant::now() >= until);
+        let mut failed = None;
         for (id, row) in self.plan_rows().await? {
-            let plan: rows::Plan = row::read(&row)?;
+            if is_time_up() {
+                break;
+            }
+            let plan: rows::Plan = match row::read(&row) {
+                Ok(plan) => plan,
+                Err(error) => {
+                    failed = failed.or(Some(error));
+                    continue;
+                }
+            };
             if plan.ends_ms.saturating_add(margin_ms) > now_ms {
                 continue;
             }
@@ -224,7 +237,7 @@ impl Registry {
             let last = keys::plan(&id).delete(Expect::Any);
             fence::write(&*self.meta, &[last], self.settings.limits.attempts).await?;
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// All rows of plans, by their names: those that are kept, and some that have ended.
@@ -237,11 +250,18 @@ impl Registry {
         Ok(rows)
     }
 
-    /// Those that haven't ended.
+    /// Those that haven't ended, but for what can't be read, as of a newer release.
     async fn noted_plans(&self) -> Result<Vec<Noted>> {
         let mut plans = Vec::new();
         for (id, row) in self.plan_rows().await? {
-            plans.extend(Noted::of(&id, &row)?);
+            match Noted::of(&id, &row) {
+                Ok(plan) => plans.extend(plan),
+                Err(error) => tracing::warn!(
+                    plan = id,
+                    ?error,
+                    "a plan of retention can't be read and is left out"
+                ),
+            }
         }
         Ok(plans)
     }
