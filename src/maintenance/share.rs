@@ -10,7 +10,7 @@ use crate::{
     storage::keys::{self, Homes, Queue},
 };
 
-/// After so long without renewing its lease a member that left isn't at work any more.
+/// After so long without renewing its lease a member that left isn't at work any more: longer than it may take to end.
 const SILENT: Duration = Duration::from_secs(60);
 
 /// The partitions of due-rows, divided among those who work on them. Each is the work of exactly one member that lives: of
@@ -167,4 +167,18 @@ fn works(member: &MemberView, queue: Queue) -> bool {
             Queue::Upkeep => true,
             Queue::Collection => collecting != Some(Collecting::Off),
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Limits;
+
+    #[test]
+    fn who_leaves_has_ended_before_it_is_thought_to_have() {
+        let (ending, leases) = (Limits::default().ending, Limits::default().leases);
+        // It says that it leaves, and writes whatever it ends until all of its time to end is over; who looks sees it a heartbeat later.
+        assert!(SILENT > ending.drain + leases.heartbeat + leases.patience);
+        assert!(ending.drain > ending.notice);
+    }
 }

@@ -170,6 +170,10 @@ impl Shared {
         remote: &RepoName,
         walk: &mut Walk,
     ) -> Result<(), SyncError> {
+        // Nothing of the rest of the page is visited, nor said to be.
+        if poll.end.is_cancelled() {
+            return Err(SyncError::Ended);
+        }
         let Poll {
             source,
             interval,

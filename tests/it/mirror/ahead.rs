@@ -1,12 +1,20 @@
 //! Mirroring ahead of time: who visits what, and when.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use portolan::placement::HashKey;
-use tokio::process::Command;
+use async_trait::async_trait;
+use portolan::{
+    app::Stores,
+    placement::HashKey,
+    storage::{Key, MemoryMeta, MetaStore, Op, Outcome, Page, Row, Space, StoreError, Version},
+};
+use tokio::{net::TcpStream, process::Command, sync::watch};
 
 use super::{
     Image,
@@ -207,6 +215,87 @@ async fn what_a_member_is_at_that_leaves_is_nobody_elses_until_it_ends() {
     })
     .await;
     pull(&client, &begun, "v1", &image).await;
+    mesh.stop().await;
+}
+
+/// Rows of which the second that notes a visit waits at a gate: that the first visit is over.
+struct Gated {
+    rows: MemoryMeta,
+    visits: AtomicUsize,
+    gate: watch::Sender<bool>,
+}
+
+#[async_trait]
+impl MetaStore for Gated {
+    async fn get(&self, key: &Key) -> Result<Option<Row>, StoreError> {
+        self.rows.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError> {
+        self.rows.get_many(keys).await
+    }
+
+    async fn snapshot(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError> {
+        self.rows.snapshot(keys).await
+    }
+
+    async fn range(
+        &self,
+        space: Space,
+        partition: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        self.rows.range(space, partition, prefix, after, limit).await
+    }
+
+    async fn transact(&self, version: Version, ops: &[Op]) -> Result<Outcome, StoreError> {
+        let is_of_visit = ops.iter().any(|op| op.key.partition.starts_with("_visits#"));
+        if is_of_visit && self.visits.fetch_add(1, Ordering::SeqCst) == 1 {
+            let _ = self.gate.subscribe().wait_for(|is_open| *is_open).await;
+        }
+        self.rows.transact(version, ops).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_ends_between_two_visits_says_of_no_other_that_it_was_begun() {
+    let upstream = Fake::start().await;
+    let registry = format!(
+        "{{urls: [\"{}\"], pollInterval: 1h, content: [{{prefix: 'ending/*'}}]}}",
+        upstream.url()
+    );
+    let meta = Arc::new(Gated {
+        rows: MemoryMeta::default(),
+        visits: AtomicUsize::new(0),
+        gate: watch::Sender::new(false),
+    });
+    let stores = Stores {
+        meta: meta.clone(),
+        blobs: memory().blobs,
+    };
+    let mut mesh = plan(stores, sync(&registry, "")).start().await;
+    let repositories = ["a", "b", "c"].map(|name| mesh.names().owned_by(0, &format!("ending/{name}")));
+    for repository in &repositories {
+        tags(&upstream, repository, &[]);
+    }
+    pages(&upstream, &repositories, 10);
+    let noted = || meta.visits.load(Ordering::SeqCst);
+    eventually("a visit is over", || async { noted() == 2 }).await;
+    // There is nobody to leave the others to, so they stay its own.
+    upstream.at("/v2/_catalog", |_| status(503));
+    for other in 1..MEMBERS {
+        assert_eq!(mesh.end(other, PATIENCE).await, []);
+    }
+    let door = mesh.door(0);
+    let opened = async {
+        eventually("it ends", || async { TcpStream::connect(door).await.is_err() }).await;
+        meta.gate.send_replace(true);
+    };
+    let (cut, ()) = tokio::join!(mesh.end(0, PATIENCE), opened);
+    assert_eq!(cut, []);
+    assert_eq!(noted(), 2);
     mesh.stop().await;
 }
 
