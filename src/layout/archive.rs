@@ -2,15 +2,15 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File, Permissions},
+    fs::{self, File},
     io,
-    os::unix::fs::PermissionsExt as _,
     path::Path,
 };
 
-use tempfile::NamedTempFile;
+use super::{INDEX, LayoutError, MARK, UNFINISHED};
 
-use super::{INDEX, LayoutError, MARK};
+/// What an archive is called in [`UNFINISHED`].
+const DRAFT: &str = "archive.tar";
 
 /// Where each file of an archive lies: its first byte, its length. Of two with one name the later one counts.
 pub(super) fn files(archive: &File) -> io::Result<HashMap<String, (u64, u64)>> {
@@ -30,28 +30,18 @@ pub(super) fn files(archive: &File) -> io::Result<HashMap<String, (u64, u64)>> {
 }
 
 /// Makes `archive` of the layout in `folder`: what says that it is one comes first, so that it can be read as a stream. It is there
-/// once it is whole. Blocks.
+/// once it is whole; a draft that was left when a former process was ended is written anew. Blocks.
 ///
 /// # Errors
 /// [`LayoutError`].
 pub fn pack(folder: &Path, archive: &Path) -> Result<(), LayoutError> {
-    let packed = draft(archive).and_then(|draft| {
-        write(folder, draft.as_file())?;
-        Ok(draft.persist(archive)?)
-    });
-    packed
-        .map(drop)
-        .map_err(|error| LayoutError::file(archive, error))
-}
-
-/// A file beside `archive` that nobody else has, and that goes when it doesn't become one.
-fn draft(archive: &Path) -> io::Result<NamedTempFile> {
-    let beside = archive.parent().filter(|folder| !folder.as_os_str().is_empty());
-    tempfile::Builder::new()
-        .suffix(".tar.unfinished")
-        // As of any file: the process's mask says what is left of it.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(beside.unwrap_or(Path::new(".")))
+    let unfinished = folder.join(UNFINISHED);
+    let draft = unfinished.join(DRAFT);
+    let packed = fs::create_dir_all(&unfinished)
+        .and_then(|()| write(folder, &File::create(&draft)?))
+        .and_then(|()| fs::rename(&draft, archive))
+        .and_then(|()| fs::remove_dir_all(&unfinished));
+    packed.map_err(|error| LayoutError::file(archive, error))
 }
 
 fn write(folder: &Path, archive: &File) -> io::Result<()> {

@@ -27,6 +27,9 @@ const MARK: &str = "oci-layout";
 /// The list of what is in it.
 const INDEX: &str = "index.json";
 
+/// The folder with what isn't whole yet.
+const UNFINISHED: &str = "unfinished";
+
 /// What stands in [`MARK`].
 const VERSION: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 

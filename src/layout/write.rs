@@ -12,11 +12,10 @@ use std::{
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256, Sha512};
 
-use super::{Entry, INDEX, LayoutError, MARK, MAX_INDEX_BYTES, VERSION, index::Index, path_of, read::small};
+use super::{
+    Entry, INDEX, LayoutError, MARK, MAX_INDEX_BYTES, UNFINISHED, VERSION, index::Index, path_of, read::small,
+};
 use crate::oci::{Algorithm, Digest};
-
-/// Where content lies that isn't whole yet.
-const UNFINISHED: &str = "unfinished";
 
 /// A layout that is being written.
 #[derive(Debug)]
@@ -261,7 +260,12 @@ mod tests {
             let scratch = tempfile::tempdir().unwrap();
             let (folder, archive) = (scratch.path().join("layout"), scratch.path().join("layout.tar"));
             let (document, blob) = written(&folder, algorithm);
+            // As a process left it that was ended while it wrote.
+            let draft = folder.join(UNFINISHED).join("archive.tar");
+            fs::create_dir_all(draft.parent().unwrap()).unwrap();
+            fs::write(&draft, vec![b'x'; 1 << 20]).unwrap();
             pack(&folder, &archive).unwrap();
+            assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2);
             for path in [&folder, &archive] {
                 let layout = Layout::open(path).unwrap();
                 let entries = layout.entries().unwrap();

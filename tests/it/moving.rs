@@ -287,10 +287,7 @@ async fn one_repository_goes_out_under_its_tags_and_in_under_another_name() {
         .unwrap();
     assert_eq!(tags.expect(200).json()["tags"], json!(["both"]));
     well(command(&["import", &at("pattern"), &format!("{door}/named:too")])).await;
-    let named = mesh
-        .client(1)
-        .ask(Request::get("/v2/named/other/manifests/too"))
-        .await;
+    let named = mesh.client(1).ask(Request::get("/v2/named/manifests/too")).await;
     named
         .unwrap()
         .expect(200)

@@ -99,7 +99,7 @@ pub(in crate::cli) async fn import(args: &ImportArgs) -> Result<ExitCode> {
 
 /// What is in the layouts at `path`, and what it becomes at `to`. Everything has a place before anything is sent.
 fn items(path: &Path, to: &str) -> Result<Vec<Item>> {
-    let (prefix, named) = match to.rsplit_once(':') {
+    let (prefix, given) = match to.rsplit_once(':') {
         None => (to, None),
         Some((prefix, tag)) => {
             let tag = Tag::parse(tag).map_err(|error| MovingError::What(format!("{to:?}: {error}")))?;
@@ -113,9 +113,15 @@ fn items(path: &Path, to: &str) -> Result<Vec<Item>> {
                 let name = entry.name.as_deref().unwrap_or(entry.digest.as_str());
                 MovingError::What(format!("{name:?} in {}: {problem}", layout.path().display()))
             };
-            let named = Named::of(entry.name.as_deref())
-                .ok_or_else(|| wrong("neither a tag nor a repository with a tag"))?;
-            let repository = joined(&[prefix, &below, &named.repository]);
+            // A tag that is given names the whole place, whatever the image was called.
+            let (repository, tag) = match &given {
+                Some(tag) => (prefix.to_owned(), Some(tag.clone())),
+                None => {
+                    let named = Named::of(entry.name.as_deref())
+                        .ok_or_else(|| wrong("neither a tag nor a repository with a tag"))?;
+                    (joined(&[prefix, &below, &named.repository]), named.tag)
+                }
+            };
             if repository.is_empty() {
                 return Err(wrong("it doesn't say its repository: name one, HOST/REPOSITORY"));
             }
@@ -125,9 +131,13 @@ fn items(path: &Path, to: &str) -> Result<Vec<Item>> {
                 layout: layout.clone(),
                 entry,
                 repository,
-                tag: named.tag,
+                tag,
             });
         }
+    }
+    if given.is_some() && items.len() != 1 {
+        let problem = format!("{to:?}: a tag is for one image, and there are {}", items.len());
+        return Err(MovingError::What(problem));
     }
     let mut places = HashMap::new();
     for item in &items {
@@ -141,14 +151,6 @@ fn items(path: &Path, to: &str) -> Result<Vec<Item>> {
                 return Err(MovingError::What(problem));
             }
             Some(_) | None => {}
-        }
-    }
-    match (named, &mut items[..]) {
-        (None, _) => {}
-        (Some(tag), [item]) => item.tag = Some(tag),
-        (Some(_), _) => {
-            let problem = format!("{to:?}: a tag is for one image, and there are {}", items.len());
-            return Err(MovingError::What(problem));
         }
     }
     Ok(items)

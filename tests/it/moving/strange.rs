@@ -187,6 +187,14 @@ async fn images_that_docker_saved_under_one_tag_all_come_and_two_of_one_name_are
             served.expect(200).with_body(&image.bytes);
         }
     }
+    // A tag that is given names the whole place.
+    as_docker_saves(&folder, &[("docker.io/library/alpine:3", one)]);
+    well(command(&["import", from, &format!("{door}/library/alpine:3")])).await;
+    let named = Request::get("/v2/library/alpine/manifests/3");
+    let served = mesh.client(1).ask(named).await.unwrap();
+    served.expect(200).with_body(&one.bytes);
+    let elsewhere = Request::get("/v2/library/alpine/library/alpine/manifests/3");
+    mesh.client(1).ask(elsewhere).await.unwrap().expect(404);
     // The same, but for the registry that is left out; and by the tag alone.
     as_docker_saves(
         &folder,
