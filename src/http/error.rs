@@ -277,7 +277,9 @@ pub(super) fn sync(error: &SyncError) -> Answer {
     match error {
         SyncError::Registry(error) => registry(error),
         SyncError::Fetch(error) => sync(error),
-        SyncError::Unsigned(_) => answer(StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown),
+        SyncError::Unsigned(_) | SyncError::Alone(_) => {
+            answer(StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown)
+        }
         SyncError::Busy => overloaded(),
         SyncError::Late => answer(StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable),
         SyncError::Ended => unavailable("this member is shutting down; try again"),

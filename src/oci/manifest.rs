@@ -45,6 +45,8 @@ pub struct Manifest {
     pub optional_blobs: Vec<Descriptor>,
     /// Manifests that an index lists, each digest once.
     pub children: Vec<Descriptor>,
+    /// What an index says that its manifests are, of those of which it does (`artifactType`).
+    pub children_types: BTreeMap<Digest, String>,
     /// The manifest that this one is about. It need not exist.
     pub subject: Option<Descriptor>,
     /// What a list of referrers gives as the type, and filters by.
@@ -153,6 +155,7 @@ impl Manifest {
             blobs: content.blobs,
             optional_blobs: content.optional_blobs,
             children: content.children,
+            children_types: content.children_types,
             subject,
             artifact_type: raw.artifact_type.or(config_type),
             annotations: raw.annotations,
@@ -186,6 +189,7 @@ struct Content {
     blobs: Vec<Descriptor>,
     optional_blobs: Vec<Descriptor>,
     children: Vec<Descriptor>,
+    children_types: BTreeMap<Digest, String>,
 }
 
 /// The content of an image manifest, and its config's media type, as it was written.
@@ -237,7 +241,13 @@ fn index(raw: &RawManifest) -> Result<Content, ManifestError> {
             continue;
         }
         match descriptor.media_type.manifest_kind() {
-            Some(_) => content.children.push(descriptor),
+            Some(_) => {
+                if let Some(artifact_type) = &entry.artifact_type {
+                    let digest = descriptor.digest.clone();
+                    content.children_types.insert(digest, artifact_type.clone());
+                }
+                content.children.push(descriptor);
+            }
             None => content.blobs.push(descriptor),
         }
     }

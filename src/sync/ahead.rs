@@ -263,7 +263,7 @@ impl Shared {
                         visit.counts.moved += 1;
                         "fetched"
                     }
-                    Err(SyncError::Unsigned(_)) => "unsigned",
+                    Err(SyncError::Unsigned(_) | SyncError::Alone(_)) => "unsigned",
                     Err(error) => {
                         visit.counts.failed += 1;
                         failed(local, Some(tag), &error, visit);
@@ -291,6 +291,7 @@ impl Shared {
             wanted,
         } = way;
         let reference = Reference::Tag(tag.clone());
+        self.check_subject(source, wanted.repository, &reference).await?;
         let here = self.here(wanted.repository, &reference).await?;
         let until = || Instant::now() + self.within;
         let there = match source.upstream.look(remote, &reference, until()).await {
@@ -308,7 +309,7 @@ impl Shared {
         // Not by the tag, which may move once more meanwhile.
         let exact = there.map_or_else(|| reference.clone(), Reference::Digest);
         let fetched = source.upstream.manifest(remote, &exact, until()).await?;
-        self.check_signed(source, remote, wanted, &reference, &fetched)
+        self.check_signed(source, remote, wanted, &reference, &fetched, until())
             .await?;
         self.bring_contents(way, &fetched, 0, &mut BTreeSet::new(), counts)
             .await?;
@@ -316,7 +317,7 @@ impl Shared {
         if before.as_ref() == Some(&fetched.digest) {
             return Ok(false);
         }
-        if !rules::is_of_signature(&reference) {
+        if rules::subject_of(&reference).is_none() {
             self.bring_along(way, &fetched.digest, counts).await?;
         }
         self.hold_blobs(way, &fetched, counts).await?;

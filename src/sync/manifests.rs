@@ -8,6 +8,7 @@ use super::{
     Kind, Looked, Mirror, OwnedWanted, Shared, SyncError, Thing, Wanted,
     jobs::{Outcome, answer},
     rules::{self, Source},
+    whole::parsed,
 };
 use crate::{
     causes,
@@ -41,6 +42,11 @@ impl Mirror {
                 shared.metrics.mirror("manifest", "hit");
                 return Ok(Looked::Here);
             }
+            (here, _) if shared.absent.knows(&thing) => {
+                let told = if here.is_some() { "hit" } else { "absent" };
+                shared.metrics.mirror("manifest", told);
+                return Ok(Looked::Here);
+            }
             (Some(_), Reference::Tag(_)) => {
                 let mut sources = shared.candidates(wanted, Some(reference));
                 let interval = sources.next().and_then(|(source, _)| source.check_interval);
@@ -52,10 +58,6 @@ impl Mirror {
                     }
                     return Ok(Looked::Here);
                 }
-            }
-            (None, _) if shared.absent.knows(&thing) => {
-                shared.metrics.mirror("manifest", "absent");
-                return Ok(Looked::Here);
             }
             (None, _) => {}
         }
@@ -159,18 +161,16 @@ impl Shared {
         let thing = self.thing(Kind::Manifest, wanted, reference.clone());
         let mut last = SyncError::from(UpstreamError::NotFound);
         for (source, remote) in self.candidates(wanted, Some(reference)) {
-            let fetched = match &here {
-                Some(here) => self.newer(source, &remote, reference, here).await,
-                None => {
-                    let fetched = source.upstream.manifest(&remote, reference, until).await;
-                    fetched.map(Some)
-                }
-            };
             let stored = async {
-                let Some(fetched) = fetched? else {
+                self.check_subject(source, wanted.repository, reference).await?;
+                let fetched = match &here {
+                    Some(here) => self.newer(source, &remote, reference, here, until).await?,
+                    None => Some(source.upstream.manifest(&remote, reference, until).await?),
+                };
+                let Some(fetched) = fetched else {
                     return Ok::<_, SyncError>(None);
                 };
-                self.check_signed(source, &remote, wanted, reference, &fetched)
+                self.check_signed(source, &remote, wanted, reference, &fetched, until)
                     .await?;
                 let digest = fetched.digest.clone();
                 self.store(wanted, reference, fetched).await?;
@@ -180,7 +180,7 @@ impl Shared {
                 Ok(None) => return Ok(Looked::Here),
                 Ok(Some(digest)) => {
                     self.came(&thing);
-                    if !rules::is_of_signature(reference) {
+                    if rules::subject_of(reference).is_none() {
                         let _behind = self.ask_referrers(wanted, &digest);
                     }
                     return Ok(Looked::Fetched);
@@ -193,7 +193,8 @@ impl Shared {
                 break;
             }
         }
-        if last.is_absent() {
+        // Whether what it belongs to is here is soon told, and soon otherwise.
+        if last.is_absent() && !matches!(last, SyncError::Alone(_)) {
             self.absent.remember(thing, self.limits.absent);
         }
         match here {
@@ -210,16 +211,16 @@ impl Shared {
         remote: &RepoName,
         reference: &Reference,
         here: &Descriptor,
+        until: Instant,
     ) -> Result<Option<Fetched>, UpstreamError> {
-        let until = Instant::now() + self.upstream.look;
-        let named = source.upstream.look(remote, reference, until).await?;
+        let soon = until.min(Instant::now() + self.upstream.look);
+        let named = source.upstream.look(remote, reference, soon).await?;
         let there: Reference = match named.digest {
             Some(digest) if digest == here.digest => return Ok(None),
             // Not by the tag, which may move once more meanwhile.
             Some(digest) => digest.into(),
             None => reference.clone(),
         };
-        let until = Instant::now() + self.within;
         let fetched = source.upstream.manifest(remote, &there, until).await?;
         Ok(Some(fetched).filter(|fetched| fetched.digest != here.digest))
     }
@@ -231,6 +232,7 @@ impl Shared {
         reference: &Reference,
         fetched: Fetched,
     ) -> Result<(), SyncError> {
+        let children = parsed(&fetched)?.children;
         let Fetched {
             media_type, bytes, ..
         } = fetched;
@@ -263,6 +265,10 @@ impl Shared {
                 }
                 error => error.into(),
             })?;
+        // They may come now, if they didn't because nothing here named them.
+        for child in children {
+            self.came(&self.thing(Kind::Manifest, wanted, child.digest.into()));
+        }
         Ok(())
     }
 }

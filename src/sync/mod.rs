@@ -54,6 +54,9 @@ pub enum SyncError {
     /// Only what is signed is to come (`onlySigned`).
     #[error("the upstream registry has no signature of {0}")]
     Unsigned(Digest),
+    /// So are its signatures only when it is here itself (`onlySigned`).
+    #[error("{0}, to which it belongs, isn't mirrored")]
+    Alone(Digest),
     /// The fetch that it waited for failed.
     #[error(transparent)]
     Fetch(Arc<Self>),
@@ -72,7 +75,7 @@ impl SyncError {
     /// Whether it says that upstream doesn't have it, or not so that it may come.
     pub fn is_absent(&self) -> bool {
         match self {
-            Self::Unsigned(_) => true,
+            Self::Unsigned(_) | Self::Alone(_) => true,
             Self::Upstream(error) => matches!(error, UpstreamError::NotFound),
             Self::Fetch(error) => error.is_absent(),
             Self::Registry(_) | Self::Busy | Self::Late | Self::Ended => false,
@@ -82,7 +85,7 @@ impl SyncError {
     /// Whether the reason is what upstream did, or didn't do in time.
     fn is_of_upstream(&self) -> bool {
         match self {
-            Self::Upstream(_) | Self::Unsigned(_) | Self::Late => true,
+            Self::Upstream(_) | Self::Unsigned(_) | Self::Alone(_) | Self::Late => true,
             Self::Fetch(error) => error.is_of_upstream(),
             Self::Registry(_) | Self::Busy | Self::Ended => false,
         }
@@ -98,7 +101,12 @@ impl SyncError {
         match self {
             Self::Upstream(error) => error.is_everywhere(),
             Self::Fetch(error) => error.is_everywhere(),
-            Self::Registry(_) | Self::Unsigned(_) | Self::Busy | Self::Late | Self::Ended => false,
+            Self::Registry(_)
+            | Self::Unsigned(_)
+            | Self::Alone(_)
+            | Self::Busy
+            | Self::Late
+            | Self::Ended => false,
         }
     }
 }

@@ -14,14 +14,14 @@ use super::{
     Kind, Looked, Mirror, Shared, SyncError, Wanted,
     jobs::{Outcome, answer},
     rules,
-    whole::Way,
+    whole::{Way, parsed},
 };
 use crate::{
     causes,
     oci::{Digest, Reference},
     registry::Counts,
     telemetry::Waited,
-    upstream::UpstreamError,
+    upstream::{Referring, UpstreamError},
 };
 
 impl Mirror {
@@ -78,7 +78,14 @@ impl Shared {
                 remote: &remote,
                 wanted,
             };
-            match self.referrers_from(way, subject, &mut counts).await {
+            let come = async {
+                // What doesn't come has nothing here that refers to it either.
+                if source.only_signed && !self.has_place(wanted.repository, subject).await? {
+                    return Ok(());
+                }
+                self.referrers_from(way, subject, &mut counts).await
+            };
+            match come.await {
                 Ok(()) if counts.manifests == 0 => {}
                 Ok(()) => looked = Looked::Fetched,
                 Err(error) => {
@@ -107,11 +114,9 @@ impl Shared {
             remote,
             wanted,
         } = way;
-        let most = self.limits.referrers;
-        let look = || Instant::now() + self.upstream.look;
-        let listed = source.upstream.referrers(remote, subject, most, look()).await?;
+        let until = Instant::now() + self.within;
         let mut missing = Vec::new();
-        for referrer in listed.into_iter().take(most) {
+        for referrer in self.listed(way, subject, until).await? {
             let reference = Reference::Digest(referrer.digest);
             if self.here(wanted.repository, &reference).await?.is_none() {
                 missing.push(reference);
@@ -119,7 +124,7 @@ impl Shared {
         }
         let tags = rules::signature_tags(subject).filter(|_| source.cosign_tags);
         for reference in tags.map(Reference::Tag) {
-            let there = match source.upstream.look(remote, &reference, look()).await {
+            let there = match source.upstream.look(remote, &reference, until).await {
                 Ok(there) => there.digest,
                 Err(UpstreamError::NotFound) => continue,
                 Err(error) => return Err(error.into()),
@@ -131,7 +136,7 @@ impl Shared {
         }
         let mut outcome = Ok(());
         for reference in missing {
-            match self.bring_referrer(way, &reference, counts).await {
+            match self.bring_referrer(way, subject, &reference, counts).await {
                 Err(error) if error.is_only_of_this() => outcome = Err(error),
                 brought => brought?,
             }
@@ -139,14 +144,44 @@ impl Shared {
         outcome
     }
 
+    /// Those that come: the first that upstream lists, and of these its signatures before the others. Where it is here because of
+    /// one, that is among them, however late it is listed.
+    async fn listed(
+        &self,
+        way: Way<'_>,
+        subject: &Digest,
+        until: Instant,
+    ) -> Result<Vec<Referring>, UpstreamError> {
+        let most = self.limits.referrers;
+        let (mut signatures, mut others) = (Vec::new(), Vec::new());
+        let mut pages = way.source.upstream.referrers(way.remote, subject);
+        while (signatures.len() + others.len() < most || (way.source.only_signed && signatures.is_empty()))
+            && let Some(page) = pages.next(until).await?
+        {
+            let (signing, other): (Vec<_>, Vec<_>) = page.into_iter().partition(Referring::is_signature);
+            signatures.extend(signing);
+            others.extend(other);
+            others.truncate(most);
+        }
+        Ok(signatures.into_iter().chain(others).take(most).collect())
+    }
+
     async fn bring_referrer(
         self: &Arc<Self>,
         way: Way<'_>,
+        subject: &Digest,
         reference: &Reference,
         counts: &mut Counts,
     ) -> Result<(), SyncError> {
         let until = Instant::now() + self.within;
         let fetched = way.source.upstream.manifest(way.remote, reference, until).await?;
+        // What a list names has to say so itself; cosign's tags say it by their names.
+        let named = parsed(&fetched)?.subject.map(|subject| subject.digest);
+        if matches!(reference, Reference::Digest(_)) && named.as_ref() != Some(subject) {
+            let repository = way.wanted.repository;
+            tracing::info!(%repository, %subject, %reference, "upstream lists as a referrer what refers to something else");
+            return Ok(());
+        }
         self.bring_blobs(way, &fetched, counts).await?;
         self.hold_blobs(way, &fetched, counts).await?;
         self.count_and_store(way.wanted, reference, fetched, counts).await

@@ -98,9 +98,9 @@ impl Source {
 
     /// Whether a tag is mirrored by that rule.
     pub(super) fn wants(&self, rule: &ContentRule, tag: &Tag) -> bool {
-        match is_signatures(tag) {
-            true => self.cosign_tags,
-            false => rule.tags.includes(tag),
+        match subject(tag) {
+            Some(_) => self.cosign_tags,
+            None => rule.tags.includes(tag),
         }
     }
 
@@ -127,7 +127,7 @@ impl Source {
         };
         match rule {
             Some(rule) => self.wants(rule, tag),
-            None => self.cosign_tags || !is_signatures(tag),
+            None => self.cosign_tags || subject(tag).is_none(),
         }
     }
 }
@@ -141,19 +141,19 @@ fn hosts(url: &UpstreamUrl) -> Vec<String> {
     hosts
 }
 
-/// Whether a tag is one under which signatures and the like are kept of a manifest: cosign's, and the specification's where there is
-/// no API of referrers.
-fn is_signatures(tag: &Tag) -> bool {
-    let Some(rest) = tag.as_str().strip_prefix("sha256-") else {
-        return false;
-    };
-    let hex = rest.split('.').next().unwrap_or_default();
-    hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())
+/// The manifest of which signatures and the like are kept under a tag, if it is one for that: cosign's, or the specification's where
+/// there is no API of referrers.
+fn subject(tag: &Tag) -> Option<Digest> {
+    let hex = tag.as_str().strip_prefix("sha256-")?.split('.').next()?;
+    Digest::parse(&format!("sha256:{hex}")).ok()
 }
 
-/// Whether it is such a tag.
-pub(super) fn is_of_signature(reference: &Reference) -> bool {
-    matches!(reference, Reference::Tag(tag) if is_signatures(tag))
+/// The same of a reference.
+pub(super) fn subject_of(reference: &Reference) -> Option<Digest> {
+    match reference {
+        Reference::Tag(tag) => subject(tag),
+        Reference::Digest(_) => None,
+    }
 }
 
 /// cosign's tags of a manifest.
@@ -296,9 +296,13 @@ mod tests {
 
     #[test]
     fn tags_of_signatures_are_told_from_others() {
-        let is = |tag: &str| is_signatures(&Tag::parse(tag).unwrap());
+        let of = |tag: &str| subject(&Tag::parse(tag).unwrap()).map(|digest| digest.to_string());
         let hex = "0a".repeat(32);
-        assert!(is(&format!("sha256-{hex}.sig")) && is(&format!("sha256-{hex}")));
-        assert!(!is("sha256-abc.sig") && !is("latest") && !is(&format!("sha256-{hex}0")));
+        for signatures in [format!("sha256-{hex}.sig"), format!("sha256-{hex}")] {
+            assert_eq!(of(&signatures), Some(format!("sha256:{hex}")), "{signatures}");
+        }
+        for other in ["sha256-abc.sig", "latest", &format!("sha256-{hex}0")] {
+            assert_eq!(of(other), None, "{other}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `onlySigned`: what upstream has no signature of doesn't come.
 //!
-//! A manifest that something here names needs none of its own: an entry of a signed index, or the signature itself. Blobs have none;
-//! without a manifest they are no image.
+//! A manifest that something here names needs none of its own: an entry of a signed index, or the signature itself. So does a tag of
+//! signatures of what is here. Blobs have none; without a manifest they are no image.
 //!
 //! Deliberately absent: whose signature it is and whether it is right. That is for whoever runs the image.
 
@@ -12,13 +12,40 @@ use super::{
     rules::{self, Source},
 };
 use crate::{
-    oci::{Digest, Manifest, Reference, RepoName, signing_tool},
-    upstream::{Fetched, UpstreamError},
+    oci::{Digest, Manifest, Reference, RepoName},
+    upstream::{Fetched, Referring, UpstreamError},
 };
 
 impl Shared {
+    /// Signatures come of what is here: looked at before upstream is asked for them, which may have many of what isn't mirrored.
+    ///
     /// # Errors
-    /// [`SyncError::Unsigned`]; or it couldn't be found out.
+    /// [`SyncError::Alone`]; or it couldn't be found out.
+    pub(super) async fn check_subject(
+        &self,
+        source: &Source,
+        repository: &RepoName,
+        reference: &Reference,
+    ) -> Result<(), SyncError> {
+        match rules::subject_of(reference) {
+            Some(subject) if source.only_signed && !self.has_place(repository, &subject).await? => {
+                Err(SyncError::Alone(subject))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether a manifest is here, or something here names it, so that it may come.
+    pub(super) async fn has_place(&self, repository: &RepoName, digest: &Digest) -> Result<bool, SyncError> {
+        let reference = Reference::Digest(digest.clone());
+        Ok(self.here(repository, &reference).await?.is_some()
+            || self.registry.is_named(repository, digest).await?)
+    }
+
+    /// Of what passed [`check_subject`](Self::check_subject).
+    ///
+    /// # Errors
+    /// [`SyncError::Unsigned`]; or it couldn't be found out `until` then.
     pub(super) async fn check_signed(
         &self,
         source: &Source,
@@ -26,11 +53,12 @@ impl Shared {
         wanted: Wanted<'_>,
         reference: &Reference,
         fetched: &Fetched,
+        until: Instant,
     ) -> Result<(), SyncError> {
         if !source.only_signed
-            || rules::is_of_signature(reference)
+            || rules::subject_of(reference).is_some()
             || self.belongs(wanted.repository, reference, fetched).await?
-            || self.has_signature(source, remote, &fetched.digest).await?
+            || has_signature(source, remote, &fetched.digest, until).await?
         {
             return Ok(());
         }
@@ -58,31 +86,27 @@ impl Shared {
             None => Ok(false),
         }
     }
+}
 
-    async fn has_signature(
-        &self,
-        source: &Source,
-        remote: &RepoName,
-        digest: &Digest,
-    ) -> Result<bool, UpstreamError> {
-        let until = || Instant::now() + self.upstream.look;
-        let listed = source
-            .upstream
-            .referrers(remote, digest, self.limits.referrers, until())
-            .await?;
-        let mut types = listed
-            .iter()
-            .filter_map(|referrer| referrer.artifact_type.as_deref());
-        if types.any(|kind| signing_tool(kind).is_some()) {
+/// Looks through all that refers to it, as long as there is time.
+async fn has_signature(
+    source: &Source,
+    remote: &RepoName,
+    digest: &Digest,
+    until: Instant,
+) -> Result<bool, UpstreamError> {
+    let mut referrers = source.upstream.referrers(remote, digest);
+    while let Some(page) = referrers.next(until).await? {
+        if page.iter().any(Referring::is_signature) {
             return Ok(true);
         }
-        let Some(tag) = rules::signature_tag(digest) else {
-            return Ok(false);
-        };
-        match source.upstream.look(remote, &Reference::Tag(tag), until()).await {
-            Ok(_) => Ok(true),
-            Err(UpstreamError::NotFound) => Ok(false),
-            Err(error) => Err(error),
-        }
+    }
+    let Some(tag) = rules::signature_tag(digest) else {
+        return Ok(false);
+    };
+    match source.upstream.look(remote, &Reference::Tag(tag), until).await {
+        Ok(_) => Ok(true),
+        Err(UpstreamError::NotFound) => Ok(false),
+        Err(error) => Err(error),
     }
 }

@@ -22,7 +22,8 @@ const DEPTH: usize = 4;
 
 #[derive(Deserialize)]
 struct Index {
-    manifests: Vec<Entry>,
+    // As everywhere, `null` is what Go writes for an empty list.
+    manifests: Option<Vec<Entry>>,
 }
 
 #[derive(Deserialize)]
@@ -33,12 +34,9 @@ struct Entry {
 
 #[derive(Deserialize)]
 struct EntryPlatform {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    variant: String,
+    os: Option<String>,
+    architecture: Option<String>,
+    variant: Option<String>,
 }
 
 /// From where something comes, and to where.
@@ -186,7 +184,7 @@ impl Shared {
     }
 }
 
-fn parsed(manifest: &Fetched) -> Result<Manifest, SyncError> {
+pub(super) fn parsed(manifest: &Fetched) -> Result<Manifest, SyncError> {
     let parsed = Manifest::parse(Some(&manifest.media_type), &manifest.bytes);
     parsed.map_err(|_| UpstreamError::Nonsense("something that is no manifest").into())
 }
@@ -204,13 +202,16 @@ fn children(manifest: &Fetched, platforms: &[Platform]) -> Result<Vec<Digest>, S
         index
             .manifests
             .iter()
+            .flatten()
             .filter(|entry| entry.digest == digest.as_str())
             .any(|entry| {
                 entry.platform.as_ref().is_none_or(|platform| {
-                    matches!(platform.os.as_str(), "" | "unknown")
+                    let said = [&platform.os, &platform.architecture, &platform.variant];
+                    let [os, architecture, variant] = said.map(|part| part.as_deref().unwrap_or_default());
+                    matches!(os, "" | "unknown")
                         || platforms
                             .iter()
-                            .any(|wanted| wanted.is(&platform.os, &platform.architecture, &platform.variant))
+                            .any(|wanted| wanted.is(os, architecture, variant))
                 })
             })
     };

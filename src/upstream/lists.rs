@@ -1,14 +1,12 @@
 //! Lists of another registry: its repositories, the tags of one, and what refers to a manifest; a page at a time.
 
-use std::collections::BTreeMap;
-
 use http::{HeaderMap, Uri, header};
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{Upstream, UpstreamError, ask::Asked, site::Scope};
 use crate::{
-    oci::{Digest, MAX_MANIFEST_BYTES, Manifest, Reference, RepoName, Tag},
+    oci::{Digest, MAX_MANIFEST_BYTES, Manifest, Reference, RepoName, Tag, signing_tool},
     outbound,
 };
 
@@ -39,18 +37,18 @@ pub struct Referring {
     pub artifact_type: Option<String>,
 }
 
-/// What of an index of referrers isn't in [`Manifest`].
-#[derive(Deserialize)]
-struct Entries {
-    #[serde(default)]
-    manifests: Vec<ListedType>,
+impl Referring {
+    /// Whether the list says that it is a signature.
+    pub fn is_signature(&self) -> bool {
+        self.artifact_type.as_deref().and_then(signing_tool).is_some()
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ListedType {
-    digest: String,
-    artifact_type: Option<String>,
+/// What refers to a manifest, page after page: by the API of referrers, else by the tag that the specification has where there is none.
+pub struct Referrers<'a> {
+    pages: Pages<'a, Referring>,
+    repository: &'a RepoName,
+    subject: &'a Digest,
 }
 
 #[derive(Deserialize)]
@@ -87,41 +85,14 @@ impl Upstream {
         })
     }
 
-    /// The manifests that refer to `subject` there, of so many pages as have `most` of them: by the API of referrers,
-    /// else by the tag that the specification has where there is none.
-    ///
-    /// # Errors
-    /// [`UpstreamError`].
-    pub async fn referrers(
-        &self,
-        repository: &RepoName,
-        subject: &Digest,
-        most: usize,
-        until: Instant,
-    ) -> Result<Vec<Referring>, UpstreamError> {
+    /// The manifests that refer to `subject` there.
+    pub fn referrers<'a>(&'a self, repository: &'a RepoName, subject: &'a Digest) -> Referrers<'a> {
         let path = format!("/v2/{repository}/referrers/{subject}");
-        let mut pages = self.pages("referrers", Scope::Repository(repository), path, listed);
-        let mut found = match pages.next(until).await {
-            Ok(first) => first.unwrap_or_default(),
-            // Those that don't have it say so in several ways.
-            Err(error) if error.is_unknown_to_it() => {
-                let tag = subject.as_str().replacen(':', "-", 1);
-                let tag = Tag::parse(&tag).map_err(|_| UpstreamError::NotFound)?;
-                let tag = Reference::Tag(tag);
-                return match self.look(repository, &tag, until).await {
-                    Ok(_) => listed(&self.manifest(repository, &tag, until).await?.bytes),
-                    Err(UpstreamError::NotFound) => Ok(Vec::new()),
-                    Err(error) => Err(error),
-                };
-            }
-            Err(error) => return Err(error),
-        };
-        while found.len() < most
-            && let Some(page) = pages.next(until).await?
-        {
-            found.extend(page);
+        Referrers {
+            pages: self.pages("referrers", Scope::Repository(repository), path, listed),
+            repository,
+            subject,
         }
-        Ok(found)
     }
 
     fn pages<'a, T>(
@@ -143,28 +114,85 @@ impl Upstream {
     }
 }
 
+impl Referrers<'_> {
+    /// The next page, as of [`Pages::next`].
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn next(&mut self, until: Instant) -> Result<Option<Vec<Referring>>, UpstreamError> {
+        match self.pages.next(until).await {
+            // Those that don't have the API say so in several ways.
+            Err(error) if self.pages.asked == 0 && error.is_unknown_to_it() => {
+                let listed = self.by_tag(until).await?;
+                self.pages.next = None;
+                Ok(Some(listed))
+            }
+            page => page,
+        }
+    }
+
+    /// Of so many pages as have `most` of them.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn first(mut self, most: usize, until: Instant) -> Result<Vec<Referring>, UpstreamError> {
+        let mut found = Vec::new();
+        while found.len() < most
+            && let Some(page) = self.next(until).await?
+        {
+            found.extend(page);
+        }
+        Ok(found)
+    }
+
+    async fn by_tag(&self, until: Instant) -> Result<Vec<Referring>, UpstreamError> {
+        let tag = self.subject.as_str().replacen(':', "-", 1);
+        let tag = Tag::parse(&tag).map_err(|_| UpstreamError::NotFound)?;
+        let (upstream, tag) = (self.pages.upstream, Reference::Tag(tag));
+        match upstream.look(self.repository, &tag, until).await {
+            Ok(_) => listed(&upstream.manifest(self.repository, &tag, until).await?.bytes),
+            Err(UpstreamError::NotFound) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 impl<T> Pages<'_, T> {
-    /// The next page, if there is one; its answer begins `until` then.
+    /// The next page, if there is one; its answer begins `until` then. Where that fails, it is still the next one.
     ///
     /// # Errors
     /// [`UpstreamError`], also when the list leads back to where it has been.
     pub async fn next(&mut self, until: Instant) -> Result<Option<Vec<T>>, UpstreamError> {
-        let Some(path) = self.next.take() else {
+        let Some(path) = self.next.clone() else {
             return Ok(None);
         };
-        if path == self.mark || self.asked >= PAGES {
+        if path == self.mark {
             return Err(UpstreamError::Nonsense("a list that leads back to itself"));
         }
-        self.asked += 1;
-        if self.asked.is_power_of_two() {
-            self.mark.clone_from(&path);
+        if self.asked >= PAGES {
+            return Err(UpstreamError::Nonsense("a list of more than 10000 pages"));
         }
-        let asked = Asked::list(self.kind, self.scope, path);
-        let answer = self.upstream.ask(&asked, until).await?;
+        let asked = Asked::list(self.kind, self.scope, path.clone());
+        let answer = self
+            .upstream
+            .ask(&asked, until)
+            .await
+            .map_err(|error| match error {
+                // Not as a list that isn't there.
+                UpstreamError::NotFound if self.asked > 0 => {
+                    UpstreamError::Nonsense("a list that leads nowhere")
+                }
+                error => error,
+            })?;
         let (head, body) = answer.response.into_parts();
         let page = outbound::whole(body, MAX_MANIFEST_BYTES, self.upstream.bounds.answer).await?;
+        let read = (self.read)(&page)?;
+        self.asked += 1;
+        if self.asked.is_power_of_two() {
+            self.mark = path;
+        }
         self.next = next(&head.headers);
-        (self.read)(&page).map(Some)
+        Ok(Some(read))
     }
 }
 
@@ -172,13 +200,9 @@ impl<T> Pages<'_, T> {
 fn listed(index: &[u8]) -> Result<Vec<Referring>, UpstreamError> {
     let parsed = Manifest::parse(None, index)
         .map_err(|_| UpstreamError::Nonsense("a list of referrers that is no index"))?;
-    let Entries { manifests } = read(index)?;
-    let types = manifests
-        .into_iter()
-        .filter_map(|entry| Some((entry.digest, entry.artifact_type?)));
-    let mut types: BTreeMap<String, String> = types.collect();
+    let mut types = parsed.children_types;
     let referring = parsed.children.into_iter().map(|child| Referring {
-        artifact_type: types.remove(child.digest.as_str()),
+        artifact_type: types.remove(&child.digest),
         digest: child.digest,
     });
     Ok(referring.collect())
@@ -204,7 +228,66 @@ fn next(headers: &HeaderMap) -> Option<String> {
 mod tests {
     use http::HeaderValue;
 
-    use super::*;
+    use super::{
+        super::{Purpose, Visit},
+        *,
+    };
+    use crate::{
+        config::{Limits, UpstreamUrl},
+        oci::MediaType,
+        outbound::Trust,
+    };
+
+    #[test]
+    fn of_referrers_the_types_are_kept_that_a_list_has_and_an_empty_list_may_be_null() {
+        let (typed, untyped) = ("0".repeat(64), "1".repeat(64));
+        let list = |manifests: &str| format!(r#"{{"schemaVersion": 2, "manifests": {manifests}}}"#);
+        let entry = |hex: &str, more: &str| {
+            let kind = MediaType::IMAGE_MANIFEST;
+            format!(r#"{{"mediaType": "{kind}", "digest": "sha256:{hex}", "size": 1{more}}}"#)
+        };
+        let (first, second) = (
+            entry(&typed, r#", "artifactType": "a/b""#),
+            entry(&untyped, r#", "artifactType": """#),
+        );
+        let found = listed(list(&format!("[{first}, {second}]")).as_bytes()).unwrap();
+        let types: Vec<_> = found.iter().map(|one| one.artifact_type.as_deref()).collect();
+        assert_eq!(types, [Some("a/b"), None]);
+        for none in ["null", "[]"] {
+            assert!(listed(list(none).as_bytes()).unwrap().is_empty(), "{none}");
+        }
+        assert!(listed(b"{}").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_list_of_too_many_pages_is_told_from_one_that_leads_back() {
+        let visit = Visit {
+            url: UpstreamUrl {
+                scheme: "http",
+                authority: "127.0.0.1:1".to_owned(),
+            },
+            login: None,
+            trust: Trust::Machine,
+            purpose: Purpose::Pull,
+            at_once: 1,
+        };
+        let upstream = Upstream::visit(visit, &Limits::default()).unwrap();
+        let told = async |mut pages: Pages<'_, RepoName>| match pages.next(Instant::now()).await {
+            Err(UpstreamError::Nonsense(told)) => told,
+            other => panic!("{other:?}"),
+        };
+        let many = Pages {
+            asked: PAGES,
+            ..upstream.repositories()
+        };
+        assert_eq!(told(many).await, format!("a list of more than {PAGES} pages"));
+        let back = upstream.repositories();
+        let back = Pages {
+            mark: back.next.clone().unwrap(),
+            ..back
+        };
+        assert_eq!(told(back).await, "a list that leads back to itself");
+    }
 
     #[test]
     fn a_list_goes_on_at_the_registry_itself() {

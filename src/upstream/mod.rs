@@ -39,7 +39,7 @@ use self::{
 pub use self::{
     credentials::{Credentials, CredentialsError},
     error::UpstreamError,
-    lists::{Pages, Referring},
+    lists::{Pages, Referrers, Referring},
     push::{Outgoing, Pushed},
     site::Purpose,
 };

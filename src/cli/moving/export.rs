@@ -247,7 +247,11 @@ impl Export {
     async fn referrers(&self, repository: &RepoName, mut subjects: VecDeque<Digest>) -> Result<()> {
         let (most, mut come) = (self.limits.visits.referrers, 0);
         while let Some(subject) = subjects.pop_front() {
-            let listed = self.from.referrers(repository, &subject, most, soon()).await?;
+            let listed = self
+                .from
+                .referrers(repository, &subject)
+                .first(most, soon())
+                .await?;
             come += listed.len();
             if come > most {
                 return Err(MovingError::Referrers(most));

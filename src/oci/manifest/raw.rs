@@ -52,6 +52,7 @@ pub(super) struct RawDescriptor {
     pub(super) media_type: Option<String>,
     pub(super) digest: Option<String>,
     pub(super) size: Option<u64>,
+    pub(super) artifact_type: Option<String>,
     pub(super) has_urls: bool,
 }
 
@@ -128,7 +129,7 @@ impl Shape for RawDescriptor {
                 }
                 "annotations" => fields.check::<Texts>(name)?,
                 "data" => fields.check::<Base64>(name)?,
-                "artifactType" => fields.check::<Text>(name)?,
+                "artifactType" => found.artifact_type = given(fields.read::<Text>(name)?),
                 _ => fields.check::<Platform>(name)?,
             }
         }

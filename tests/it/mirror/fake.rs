@@ -1,6 +1,6 @@
 //! An upstream registry that does what a test wants, and remembers what it was asked.
 
-use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -42,6 +42,7 @@ pub(crate) struct Fake {
 #[derive(Default)]
 struct State {
     handlers: Mutex<BTreeMap<String, Handler>>,
+    slow: Mutex<BTreeMap<String, Duration>>,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -66,7 +67,11 @@ impl Fake {
                 let state = shared.clone();
                 let service = service_fn(move |request| {
                     let answer = state.answer(&request);
-                    async move { Ok::<_, Infallible>(answer) }
+                    let delay = state.slow.lock().get(request.uri().path()).copied();
+                    async move {
+                        tokio::time::sleep(delay.unwrap_or_default()).await;
+                        Ok::<_, Infallible>(answer)
+                    }
                 });
                 connections.spawn(async move {
                     let connection = hyper::server::conn::http1::Builder::new();
@@ -92,6 +97,11 @@ impl Fake {
         answer: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static,
     ) {
         self.state.handlers.lock().insert(path.into(), Arc::new(answer));
+    }
+
+    /// Answers to requests for this path begin so much later.
+    pub(crate) fn slow(&self, path: impl Into<String>, delay: Duration) {
+        self.state.slow.lock().insert(path.into(), delay);
     }
 
     pub(crate) fn manifest(&self, repository: &str, reference: &str, manifest: &Manifest) {

@@ -19,6 +19,7 @@ use portolan::{
 };
 
 use crate::support::{
+    PATIENCE,
     client::{Answer, Ask as _, Client},
     content::{Blob, Manifest},
     mesh::{Mesh, Plan, memory},
@@ -90,6 +91,16 @@ fn plan(stores: Stores, sync: Sync) -> Plan {
         limits.mirror.withheld = 16 << 10;
         limits.upstream.answer = Duration::from_secs(3);
         limits.upstream.stall = Duration::from_secs(3);
+    })
+}
+
+/// One that upstream never answers too late, however slow the machine is.
+fn patient(sync: Sync) -> Plan {
+    plan(memory(), sync).limits(|limits| {
+        limits.upstream.answer = PATIENCE;
+        limits.upstream.look = PATIENCE;
+        limits.upstream.stall = PATIENCE;
+        limits.mirror.referrers_time = PATIENCE;
     })
 }
 

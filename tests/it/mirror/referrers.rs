@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Image,
     fake::{Body, Fake, blob_path, part, redirect, status, tags, typed, whole},
-    get_blob, get_manifest, mirror, plan, pull, sync, sync_from,
+    get_blob, get_manifest, mirror, patient, plan, pull, sync, sync_from,
 };
 use crate::support::{
     PATIENCE,
@@ -62,12 +62,12 @@ pub(super) fn refer(upstream: &Fake, repository: &str, image: &Image, referrers:
     });
 }
 
-async fn get_referrers(client: &Client, repository: &str, image: &Image) -> Answer {
+pub(super) async fn get_referrers(client: &Client, repository: &str, image: &Image) -> Answer {
     let listed = client.get(referrers_path(repository, image)).await;
     listed.unwrap().expect(200)
 }
 
-fn digests(listed: &Answer) -> Vec<String> {
+pub(super) fn digests(listed: &Answer) -> Vec<String> {
     let listed = listed.json();
     let listed = listed["manifests"].as_array().unwrap().iter();
     listed
@@ -172,7 +172,7 @@ async fn signatures_come_along_however_upstream_tells_of_them() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_of_referrers_is_what_upstream_says_or_says_that_it_may_not_be() {
     let upstream = Fake::start().await;
-    let mesh = mirror(sync_from(&upstream.url(), "maxRetries: 0")).await;
+    let mesh = patient(sync_from(&upstream.url(), "maxRetries: 0")).start().await;
     let repository = mesh.names().owned_by(0, "asked");
     let image = Image::named("asked", &[500]);
     image.serve(&upstream, &repository, "v1");
@@ -181,14 +181,28 @@ async fn a_list_of_referrers_is_what_upstream_says_or_says_that_it_may_not_be() 
         let none = get_referrers(&mesh.client(door), &repository, &image).await;
         none.lacks("warning");
     }
-    // It is signed later.
+    // As Go writes a list of none.
+    upstream.at(referrers_path(&repository, &image), |_| {
+        typed(INDEX, r#"{"schemaVersion": 2, "manifests": null}"#)
+    });
+    for door in 0..MEMBERS {
+        let none = get_referrers(&mesh.client(door), &repository, &image).await;
+        let none = none.lacks("warning");
+        assert_eq!(digests(&none), [""; 0]);
+    }
+    // It is signed later; what the list has beside it refers to something else.
     let signature = Referrer::of(&image, "asked signature");
-    signature.serve(&upstream, &repository);
-    refer(&upstream, &repository, &image, &[&signature]);
+    let other = Referrer::of(&Image::named("other", &[]), "other signature");
+    for referrer in [&signature, &other] {
+        referrer.serve(&upstream, &repository);
+    }
+    refer(&upstream, &repository, &image, &[&other, &signature]);
     for door in 0..MEMBERS {
         let listed = get_referrers(&mesh.client(door), &repository, &image).await;
+        let listed = listed.lacks("warning");
         assert_eq!(digests(&listed), [&*signature.manifest.digest]);
     }
+    assert_eq!(other.times(&upstream, &repository), 0);
     type Lie = fn() -> http::Response<Body>;
     let lies: [(&str, Lie); 4] = [
         ("no answer", || status(503)),

@@ -1,13 +1,24 @@
 //! Registries and layouts as they aren't meant to be, or as only one program writes them.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
+use portolan::{
+    config::{Limits, UpstreamUrl},
+    outbound::Trust,
+    upstream::{Purpose, Upstream, UpstreamError, Visit},
+};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{command, layout};
 use crate::{
-    mirror::fake::{Fake, blob_path, linked, tags, typed},
+    mirror::fake::{Fake, blob_path, linked, status, tags, typed},
     support::{
+        PATIENCE,
         client::{Ask as _, Request},
         command::{refused, well},
         content::{Blob, Manifest},
@@ -139,6 +150,42 @@ async fn referrers_come_along_from_every_page() {
         let hex = signature.digest.strip_prefix("sha256:").unwrap();
         assert!(to.join("blobs/sha256").join(hex).is_file(), "{hex}");
     }
+}
+
+/// As it is when a command goes on where it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_goes_on_at_the_page_that_failed() {
+    let upstream = Fake::start().await;
+    let fails = AtomicBool::new(true);
+    let path = "/v2/_catalog";
+    let page = |names: &str| typed("application/json", format!("{{\"repositories\": [{names}]}}"));
+    upstream.at(path, move |seen| match seen.target.ends_with("last=a") {
+        true if fails.swap(false, Ordering::Relaxed) => status(503),
+        true => page("\"b\""),
+        false => linked(page("\"a\""), "/v2/_catalog?last=a"),
+    });
+    let mut limits = Limits::default();
+    limits.visits.retries = 0;
+    let visit = Visit {
+        url: UpstreamUrl {
+            scheme: "http",
+            authority: upstream.address.to_string(),
+        },
+        login: None,
+        trust: Trust::Machine,
+        purpose: Purpose::Pull,
+        at_once: 1,
+    };
+    let registry = Upstream::visit(visit, &limits).unwrap();
+    let mut pages = registry.repositories();
+    let mut next = async || {
+        let page = pages.next(Instant::now() + PATIENCE).await?;
+        Ok::<_, UpstreamError>(page.map(|page| page[0].to_string()))
+    };
+    assert_eq!(next().await.unwrap().as_deref(), Some("a"));
+    assert!(matches!(next().await, Err(UpstreamError::Status(_))));
+    assert_eq!(next().await.unwrap().as_deref(), Some("b"));
+    assert_eq!(next().await.unwrap(), None);
 }
 
 /// Writes the list of a layout anew: names as docker's `save` has them, from version 25 on.
