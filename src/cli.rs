@@ -7,6 +7,7 @@ mod moving;
 mod output;
 mod past;
 mod retention;
+mod scrub;
 mod sync;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -39,6 +40,7 @@ use crate::{
   portolan serve /etc/portolan/config.yaml  one member of the mesh that the file describes
   portolan verify config.json               what is wrong with a configuration, if anything
   portolan fsck config.json                 what is wrong with metadata and content, if anything
+  portolan scrub config.json                whether all content still has its digest
   portolan history team/app                 what became of a repository's tags and manifests
   portolan restore team/app:v1 --at TIME    the tag names what it named then
   portolan import LAYOUT HOST/team/app      what is in an OCI image layout is pushed
@@ -94,6 +96,18 @@ enum Command {
   portolan fsck --repair /etc/portolan/config.yaml
   portolan fsck --json config.json | jq .found")]
     Fsck(fsck::FsckArgs),
+    /// Read all content and compare it with its digest, beside members that run
+    ///
+    /// What is damaged is named with its digest, repositories and tags; a push of the content mends it. A run that is ended (Ctrl-C)
+    /// is gone on with by the next one. Where one process has the storage, stop it first. Members do the same by extensions.scrub.
+    ///
+    /// Exits with 0 if all was read and is whole, with 1 if something is damaged or couldn't be read, with 2 if it ended before its
+    /// end.
+    #[command(after_help = "Examples:
+  portolan scrub /etc/portolan/config.yaml
+  portolan scrub --rate 200 config.json
+  portolan scrub --json config.json | jq -r 'select(.digest).repositories[]'")]
+    Scrub(scrub::ScrubArgs),
     /// Tell what became of a repository's tags and manifests
     ///
     /// Asks any member of a running mesh. The newest comes first.
@@ -246,6 +260,7 @@ impl Cli {
             Command::Serve(args) => serve(args).await,
             Command::Verify(args) => verify(&args).await,
             Command::Fsck(args) => Ok(fsck::fsck(&args).await),
+            Command::Scrub(args) => Ok(scrub::scrub(&args).await),
             Command::History(args) => past::history(&args).await,
             Command::Restore(args) => past::restore(&args).await,
             Command::Import(args) => Ok(moving::import(&args).await?),

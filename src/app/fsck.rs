@@ -19,6 +19,9 @@ pub enum FsckError {
     /// The stores can't be read.
     #[error("the stores can't be looked at")]
     Look(#[from] RegistryError),
+    /// The operating system doesn't say when to end.
+    #[error("can't ask the operating system for its signals")]
+    Signals(#[source] std::io::Error),
 }
 
 /// What is asked for beside the configuration.
@@ -46,12 +49,6 @@ async fn fsck_stores(
     run: &FsckRun<'_>,
     limits: &Limits,
 ) -> Result<FsckReport, RegistryError> {
-    let settings = Settings {
-        quotas: Quotas::new(config.quotas.clone()),
-        limits: limits.registry,
-        net: limits.net,
-        ..Settings::default()
-    };
     let may_lack = |repository: &RepoName| {
         config
             .sync
@@ -65,12 +62,27 @@ async fn fsck_stores(
         may_lack: &may_lack,
         tell: run.tell,
     };
+    let registry = registry_over(stores, config, limits).await?;
+    registry.fsck(&*stores.meta, &*stores.blobs, options).await
+}
+
+/// The registry over the stores, for who looks after them.
+pub(super) async fn registry_over(
+    stores: &WholeStores,
+    config: &Config,
+    limits: &Limits,
+) -> Result<Registry, RegistryError> {
     let holder = Holder {
         member: a_member(&*stores.meta, config).await?,
         incarnation: Incarnation::random(),
     };
-    let registry = Registry::new(stores.stores(), holder, settings);
-    registry.fsck(&*stores.meta, &*stores.blobs, options).await
+    let settings = Settings {
+        quotas: Quotas::new(config.quotas.clone()),
+        limits: limits.registry,
+        net: limits.net,
+        ..Settings::default()
+    };
+    Ok(Registry::new(stores.stores(), holder, settings))
 }
 
 /// A member that is there, if one is: where it looks for what is due, due-rows are written. Nothing is changed in its name.

@@ -20,7 +20,7 @@ use crate::{
     },
     events::{self, Naming, Pages, Telling},
     http::{self, ExtensionParts, FrontParts, PageParts, Probes, RetentionParts},
-    maintenance::{Retention, Settling, Share, Trimming, Upkeep, write_pulls},
+    maintenance::{Retention, Scrubbing, Settling, Share, Trimming, Upkeep, write_pulls},
     net::{Drain, IoSettings, Linger, Listener, ListenerSettings, Remaining, ServerTls, Shares, Supply},
     ownership::{Leases, Liveness, StaticView, View},
     placement::MemberId,
@@ -50,6 +50,7 @@ pub struct App {
     collection: Option<Upkeep>,
     search: Option<Arc<Search>>,
     retention: Option<Retention>,
+    scrubbing: Option<Scrubbing>,
     telling: Option<Telling>,
     mirroring: Option<(Mirror, Share)>,
     limits: Limits,
@@ -190,6 +191,10 @@ impl App {
             }
             Collecting::Off => (None, None),
         };
+        let scrubbing = extensions.scrub.map(|interval| {
+            let share = Share::new(view.clone(), hash_key);
+            Scrubbing::new(interval, registry.clone(), share, metrics.clone(), limits.scrub)
+        });
         let search = match extensions.search {
             Searching::On => Some(Arc::new(Search::new(registry.clone(), limits.search))),
             Searching::Off => None,
@@ -266,6 +271,7 @@ impl App {
             collection,
             search,
             retention,
+            scrubbing,
             telling,
             mirroring,
             limits,
@@ -298,6 +304,7 @@ impl App {
             collection,
             search,
             retention,
+            scrubbing,
             telling,
             mirroring,
             limits,
@@ -334,6 +341,9 @@ impl App {
         }
         if let Some(retention) = retention {
             drain.spawn("retention", retention.run(drain.token(), clock::now_ms));
+        }
+        if let Some(scrubbing) = scrubbing {
+            drain.spawn("scrub", scrubbing.run(drain.token(), clock::now_ms));
         }
         if let Some(telling) = telling {
             drain.spawn("events", telling.run(drain.token()));

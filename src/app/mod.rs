@@ -13,6 +13,7 @@ mod member;
 mod mesh_door;
 mod overview;
 mod members;
+mod scrub;
 mod serve;
 mod signals;
 mod spec;
@@ -24,6 +25,7 @@ pub use self::{
     certificates::{CertificateError, DevCertificates, Pair},
     fsck::{FsckError, FsckRun, fsck},
     member::{App, Running},
+    scrub::{ScrubRun, scrub},
     serve::{Bound, bind, serve},
     spec::{Host, MemberSpec, MeshSpec},
     verify::{Finding, Findings, Reach, Verdict, verify},

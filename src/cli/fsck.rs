@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The stores couldn't be looked at.
-const CANT_LOOK: u8 = 2;
+pub(super) const CANT_LOOK: u8 = 2;
 
 #[derive(Debug, Args)]
 pub(super) struct FsckArgs {

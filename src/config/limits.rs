@@ -96,6 +96,8 @@ pub struct Limits {
     pub mirror: MirrorLimits,
     /// Registries that a person moves images from or to.
     pub visits: VisitLimits,
+    /// Reading all content (`extensions.scrub`, `portolan scrub`).
+    pub scrub: ScrubLimits,
     /// Rounds of a worker that looks at due-rows.
     pub upkeep: RoundLimits,
     /// The same of the worker that collects: each row costs up to five requests to the metadata store.
@@ -554,6 +556,17 @@ pub struct RoundLimits {
     pub rows_per_second: u32 = 1_000,
     /// When its rounds may begin (`storage.gcTimeWindow`); `None` is always.
     pub window: Option<TimeWindow> = None,
+}
+
+/// Reading all content, to see whether it has its digest (`extensions.scrub`, `portolan scrub`).
+pub struct ScrubLimits {
+    /// Bytes of content that one member reads in a second, and `portolan scrub` unless it is told otherwise. A row that is looked at
+    /// counts as 32 KiB, so it is at most a thousand of them, too.
+    pub bytes_per_second: u64 = 32 << 20,
+    /// After which time it is written down how far it is, and so what is read once more by who goes on, but for one blob.
+    pub stride: Duration = secs(30),
+    /// How often a member looks whether something is to be read, and tries again what failed: one request.
+    pub look_interval: Duration = hours(1),
 }
 
 /// Changes of names, before history, search and events see them.

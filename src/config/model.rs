@@ -7,6 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
+    time::Duration,
 };
 
 use http::Method;
@@ -114,6 +115,8 @@ pub struct Extensions {
     pub origins: Vec<String>,
     /// Who is told of changes.
     pub events: Events,
+    /// From the begin of one reading of all content to that of the next (`extensions.scrub`); `None` is never.
+    pub scrub: Option<Duration>,
 }
 
 /// `extensions.search`.

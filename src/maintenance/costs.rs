@@ -93,6 +93,8 @@ async fn requests_of_a_day(views: Vec<Three>, hash_key: Option<HashKey>) -> Vec<
         work.push(Box::pin(retention.run(end.clone(), now_ms)));
         let trimming = Trimming::new(registry.clone(), share(), Vec::new(), limits.changes, pace);
         work.push(Box::pin(trimming.run(end.clone(), now_ms)));
+        let scrubbing = Scrubbing::new(DAY, registry.clone(), share(), metrics.clone(), limits.scrub);
+        work.push(Box::pin(scrubbing.run(end.clone(), now_ms)));
         work.push(Box::pin(write_pulls(
             registry,
             limits.registry.pulls_interval,

@@ -5,6 +5,7 @@
 //! - [`Settling`] brings changes of names from the queue, where their transactions put them, to where they are read.
 //! - [`Retention`] lets go what the policies of retention don't keep.
 //! - [`Trimming`] removes what is told of changes and isn't kept any longer.
+//! - [`Scrubbing`] reads what is stored, to see whether it still has its digest.
 //! - [`write_pulls`] writes when manifests were pulled.
 //!
 //! A worker says when something is looked at and by which member; what is then done, and why that is safe, is the
@@ -15,6 +16,7 @@
 
 mod pulls;
 mod retention;
+mod scrubbing;
 mod settling;
 mod share;
 mod trimming;
@@ -25,6 +27,6 @@ mod costs;
 mod tests;
 
 pub use self::{
-    pulls::write_pulls, retention::Retention, settling::Settling, share::Share, trimming::Trimming,
-    upkeep::Upkeep,
+    pulls::write_pulls, retention::Retention, scrubbing::Scrubbing, settling::Settling, share::Share,
+    trimming::Trimming, upkeep::Upkeep,
 };

@@ -240,8 +240,8 @@ impl Registry {
         Ok(false)
     }
 
-    /// Brings every link that names `former` to the object that the record of `digest` names. Nobody makes new ones: whoever
-    /// links expects the record as it is.
+    /// Brings every link that names `former` to the object that the record of `digest` names, or, where that is still the same, to
+    /// what the record says of it. Nobody makes new ones: whoever links expects the record as it is.
     pub(super) async fn relink(&self, digest: &Digest, former: &ObjectKey) -> Result<()> {
         let mut links = Pages::of(Space::Links, digest.as_str(), "", MAX_OPS);
         while let Some(page) = links.next(&*self.meta).await? {
@@ -264,7 +264,7 @@ impl Registry {
     }
 }
 
-/// A link on its way from an object that was lost to the one in its place. It replaces the repository's row, so that nobody
+/// A link on its way from an object that was lost to the one in its place, or to what is known of it. It replaces the repository's row, so that nobody
 /// goes by a key that they remember.
 struct Relink<'a> {
     meta: &'a dyn MetaStore,
@@ -288,11 +288,11 @@ impl Change for Relink<'_> {
         if link.object_key != self.former.as_str() {
             return Ok(Plan::Done(()));
         }
-        let no_other = || row::corrupt("relink a blob", "its record names no other object");
-        let record = record.as_ref().ok_or_else(no_other)?;
+        let no_record = || row::corrupt("relink a blob", "it has no record");
+        let record = record.as_ref().ok_or_else(no_record)?;
         let object = recorded(&row::read(record)?)?;
-        if object.key == *self.former {
-            return Err(no_other());
+        if object.key == *self.former && object.etag == link.etag {
+            return Ok(Plan::Done(()));
         }
         let followed = rows::Link {
             object_key: object.key.as_str().to_owned(),

@@ -51,6 +51,7 @@ mod remembered;
 mod retention;
 mod room;
 mod row;
+mod scrub;
 mod shelf;
 mod tags;
 #[cfg(test)]
@@ -81,6 +82,7 @@ pub use self::{
     quota::Quotas,
     referrers::{Referrer, Referrers},
     retention::{Applied, PlanItem, PlanPage, PlanStage, Retained, RetentionPlan, new_run},
+    scrub::{Damaged, Scrub, ScrubNews, ScrubPlace, ScrubSums},
     undo::{Left, OfDeleted, Restore, Restored, WhyLeft},
     upkeep::{DuePage, DueWork, Later, Tended},
     uploads::{Aside, Upload},

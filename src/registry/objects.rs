@@ -13,7 +13,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{num::NonZeroU64, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
@@ -35,12 +35,16 @@ pub(super) const READS: usize = 3;
 /// Hashing more than this goes where it delays nobody.
 const FEW: usize = 64 << 10;
 
+/// In the place of an ETag: all of the object was read, and had other bytes than were written. No store gives such an ETag, so to
+/// whoever looks, the object is another one than was written: a push replaces it, and it is hashed when it is read.
+pub(super) const SUSPECT: &str = "suspect";
+
 /// An object as it was when it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Written {
     pub(super) key: ObjectKey,
     pub(super) size: u64,
-    /// Empty if it isn't known.
+    /// Empty if it isn't known, or [`SUSPECT`].
     pub(super) etag: String,
 }
 
@@ -63,11 +67,17 @@ impl Damage {
 }
 
 impl Written {
+    pub(super) fn is_suspect(&self) -> bool {
+        self.etag == SUSPECT
+    }
+
     /// What is wrong with the object that is there now.
     pub(super) fn damage(&self, found: Option<&Object>) -> Option<Damage> {
         match found {
             None => Some(Damage::Missing),
             Some(found) if found.length != self.size => Some(Damage::Length),
+            // A store without ETags doesn't tell.
+            Some(_) if self.is_suspect() => Some(Damage::Replaced),
             Some(found) if !found.is(self.size, &self.etag) => Some(Damage::Replaced),
             Some(_) => None,
         }
@@ -102,8 +112,8 @@ impl Seen {
         }
     }
 
-    fn lately(&self, key: &ObjectKey) -> Option<Found> {
-        let sighting = self.objects.get(key)?;
+    fn lately(&self, object: &Written) -> Option<Found> {
+        let sighting = self.objects.get(&object.key).filter(|_| !object.is_suspect())?;
         (sighting.at.elapsed() < self.fresh).then_some(sighting.found)
     }
 
@@ -125,7 +135,7 @@ impl Seen {
 impl Registry {
     /// Looks at the object: what is wrong with it.
     pub(super) async fn inspect(&self, object: &Written) -> Result<Option<Damage>> {
-        if self.seen.lately(&object.key) == Some(Found::WrongBytes) {
+        if self.seen.lately(object) == Some(Found::WrongBytes) {
             return Ok(Some(Damage::Bytes));
         }
         let damage = object.damage(self.blobs.head(&object.key).await?.as_ref());
@@ -136,7 +146,7 @@ impl Registry {
     /// What is wrong with the object, which is looked at if it wasn't seen for a while. When the store doesn't tell soon it
     /// counts as whole: the row says so.
     pub(super) async fn look(&self, object: &Written) -> Option<Damage> {
-        match self.seen.lately(&object.key) {
+        match self.seen.lately(object) {
             Some(Found::Whole) => return None,
             Some(Found::WrongBytes) => return Some(Damage::Bytes),
             None => {}
@@ -251,8 +261,8 @@ impl Registry {
 /// How fast objects are read that no client waits for, by all who share it.
 #[derive(Debug, Default)]
 pub struct Throttle {
-    /// None is as fast as it goes.
-    bytes_per_second: Option<NonZeroU64>,
+    /// 0 is as fast as it goes.
+    bytes_per_second: u64,
     /// When what was taken so far will have been worth its time.
     paid: Mutex<Option<Instant>>,
 }
@@ -264,20 +274,21 @@ impl Throttle {
         Self::default()
     }
 
-    /// So many bytes a second.
+    /// So many bytes a second; 0 is as fast as it goes.
     #[must_use]
-    pub fn new(bytes_per_second: NonZeroU64) -> Self {
+    pub fn new(bytes_per_second: u64) -> Self {
         Self {
-            bytes_per_second: Some(bytes_per_second),
+            bytes_per_second,
             paid: Mutex::default(),
         }
     }
 
-    async fn take(&self, bytes: u64) {
-        let Some(rate) = self.bytes_per_second else {
+    /// Waits until so many bytes have been worth their time.
+    pub(super) async fn take(&self, bytes: u64) {
+        if self.bytes_per_second == 0 {
             return;
-        };
-        let worth = Duration::from_secs_f64(bytes as f64 / rate.get() as f64);
+        }
+        let worth = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
         let until = {
             let (mut paid, now) = (self.paid.lock(), Instant::now());
             let until = paid.map_or(now, |paid| paid.max(now)) + worth;

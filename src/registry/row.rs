@@ -46,6 +46,7 @@ stored!(
     Referrer,
     Repository,
     RunPart,
+    ScrubPlace,
     Session,
     Stars,
     Summary,

@@ -1,8 +1,8 @@
-//! The list of a repository's tags.
+//! Tags of a repository: the list of all, and those that lead to a digest.
 
 use super::{Names, Registry, RegistryError, Result, row};
 use crate::{
-    oci::{Page, RepoName},
+    oci::{Digest, Page, RepoName, Tag},
     storage::{keys, rows},
 };
 
@@ -19,5 +19,28 @@ impl Registry {
             return Err(RegistryError::NameUnknown);
         }
         names
+    }
+
+    /// Tags that name the digest, or lead to it by an image or by an index that lists one, some of them: at most `most`.
+    pub(super) async fn tags_over(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        most: usize,
+    ) -> Result<Vec<Tag>> {
+        let mut tags = self.tags_of(repository, digest, most).await?;
+        let mut above = vec![digest.clone()];
+        for _ in 0..2 {
+            let mut parents = Vec::new();
+            for child in above.iter().take(most) {
+                for parent in self.parents(repository, child, most).await? {
+                    tags.extend(self.tags_of(repository, &parent, most).await?);
+                    parents.push(parent);
+                }
+            }
+            above = parents;
+        }
+        tags.truncate(most);
+        Ok(tags)
     }
 }

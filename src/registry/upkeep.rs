@@ -277,10 +277,15 @@ impl Registry {
         })
     }
 
-    /// Links to an object that was lost, and what may be left of that (rule G5).
+    /// Links to an object that was lost, and what may be left of that (rule G5); or to one whose bytes are wrong, which stays.
     async fn follow_record(&self, due: &rows::Due, now_ms: u64) -> Result<Next> {
         let (digest, former) = (row::digest(&due.key)?, row::object_key(&due.object_key)?);
+        // As it was before the links were read: of one that was replaced meanwhile, some may name the former object still.
+        let recorded = self.recorded(&digest).await?;
         self.relink(&digest, &former).await?;
+        if recorded.is_some_and(|recorded| recorded.key == former) {
+            return Ok(Next::Over(Vec::new()));
+        }
         let at_ms = now_ms.saturating_add(millis(self.settings.limits.trash_delay));
         Ok(Next::Over(vec![self.dues.trash(at_ms, former.as_str(), None)]))
     }

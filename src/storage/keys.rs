@@ -14,6 +14,7 @@
 //! | repositories | `_feed#<0..7>` | `<number>` | [`FeedBatch`](super::rows::FeedBatch) |
 //! | repositories | `_days#<0..7>` | `<day>#<repository>` | [`Mark`](super::rows::Mark): something changed there |
 //! | repositories | `_followers#<follower>` | `<0..7>` | [`FollowerPlace`](super::rows::FollowerPlace) |
+//! | repositories | `_scrub` | `<by>#<0..7>` | [`ScrubPlace`](super::rows::ScrubPlace) |
 //! | repositories | `_runs` | `<run>#<repository>` | [`RunPart`](super::rows::RunPart) |
 //! | repositories | `_plans` | plan | [`Plan`](super::rows::Plan) |
 //! | repositories | `_plan#<plan>` | `r#<repository>` | [`PlanPart`](super::rows::PlanPart) |
@@ -106,9 +107,16 @@ pub fn tags_of(digest: &Digest) -> String {
     format!("d#{digest}#")
 }
 
+/// Prefix of the reverses of links among a repository's rows.
+pub const LINKED_BLOBS: &str = "b#";
+
 /// The reverse of [`link`].
 pub fn linked_blob(repository: &RepoName, digest: &Digest) -> Key {
-    key(Space::Repositories, repository.as_str(), format!("b#{digest}"))
+    key(
+        Space::Repositories,
+        repository.as_str(),
+        format!("{LINKED_BLOBS}{digest}"),
+    )
 }
 
 /// Partition of the rows that count what the repositories below a prefix hold.
@@ -315,6 +323,11 @@ pub fn plan_blobs_reached(place: &str) -> Option<&str> {
 /// A row of a plan, by the sort key that it was listed with.
 pub fn plan_listed(id: &str, sort: String) -> Key {
     key(Space::Repositories, plan_partition(id), sort)
+}
+
+/// How far those have come with reading everything whose places count `by` this name, in the `n`-th part.
+pub fn scrub_place(by: &str, n: u8) -> Key {
+    key(Space::Repositories, "_scrub", format!("{by}#{n}"))
 }
 
 /// Prefix of manifests among a repository's rows.

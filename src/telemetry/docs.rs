@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Direction, EventOutcome, ForwardOutcome, LeaseOutcome, Metrics,
+    Direction, EventOutcome, ForwardOutcome, LeaseOutcome, Metrics, ScrubOutcome,
     output::{LINES, LogLabels},
 };
 
@@ -37,6 +37,8 @@ fn filled() -> Metrics {
     metrics.upkeep_row("trash", "done");
     metrics.upkeep_overdue("upkeep", took);
     metrics.upkeep_round("upkeep", 0);
+    metrics.scrubbed(ScrubOutcome::Whole, 1);
+    metrics.scrub_ended(0, 0);
     metrics.certificate_ends("http.tls.cert", 0);
     metrics.mirror("blob", "hit");
     metrics.upstream("blob", "ok", took);

@@ -46,6 +46,9 @@ pub struct Metrics {
     upkeep_overdue: Family<QueueLabels, Gauge>,
     upkeep_round: Family<QueueLabels, Gauge>,
     collection_waiting: Gauge,
+    scrub_objects: Family<OutcomeLabels, Counter>,
+    scrub_read: Counter,
+    scrub_ends: Family<PartLabels, Gauge>,
     certificate_ends: Family<CertificateLabels, Gauge>,
     mirror: Family<MirrorLabels, Counter>,
     upstream_requests: Family<MirrorLabels, Counter>,
@@ -117,6 +120,11 @@ struct QueueLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PartLabels {
+    part: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct UpkeepLabels {
     kind: &'static str,
     outcome: &'static str,
@@ -172,6 +180,27 @@ impl LeaseOutcome {
     fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What came of reading something to see whether it has its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScrubOutcome {
+    /// It has.
+    Whole,
+    /// It isn't there, or isn't what was pushed.
+    Damaged,
+    /// It couldn't be read.
+    Failed,
+}
+
+impl ScrubOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Damaged => "damaged",
             Self::Failed => "failed",
         }
     }
@@ -284,6 +313,9 @@ impl Metrics {
             upkeep_overdue: Family::default(),
             upkeep_round: Family::default(),
             collection_waiting: Gauge::default(),
+            scrub_objects: Family::default(),
+            scrub_read: Counter::default(),
+            scrub_ends: Family::default(),
             certificate_ends: Family::default(),
             mirror: Family::default(),
             upstream_requests: Family::default(),
@@ -423,6 +455,18 @@ impl Metrics {
             "Bytes of objects that no repository holds any more and that are to be deleted, as the last rounds of this member's share saw them",
             Unit::Bytes,
             m.collection_waiting.clone(),
+        );
+        registry.register(
+            "scrub_objects",
+            "Blobs and manifests that were read to see whether they have their digest, by outcome",
+            m.scrub_objects.clone(),
+        );
+        registry.register_with_unit("scrub_read", "Bytes of them", Unit::Bytes, m.scrub_read.clone());
+        registry.register_with_unit(
+            "scrub_end_timestamp",
+            "When a part of the repositories was read to its end the last time, since the Unix epoch, as this member knows",
+            Unit::Seconds,
+            m.scrub_ends.clone(),
         );
         registry.register(
             "log_lines_waiting",
@@ -652,6 +696,27 @@ impl Metrics {
     pub fn collection_waiting(&self, bytes: u64) {
         self.collection_waiting
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// A blob or a manifest of so many bytes was read to see whether it has its digest.
+    pub fn scrubbed(&self, outcome: ScrubOutcome, bytes: u64) {
+        let outcome = outcome.as_str();
+        self.scrub_objects.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.scrub_read.inc_by(bytes);
+    }
+
+    /// There may be such outcomes: from here on they are counted from zero.
+    pub fn scrubs(&self) {
+        for outcome in [ScrubOutcome::Whole, ScrubOutcome::Damaged, ScrubOutcome::Failed] {
+            let outcome = outcome.as_str();
+            let _ = self.scrub_objects.get_or_create(&OutcomeLabels { outcome });
+        }
+    }
+
+    /// A part of the repositories was read to its end, so many seconds after the Unix epoch.
+    pub fn scrub_ended(&self, part: u8, at_s: i64) {
+        let part = u16::from(part);
+        self.scrub_ends.get_or_create(&PartLabels { part }).set(at_s);
     }
 
     /// A sink was told of so many events, or wasn't.

@@ -8,6 +8,6 @@ mod output;
 mod waited;
 
 pub use self::{
-    metrics::{Direction, EventOutcome, ForwardOutcome, LeaseOutcome, Metrics},
+    metrics::{Direction, EventOutcome, ForwardOutcome, LeaseOutcome, Metrics, ScrubOutcome},
     waited::Waited,
 };

@@ -33,6 +33,7 @@ mod processes;
 mod quota;
 mod races;
 mod reads;
+mod scrub;
 mod search;
 mod retention;
 #[cfg(debug_assertions)]

@@ -9,8 +9,6 @@ use super::row::{
 
 // What protects nothing is a remark until it is there; what does, as policies of tags do, is refused.
 const CVE: Verdict = NoEffect("nothing is scanned; searches for vulnerabilities say so");
-const SCRUB: Verdict =
-    NoEffect("scrubbing comes with a later release; until then content is only looked at when it is read");
 const LINT_LATER: Verdict = Later(
     "linting comes with a later release: leave it out or say enable: false, and check annotations before the push",
 );
@@ -67,9 +65,19 @@ pub(super) const EXTENSIONS: &[Key] = &[
         Mapped("a page for people, by every member; it needs extensions.search: docs/ui.md"),
     ),
     key("extensions.ui.enable", Bool, Same),
-    key("extensions.scrub", Section, SCRUB),
-    key("extensions.scrub.enable", Bool, SCRUB),
-    key("extensions.scrub.interval", Duration, SCRUB),
+    key(
+        "extensions.scrub",
+        Section,
+        Mapped("all content is read and compared with its digest, by the members together: docs/care.md"),
+    ),
+    key("extensions.scrub.enable", Bool, Same),
+    key(
+        "extensions.scrub.interval",
+        Duration,
+        Mapped(
+            "from the begin of one reading of everything to that of the next, 24h without it; less than 2h counts as 2h, with a note",
+        ),
+    ),
     key("extensions.lint", Section, LINT_LATER),
     key("extensions.lint.enable", Bool, LINT_LATER),
     key("extensions.lint.mandatoryAnnotations", Texts, LINT_LATER),

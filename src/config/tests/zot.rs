@@ -27,7 +27,6 @@ const MET: &[Met] = &[
         file: "homelab.yaml",
         said: Notes(&[
             "extensions.search.cve: nothing is scanned",
-            "extensions.scrub: scrubbing comes",
             "extensions.mgmt: zot ignores it",
             "http.externalUrl: not given",
         ]),

@@ -19,7 +19,10 @@ mod sync;
 mod values;
 mod workload;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     access::Logins,
@@ -233,7 +236,21 @@ fn extensions(c: &mut Checked) -> Extensions {
         },
         origins: http::origins(c),
         events: events::events(c),
+        scrub: scrub(c),
     }
+}
+
+/// zot's default, and the least that it does.
+fn scrub(c: &mut Checked) -> Option<Duration> {
+    const INTERVAL: &str = "extensions.scrub.interval";
+    const DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+    const LEAST: Duration = Duration::from_secs(2 * 60 * 60);
+    let is_on = c.has("extensions.scrub") && c.bool("extensions.scrub.enable") != Some(false);
+    let interval = c.duration(INTERVAL).flatten().unwrap_or(DEFAULT);
+    if is_on && interval < LEAST {
+        c.warn(format!("{INTERVAL}: two hours are the least, as in zot"));
+    }
+    is_on.then_some(interval.max(LEAST))
 }
 
 fn metrics(c: &mut Checked) {

@@ -80,39 +80,9 @@ impl Look<'_> {
         found.try_into().map_err(others)
     }
 
-    /// Tags that lead to what references the digest, or name it, some of them.
-    pub(super) async fn tags_over(&self, repository: &RepoName, digest: &Digest) -> Result<Vec<Tag>> {
-        let mut tags = self.tags_named(repository, digest).await?;
-        let mut above = vec![digest.clone()];
-        // An image, and an index that lists it.
-        for _ in 0..2 {
-            let mut parents = Vec::new();
-            for child in above.iter().take(NAMED) {
-                let prefix = keys::references_to(child);
-                let (space, partition) = (Space::Manifests, repository.as_str());
-                let meta = &self.registry.meta;
-                let page = meta.range(space, partition, &prefix, None, NAMED).await?;
-                for entry in page.entries {
-                    let parent = row::digest(&entry.sort[prefix.len()..])?;
-                    tags.extend(self.tags_named(repository, &parent).await?);
-                    parents.push(parent);
-                }
-            }
-            above = parents;
-        }
-        tags.truncate(NAMED);
-        Ok(tags)
-    }
-
-    async fn tags_named(&self, repository: &RepoName, digest: &Digest) -> Result<Vec<Tag>> {
-        let prefix = keys::tags_of(digest);
-        let (space, partition) = (Space::Repositories, repository.as_str());
-        let page = self.registry.meta.range(space, partition, &prefix, None, NAMED);
-        let entries = page.await?.entries;
-        let tags = entries
-            .iter()
-            .filter_map(|entry| Tag::parse(&entry.sort[prefix.len()..]).ok());
-        Ok(tags.collect())
+    /// Tags that lead to the digest, some of them.
+    async fn tags_over(&self, repository: &RepoName, digest: &Digest) -> Result<Vec<Tag>> {
+        self.registry.tags_over(repository, digest, NAMED).await
     }
 
     async fn catalogued(&self, repository: &RepoName) -> Found {

@@ -70,8 +70,9 @@ impl Registry {
         if tagged.size <= self.settings.limits.inline_manifest as u64 {
             return Ok(None);
         }
-        match self.find_manifest(repository, &tagged.digest) {
-            Some(Noted { value: held, .. }) => Ok(held.object.clone()),
+        // What is known of the object may have changed since it was read.
+        match self.still_held(repository, &tagged.digest).await? {
+            Some(held) => Ok(held.object.clone()),
             None => self.object_of_row(repository, &tagged.digest).await,
         }
     }

@@ -1,6 +1,6 @@
 //! What a row is about, by its key: for who walks a whole space.
 
-use super::{CATALOG, MANIFESTS, REFERRERS, SELF, TAGS, usage_shard};
+use super::{CATALOG, LINKED_BLOBS, MANIFESTS, REFERRERS, SELF, TAGS, usage_shard};
 use crate::{
     oci::{Digest, RepoName, Tag, UploadId},
     storage::{Key, Space},
@@ -58,7 +58,7 @@ impl Subject {
                 if let Some(tag) = sort.strip_prefix(TAGS) {
                     return Some(Self::Tag(repository()?, Tag::parse(tag).ok()?));
                 }
-                if let Some(digest) = sort.strip_prefix("b#") {
+                if let Some(digest) = sort.strip_prefix(LINKED_BLOBS) {
                     return Some(Self::LinkedBlob(repository()?, Digest::parse(digest).ok()?));
                 }
                 let (digest, tag) = pair(sort.strip_prefix("d#")?)?;

@@ -16,6 +16,7 @@ mod s3;
 mod s3_broken;
 mod s3_environment;
 mod scale;
+mod scrub;
 
 use std::env;
 

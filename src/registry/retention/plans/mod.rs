@@ -287,7 +287,8 @@ impl Registry {
         }
     }
 
-    async fn count_repositories(&self) -> Result<u64> {
+    /// How many repositories there are: a request for each thousand.
+    pub async fn count_repositories(&self) -> Result<u64> {
         let mut pages = Pages::of(Space::Repositories, keys::CATALOG, "", MAX_PAGE);
         let mut count = 0;
         while let Some(page) = pages.next(&*self.meta).await? {

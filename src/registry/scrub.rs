@@ -1,0 +1,381 @@
+//! `scrub`: whether what is stored still has its digest. Every blob that a repository holds and every manifest is read and hashed.
+//!
+//! Work is in parts, by the partition of the repository's name ([`keys::CHANGE_PARTITIONS`]), and a part goes in strides: how far
+//! one has come is a row ([`ScrubPlace`]), so whoever goes on, another member or a later start, goes on from there. A blob is read
+//! in the first of the repositories that hold it, so once for all of them. Two at one part read a stride twice; the row's version
+//! keeps one of them.
+//!
+//! What is found is told ([`Damaged`]) and mended by a push of the content (rule G5). Wrong bytes can't be seen from outside, so
+//! that they are is noted where the object is named ([`marks`]): then nobody takes it for whole. Nothing is deleted.
+//!
+//! Absent on purpose: when, how fast and by whom (`maintenance`), and what is only kept to be brought back.
+
+mod marks;
+mod place;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use self::place::{ScrubPlace, ScrubSums};
+use super::{
+    Damage, Registry, RegistryError, Result, links::recorded, objects::Throttle, pages::Pages, row,
+    shelf::is_shelved,
+};
+use crate::{
+    clock,
+    oci::{Digest, Page, RepoName, Tag},
+    storage::{Entry, Row, Space, keys, rows::manifest::Body},
+};
+
+/// Rows of one read.
+const PAGE: usize = 100;
+/// Repositories, and tags, that are named of one blob.
+const NAMED: usize = 20;
+/// A row that is looked at costs as much time as so many bytes, whether anything is read by it or not.
+const ROW: u64 = 32 << 10;
+/// How often a stride may end at something that can't be read, before it is passed over.
+const TRIES: u32 = 3;
+
+/// What is looked at of each repository, in the order of the sort keys: the reverses of links, and manifests.
+const LOOKED_AT: [(Space, &str); 2] = [
+    (Space::Repositories, keys::LINKED_BLOBS),
+    (Space::Manifests, keys::MANIFESTS),
+];
+
+/// How a part is gone through.
+#[derive(Clone, Copy)]
+pub struct Scrub<'a> {
+    /// How fast content is read.
+    pub throttle: &'a Throttle,
+    /// After which time it is written down how far it is, and so the longest that is read in vain, but for one blob.
+    pub stride: Duration,
+    /// Ends it, wherever it is.
+    pub end: &'a CancellationToken,
+    /// Hears of everything that was looked at.
+    pub tell: &'a (dyn Fn(ScrubNews<'_>) + Send + Sync),
+}
+
+/// What came of something.
+#[derive(Debug)]
+pub enum ScrubNews<'a> {
+    /// So many bytes have their digest.
+    Whole(u64),
+    /// This isn't what was pushed; so many bytes are there.
+    Damaged(&'a Damaged, u64),
+    /// It couldn't be read, however often it was tried, and was passed over.
+    Unread(&'a Digest, &'a RegistryError),
+    /// A repository is done.
+    Repository,
+}
+
+/// Something that isn't what was pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// What was pushed.
+    pub digest: Digest,
+    /// What is wrong with it.
+    pub damage: Damage,
+    /// The repositories that hold it, some of them.
+    pub repositories: Vec<RepoName>,
+    /// Tags there that lead to it, likewise.
+    pub tags: Vec<Tag>,
+}
+
+/// What was read by a row.
+struct Read {
+    bytes: u64,
+    damaged: Option<Damaged>,
+}
+
+impl Scrub<'_> {
+    fn tell(&self, read: &Read) {
+        (self.tell)(match &read.damaged {
+            Some(damaged) => ScrubNews::Damaged(damaged, read.bytes),
+            None => ScrubNews::Whole(read.bytes),
+        });
+    }
+}
+
+impl Registry {
+    /// Goes on with a round for a stride, and writes down how far it is. Where others came further meanwhile, theirs counts.
+    ///
+    /// # Errors
+    /// A store that fails. Asked for again, it goes on from there; what fails again and again is passed over.
+    pub async fn scrub(&self, place: &mut ScrubPlace, scrub: Scrub<'_>) -> Result<()> {
+        let walked = self.walk(place, &scrub, Instant::now() + scrub.stride).await;
+        let saved = self.save(place).await;
+        walked.and(saved)
+    }
+
+    /// Looks again at what was found to be damaged so far, and tells what still is.
+    ///
+    /// # Errors
+    /// A store that fails.
+    pub async fn scrub_again(&self, place: &mut ScrubPlace, scrub: Scrub<'_>) -> Result<()> {
+        let mut still = Vec::new();
+        for at in place.row.named.clone() {
+            if scrub.end.is_cancelled() {
+                return Ok(());
+            }
+            let corrupt = || row::corrupt("read a place of scrubbing", "malformed");
+            let (name, sort) = at.split_once('#').ok_or_else(corrupt)?;
+            let repository = RepoName::parse(name).map_err(|_| corrupt())?;
+            let read = match sort.strip_prefix(keys::LINKED_BLOBS) {
+                Some(digest) => self.read_blob(&row::digest(digest)?, &scrub).await?,
+                None => {
+                    let digest = row::digest(sort.strip_prefix(keys::MANIFESTS).ok_or_else(corrupt)?)?;
+                    let found = self.meta.get(&keys::manifest(&repository, &digest)).await?;
+                    self.read_manifest(&repository, &digest, found.as_ref(), &scrub)
+                        .await?
+                }
+            };
+            match read {
+                Some(read) if read.damaged.is_some() => {
+                    scrub.tell(&read);
+                    still.push(at);
+                }
+                Some(_) | None => place.row.damaged = place.row.damaged.saturating_sub(1),
+            }
+        }
+        place.row.named = still;
+        Ok(())
+    }
+
+    async fn walk(&self, place: &mut ScrubPlace, scrub: &Scrub<'_>, until: Instant) -> Result<()> {
+        if let Ok(repository) = RepoName::parse(&place.row.repository)
+            && !self.scrub_repository(&repository, place, scrub, until).await?
+        {
+            return Ok(());
+        }
+        let mut page = Page {
+            last: Some(place.row.repository.clone()).filter(|name| !name.is_empty()),
+            ..Page::default()
+        };
+        loop {
+            let names = self.catalog(&page).await?;
+            page.last = names.names.last().cloned();
+            for name in names.names {
+                let repository = RepoName::parse(&name).ok();
+                let of_part = |name: &RepoName| keys::change_partition(name) == place.part();
+                let Some(repository) = repository.filter(of_part) else {
+                    continue;
+                };
+                (place.row.repository, place.row.after) = (name, String::new());
+                if !self.scrub_repository(&repository, place, scrub, until).await? {
+                    return Ok(());
+                }
+            }
+            if !names.more || page.last.is_none() {
+                (place.row.repository, place.row.after) = (String::new(), String::new());
+                place.row.ended_ms = clock::now_ms();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Goes on in a repository. Gives whether that is done, and not only the stride.
+    async fn scrub_repository(
+        &self,
+        repository: &RepoName,
+        place: &mut ScrubPlace,
+        scrub: &Scrub<'_>,
+        until: Instant,
+    ) -> Result<bool> {
+        for (space, prefix) in LOOKED_AT {
+            loop {
+                let after = place.row.after.as_str();
+                let is_here = after.starts_with(prefix);
+                if after >= prefix && !is_here {
+                    break;
+                }
+                let after = Some(after).filter(|_| is_here);
+                let page = self
+                    .meta
+                    .range(space, repository.as_str(), prefix, after, PAGE)
+                    .await?;
+                let is_last = !page.more || page.entries.is_empty();
+                for entry in page.entries {
+                    if !self.step(repository, prefix, entry, place, scrub).await? || Instant::now() >= until {
+                        return Ok(false);
+                    }
+                }
+                if is_last {
+                    break;
+                }
+            }
+        }
+        place.row.repositories += 1;
+        (scrub.tell)(ScrubNews::Repository);
+        Ok(true)
+    }
+
+    /// Looks at what a row is about. Gives whether it may go on.
+    async fn step(
+        &self,
+        repository: &RepoName,
+        prefix: &str,
+        Entry { sort, row: found }: Entry,
+        place: &mut ScrubPlace,
+        scrub: &Scrub<'_>,
+    ) -> Result<bool> {
+        let Ok(digest) = row::digest(&sort[prefix.len()..]) else {
+            // No release writes such a row: `fsck` tells.
+            place.row.after = sort;
+            return Ok(true);
+        };
+        let look = async {
+            scrub.throttle.take(ROW).await;
+            if prefix == keys::MANIFESTS {
+                return self.read_manifest(repository, &digest, Some(&found), scrub).await;
+            }
+            match self.first_holders(&digest).await?.first() == Some(repository) {
+                true => self.read_blob(&digest, scrub).await,
+                false => Ok(None),
+            }
+        };
+        let Some(read) = scrub.end.run_until_cancelled(look).await else {
+            return Ok(false);
+        };
+        match read {
+            Ok(Some(read)) => {
+                scrub.tell(&read);
+                place.note(&sort, read.bytes, read.damaged.is_some());
+            }
+            Ok(None) => {}
+            Err(error) => {
+                place.row.failures += 1;
+                if place.row.failures < TRIES {
+                    return Err(error);
+                }
+                (scrub.tell)(ScrubNews::Unread(&digest, &error));
+                place.row.unread += 1;
+            }
+        }
+        (place.row.failures, place.row.after) = (0, sort);
+        Ok(true)
+    }
+
+    /// Reads the object of a blob, unless nobody holds it.
+    async fn read_blob(&self, digest: &Digest, scrub: &Scrub<'_>) -> Result<Option<Read>> {
+        let Some(found) = self.meta.get(&keys::blob(digest)).await? else {
+            return Ok(None);
+        };
+        let object = recorded(&row::read(&found)?)?;
+        let damage = self.rehash(&object, digest, scrub.throttle).await?;
+        let Some(damage) = damage else {
+            if object.is_suspect() {
+                self.mark_blob(digest, &found, marks::WHOLE).await?;
+            }
+            return Ok(Some(Read::whole(object.size)));
+        };
+        // It may have gone meanwhile, or have been pushed again. While this object is the record's, who holds the blob relies on it.
+        let repositories = self.first_holders(digest).await?;
+        let now = self.recorded(digest).await?;
+        if repositories.is_empty() || now.is_none_or(|now| now.key != object.key) {
+            return Ok(None);
+        }
+        if damage == Damage::Bytes && !object.is_suspect() {
+            let marked = self.mark_blob(digest, &found, marks::SUSPECT).await;
+            tell_unmarked(digest, marked);
+        }
+        let found = self.damaged(digest, damage, object.size, repositories);
+        Ok(Some(found.await?))
+    }
+
+    /// Reads the document of a manifest, unless it is deleted.
+    async fn read_manifest(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        found: Option<&Row>,
+        scrub: &Scrub<'_>,
+    ) -> Result<Option<Read>> {
+        let Some(manifest) = row::live(found)? else {
+            return Ok(None);
+        };
+        let (size, was_suspect) = (manifest.size, manifest.object_etag == marks::SUSPECT);
+        let object = match &manifest.body {
+            Some(Body::ObjectKey(key)) => Some(key.clone()),
+            // Who pushes it compares it.
+            Some(Body::Inline(_)) | None => None,
+        };
+        scrub.throttle.take(size).await;
+        let damage = match self.document(repository, digest, manifest).await {
+            Ok(_) => {
+                if let Some(object) = object.filter(|_| was_suspect) {
+                    self.mark_manifest(repository, digest, &object, marks::WHOLE)
+                        .await?;
+                }
+                return Ok(Some(Read::whole(size)));
+            }
+            Err(RegistryError::ContentLost { damage, .. }) => damage,
+            Err(error) => return Err(error),
+        };
+        if self.live_manifest(repository, digest).await?.is_none() {
+            return Ok(None);
+        }
+        if let Some(object) = object.filter(|_| damage == Damage::Bytes && !was_suspect) {
+            let marked = self.mark_manifest(repository, digest, &object, marks::SUSPECT);
+            tell_unmarked(digest, marked.await);
+        }
+        let found = self.damaged(digest, damage, size, vec![repository.clone()]);
+        Ok(Some(found.await?))
+    }
+
+    /// The first of the repositories that hold the blob for all that anybody is told.
+    async fn first_holders(&self, digest: &Digest) -> Result<Vec<RepoName>> {
+        let mut links = Pages::of(Space::Links, digest.as_str(), "", NAMED);
+        let mut holders = Vec::new();
+        while holders.is_empty()
+            && let Some(page) = links.next(&*self.meta).await?
+        {
+            for Entry { sort, row: found } in page {
+                if !is_shelved(&found)? {
+                    let corrupt = |error| row::corrupt("read a repository's name in a link", error);
+                    holders.push(RepoName::parse(&sort).map_err(corrupt)?);
+                }
+            }
+        }
+        Ok(holders)
+    }
+
+    async fn damaged(
+        &self,
+        digest: &Digest,
+        damage: Damage,
+        size: u64,
+        repositories: Vec<RepoName>,
+    ) -> Result<Read> {
+        let mut tags = BTreeSet::new();
+        for repository in &repositories {
+            tags.extend(self.tags_over(repository, digest, NAMED).await?);
+        }
+        let damaged = Damaged {
+            digest: digest.clone(),
+            damage,
+            repositories,
+            tags: tags.into_iter().take(NAMED).collect(),
+        };
+        Ok(Read {
+            bytes: if damage == Damage::Missing { 0 } else { size },
+            damaged: Some(damaged),
+        })
+    }
+}
+
+impl Read {
+    fn whole(bytes: u64) -> Self {
+        Self { bytes, damaged: None }
+    }
+}
+
+/// What is found is told, also where it can't be noted.
+fn tell_unmarked(digest: &Digest, marked: Result<()>) {
+    if let Err(error) = marked {
+        tracing::warn!(%digest, ?error, "that its bytes are wrong can't be noted where it is named");
+    }
+}
