@@ -101,8 +101,8 @@ enum Command {
     /// What is damaged is named with its digest, repositories and tags; a push of the content mends it. A run that is ended (Ctrl-C)
     /// is gone on with by the next one. Where one process has the storage, stop it first. Members do the same by extensions.scrub.
     ///
-    /// Exits with 0 if all was read and is whole, with 1 if something is damaged or couldn't be read, with 2 if it ended before its
-    /// end.
+    /// Exits with 0 if all was read and is whole, with 1 if something is damaged or couldn't be read, else with 2 if it ended before
+    /// its end.
     #[command(after_help = "Examples:
   portolan scrub /etc/portolan/config.yaml
   portolan scrub --rate 200 config.json

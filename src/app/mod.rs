@@ -5,6 +5,7 @@
 //! [`Running::drain`] ends it. `portolan serve` runs one member, [`dev`] a whole mesh in one process, and tests as many
 //! as they like, over whatever stores they like.
 
+mod care;
 mod certificates;
 pub mod dev;
 mod expiry;
@@ -22,8 +23,9 @@ mod verify;
 use std::{io, net::SocketAddr};
 
 pub use self::{
+    care::CareError,
     certificates::{CertificateError, DevCertificates, Pair},
-    fsck::{FsckError, FsckRun, fsck},
+    fsck::{FsckRun, fsck},
     member::{App, Running},
     scrub::{ScrubRun, scrub},
     serve::{Bound, bind, serve},

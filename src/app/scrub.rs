@@ -5,7 +5,7 @@ use std::pin::pin;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    fsck::{FsckError, registry_over},
+    care::{CareError, registry_over},
     signals::Signals,
 };
 use crate::{
@@ -33,13 +33,13 @@ pub struct ScrubRun<'a> {
 /// all was read: SIGINT and SIGTERM end it.
 ///
 /// # Errors
-/// [`FsckError`]: asked for again, it goes on from there.
+/// [`CareError`]: asked for again, it goes on from there.
 pub async fn scrub(
     config: &Config,
     run: &ScrubRun<'_>,
     limits: &Limits,
-) -> std::result::Result<(ScrubSums, bool), FsckError> {
-    let mut signals = Signals::catch().map_err(FsckError::Signals)?;
+) -> std::result::Result<(ScrubSums, bool), CareError> {
+    let mut signals = Signals::catch().map_err(CareError::Signals)?;
     let stores = storage::open_existing(&config.storage, limits).await?;
     let end = CancellationToken::new();
     let scrubbed = {

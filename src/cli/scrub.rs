@@ -11,7 +11,7 @@ use super::{
     output::{self, bytes as size},
 };
 use crate::{
-    app::{self, ScrubRun},
+    app::{self, CareError, ScrubRun},
     causes, config,
     registry::{Damaged, ScrubNews, ScrubSums},
 };
@@ -60,11 +60,11 @@ impl Seen {
                 self.sums.damaged += 1;
                 output::say(said(damaged, as_json));
             }
-            ScrubNews::Unread(digest, error) => {
+            ScrubNews::Unread(repository, digest, error) => {
                 self.sums.unread += 1;
                 let why = causes::in_a_line(*error);
                 output::complain(format_args!(
-                    "portolan: {digest} can't be read and is passed over: {why}"
+                    "portolan: {digest} ({repository}) can't be read and is passed over: {why}"
                 ));
             }
             ScrubNews::Repository => self.sums.repositories += 1,
@@ -97,22 +97,24 @@ async fn read(args: &ScrubArgs) -> Result<ExitCode, String> {
     };
     let scrubbed = app::scrub(&config, &run, &config.limits).await;
     output::draw("");
-    let (sums, is_over) = scrubbed.map_err(|error| {
-        let why = causes::in_a_line(&error);
-        format!("{why}; what was read is written down, and the next run goes on from there")
-    })?;
+    let (sums, stopped) = match scrubbed {
+        Ok((sums, true)) => (sums, None),
+        Ok((sums, false)) => (sums, Some("it was ended".to_owned())),
+        Err(CareError::Look(error)) => (seen.lock().sums, Some(causes::in_a_line(&error))),
+        Err(error) => return Err(causes::in_a_line(&error)),
+    };
     let told = match args.json {
-        true => as_json(&sums, is_over),
+        true => as_json(&sums, stopped.is_none()),
         false => line(&sums, None),
     };
     output::tell(told).map_err(|error| causes::in_a_line(&error))?;
-    if !is_over {
-        output::complain("portolan: it was ended; the next run goes on from there");
+    if let Some(why) = &stopped {
+        output::complain(format_args!("portolan: {why}; the next run goes on from there"));
     }
-    Ok(match (sums.damaged + sums.unread, is_over) {
+    Ok(match (sums.damaged + sums.unread, stopped) {
         (1.., _) => ExitCode::FAILURE,
-        (0, false) => ExitCode::from(CANT_LOOK),
-        (0, true) => ExitCode::SUCCESS,
+        (0, Some(_)) => ExitCode::from(CANT_LOOK),
+        (0, None) => ExitCode::SUCCESS,
     })
 }
 

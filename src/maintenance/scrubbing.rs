@@ -125,9 +125,9 @@ impl Scrubbing {
                 self.metrics.scrubbed(ScrubOutcome::Damaged, *bytes);
                 log(damaged);
             }
-            ScrubNews::Unread(digest, error) => {
+            ScrubNews::Unread(repository, digest, error) => {
                 self.metrics.scrubbed(ScrubOutcome::Failed, 0);
-                tracing::error!(%digest, ?error, "stored content can't be read and is passed over");
+                tracing::error!(%digest, %repository, ?error, "stored content can't be read and is passed over");
             }
             ScrubNews::Repository => {}
         }

@@ -264,8 +264,8 @@ impl Registry {
     }
 }
 
-/// A link on its way from an object that was lost to the one in its place, or to what is known of it. It replaces the repository's row, so that nobody
-/// goes by a key that they remember.
+/// A link on its way from an object that was lost to the one in its place, or to what is known of it. It replaces the repository's
+/// row, so that nobody goes by a key that they remember.
 struct Relink<'a> {
     meta: &'a dyn MetaStore,
     repository: &'a RepoName,

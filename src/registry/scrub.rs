@@ -2,13 +2,14 @@
 //!
 //! Work is in parts, by the partition of the repository's name ([`keys::CHANGE_PARTITIONS`]), and a part goes in strides: how far
 //! one has come is a row ([`ScrubPlace`]), so whoever goes on, another member or a later start, goes on from there. A blob is read
-//! in the first of the repositories that hold it, so once for all of them. Two at one part read a stride twice; the row's version
-//! keeps one of them.
+//! in the first of the repositories in the catalogue that hold it, so once for all of them. Two at one part read a stride twice; the
+//! row's version keeps one of them.
 //!
 //! What is found is told ([`Damaged`]) and mended by a push of the content (rule G5). Wrong bytes can't be seen from outside, so
 //! that they are is noted where the object is named ([`marks`]): then nobody takes it for whole. Nothing is deleted.
 //!
-//! Absent on purpose: when, how fast and by whom (`maintenance`), and what is only kept to be brought back.
+//! Absent on purpose: when, how fast and by whom (`maintenance`), and what is only kept to be brought back, or that no image came
+//! for yet.
 
 mod marks;
 mod place;
@@ -20,6 +21,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::place::named;
 pub use self::place::{ScrubPlace, ScrubSums};
 use super::{
     Damage, Registry, RegistryError, Result, links::recorded, objects::Throttle, pages::Pages, row,
@@ -37,8 +39,9 @@ const PAGE: usize = 100;
 const NAMED: usize = 20;
 /// A row that is looked at costs as much time as so many bytes, whether anything is read by it or not.
 const ROW: u64 = 32 << 10;
-/// How often a stride may end at something that can't be read, before it is passed over.
-const TRIES: u32 = 3;
+/// What can't be read is passed over, for that may be its own fault. So many in a row are the store's, and end the stride before the
+/// last of them.
+const UNREAD: u32 = 3;
 
 /// What is looked at of each repository, in the order of the sort keys: the reverses of links, and manifests.
 const LOOKED_AT: [(Space, &str); 2] = [
@@ -66,8 +69,8 @@ pub enum ScrubNews<'a> {
     Whole(u64),
     /// This isn't what was pushed; so many bytes are there.
     Damaged(&'a Damaged, u64),
-    /// It couldn't be read, however often it was tried, and was passed over.
-    Unread(&'a Digest, &'a RegistryError),
+    /// It couldn't be read in this repository, and was passed over.
+    Unread(&'a RepoName, &'a Digest, &'a RegistryError),
     /// A repository is done.
     Repository,
 }
@@ -89,6 +92,8 @@ pub struct Damaged {
 struct Read {
     bytes: u64,
     damaged: Option<Damaged>,
+    /// Whether the blob store gave it.
+    is_object: bool,
 }
 
 impl Scrub<'_> {
@@ -104,45 +109,52 @@ impl Registry {
     /// Goes on with a round for a stride, and writes down how far it is. Where others came further meanwhile, theirs counts.
     ///
     /// # Errors
-    /// A store that fails. Asked for again, it goes on from there; what fails again and again is passed over.
+    /// A store that fails. Asked for again, it goes on from there.
     pub async fn scrub(&self, place: &mut ScrubPlace, scrub: Scrub<'_>) -> Result<()> {
         let walked = self.walk(place, &scrub, Instant::now() + scrub.stride).await;
         let saved = self.save(place).await;
         walked.and(saved)
     }
 
-    /// Looks again at what was found to be damaged so far, and tells what still is.
+    /// Looks again at what was found to be damaged so far, and tells what still is. Of what can't be read that isn't known.
     ///
     /// # Errors
-    /// A store that fails.
+    /// A place that isn't what any release writes.
     pub async fn scrub_again(&self, place: &mut ScrubPlace, scrub: Scrub<'_>) -> Result<()> {
         let mut still = Vec::new();
         for at in place.row.named.clone() {
-            if scrub.end.is_cancelled() {
-                return Ok(());
-            }
-            let corrupt = || row::corrupt("read a place of scrubbing", "malformed");
-            let (name, sort) = at.split_once('#').ok_or_else(corrupt)?;
-            let repository = RepoName::parse(name).map_err(|_| corrupt())?;
-            let read = match sort.strip_prefix(keys::LINKED_BLOBS) {
-                Some(digest) => self.read_blob(&row::digest(digest)?, &scrub).await?,
-                None => {
-                    let digest = row::digest(sort.strip_prefix(keys::MANIFESTS).ok_or_else(corrupt)?)?;
-                    let found = self.meta.get(&keys::manifest(&repository, &digest)).await?;
-                    self.read_manifest(&repository, &digest, found.as_ref(), &scrub)
-                        .await?
-                }
-            };
-            match read {
-                Some(read) if read.damaged.is_some() => {
+            let (repository, prefix, digest) = named(&at)?;
+            let again = self.read_again(&repository, prefix, &digest, &scrub);
+            match scrub.end.run_until_cancelled(again).await {
+                None => return Ok(()),
+                Some(Ok(Some(read))) if read.damaged.is_some() => {
                     scrub.tell(&read);
                     still.push(at);
                 }
-                Some(_) | None => place.row.damaged = place.row.damaged.saturating_sub(1),
+                Some(Ok(_)) => place.row.damaged = place.row.damaged.saturating_sub(1),
+                Some(Err(error)) => {
+                    (scrub.tell)(ScrubNews::Unread(&repository, &digest, &error));
+                    still.push(at);
+                }
             }
         }
         place.row.named = still;
         Ok(())
+    }
+
+    async fn read_again(
+        &self,
+        repository: &RepoName,
+        prefix: &str,
+        digest: &Digest,
+        scrub: &Scrub<'_>,
+    ) -> Result<Option<Read>> {
+        if prefix != keys::MANIFESTS {
+            return self.read_blob(digest, scrub).await;
+        }
+        let found = self.meta.get(&keys::manifest(repository, digest)).await?;
+        self.read_manifest(repository, digest, found.as_ref(), scrub)
+            .await
     }
 
     async fn walk(&self, place: &mut ScrubPlace, scrub: &Scrub<'_>, until: Instant) -> Result<()> {
@@ -232,7 +244,7 @@ impl Registry {
             if prefix == keys::MANIFESTS {
                 return self.read_manifest(repository, &digest, Some(&found), scrub).await;
             }
-            match self.first_holders(&digest).await?.first() == Some(repository) {
+            match self.is_read_in(repository, &digest).await? {
                 true => self.read_blob(&digest, scrub).await,
                 false => Ok(None),
             }
@@ -243,19 +255,20 @@ impl Registry {
         match read {
             Ok(Some(read)) => {
                 scrub.tell(&read);
-                place.note(&sort, read.bytes, read.damaged.is_some());
+                place.note(&sort, &read);
             }
             Ok(None) => {}
             Err(error) => {
                 place.row.failures += 1;
-                if place.row.failures < TRIES {
+                if place.row.failures == UNREAD {
+                    place.row.failures = 0;
                     return Err(error);
                 }
-                (scrub.tell)(ScrubNews::Unread(&digest, &error));
+                (scrub.tell)(ScrubNews::Unread(repository, &digest, &error));
                 place.row.unread += 1;
             }
         }
-        (place.row.failures, place.row.after) = (0, sort);
+        place.row.after = sort;
         Ok(true)
     }
 
@@ -265,12 +278,17 @@ impl Registry {
             return Ok(None);
         };
         let object = recorded(&row::read(&found)?)?;
+        let read = |bytes, damaged| Read {
+            bytes,
+            damaged,
+            is_object: true,
+        };
         let damage = self.rehash(&object, digest, scrub.throttle).await?;
         let Some(damage) = damage else {
             if object.is_suspect() {
                 self.mark_blob(digest, &found, marks::WHOLE).await?;
             }
-            return Ok(Some(Read::whole(object.size)));
+            return Ok(Some(read(object.size, None)));
         };
         // It may have gone meanwhile, or have been pushed again. While this object is the record's, who holds the blob relies on it.
         let repositories = self.first_holders(digest).await?;
@@ -282,8 +300,8 @@ impl Registry {
             let marked = self.mark_blob(digest, &found, marks::SUSPECT).await;
             tell_unmarked(digest, marked);
         }
-        let found = self.damaged(digest, damage, object.size, repositories);
-        Ok(Some(found.await?))
+        let damaged = self.damaged(digest, damage, repositories).await?;
+        Ok(Some(read(there(damage, object.size), Some(damaged))))
     }
 
     /// Reads the document of a manifest, unless it is deleted.
@@ -303,6 +321,12 @@ impl Registry {
             // Who pushes it compares it.
             Some(Body::Inline(_)) | None => None,
         };
+        let is_object = object.is_some();
+        let read = |bytes, damaged| Read {
+            bytes,
+            damaged,
+            is_object,
+        };
         scrub.throttle.take(size).await;
         let damage = match self.document(repository, digest, manifest).await {
             Ok(_) => {
@@ -310,7 +334,7 @@ impl Registry {
                     self.mark_manifest(repository, digest, &object, marks::WHOLE)
                         .await?;
                 }
-                return Ok(Some(Read::whole(size)));
+                return Ok(Some(read(size, None)));
             }
             Err(RegistryError::ContentLost { damage, .. }) => damage,
             Err(error) => return Err(error),
@@ -322,55 +346,71 @@ impl Registry {
             let marked = self.mark_manifest(repository, digest, &object, marks::SUSPECT);
             tell_unmarked(digest, marked.await);
         }
-        let found = self.damaged(digest, damage, size, vec![repository.clone()]);
-        Ok(Some(found.await?))
+        let damaged = self.damaged(digest, damage, vec![repository.clone()]).await?;
+        Ok(Some(read(there(damage, size), Some(damaged))))
     }
 
-    /// The first of the repositories that hold the blob for all that anybody is told.
-    async fn first_holders(&self, digest: &Digest) -> Result<Vec<RepoName>> {
+    /// Whether a blob is read in this repository: the first of those in the catalogue that hold it, for no others are gone through.
+    async fn is_read_in(&self, repository: &RepoName, digest: &Digest) -> Result<bool> {
         let mut links = Pages::of(Space::Links, digest.as_str(), "", NAMED);
-        let mut holders = Vec::new();
-        while holders.is_empty()
-            && let Some(page) = links.next(&*self.meta).await?
-        {
-            for Entry { sort, row: found } in page {
-                if !is_shelved(&found)? {
-                    let corrupt = |error| row::corrupt("read a repository's name in a link", error);
-                    holders.push(RepoName::parse(&sort).map_err(corrupt)?);
-                }
+        while let Some(page) = links.next(&*self.meta).await? {
+            let mut before = holders_in(&page)?;
+            let here = before.iter().position(|holder| holder == repository);
+            before.truncate(here.unwrap_or(before.len()));
+            let entries: Vec<_> = before.iter().map(keys::catalog_entry).collect();
+            if !entries.is_empty() && self.meta.get_many(&entries).await?.iter().any(Option::is_some) {
+                return Ok(false);
+            }
+            if here.is_some() {
+                return Ok(true);
             }
         }
-        Ok(holders)
+        Ok(false)
     }
 
-    async fn damaged(
-        &self,
-        digest: &Digest,
-        damage: Damage,
-        size: u64,
-        repositories: Vec<RepoName>,
-    ) -> Result<Read> {
+    /// Of the repositories that hold the blob, for all that anybody is told, the first.
+    async fn first_holders(&self, digest: &Digest) -> Result<Vec<RepoName>> {
+        let mut links = Pages::of(Space::Links, digest.as_str(), "", NAMED);
+        while let Some(page) = links.next(&*self.meta).await? {
+            let holders = holders_in(&page)?;
+            if !holders.is_empty() {
+                return Ok(holders);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn damaged(&self, digest: &Digest, damage: Damage, repositories: Vec<RepoName>) -> Result<Damaged> {
         let mut tags = BTreeSet::new();
         for repository in &repositories {
-            tags.extend(self.tags_over(repository, digest, NAMED).await?);
+            if tags.len() < NAMED {
+                tags.extend(self.tags_over(repository, digest, NAMED).await?);
+            }
         }
-        let damaged = Damaged {
+        Ok(Damaged {
             digest: digest.clone(),
             damage,
             repositories,
             tags: tags.into_iter().take(NAMED).collect(),
-        };
-        Ok(Read {
-            bytes: if damage == Damage::Missing { 0 } else { size },
-            damaged: Some(damaged),
         })
     }
 }
 
-impl Read {
-    fn whole(bytes: u64) -> Self {
-        Self { bytes, damaged: None }
+/// Those of a page of links that aren't shelved.
+fn holders_in(links: &[Entry]) -> Result<Vec<RepoName>> {
+    let mut holders = Vec::new();
+    for Entry { sort, row: found } in links {
+        if !is_shelved(found)? {
+            let corrupt = |error| row::corrupt("read a repository's name in a link", error);
+            holders.push(RepoName::parse(sort).map_err(corrupt)?);
+        }
     }
+    Ok(holders)
+}
+
+/// How much there is of what had so many bytes.
+fn there(damage: Damage, size: u64) -> u64 {
+    if damage == Damage::Missing { 0 } else { size }
 }
 
 /// What is found is told, also where it can't be noted.

@@ -33,6 +33,9 @@ impl Registry {
         for _ in 0..2 {
             let mut parents = Vec::new();
             for child in above.iter().take(most) {
+                if tags.len() >= most {
+                    break;
+                }
                 for parent in self.parents(repository, child, most).await? {
                     tags.extend(self.tags_of(repository, &parent, most).await?);
                     parents.push(parent);

@@ -246,17 +246,27 @@ impl Alone {
         stores.close().await;
     }
 
-    /// Puts other bytes into the file that has those of a layer.
-    async fn change(&self, layer: usize, change: impl FnOnce(&mut Vec<u8>)) {
+    /// The file that has the bytes of a blob.
+    fn file(&self, blob: &Blob) -> PathBuf {
         let mut files = Vec::new();
         walk(&self.folder.path().join(ROOT), &mut files);
-        let bytes = &self.layers[layer].bytes;
-        let file = files
-            .into_iter()
-            .find(|file| std::fs::read(file).unwrap() == *bytes);
-        let (file, mut bytes) = (file.expect("it is there"), bytes.to_vec());
+        let is_of = |file: &PathBuf| std::fs::read(file).is_ok_and(|bytes| bytes == blob.bytes);
+        files.into_iter().find(is_of).expect("it is there")
+    }
+
+    /// Puts other bytes into that of a layer.
+    fn change(&self, layer: usize, change: impl FnOnce(&mut Vec<u8>)) {
+        let layer = &self.layers[layer];
+        let mut bytes = layer.bytes.to_vec();
         change(&mut bytes);
-        std::fs::write(file, bytes).unwrap();
+        std::fs::write(self.file(layer), bytes).unwrap();
+    }
+
+    /// Makes it unreadable, also for root.
+    fn obstruct(&self, blob: &Blob) {
+        let file = self.file(blob);
+        std::fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink(&file, &file).unwrap();
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -272,8 +282,8 @@ impl Alone {
         command
     }
 
-    /// Its status, and its lines of JSON.
-    async fn scrub(&self, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+    /// Its status, its lines of JSON, and what it complained of.
+    async fn scrub(&self, arguments: &[&str]) -> (Option<i32>, Vec<Value>, String) {
         let output = timeout(PATIENCE, self.command(arguments).output()).await;
         let Output {
             status,
@@ -283,8 +293,9 @@ impl Alone {
         let stdout = String::from_utf8(stdout).unwrap();
         let lines = stdout.lines().map(|line| serde_json::from_str(line).unwrap());
         let lines: Vec<Value> = lines.collect();
-        assert!(!lines.is_empty(), "{status} {}", String::from_utf8_lossy(&stderr));
-        (status.code(), lines)
+        let complaints = String::from_utf8(stderr).unwrap();
+        assert!(!lines.is_empty(), "{status} {complaints}");
+        (status.code(), lines, complaints)
     }
 }
 
@@ -308,14 +319,14 @@ const BYTES: &str = "has other bytes than were written";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_names_what_is_damaged_in_a_folder_and_a_push_mends_it() {
     let alone = Alone::new(4, LAYER).await;
-    let (status, lines) = alone.scrub(&["--rate", "0"]).await;
+    let (status, lines, _) = alone.scrub(&["--rate", "0"]).await;
     let whole = json!({"repositories": 1, "read": 6, "damaged": 0, "unread": 0, "over": true,
         "bytes": lines[0]["bytes"]});
     assert_eq!((status, lines.as_slice()), (Some(0), &[whole][..]));
-    alone.change(0, |bytes| bytes[LAYER / 2] ^= 1).await;
-    alone.change(2, |bytes| bytes.truncate(LAYER - 1)).await;
+    alone.change(0, |bytes| bytes[LAYER / 2] ^= 1);
+    alone.change(2, |bytes| bytes.truncate(LAYER - 1));
     for _ in 0..2 {
-        let (status, lines) = alone.scrub(&["--rate", "0"]).await;
+        let (status, lines, _) = alone.scrub(&["--rate", "0"]).await;
         let expected = [
             damaged(&alone.layers[0], BYTES),
             damaged(&alone.layers[2], "has another length than was written"),
@@ -352,15 +363,53 @@ async fn the_command_names_what_is_damaged_in_a_folder_and_a_push_mends_it() {
             }
         })
         .await;
-    let (status, lines) = alone.scrub(&["--rate", "0"]).await;
+    let (status, lines, _) = alone.scrub(&["--rate", "0"]).await;
     assert_eq!((status, lines.len()), (Some(0), 1), "{lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_not_be_read_is_named_and_passed_over_and_many_in_a_row_end_the_run() {
+    let alone = Alone::new(6, LAYER).await;
+    alone.obstruct(&alone.layers[1]);
+    alone.obstruct(&alone.layers[4]);
+    let (status, lines, complaints) = alone.scrub(&["--rate", "0"]).await;
+    let sums = ["read", "damaged", "unread", "over"].map(|name| &lines[0][name]);
+    assert_eq!(
+        (status, sums),
+        (Some(1), [&json!(6), &json!(0), &json!(2), &json!(true)])
+    );
+    for layer in [1, 4] {
+        let named = format!(
+            "{} (team/app) can't be read and is passed over",
+            alone.layers[layer].digest
+        );
+        assert!(complaints.contains(&named), "{complaints}");
+    }
+    for layer in [0, 2, 3, 5] {
+        alone.obstruct(&alone.layers[layer]);
+    }
+    alone.obstruct(&alone.config);
+    // The store, it seems: two are passed over, and the third is where the next run begins.
+    for (read, unread, is_over) in [(0, 2, false), (0, 4, false), (0, 6, false), (1, 7, true)] {
+        let (status, lines, complaints) = alone.scrub(&["--rate", "0"]).await;
+        let sums = [
+            ("read", json!(read)),
+            ("unread", json!(unread)),
+            ("over", json!(is_over)),
+        ];
+        for (name, expected) in sums {
+            assert_eq!(lines[0][name], expected, "{name} {lines:?}");
+        }
+        let goes_on = complaints.contains("the next run goes on from there");
+        assert_eq!((status, goes_on), (Some(1), !is_over), "{complaints}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_is_interrupted_is_gone_on_with_and_what_it_found_is_named_again() {
     // At 1 MiB a second most of it is left when the first is told.
     let alone = Alone::new(30, 1 << 20).await;
-    alone.change(0, |bytes| bytes[7] ^= 1).await;
+    alone.change(0, |bytes| bytes[7] ^= 1);
     let mut child = alone.command(&["--rate", "1"]).spawn().unwrap();
     let pid = child.id().unwrap().to_string();
     let (stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
@@ -393,7 +442,7 @@ async fn a_run_that_is_interrupted_is_gone_on_with_and_what_it_found_is_named_ag
     let before = sums["read"].as_u64().unwrap();
     assert!((1..32).contains(&before), "{before}");
 
-    let (status, lines) = alone.scrub(&["--rate", "0"]).await;
+    let (status, lines, _) = alone.scrub(&["--rate", "0"]).await;
     assert_eq!((status, &lines[0]), (Some(1), &damaged(&alone.layers[0], BYTES)));
     let [_, sums] = lines.as_slice() else {
         panic!("{lines:?}");

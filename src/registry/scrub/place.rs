@@ -1,11 +1,17 @@
 //! How far scrubbing is in a part: a row, which whoever goes on replaces by the version that they read.
 
-use super::super::{
-    Registry, Result,
-    fence::{self, Fenced},
-    row,
+use super::{
+    super::{
+        Registry, Result,
+        fence::{self, Fenced},
+        row,
+    },
+    LOOKED_AT, Read,
 };
-use crate::storage::{Expect, Key, Row, Version, keys, rows};
+use crate::{
+    oci::{Digest, RepoName},
+    storage::{Expect, Key, Row, Version, keys, rows},
+};
 
 /// Of what is damaged in one part, so much is kept in the place, to be named again by who goes on.
 const KEPT: usize = 100;
@@ -94,16 +100,30 @@ impl ScrubPlace {
     }
 
     /// What is at hand was read.
-    pub(super) fn note(&mut self, sort: &str, bytes: u64, is_damaged: bool) {
+    pub(super) fn note(&mut self, sort: &str, read: &Read) {
         self.row.read += 1;
-        self.row.bytes += bytes;
-        if is_damaged {
+        self.row.bytes += read.bytes;
+        if read.is_object {
+            self.row.failures = 0;
+        }
+        if read.damaged.is_some() {
             self.row.damaged += 1;
             if self.row.named.len() < KEPT {
                 self.row.named.push(format!("{}#{sort}", self.row.repository));
             }
         }
     }
+}
+
+/// What was put down of something damaged: the repository in which it was read, what is looked at there, and the digest.
+pub(super) fn named(at: &str) -> Result<(RepoName, &'static str, Digest)> {
+    let parsed = at.split_once('#').and_then(|(repository, sort)| {
+        let prefixes = LOOKED_AT.map(|(_, prefix)| prefix);
+        let prefix = prefixes.into_iter().find(|prefix| sort.starts_with(prefix))?;
+        let digest = Digest::parse(&sort[prefix.len()..]).ok()?;
+        Some((RepoName::parse(repository).ok()?, prefix, digest))
+    });
+    parsed.ok_or_else(|| row::corrupt("read a place of scrubbing", "malformed"))
 }
 
 impl Registry {

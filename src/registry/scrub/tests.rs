@@ -196,6 +196,21 @@ async fn a_flipped_byte_a_short_object_and_a_lost_one_are_named_with_repositorie
     }
 }
 
+/// Repositories without an image aren't gone through, whether or not their names come first.
+#[tokio::test]
+async fn a_blob_that_is_also_held_where_no_image_is_is_read_once() {
+    let world = World::new();
+    let one = world.member(1);
+    let (layer, _) = pushed(&one).await;
+    for n in 0..NAMED {
+        push(&one, &repo(&format!("a/a{n}")), &layer).await;
+    }
+    push(&one, &repo("z"), &layer).await;
+    store(&world, &object(&world, &sha256(&layer)).await, &layer[1..]).await;
+    let told = all(&one).await;
+    assert_eq!((told.read, told.damaged.len()), (EVERYTHING, 1));
+}
+
 /// Wrong bytes under the same length and ETag can't be seen from outside.
 #[tokio::test]
 async fn bytes_that_rotted_are_known_to_all_members_until_a_push_or_a_right_reading() {
@@ -282,7 +297,7 @@ async fn a_manifest_whose_document_rotted_is_named_and_mended_by_a_push_through_
     assert!(all(&one).await.damaged.is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_an_earlier_run_found_is_told_again_unless_it_was_mended() {
     let world = World::new();
     let one = world.member(1);
@@ -327,6 +342,24 @@ async fn what_an_earlier_run_found_is_told_again_unless_it_was_mended() {
         (told, left)
     };
     assert_eq!(again().await, (vec![sha256(&bytes), manifest.clone()], 2));
+    // Whoever has it ended meanwhile waits for none of it, and it stays named.
+    let slowly = Throttle::new(1);
+    for mut place in one.scrub_places("test").await.unwrap() {
+        let (end, named) = (CancellationToken::new(), place.row.named.clone());
+        let scrub = Scrub {
+            throttle: &slowly,
+            stride: Duration::ZERO,
+            end: &end,
+            tell: &|news| panic!("{news:?}"),
+        };
+        let begun = Instant::now();
+        let ended = async {
+            tokio::task::yield_now().await;
+            end.cancel();
+        };
+        tokio::join!(one.scrub_again(&mut place, scrub), ended).0.unwrap();
+        assert_eq!((place.row.named, begun.elapsed()), (named, Duration::ZERO));
+    }
     push(&one, &repo("b"), &bytes).await;
     assert_eq!(again().await, (vec![manifest.clone()], 1));
 }
