@@ -265,7 +265,7 @@ pub struct SearchLimits {
     pub tags: usize = 10_000,
     /// Images of one repository that it looks at: those that were pushed last.
     pub images: usize = 500,
-    /// Referrers of all manifests of one repository that it looks at.
+    /// Referrers of all manifests of one repository that it looks at; if there are more, as many again of those that it shows.
     pub referrers: usize = 1000,
     /// Repositories that are looked through for a digest that no row leads to: a hundred take one request.
     pub walk: usize = 1000,

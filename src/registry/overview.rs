@@ -3,7 +3,7 @@
 //! Nothing here changes what the registry holds. Each read is strong and bounded by its caller; a document that is lost or
 //! damaged counts as absent, for there are others to show.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
@@ -40,6 +40,15 @@ pub struct Overview {
     /// In byte order.
     pub tags: Vec<Tagged>,
     /// There are more than were asked for.
+    pub more: bool,
+}
+
+/// What refers to a manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Referring {
+    /// As far as it was looked at, in the order of their digests.
+    pub first: Vec<Referrer>,
+    /// There may be more.
     pub more: bool,
 }
 
@@ -196,36 +205,80 @@ impl Registry {
     }
 
     /// The referrers of each of the repository's manifests, by subject, in the order of their digests: the first `most`, and
-    /// whether there are more. Annotations that are too long for the row are left out.
+    /// whether there are more, be it of the last subject or of those after it. Annotations that are too long for the row are left
+    /// out.
     pub async fn all_referrers(
         &self,
         repository: &RepoName,
         most: usize,
-    ) -> Result<(BTreeMap<Digest, Vec<Referrer>>, bool)> {
-        let mut found: BTreeMap<Digest, Vec<Referrer>> = BTreeMap::new();
+    ) -> Result<(BTreeMap<Digest, Referring>, bool)> {
+        let mut found: BTreeMap<Digest, Referring> = BTreeMap::new();
+        let read = |subject, referrer| found.entry(subject).or_default().first.push(referrer);
+        let more = self
+            .each_referrer(repository, keys::REFERRERS, most, read)
+            .await?;
+        if let Some(mut last) = found.last_entry() {
+            last.get_mut().more = more;
+        }
+        Ok((found, more))
+    }
+
+    /// The same of one manifest.
+    pub async fn referring_to(
+        &self,
+        repository: &RepoName,
+        subject: &Digest,
+        most: usize,
+    ) -> Result<Referring> {
+        let (mut first, prefix) = (Vec::new(), keys::referrers_of(subject));
+        let read = |_, referrer| first.push(referrer);
+        let more = self.each_referrer(repository, &prefix, most, read).await?;
+        Ok(Referring { first, more })
+    }
+
+    /// The tools whose signatures are among the first `most` referrers of a manifest.
+    pub async fn signed_by(
+        &self,
+        repository: &RepoName,
+        subject: &Digest,
+        most: usize,
+    ) -> Result<BTreeSet<&'static str>> {
+        let (mut tools, prefix) = (BTreeSet::new(), keys::referrers_of(subject));
+        let read = |_, referrer: Referrer| tools.extend(referrer.signing_tool());
+        self.each_referrer(repository, &prefix, most, read).await?;
+        Ok(tools)
+    }
+
+    /// Has the first `most` referrers with this prefix `read`, each with its subject, and says whether there are more.
+    async fn each_referrer(
+        &self,
+        repository: &RepoName,
+        prefix: &str,
+        most: usize,
+        mut read: impl FnMut(Digest, Referrer) + Send,
+    ) -> Result<bool> {
         let (mut count, mut after) = (0, None::<String>);
         loop {
             let (space, partition) = (Space::Manifests, repository.as_str());
             let limit = (most + 1 - count).min(MAX_PAGE);
             let page = self
                 .meta
-                .range(space, partition, keys::REFERRERS, after.as_deref(), limit)
+                .range(space, partition, prefix, after.as_deref(), limit)
                 .await?;
             for entry in &page.entries {
                 if count == most {
-                    return Ok((found, true));
+                    return Ok(true);
                 }
                 let Some((subject, digest)) = entry.sort[keys::REFERRERS.len()..].split_once('#') else {
                     return Err(row::corrupt("read a referrer", "malformed key"));
                 };
-                let digest = row::digest(digest)?;
-                let referrer = Referrer::listed(digest, row::read(&entry.row)?)?;
-                found.entry(row::digest(subject)?).or_default().push(referrer);
+                let referrer = Referrer::listed(row::digest(digest)?, row::read(&entry.row)?)?;
+                read(row::digest(subject)?, referrer);
                 count += 1;
             }
             after = page.entries.into_iter().next_back().map(|entry| entry.sort);
             if !page.more || after.is_none() {
-                return Ok((found, false));
+                return Ok(false);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Registry, Result, row};
 use crate::{
-    oci::{Descriptor, Digest, Manifest, Page, RepoName},
+    oci::{Descriptor, Digest, Manifest, Page, RepoName, signing_tool},
     storage::{Entry, MAX_PAGE, Space, keys, rows},
 };
 
@@ -146,6 +146,12 @@ impl Registry {
 }
 
 impl Referrer {
+    /// The tool whose signature it is, if it is one.
+    #[must_use]
+    pub fn signing_tool(&self) -> Option<&'static str> {
+        signing_tool(self.artifact_type.as_deref()?)
+    }
+
     /// As its row says; annotations that are too long for that are left out.
     pub(super) fn listed(digest: Digest, listed: rows::Referrer) -> Result<Self> {
         Ok(Self {

@@ -4,17 +4,18 @@
 //! neither the number of repositories nor that of their images matters. Manifests have no such row, and nor has a part of a
 //! digest: for those a bounded number of repositories is looked through, and the answer says if there were more.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     AT_A_TIME, Asking, SearchError,
+    attached::Attached,
     images::Image,
     known::Known,
     name_of,
     paging::{Part, Wanted},
     schema::{ImageSummary, PageInfo, SortCriteria},
     summary::{latest, shown},
-    views::{self, Attached},
+    views,
 };
 use crate::{
     admission::Visible,
@@ -54,6 +55,17 @@ impl Found {
     /// What is shown of it but how often it was pulled.
     pub(super) fn shown(&self, attached: &Attached) -> ImageSummary {
         views::image(&self.repository, &self.tagged, &self.image, attached)
+    }
+
+    fn place(&self) -> (&RepoName, &Image) {
+        (&self.repository, &self.image)
+    }
+
+    /// Whether it is for what is wanted, signed or not.
+    fn has_platform(&self, wanted: &Wanted) -> bool {
+        let builds = self.image.builds();
+        let platforms = builds.map(|(_, build)| (build.os.as_str(), build.architecture.as_str()));
+        wanted.takes_platforms(platforms)
     }
 }
 
@@ -117,11 +129,10 @@ impl Asking {
         }
         let mut tags = shown(&overview);
         tags.retain(|tagged| tagged.tag.as_str().starts_with(prefix));
-        let attached = self.attached(repository, &overview).await?;
         let by_tag = |a: &&Tagged, b: &&Tagged| a.tag.cmp(&b.tag);
         let needs_no_facts = match part.order {
             SortCriteria::AlphabeticAsc | SortCriteria::Relevance | SortCriteria::AlphabeticDsc => {
-                wanted.takes(std::iter::empty(), false)
+                wanted.takes_any_platform() && !wanted.is_signed
             }
             _ => false,
         };
@@ -132,6 +143,7 @@ impl Asking {
                 false => by_tag(a, b),
             });
             let found = self.images(repository, &tags).await?;
+            let attached = self.attached(repository, &overview, images_of(&found)).await?;
             let images = found.iter().map(|found| found.shown(&attached)).collect();
             return Ok(Some((self.with_pulls(pulls, &found, images).await?, page)));
         }
@@ -140,14 +152,18 @@ impl Asking {
             self.leave_out();
         }
         let mut found = self.images(repository, &latest(tags, most)).await?;
-        found.retain(|found| {
-            let builds = found.image.builds();
-            let platforms: Vec<_> = builds
-                .map(|(_, build)| (build.os.as_str(), build.architecture.as_str()))
-                .collect();
-            wanted.takes(platforms.into_iter(), attached.is_signed(&found.tagged.digest))
-        });
+        found.retain(|found| found.has_platform(wanted));
+        let mut attached = None;
+        if wanted.is_signed {
+            let of_all = self.attached(repository, &overview, images_of(&found)).await?;
+            found.retain(|found| of_all.is_signed(&found.tagged.digest) == Some(true));
+            attached = Some(of_all);
+        }
         let (found, page) = part.take(found, |a, b| compare(part.order, a, b));
+        let attached = match attached {
+            Some(attached) => attached,
+            None => self.attached(repository, &overview, images_of(&found)).await?,
+        };
         let images = found.iter().map(|found| found.shown(&attached)).collect();
         Ok(Some((self.with_pulls(pulls, &found, images).await?, page)))
     }
@@ -380,35 +396,18 @@ impl Asking {
                 wanted.takes_preference(preference.bookmarked, preference.starred)
             });
         }
-        let mut attached: HashMap<RepoName, Attached> = HashMap::new();
-        let mut kept = Vec::new();
-        let needs_signatures =
-            !wanted.takes(std::iter::empty(), false) && wanted.takes(std::iter::empty(), true);
-        for found in found {
-            if needs_signatures && !attached.contains_key(&found.repository) {
-                let of = self.attached_of(&found.repository).await?;
-                attached.insert(found.repository.clone(), of);
-            }
-            let is_signed = attached
-                .get(&found.repository)
-                .is_some_and(|attached| attached.is_signed(&found.tagged.digest));
-            let builds = found.image.builds();
-            let platforms: Vec<_> = builds
-                .map(|(_, build)| (build.os.as_str(), build.architecture.as_str()))
-                .collect();
-            if wanted.takes(platforms.into_iter(), is_signed) {
-                kept.push(found);
-            }
+        found.retain(|found| found.has_platform(wanted));
+        let mut attached = HashMap::new();
+        if wanted.is_signed {
+            self.attach(&mut attached, found.iter().map(Found::place)).await?;
+            found.retain(|found| attached[&found.repository].is_signed(&found.tagged.digest) == Some(true));
         }
-        let (found, page) = part.take(kept, |a, b| compare(part.order, a, b));
-        let mut images = Vec::new();
-        for found in &found {
-            let attached = match attached.entry(found.repository.clone()) {
-                Entry::Occupied(of) => of.into_mut(),
-                Entry::Vacant(of) => of.insert(self.attached_of(&found.repository).await?),
-            };
-            images.push(found.shown(attached));
-        }
+        let (found, page) = part.take(found, |a, b| compare(part.order, a, b));
+        self.attach(&mut attached, found.iter().map(Found::place)).await?;
+        let images = found
+            .iter()
+            .map(|found| found.shown(&attached[&found.repository]))
+            .collect();
         Ok((self.with_pulls(pulls, &found, images).await?, page))
     }
 
@@ -443,6 +442,10 @@ pub(super) async fn one(
 ) -> Result<Option<Tagged>, RegistryError> {
     let found = registry.named_by(&[(repository.clone(), tag.clone())]).await?;
     Ok(found.into_iter().next().flatten())
+}
+
+pub(super) fn images_of(found: &[Found]) -> impl Iterator<Item = &Image> {
+    found.iter().map(|found| &found.image)
 }
 
 fn sortable(part: Part) -> Result<(), SearchError> {

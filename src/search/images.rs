@@ -55,7 +55,7 @@ impl Image {
         }
     }
 
-    pub(super) fn builds(&self) -> impl Iterator<Item = (&Facts, &Build)> {
+    pub(super) fn builds(&self) -> impl Iterator<Item = (&Facts, &Build)> + Clone {
         self.manifests
             .iter()
             .filter_map(|facts| Some((&**facts, facts.build()?)))

@@ -78,7 +78,6 @@ impl Search {
         let depth = Depth {
             tags: limits.tags,
             images: limits.images,
-            referrers: limits.referrers,
         };
         let summaries = Summaries::new(registry.clone(), images.clone(), limits.remembered, depth);
         let catalogue = Catalogue::new(registry.clone(), Arc::new(summaries), limits.patience);

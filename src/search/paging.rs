@@ -113,19 +113,17 @@ impl Wanted {
         }
     }
 
-    /// Whether something with these platforms, signed or not, is wanted. As in zot the operating system of one platform and
+    /// Whether something with these platforms is wanted, signed or not. As in zot the operating system of one platform and
     /// the architecture of another do, and an architecture is its whole name, with its variant.
-    pub(super) fn takes<'a>(
+    pub(super) fn takes_platforms<'a>(
         &self,
         platforms: impl Iterator<Item = (&'a str, &'a str)> + Clone,
-        is_signed: bool,
     ) -> bool {
         let is_among =
             |wanted: &[String], word: &str| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(word));
         let mut both = [platforms.clone(), platforms];
         (self.os.is_empty() || both[0].any(|(os, _)| is_among(&self.os, os)))
             && (self.architecture.is_empty() || both[1].any(|(_, name)| is_among(&self.architecture, name)))
-            && self.takes_signed(is_signed)
     }
 
     /// Whether something with any platform is wanted.
@@ -133,7 +131,7 @@ impl Wanted {
         self.os.is_empty() && self.architecture.is_empty()
     }
 
-    /// Whether something, signed or not, is wanted where its platforms fit.
+    /// Whether something is wanted that is signed, or isn't.
     pub(super) fn takes_signed(&self, is_signed: bool) -> bool {
         is_signed || !self.is_signed
     }
@@ -319,7 +317,7 @@ mod tests {
             (&["plan9", "windows"], &[], true),
             (&[], &[], true),
         ] {
-            let takes = wanted(os, arch).takes(platforms.iter().copied(), false);
+            let takes = wanted(os, arch).takes_platforms(platforms.iter().copied());
             assert_eq!(takes, fits, "{os:?} {arch:?}");
         }
     }

@@ -5,7 +5,7 @@ use juniper::{DefaultScalarValue, Executor, FieldError, FieldResult, graphql_obj
 
 use super::{
     Asking, SearchError,
-    found::{Found, Pulls, Related, one},
+    found::{Found, Pulls, Related, images_of, one},
     paging::{Part, Wanted},
     repositories::Newest,
     schema::{
@@ -17,7 +17,7 @@ use super::{
     views,
 };
 use crate::{
-    oci::{Digest, RepoName, Tag},
+    oci::{Digest, Page, RepoName, Tag},
     registry::Tagged,
 };
 
@@ -74,10 +74,8 @@ impl Asking {
             .await?
             .ok_or(SearchError::NoRepository)?;
         let found = self.images(&repository, &[&tagged]).await?;
-        let mut shown = Vec::new();
-        for found in &found {
-            shown.push(found.shown(&self.attached_to(found, &overview).await?));
-        }
+        let attached = self.attached(&repository, &overview, images_of(&found)).await?;
+        let shown = found.iter().map(|found| found.shown(&attached)).collect();
         let shown = self.with_pulls(pulls, &found, shown).await?.pop();
         shown.ok_or_else(|| SearchError::NoImage(image.to_owned()))
     }
@@ -88,7 +86,6 @@ impl Asking {
             .overview(&repository)
             .await?
             .ok_or(SearchError::NoRepository)?;
-        let attached = self.attached(&repository, &overview).await?;
         let tags = shown(&overview);
         if tags.len() > self.search.limits.images {
             self.leave_out();
@@ -112,6 +109,7 @@ impl Asking {
             let key = |found: &Found| (found.image.created(), found.tagged.pushed_ms);
             key(b).cmp(&key(a)).then_with(|| a.tagged.tag.cmp(&b.tagged.tag))
         });
+        let attached = self.attached(&repository, &overview, images_of(&found)).await?;
         let is_deletable = Some(self.asker.may_delete.includes(&repository));
         let images = found.iter().map(|found| ImageSummary {
             is_deletable,
@@ -170,8 +168,14 @@ impl Asking {
         if !is_there || !self.sees(&repository) {
             return Err(SearchError::NoRepository);
         }
-        let found = self.referrers_of(&repository, &subject, types).await?;
-        Ok(found.iter().map(|found| Some(views::referrer(found))).collect())
+        let page = Page::default();
+        let registry = &self.search.registry;
+        let found = registry.referrers(&repository, &subject, types, &page).await?;
+        if found.next.is_some() {
+            self.leave_out();
+        }
+        let shown = found.referrers.iter().map(views::referrer);
+        Ok(shown.map(Some).collect())
     }
 
     async fn search(

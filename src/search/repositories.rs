@@ -4,12 +4,12 @@ use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use super::{
     Asking, SearchError,
+    attached::Attached,
     known::{Facet, Known},
     name_of,
     paging::{Part, Searched, Wanted},
     schema::{ImageSummary, PageInfo, Platform, RepoSummary, SortCriteria},
-    summary::Signers,
-    views::{self, Attached},
+    views,
 };
 use crate::{
     admission::Visible,
@@ -189,13 +189,11 @@ impl Asking {
             let Some(image) = image else { continue };
             let attached = match newest {
                 Newest::Attached => {
-                    let referrers = self.referrers_of(&names[*n], &tagged.digest, &[]).await?;
-                    Attached {
-                        signers: Signers::default(),
-                        referrers: BTreeMap::from([(tagged.digest.clone(), referrers)]),
-                    }
+                    let most = self.search.limits.referrers;
+                    let referring = self.referring_to(&names[*n], &tagged.digest, most).await?;
+                    Attached::to(tagged.digest.clone(), referring)
                 }
-                Newest::Named | Newest::Shown => Attached::nothing(),
+                Newest::Named | Newest::Shown => Attached::default(),
             };
             let mut shown = views::image(&names[*n], tagged, &image, &attached);
             if let Some(known) = named[*n].take() {
@@ -219,14 +217,11 @@ fn candidates<'a>(
     let fits = move |(name, facet): (&'a RepoName, &'a Facet)| {
         let rank = searched.rank(name.as_str())?;
         let platforms = known.platforms(facet);
-        let is_wanted = match platforms {
-            Some(platforms) => {
-                let platforms = platforms.iter();
-                let platforms = platforms.map(|(os, architecture)| (os.as_str(), architecture.as_str()));
-                wanted.takes(platforms, facet.is_signed)
-            }
-            None => wanted.takes_signed(facet.is_signed),
+        let are_wanted = |platforms: &[(String, String)]| {
+            let platforms = platforms.iter();
+            wanted.takes_platforms(platforms.map(|(os, architecture)| (os.as_str(), architecture.as_str())))
         };
+        let is_wanted = wanted.takes_signed(facet.is_signed) && platforms.is_none_or(are_wanted);
         let is_liked = || {
             let Preference { starred, bookmarked } = preferences.get(name).copied().unwrap_or_default();
             wanted.takes_preference(bookmarked, starred)

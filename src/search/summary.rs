@@ -10,8 +10,8 @@ use quick_cache::sync::Cache;
 
 use super::images::{Image, Images};
 use crate::{
-    oci::{Algorithm, COSIGN, Digest, MAX_PAGE, Page, RepoName, Tag, signing_tool},
-    registry::{Overview, Referrer, Registry, RegistryError, Summary, Tagged},
+    oci::{Algorithm, COSIGN, Digest, RepoName, Tag},
+    registry::{Overview, Registry, RegistryError, Summary, Tagged},
     storage::rows,
 };
 
@@ -19,6 +19,8 @@ use crate::{
 const MAX_KINDS: usize = 64;
 /// Bytes of a vendor's name that are kept.
 const MAX_VENDOR: usize = 128;
+/// Referrers of the newest image among which signatures are looked for.
+const MAX_REFERRERS: usize = 10_000;
 
 /// Bounds of what is looked at.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +29,6 @@ pub(super) struct Depth {
     pub(super) tags: usize,
     /// Images of it: those that were pushed last.
     pub(super) images: usize,
-    /// Referrers of the newest of them.
-    pub(super) referrers: usize,
 }
 
 /// Finds out, and remembers what it found.
@@ -78,12 +78,7 @@ impl Summaries {
         if let Ok(newest) = Digest::parse(&summary.newest_digest) {
             let signers = Signers::of(&overview);
             let mut tools = signers.of_tag(&newest);
-            let page = Page {
-                limit: self.depth.referrers.min(MAX_PAGE),
-                last: None,
-            };
-            let found = self.registry.referrers(name, &newest, &[], &page).await?;
-            tools.extend(found.referrers.iter().filter_map(tool));
+            tools.extend(self.registry.signed_by(name, &newest, MAX_REFERRERS).await?);
             summary.newest_signatures = tools.into_iter().map(str::to_owned).collect();
         }
         Ok(Some(summary))
@@ -196,11 +191,6 @@ impl Signers {
     pub(super) fn of_tag(&self, digest: &Digest) -> BTreeSet<&'static str> {
         self.0.contains(digest).then_some(COSIGN).into_iter().collect()
     }
-}
-
-/// The tool whose signature a referrer is.
-pub(super) fn tool(referrer: &Referrer) -> Option<&'static str> {
-    signing_tool(referrer.artifact_type.as_deref()?)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The schema is zot's, and questions are bounded.
 
+mod attached;
+
 use std::{
     fmt::Write as _,
     sync::{
@@ -603,64 +605,6 @@ async fn a_filter_passes_those_whose_platforms_have_no_place_and_says_so_to_who_
             (expected, is_partial),
             "{}",
             answer.body
-        );
-    }
-    end.cancel();
-    answers.close();
-    answers.wait().await;
-}
-
-#[tokio::test]
-async fn what_refers_to_an_image_is_shown_with_it_whatever_refers_to_others() {
-    let limits = SearchLimits {
-        referrers: 1,
-        ..SearchLimits::default()
-    };
-    let search = within(Arc::new(MemoryMeta::default()), limits);
-    let index = |of: &str| {
-        json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [], "annotations": { "of": of } }).to_string()
-    };
-    let signed = [index("a"), index("b")];
-    // In either repository both are signed, and another one has the tag.
-    for (repository, tagged) in ["x", "y"].into_iter().zip(0..) {
-        for (n, manifest) in signed.iter().enumerate() {
-            let digest = Digest::of(Algorithm::Sha256, manifest.as_bytes());
-            let reference = if n == tagged { "v1" } else { digest.as_str() };
-            push_manifest(&search.registry, repository, reference, manifest.clone()).await;
-            let signature = json!({
-                "schemaVersion": 2,
-                "mediaType": "application/vnd.oci.image.index.v1+json",
-                "artifactType": "application/vnd.cncf.notary.signature",
-                "manifests": [],
-                "subject": {
-                    "mediaType": "application/vnd.oci.image.index.v1+json",
-                    "digest": digest.as_str(),
-                    "size": manifest.len(),
-                },
-            })
-            .to_string();
-            let reference = Digest::of(Algorithm::Sha256, signature.as_bytes()).to_string();
-            push_manifest(&search.registry, repository, &reference, signature).await;
-        }
-    }
-    let end = CancellationToken::new();
-    let answers = TaskTracker::new();
-    answers.spawn(search.clone().run(end.clone()));
-    for repository in ["x", "y"] {
-        let query = format!(
-            "{{Image(image:\"{repository}:v1\"){{IsSigned Referrers{{ArtifactType}}}} \
-             GlobalSearch(query:\"{repository}\"){{Repos{{mine:NewestImage{{IsSigned MediaType}}}}}}}}"
-        );
-        let answer = asked(&search, Visible::Everything, query).await;
-        let data = &answer.body["data"];
-        assert!(!answer.is_partial, "{}", answer.body);
-        assert_eq!(data["Image"]["IsSigned"], true, "{repository}: {data}");
-        assert_eq!(data["Image"]["Referrers"].as_array().unwrap().len(), 1, "{data}");
-        let newest = &data["GlobalSearch"]["Repos"][0]["mine"];
-        assert_eq!(newest["IsSigned"], true, "{repository}: {data}");
-        assert_eq!(
-            newest["MediaType"], "application/vnd.oci.image.index.v1+json",
-            "{data}"
         );
     }
     end.cancel();

@@ -1,17 +1,17 @@
 //! From what is known to what the schema shows.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
+    attached::Attached,
     facts::{Build, Facts},
     images::{self, Image},
     schema::{
         Annotation, HistoryDescription, ImageSummary, LayerHistory, LayerSummary, ManifestSummary, Platform,
         Referrer, SignatureSummary, Time,
     },
-    summary::{Signers, tool},
 };
 use crate::{
     oci::{Digest, RepoName},
@@ -21,41 +21,16 @@ use crate::{
 /// Referrers of one manifest that are shown with it.
 const MAX_REFERRERS: usize = 100;
 
-/// What is attached to the manifests of a repository.
-pub(super) struct Attached {
-    pub(super) signers: Signers,
-    pub(super) referrers: BTreeMap<Digest, Vec<registry::Referrer>>,
+/// Whether a manifest is signed, and by what; both `None` if that isn't known.
+fn signatures(attached: &Attached, digest: &Digest) -> (Option<bool>, Option<Vec<Option<SignatureSummary>>>) {
+    let tools = attached.signatures(digest);
+    let shown = |tools: BTreeSet<_>| tools.into_iter().map(|tool| Some(signature(tool))).collect();
+    (tools.as_ref().map(|tools| !tools.is_empty()), tools.map(shown))
 }
 
-impl Attached {
-    pub(super) fn nothing() -> Self {
-        Self {
-            signers: Signers::default(),
-            referrers: BTreeMap::new(),
-        }
-    }
-
-    fn signatures(&self, digest: &Digest) -> Vec<Option<SignatureSummary>> {
-        let mut tools = self.signers.of_tag(digest);
-        tools.extend(self.of(digest).iter().filter_map(tool));
-        tools.into_iter().map(|tool| Some(signature(tool))).collect()
-    }
-
-    pub(super) fn is_signed(&self, digest: &Digest) -> bool {
-        !self.signatures(digest).is_empty()
-    }
-
-    fn of(&self, digest: &Digest) -> &[registry::Referrer] {
-        self.referrers.get(digest).map_or(&[], Vec::as_slice)
-    }
-
-    fn referrers(&self, digest: &Digest) -> Vec<Option<Referrer>> {
-        self.of(digest)
-            .iter()
-            .take(MAX_REFERRERS)
-            .map(|found| Some(referrer(found)))
-            .collect()
-    }
+fn referrers(attached: &Attached, digest: &Digest) -> Option<Vec<Option<Referrer>>> {
+    let referrers = attached.referrers(digest)?.iter().take(MAX_REFERRERS);
+    Some(referrers.map(|found| Some(referrer(found))).collect())
 }
 
 pub(super) fn signature(tool: &str) -> SignatureSummary {
@@ -75,7 +50,7 @@ pub(super) fn image(
 ) -> ImageSummary {
     let words = image.words();
     let digest = &tagged.digest;
-    let signatures = attached.signatures(digest);
+    let (is_signed, signature_info) = signatures(attached, digest);
     ImageSummary {
         repo_name: Some(repository.to_string()),
         tag: Some(tagged.tag.to_string()),
@@ -95,8 +70,8 @@ pub(super) fn image(
         tagged_timestamp: Some(at(tagged.pushed_ms)),
         last_updated: image.created().and_then(time),
         description: Some(words.description),
-        is_signed: Some(!signatures.is_empty()),
-        signature_info: Some(signatures),
+        is_signed,
+        signature_info,
         licenses: Some(words.licenses),
         labels: Some(words.labels),
         title: Some(words.title),
@@ -105,21 +80,21 @@ pub(super) fn image(
         vendor: Some(words.vendor),
         authors: Some(words.authors),
         vulnerabilities: None,
-        referrers: Some(attached.referrers(digest)),
+        referrers: referrers(attached, digest),
         is_deletable: None,
         artifact_type: image.facts.artifact_type.clone(),
     }
 }
 
 fn manifest(facts: &Facts, build: &Build, attached: &Attached) -> ManifestSummary {
-    let signatures = attached.signatures(&facts.digest);
+    let (is_signed, signature_info) = signatures(attached, &facts.digest);
     ManifestSummary {
         digest: Some(facts.digest.to_string()),
         config_digest: build.config.as_ref().map(|(digest, _)| digest.to_string()),
         last_updated: build.created.and_then(time),
         size: Some(images::size(facts, build).to_string()),
-        is_signed: Some(!signatures.is_empty()),
-        signature_info: Some(signatures),
+        is_signed,
+        signature_info,
         platform: Some(Platform {
             os: Some(build.os.clone()),
             arch: Some(build.architecture.clone()),
@@ -128,7 +103,7 @@ fn manifest(facts: &Facts, build: &Build, attached: &Attached) -> ManifestSummar
         layers: Some(build.layers.iter().map(|found| Some(layer(found))).collect()),
         history: Some(history(build)),
         vulnerabilities: None,
-        referrers: Some(attached.referrers(&facts.digest)),
+        referrers: referrers(attached, &facts.digest),
         artifact_type: facts.artifact_type.clone(),
     }
 }
