@@ -107,10 +107,10 @@ fn rows_of(n: usize, config: &rows::Blob, version: Version) -> Result<Vec<Op>> {
             pushed_by: "ci".to_owned(),
         };
         ops.push(put(keys::tag(&name, &tag), &row));
-        newest = Some((tag, digest));
+        newest = Some((tag, row));
     }
-    let (newest_tag, newest_digest) = newest
-        .map(|(tag, digest)| (tag.to_string(), digest.to_string()))
+    let (newest_tag, newest) = newest
+        .map(|(tag, row)| (tag.to_string(), row))
         .unwrap_or_default();
     let found_out = rows::Summary {
         min_reader,
@@ -125,8 +125,10 @@ fn rows_of(n: usize, config: &rows::Blob, version: Version) -> Result<Vec<Op>> {
         }],
         vendors: vec![VENDOR.to_owned()],
         newest_tag,
-        newest_digest,
+        newest_digest: newest.digest,
         newest_signatures: Vec::new(),
+        newest_pushed_ms: newest.pushed_ms,
+        newest_pushed_by: newest.pushed_by,
     };
     ops.push(put(keys::summary(&name), &found_out));
     Ok(ops)

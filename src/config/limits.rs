@@ -273,8 +273,6 @@ pub struct SearchLimits {
     pub preferences: usize = 1000,
     /// Bytes of memory for what is known of images.
     pub memory: u64 = 32 << 20,
-    /// Repositories of which a member remembers what they come to, some 500 bytes each.
-    pub remembered: usize = 10_000,
 }
 
 /// What is pushed, pulled and deleted.

@@ -77,7 +77,7 @@ pub use self::{
     listing::Names,
     manifests::{DeleteManifest, MayBeAbsent, MayPush, Pushed, PutManifest, WhileListed},
     objects::Throttle,
-    overview::{Document, Overview, Referring, Summary, Tagged},
+    overview::{Document, Listed, Overview, Referring, Summary, Tagged},
     preferences::{Preference, Toggle},
     quota::Quotas,
     referrers::{Referrer, Referrers},

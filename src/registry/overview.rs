@@ -8,7 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 
-use super::{Blob, Referrer, Registry, RegistryError, Result, preferences::stars, row, shelf::present};
+use super::{
+    Blob, Preference, Referrer, Registry, RegistryError, Result,
+    preferences::{preference, stars},
+    row,
+    shelf::present,
+};
 use crate::{
     oci::{Digest, MediaType, RepoName, Tag},
     storage::{Expect, Key, MAX_OPS, MAX_PAGE, Row, Space, StoreErrorKind, Version, keys, rows},
@@ -63,6 +68,17 @@ pub struct Document {
 
 /// What was found out about a repository, kept beside it. It holds while the repository's row has `version`.
 pub type Summary = rows::Summary;
+
+/// What lists say of a repository.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listed {
+    /// As it was kept last.
+    pub summary: Option<Summary>,
+    /// Users who starred it.
+    pub stars: u64,
+    /// What who asks thinks of it.
+    pub preference: Preference,
+}
 
 impl Registry {
     /// The versions of the repositories' rows; `None` for one that has no manifest.
@@ -131,28 +147,29 @@ impl Registry {
         wanted.iter().zip(rows).map(read).collect()
     }
 
-    /// How many users starred each of the repositories, and what the tags named with them name, in their order: read together,
-    /// one request for fifty.
-    pub async fn starred_and_named(
-        &self,
-        wanted: &[(RepoName, Option<Tag>)],
-    ) -> Result<Vec<(u64, Option<Tagged>)>> {
-        let of = |(repository, tag): &(RepoName, Option<Tag>)| {
-            let tag = tag.as_ref().map(|tag| keys::tag(repository, tag));
-            [Some(keys::stars(repository)), tag]
+    /// What lists say of the repositories beside their images, in their order: read together, one request for thirty-three. `user` is
+    /// who asks, if they have logged in.
+    pub async fn listed(&self, repositories: &[RepoName], user: Option<&str>) -> Result<Vec<Listed>> {
+        let of = |repository: &RepoName| {
+            let preference = user.map(|user| keys::preference(user, repository));
+            [
+                Some(keys::summary(repository)),
+                Some(keys::stars(repository)),
+                preference,
+            ]
         };
-        let keys: Vec<Key> = wanted.iter().flat_map(of).flatten().collect();
-        let mut rows = self.rows(&keys, Key::clone).await?.into_iter();
-        let mut next = || rows.next().flatten();
-        let read = |(_, tag): &(RepoName, Option<Tag>)| {
-            let stars = stars(next().as_ref())?;
-            let named = match tag {
-                Some(tag) => next().map(|row| tagged(tag.as_str(), &row)).transpose()?,
-                None => None,
-            };
-            Ok((stars, named))
+        let keys: Vec<Key> = repositories.iter().flat_map(of).flatten().collect();
+        let rows = self.rows(&keys, Key::clone).await?;
+        let each = 2 + usize::from(user.is_some());
+        let read = |rows: &[Option<Row>]| {
+            let row = |n: usize| rows.get(n).and_then(Option::as_ref);
+            Ok(Listed {
+                summary: row(0).map(row::read).transpose()?,
+                stars: stars(row(1))?,
+                preference: preference(row(2))?,
+            })
         };
-        wanted.iter().map(read).collect()
+        rows.chunks(each).map(read).collect()
     }
 
     /// The manifests' documents, in the order of `wanted`.

@@ -43,6 +43,15 @@ pub(super) fn stars(found: Option<&Row>) -> Result<u64> {
     }
 }
 
+/// What the user of this row thinks of its repository.
+pub(super) fn preference(found: Option<&Row>) -> Result<Preference> {
+    let row: rows::Preference = found.map(row::read).transpose()?.unwrap_or_default();
+    Ok(Preference {
+        starred: row.starred,
+        bookmarked: row.bookmarked,
+    })
+}
+
 impl Registry {
     /// The user's preferences, of at most `most` repositories.
     pub async fn preferences(&self, user: &str, most: usize) -> Result<BTreeMap<RepoName, Preference>> {
@@ -56,11 +65,7 @@ impl Registry {
             for entry in &page.entries {
                 let name = &entry.sort[keys::PREFERENCES.len()..];
                 let name = RepoName::parse(name).map_err(|error| row::corrupt("read a preference", error))?;
-                let row: rows::Preference = row::read(&entry.row)?;
-                let preference = Preference {
-                    starred: row.starred,
-                    bookmarked: row.bookmarked,
-                };
+                let preference = preference(Some(&entry.row))?;
                 if preference != Preference::default() {
                     found.insert(name, preference);
                 }

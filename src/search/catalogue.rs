@@ -9,7 +9,7 @@
 //! kept of it in the store, where members find what others have found out.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -26,8 +26,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    known::{Facet, Known},
-    summary::Summaries,
+    known::Known,
+    summary::{Summaries, is_complete},
 };
 use crate::{
     oci::{Page, RepoName},
@@ -68,7 +68,7 @@ pub(super) struct Catalogue {
     feed: Feed,
     /// How far each feed was followed; `None` before everything was looked at once.
     followed: Mutex<Option<Ends>>,
-    summaries: Arc<Summaries>,
+    summaries: Summaries,
     known: RwLock<Known>,
     asked: AtomicU64,
     wake: Notify,
@@ -78,7 +78,7 @@ pub(super) struct Catalogue {
 
 impl Catalogue {
     /// Empty. Who asks waits for `patience` at most.
-    pub(super) fn new(registry: Arc<Registry>, summaries: Arc<Summaries>, patience: Duration) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, summaries: Summaries, patience: Duration) -> Self {
         Self {
             feed: Feed::new(registry.clone()),
             followed: Mutex::default(),
@@ -148,51 +148,33 @@ impl Catalogue {
         read(&self.known.read())
     }
 
-    /// What was found out about these repositories, in their order; `None` for one that isn't there any more. What is kept in the
-    /// store of it and was seen by the last look takes one request for a hundred of them.
+    /// What was found out about these repositories, of which this was `kept`, in their order; `None` for one that isn't there any
+    /// more. It takes no request where what is kept was seen by the last look.
     pub(super) async fn summaries(
         &self,
         names: &[RepoName],
-    ) -> Result<Vec<Option<Arc<Summary>>>, RegistryError> {
-        let facets: Vec<Facet> = self.read(|known| {
-            let facets = names.iter().map(|name| known.get(name).copied());
-            facets.map(Option::unwrap_or_default).collect()
-        });
-        let holds = |n: usize, summary: &Summary| facets[n].is_of(&summary.version);
-        let mut found: Vec<Option<Arc<Summary>>> = (0..names.len())
-            .map(|n| self.summaries.held(&names[n]).filter(|held| holds(n, held)))
-            .collect();
-        let missing = |found: &[Option<_>]| -> Vec<usize> {
-            (0..names.len()).filter(|n| found[*n].is_none()).collect()
-        };
-        let named =
-            |places: &[usize]| -> Vec<RepoName> { places.iter().map(|n| names[*n].clone()).collect() };
-        let places = missing(&found);
-        let kept = self.registry.summaries(&named(&places)).await?;
+        mut kept: Vec<Option<Summary>>,
+    ) -> Result<Vec<Option<Summary>>, RegistryError> {
+        // Lists show all of it.
+        for kept in &mut kept {
+            kept.take_if(|kept| !is_complete(kept));
+        }
         // The look may have seen less than was kept since.
-        let mut outdated = BTreeMap::new();
-        for (n, kept) in places.into_iter().zip(kept) {
-            match kept {
-                Some(kept) if holds(n, &kept) => {
-                    let kept = Arc::new(kept);
-                    self.summaries.hold(&names[n], kept.clone());
-                    found[n] = Some(kept);
-                }
-                Some(kept) => {
-                    outdated.insert(n, kept);
-                }
-                None => {}
-            }
-        }
-        let places = missing(&found);
-        let wanted = named(&places);
+        let others: Vec<usize> = self.read(|known| {
+            let is_seen = |n: usize| {
+                let both = known.get(&names[n]).zip(kept[n].as_ref());
+                both.is_some_and(|(facet, kept)| facet.is_of(&kept.version))
+            };
+            (0..names.len()).filter(|n| !is_seen(*n)).collect()
+        });
+        let wanted: Vec<RepoName> = others.iter().map(|n| names[*n].clone()).collect();
         let versions = self.registry.versions(&wanted).await?;
-        let kept = places.iter().map(|n| outdated.remove(n)).collect();
-        let brought = self.settle(&wanted, versions, kept).await?;
-        for (n, brought) in places.into_iter().zip(brought) {
-            found[n] = brought;
+        let outdated = others.iter().map(|n| kept[*n].take()).collect();
+        let brought = self.settle(&wanted, versions, outdated).await?;
+        for (n, brought) in others.into_iter().zip(brought) {
+            kept[n] = brought;
         }
-        Ok(found)
+        Ok(kept)
     }
 
     /// What is to be found out about a repository now.
@@ -278,7 +260,7 @@ impl Catalogue {
     }
 
     /// Finds out about these repositories, from what others have found out where that still holds.
-    async fn bring(&self, names: &[RepoName]) -> Result<Vec<Option<Arc<Summary>>>, RegistryError> {
+    async fn bring(&self, names: &[RepoName]) -> Result<Vec<Option<Summary>>, RegistryError> {
         let (versions, kept) =
             tokio::try_join!(self.registry.versions(names), self.registry.summaries(names))?;
         self.settle(names, versions, kept).await
@@ -290,7 +272,7 @@ impl Catalogue {
         names: &[RepoName],
         versions: Vec<Option<Version>>,
         kept: Vec<Option<Summary>>,
-    ) -> Result<Vec<Option<Arc<Summary>>>, RegistryError> {
+    ) -> Result<Vec<Option<Summary>>, RegistryError> {
         if names.is_empty() {
             return Ok(Vec::new());
         }
@@ -304,9 +286,8 @@ impl Catalogue {
         for (name, had) in names.iter().zip(had) {
             match asked.next().await {
                 Some(Ok((Some(summary), is_new))) => {
-                    self.summaries.hold(name, summary.clone());
                     if is_new == IsNew::Yes {
-                        new.push((name.clone(), Some((*summary).clone())));
+                        new.push((name.clone(), Some(summary.clone())));
                     }
                     all.push(Some(summary));
                 }
@@ -323,7 +304,7 @@ impl Catalogue {
                 None => break,
             }
         }
-        let found = names.iter().zip(all.iter().map(Option::as_deref));
+        let found = names.iter().zip(all.iter().map(Option::as_ref));
         self.known.write().settle(found);
         if !new.is_empty()
             && let Err(error) = self.registry.keep_summaries(&new).await
@@ -341,14 +322,14 @@ impl Catalogue {
         name: &RepoName,
         version: Option<Version>,
         kept: Option<Summary>,
-    ) -> Result<(Option<Arc<Summary>>, IsNew), RegistryError> {
+    ) -> Result<(Option<Summary>, IsNew), RegistryError> {
         let Some(version) = version else {
             return Ok((None, IsNew::No));
         };
         if let Some(kept) = kept.filter(|kept| *kept.version == version.to_bytes()) {
-            return Ok((Some(Arc::new(kept)), IsNew::No));
+            return Ok((Some(kept), IsNew::No));
         }
-        let found = self.summaries.find_out(name).await?.map(Arc::new);
+        let found = self.summaries.find_out(name).await?;
         let is_settled = found.as_ref().is_some_and(|found| !found.version.is_empty());
         Ok((found, if is_settled { IsNew::Yes } else { IsNew::No }))
     }

@@ -54,7 +54,7 @@ pub(super) enum Related {
 impl Found {
     /// What is shown of it but how often it was pulled.
     pub(super) fn shown(&self, attached: &Attached) -> ImageSummary {
-        views::image(&self.repository, &self.tagged, &self.image, attached)
+        views::image(&self.repository, (&self.tagged).into(), &self.image, attached)
     }
 
     fn place(&self) -> (&RepoName, &Image) {

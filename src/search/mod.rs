@@ -79,8 +79,8 @@ impl Search {
             tags: limits.tags,
             images: limits.images,
         };
-        let summaries = Summaries::new(registry.clone(), images.clone(), limits.remembered, depth);
-        let catalogue = Catalogue::new(registry.clone(), Arc::new(summaries), limits.patience);
+        let summaries = Summaries::new(registry.clone(), images.clone(), depth);
+        let catalogue = Catalogue::new(registry.clone(), summaries, limits.patience);
         Self {
             registry,
             images,

@@ -1,20 +1,24 @@
 //! Lists of repositories.
 
-use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap},
+};
 
 use super::{
     Asking, SearchError,
     attached::Attached,
+    images::Image,
     known::{Facet, Known},
     name_of,
     paging::{Part, Searched, Wanted},
     schema::{ImageSummary, PageInfo, Platform, RepoSummary, SortCriteria},
-    views,
+    views::{self, Naming},
 };
 use crate::{
     admission::Visible,
-    oci::{RepoName, Tag},
-    registry::{Preference, Summary, Tagged},
+    oci::{Digest, RepoName},
+    registry::{Listed, Preference, Summary},
 };
 
 /// How much of the newest image is asked for.
@@ -68,7 +72,10 @@ impl Asking {
             return Ok(Default::default());
         }
         self.look().await;
-        let preferences = self.preferences().await?;
+        let preferences = match wanted.is_personal() {
+            true => self.preferences().await?,
+            false => Preferences::new(),
+        };
         let stars = match part.order {
             SortCriteria::Stars => self.search.registry.starred(self.search.limits.walk).await?,
             _ => BTreeMap::new(),
@@ -88,13 +95,13 @@ impl Asking {
             self.part_of(self.seen(fitting, |candidate| &candidate.name).await, part)
         };
         let names: Vec<RepoName> = found.iter().map(|found| found.name.clone()).collect();
-        let summaries = self.search.catalogue.summaries(&names).await?;
-        let (stars, images) = self.newest(&names, &summaries, newest).await?;
-        let rows = found.into_iter().zip(summaries).zip(stars).zip(images);
-        let shown = rows.map(|(((found, summary), stars), newest)| {
-            let preference = preferences.get(&found.name).copied().unwrap_or_default();
-            let summary = summary.as_deref();
-            shown(&found.name, summary, preference, stars, found.rank, newest)
+        let mut listed = self.listed(&names).await?;
+        let kept = listed.iter_mut().map(|listed| listed.summary.take()).collect();
+        let summaries = self.search.catalogue.summaries(&names, kept).await?;
+        let images = self.newest(&names, &summaries, newest).await?;
+        let rows = found.into_iter().zip(listed).zip(summaries).zip(images);
+        let shown = rows.map(|(((found, listed), summary), newest)| {
+            shown(&found.name, summary.as_ref(), &listed, found.rank, newest)
         });
         Ok((shown.collect(), page))
     }
@@ -106,17 +113,13 @@ impl Asking {
         summary: &Summary,
         newest: Option<ImageSummary>,
     ) -> Result<RepoSummary, SearchError> {
-        let wanted = [(name.clone(), None)];
-        let stars = self.search.registry.starred_and_named(&wanted).await?;
-        let preference = self.preferences().await?.get(name).copied();
-        Ok(shown(
-            name,
-            Some(summary),
-            preference.unwrap_or_default(),
-            stars.into_iter().map(|(stars, _)| stars).sum(),
-            0,
-            newest,
-        ))
+        let listed = self.listed(std::slice::from_ref(name)).await?.pop();
+        Ok(shown(name, Some(summary), &listed.unwrap_or_default(), 0, newest))
+    }
+
+    async fn listed(&self, names: &[RepoName]) -> Result<Vec<Listed>, SearchError> {
+        let user = self.asker.user.as_deref();
+        Ok(self.search.registry.listed(names, user).await?)
     }
 
     /// What the user thinks of repositories.
@@ -142,67 +145,52 @@ impl Asking {
         part.take(seen, |a, b| compare(part.order, a, b))
     }
 
-    /// The stars and the newest images of the repositories, in their order.
+    /// The newest images of the repositories, in their order.
     async fn newest(
         &self,
         names: &[RepoName],
-        summaries: &[Option<Arc<Summary>>],
+        summaries: &[Option<Summary>],
         newest: Newest,
-    ) -> Result<(Vec<u64>, Vec<Option<ImageSummary>>), SearchError> {
-        let pairs = || names.iter().zip(summaries);
-        let mut named: Vec<Option<ImageSummary>> = pairs()
-            .map(|(name, summary)| named(name, summary.as_deref()?))
-            .collect();
-        let tag = |summary: &Summary| Tag::parse(&summary.newest_tag).ok();
-        let is_named = newest == Newest::Named;
-        let wanted: Vec<(RepoName, Option<Tag>)> = pairs()
-            .map(|(name, summary)| {
-                (
-                    name.clone(),
-                    summary.as_deref().filter(|_| !is_named).and_then(tag),
-                )
-            })
-            .collect();
-        let (stars, tags): (Vec<u64>, Vec<Option<Tagged>>) = self
-            .search
-            .registry
-            .starred_and_named(&wanted)
-            .await?
+    ) -> Result<Vec<Option<ImageSummary>>, SearchError> {
+        let pairs = names.iter().zip(summaries);
+        let of = |(name, summary): (_, &Option<Summary>)| named(name, summary.as_ref()?);
+        let mut shown: Vec<Option<ImageSummary>> = pairs.clone().map(of).collect();
+        if newest == Newest::Named {
+            return Ok(shown);
+        }
+        let of = |(name, summary): (&RepoName, &Option<Summary>)| {
+            Some((
+                name.clone(),
+                Digest::parse(&summary.as_ref()?.newest_digest).ok()?,
+            ))
+        };
+        let wanted: Vec<_> = pairs.clone().filter_map(of).collect();
+        let images = self.search.images.load(&wanted).await?;
+        let mut images: HashMap<RepoName, Image> = wanted
             .into_iter()
-            .unzip();
-        let wanted: Vec<(usize, Tagged)> = tags
-            .into_iter()
-            .zip(summaries)
-            .enumerate()
-            .filter_map(|(n, (tagged, summary))| {
-                let newest = &summary.as_ref()?.newest_digest;
-                // The tag may have moved since.
-                Some((n, tagged.filter(|tagged| tagged.digest.as_str() == newest)?))
-            })
+            .zip(images)
+            .filter_map(|((name, _), image)| Some((name, image?)))
             .collect();
-        let images: Vec<_> = wanted
-            .iter()
-            .map(|(n, tagged)| (names[*n].clone(), tagged.digest.clone()))
-            .collect();
-        let images = self.search.images.load(&images).await?;
-        for ((n, tagged), image) in wanted.iter().zip(images) {
-            let Some(image) = image else { continue };
+        for ((name, summary), shown) in pairs.zip(&mut shown) {
+            let (Some(summary), Some(image)) = (summary, images.remove(name)) else {
+                continue;
+            };
             let attached = match newest {
                 Newest::Attached => {
-                    let most = self.search.limits.referrers;
-                    let referring = self.referring_to(&names[*n], &tagged.digest, most).await?;
-                    Attached::to(tagged.digest.clone(), referring)
+                    let (subject, most) = (&image.facts.digest, self.search.limits.referrers);
+                    let referring = self.referring_to(name, subject, most).await?;
+                    Attached::to(subject.clone(), referring)
                 }
                 Newest::Named | Newest::Shown => Attached::default(),
             };
-            let mut shown = views::image(&names[*n], tagged, &image, &attached);
-            if let Some(known) = named[*n].take() {
-                shown.is_signed = known.is_signed;
-                shown.signature_info = known.signature_info;
-            }
-            named[*n] = Some(shown);
+            let signed = shown.take();
+            *shown = Some(ImageSummary {
+                is_signed: signed.as_ref().and_then(|signed| signed.is_signed),
+                signature_info: signed.and_then(|signed| signed.signature_info),
+                ..views::image(name, Naming::of_newest(summary), &image, &attached)
+            });
         }
-        Ok((stars, named))
+        Ok(shown)
     }
 }
 
@@ -275,8 +263,7 @@ fn named(repository: &RepoName, summary: &Summary) -> Option<ImageSummary> {
 fn shown(
     name: &RepoName,
     summary: Option<&Summary>,
-    preference: Preference,
-    stars: u64,
+    listed: &Listed,
     rank: u32,
     newest_image: Option<ImageSummary>,
 ) -> RepoSummary {
@@ -303,9 +290,9 @@ fn shown(
         vendors: Some(vendors.cloned().map(Some).collect()),
         newest_image,
         download_count: Some(0),
-        star_count: number(stars),
-        is_bookmarked: Some(preference.bookmarked),
-        is_starred: Some(preference.starred),
+        star_count: number(listed.stars),
+        is_bookmarked: Some(listed.preference.bookmarked),
+        is_starred: Some(listed.preference.starred),
         rank: number(rank.into()),
     }
 }

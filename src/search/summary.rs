@@ -1,12 +1,9 @@
-//! What a repository's images come to: found out from its tags and manifests, and kept for as long as its row keeps the
-//! version.
+//! What a repository's images come to: found out from its tags and manifests. It holds for as long as its row keeps the version.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
-
-use quick_cache::sync::Cache;
 
 use super::images::{Image, Images};
 use crate::{
@@ -31,36 +28,20 @@ pub(super) struct Depth {
     pub(super) images: usize,
 }
 
-/// Finds out, and remembers what it found.
+/// Finds out.
 pub(super) struct Summaries {
     registry: Arc<Registry>,
     images: Arc<Images>,
-    held: Cache<RepoName, Arc<Summary>>,
     depth: Depth,
 }
 
 impl Summaries {
-    /// Remembers what it found about so many repositories.
-    pub(super) fn new(
-        registry: Arc<Registry>,
-        images: Arc<Images>,
-        repositories: usize,
-        depth: Depth,
-    ) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, images: Arc<Images>, depth: Depth) -> Self {
         Self {
             registry,
             images,
-            held: Cache::new(repositories),
             depth,
         }
-    }
-
-    pub(super) fn held(&self, name: &RepoName) -> Option<Arc<Summary>> {
-        self.held.get(name)
-    }
-
-    pub(super) fn hold(&self, name: &RepoName, summary: Arc<Summary>) {
-        self.held.insert(name.clone(), summary);
     }
 
     /// Finds out. `None` if the repository isn't there.
@@ -162,7 +143,16 @@ pub(super) fn summarise(overview: &Overview, tags: &[&Tagged], images: &[Option<
             .map(|(tagged, _)| tagged.digest.to_string())
             .unwrap_or_default(),
         newest_signatures: Vec::new(),
+        newest_pushed_ms: newest.map(|(tagged, _)| tagged.pushed_ms).unwrap_or_default(),
+        newest_pushed_by: newest
+            .map(|(tagged, _)| tagged.pushed_by.clone())
+            .unwrap_or_default(),
     }
+}
+
+/// Whether it says all that a summary says now: an older release may have found it out.
+pub(super) fn is_complete(summary: &Summary) -> bool {
+    summary.newest_tag.is_empty() || summary.newest_pushed_ms > 0
 }
 
 /// What a tag is attached to by its form, as clients did before there were referrers, and as what: `sha256-<hex>.sig` of

@@ -16,14 +16,15 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Asker, Question, Search};
+use super::{Asker, Question, Search, views};
 use crate::{
     admission::Visible,
     config::limits::SearchLimits,
     oci::{Algorithm, Digest, Preconditions, Reference, RepoName},
     ownership::Incarnation,
     registry::{
-        DeleteManifest, Holder, MayBeAbsent, MayPush, PutManifest, Registry, Settings, Stores, WhileListed,
+        DeleteManifest, Holder, MayBeAbsent, MayPush, PutManifest, Registry, Settings, Stores, Summary,
+        WhileListed,
         changes::{Cause, PARTITIONS},
     },
     storage::{MemoryBlobs, MemoryMeta, MetaStore, MeteredMeta},
@@ -555,23 +556,63 @@ async fn who_may_see_nothing_costs_nothing() {
     assert_eq!(requests(&metrics), before);
 }
 
+/// A search, one over the same store whose requests are counted, and a repository `r`.
+async fn two_members() -> (Arc<Search>, Arc<Search>, impl Fn() -> u64) {
+    let (meta, metrics) = (Arc::new(MemoryMeta::default()), Arc::new(Metrics::new()));
+    let metered = Arc::new(MeteredMeta::new(meta.clone(), metrics.clone()));
+    let (one, other) = (over(meta), over(metered));
+    push(&one.registry, "r").await;
+    (one, other, move || requests(&metrics))
+}
+
 #[tokio::test]
 async fn what_others_have_found_out_is_read_once() {
-    let metrics = Arc::new(Metrics::new());
-    let meta = Arc::new(MemoryMeta::default());
-    let (other, search) = (
-        over(meta.clone()),
-        over(Arc::new(MeteredMeta::new(meta, metrics.clone()))),
-    );
-    push(&other.registry, "r").await;
+    let (one, other, requests) = two_members().await;
     let names = ["r".parse().unwrap()];
-    let found = other.catalogue.summaries(&names).await.unwrap();
-    let before = requests(&metrics);
-    assert_eq!(search.catalogue.summaries(&names).await.unwrap(), found);
-    // What is kept, and whether that still holds.
-    assert_eq!(requests(&metrics) - before, 2);
-    search.catalogue.summaries(&names).await.unwrap();
-    assert_eq!(requests(&metrics) - before, 2);
+    let found = one.catalogue.summaries(&names, vec![None]).await.unwrap();
+    let before = requests();
+    for costs in [2, 3] {
+        let kept = other.registry.summaries(&names).await.unwrap();
+        let brought = other.catalogue.summaries(&names, kept).await.unwrap();
+        assert_eq!(brought, found);
+        // What is kept; once, whether that still holds.
+        assert_eq!(requests() - before, costs);
+    }
+}
+
+#[tokio::test]
+async fn what_an_older_release_has_found_out_is_made_whole_where_it_is_shown() {
+    let (one, other, _) = two_members().await;
+    let names = ["r".parse().unwrap()];
+    let found = one.catalogue.summaries(&names, vec![None]).await.unwrap();
+    let of_old = found[0].clone().map(|found| Summary {
+        newest_pushed_ms: 0,
+        newest_pushed_by: String::new(),
+        ..found
+    });
+    let [name] = names.clone();
+    other
+        .registry
+        .keep_summaries(&[(name, of_old.clone())])
+        .await
+        .unwrap();
+    let (end, answers) = (CancellationToken::new(), TaskTracker::new());
+    answers.spawn(other.clone().run(end.clone()));
+    let listed = async |newest: &str| {
+        let query = format!("{{RepoListWithNewestImage{{Results{{NewestImage{{{newest}}}}}}}}}");
+        let answer = asked(&other, Visible::Everything, query).await;
+        answer.body["data"]["RepoListWithNewestImage"]["Results"][0]["NewestImage"].clone()
+    };
+    let pushed = views::at(found[0].as_ref().unwrap().newest_pushed_ms).0;
+    for _ in 0..2 {
+        let shown = listed("Tag PushTimestamp TaggedTimestamp").await;
+        let expected = json!({ "Tag": "v1", "PushTimestamp": pushed, "TaggedTimestamp": pushed });
+        assert_eq!(shown, expected);
+    }
+    assert_eq!(other.registry.summaries(&names).await.unwrap(), found);
+    end.cancel();
+    answers.close();
+    answers.wait().await;
 }
 
 /// In tests, three sets of platforms have a place.

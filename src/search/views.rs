@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     oci::{Digest, RepoName},
-    registry::{self, Tagged},
+    registry::{self, Summary, Tagged},
 };
 
 /// Referrers of one manifest that are shown with it.
@@ -41,19 +41,47 @@ pub(super) fn signature(tool: &str) -> SignatureSummary {
     }
 }
 
+/// How an image came by a tag.
+pub(super) struct Naming<'a> {
+    tag: &'a str,
+    pushed_ms: u64,
+    pushed_by: &'a str,
+}
+
+impl<'a> Naming<'a> {
+    /// That of the newest image of a repository.
+    pub(super) fn of_newest(summary: &'a Summary) -> Self {
+        Self {
+            tag: &summary.newest_tag,
+            pushed_ms: summary.newest_pushed_ms,
+            pushed_by: &summary.newest_pushed_by,
+        }
+    }
+}
+
+impl<'a> From<&'a Tagged> for Naming<'a> {
+    fn from(tagged: &'a Tagged) -> Self {
+        Self {
+            tag: tagged.tag.as_str(),
+            pushed_ms: tagged.pushed_ms,
+            pushed_by: &tagged.pushed_by,
+        }
+    }
+}
+
 /// A tag and what it names.
 pub(super) fn image(
     repository: &RepoName,
-    tagged: &Tagged,
+    naming: Naming<'_>,
     image: &Image,
     attached: &Attached,
 ) -> ImageSummary {
     let words = image.words();
-    let digest = &tagged.digest;
+    let digest = &image.facts.digest;
     let (is_signed, signature_info) = signatures(attached, digest);
     ImageSummary {
         repo_name: Some(repository.to_string()),
-        tag: Some(tagged.tag.to_string()),
+        tag: Some(naming.tag.to_owned()),
         digest: Some(digest.to_string()),
         media_type: Some(image.facts.media_type.clone()),
         manifests: Some(
@@ -65,9 +93,9 @@ pub(super) fn image(
         size: Some(image.size().to_string()),
         download_count: Some(0),
         last_pull_timestamp: None,
-        push_timestamp: Some(at(tagged.pushed_ms)),
-        pushed_by: Some(tagged.pushed_by.clone()),
-        tagged_timestamp: Some(at(tagged.pushed_ms)),
+        push_timestamp: Some(at(naming.pushed_ms)),
+        pushed_by: Some(naming.pushed_by.to_owned()),
+        tagged_timestamp: Some(at(naming.pushed_ms)),
         last_updated: image.created().and_then(time),
         description: Some(words.description),
         is_signed,
