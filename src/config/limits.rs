@@ -563,7 +563,8 @@ pub struct ScrubLimits {
     pub bytes_per_second: u64 = 32 << 20,
     /// After which time it is written down how far it is, and so what is read once more by who goes on, but for one blob.
     pub stride: Duration = secs(30),
-    /// How often a member looks whether something is to be read, and tries again what failed: one request.
+    /// How often a member looks whether something is to be read, and tries again what failed: one request. The first time it does so
+    /// within a tenth of that.
     pub look_interval: Duration = hours(1),
 }
 

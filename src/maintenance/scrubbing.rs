@@ -53,7 +53,8 @@ impl Scrubbing {
     /// Works until `end` is cancelled, then writes down where it stands. `now_ms` is the time since the Unix epoch.
     pub async fn run(self, end: CancellationToken, now_ms: impl Fn() -> u64 + Send + Sync) {
         let look = self.limits.look_interval;
-        let mut pause = clock::part_of(look);
+        // Soon after the start, for whoever has just switched it on.
+        let mut pause = clock::part_of(look / 10);
         while end.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             if let Err(error) = self.round(&end, &now_ms).await {
                 self.metrics.scrubbed(ScrubOutcome::Failed, 0);

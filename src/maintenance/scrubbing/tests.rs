@@ -148,6 +148,21 @@ async fn members_read_everything_once_between_them_and_again_when_the_interval_i
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_has_just_started_looks_soon() {
+    let world = World::new().await;
+    world.gone.lock().extend([member(2), member(3)]);
+    let (scrubbing, metrics) = world.scrubbing(1, 0);
+    let soon = scrubbing.limits.look_interval / 10;
+    let end = CancellationToken::new();
+    let watched = async {
+        tokio::time::sleep(soon + Duration::from_secs(1)).await;
+        end.cancel();
+    };
+    tokio::join!(scrubbing.run(end.clone(), || NOW_MS), watched);
+    assert_eq!(read(&metrics), REPOSITORIES as u64 + 1);
+}
+
 /// A row a second.
 const SLOWLY: u64 = 32 << 10;
 
