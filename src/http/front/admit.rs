@@ -1,8 +1,9 @@
 //! From a request to an answered one: what it asks for, who asks, who answers and until when. Whether there is room is in
 //! [`room`](super::room).
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, Response, header};
 use tokio::time::{Instant, timeout_at};
 
@@ -16,7 +17,7 @@ use crate::{
     admission::{Admitted, Body, Failure, RequestId},
     auth::{Decision, Gate},
     config::limits::FrontLimits,
-    http::error::{self, FrontError},
+    http::error::{self, Answer, FrontError},
     oci::{Effect, Route},
 };
 
@@ -125,22 +126,7 @@ impl Step for Dispatch {
             exchange.id.clone(),
             surface.facts().effect,
         );
-        let answer = async {
-            match surface {
-                Surface::Registry(route) => Ok(registry(route, exchange, decision, deadline, next).await),
-                Surface::Probe(request) => Ok(request.answer().await),
-                Surface::Metrics(request) => Ok(request.answer()),
-                Surface::Keys(request) => request.answer(exchange, decision).await,
-                Surface::Token(request) => request.answer(decision).await,
-                Surface::Session(request) => request.answer(exchange, decision).await,
-                Surface::Extension(request) => request.answer(exchange, decision).await,
-                Surface::Search(request) => request.answer(exchange, decision).await,
-                Surface::Page(request) => request.answer(exchange, decision).await,
-                Surface::Events(request) => request.answer(decision).await,
-                Surface::Mirror(request) => request.answer(decision).await,
-                Surface::Retention(request) => request.answer(decision).await,
-            }
-        };
+        let answer = answer(surface, exchange, decision, deadline, next);
         match timeout_at(deadline + self.limits.grace, answer).await {
             Ok(Ok(response)) => response,
             Ok(Err(answer)) => answer.into_response(&id),
@@ -152,6 +138,32 @@ impl Step for Dispatch {
                 refuse(&error, error::front(&error, &method), &id)
             }
         }
+    }
+}
+
+/// What the surface answers. The work is in a place of its own, like that on routes (`local`).
+fn answer<N: Next<Admitted>>(
+    surface: Surface,
+    exchange: Exchange,
+    decision: Decision,
+    deadline: Instant,
+    next: N,
+) -> BoxFuture<'static, Result<Response<Body>, Answer>> {
+    match surface {
+        Surface::Registry(route) => registry(route, exchange, decision, deadline, next)
+            .map(Ok)
+            .boxed(),
+        Surface::Probe(request) => request.answer().map(Ok).boxed(),
+        Surface::Metrics(request) => ready(Ok(request.answer())).boxed(),
+        Surface::Keys(request) => request.answer(exchange, decision).boxed(),
+        Surface::Token(request) => request.answer(decision).boxed(),
+        Surface::Session(request) => request.answer(exchange, decision).boxed(),
+        Surface::Extension(request) => request.answer(exchange, decision).boxed(),
+        Surface::Search(request) => request.answer(exchange, decision).boxed(),
+        Surface::Page(request) => request.answer(exchange, decision).boxed(),
+        Surface::Events(request) => request.answer(decision).boxed(),
+        Surface::Mirror(request) => request.answer(decision).boxed(),
+        Surface::Retention(request) => request.answer(decision).boxed(),
     }
 }
 

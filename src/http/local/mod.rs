@@ -14,8 +14,9 @@ mod outcome;
 mod undo;
 mod uploads;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, future::ready, sync::Arc};
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{Response, StatusCode};
 use tokio::time::Instant;
 use tower::service_fn;
@@ -67,9 +68,11 @@ impl Local {
         response
     }
 
-    async fn dispatch(&self, admitted: Admitted) -> Outcome {
+    /// The work on a route, in a place of its own: what all of them take together would lie on the stack while one of them works, and
+    /// a page's request has a second one below it.
+    fn dispatch(&self, admitted: Admitted) -> BoxFuture<'_, Outcome> {
         if !admitted.is_covered() {
-            return Err(error::not_covered().into());
+            return ready(Err(error::not_covered().into())).boxed();
         }
         let Admitted {
             route,
@@ -80,21 +83,22 @@ impl Local {
             ..
         } = admitted;
         let (head, body) = request.into_parts();
-        let headers = &head.headers;
         let asker = Asker {
             of: Route::namespace(head.uri.query()),
             by: identity.user.clone().unwrap_or_default(),
         };
         match route {
-            Route::ApiVersion => Ok(api_version()),
-            Route::Catalog { page } => self.catalog(&page, grants.visible()).await,
-            Route::ListTags { repository, page } => self.list_tags(&repository, &page).await,
+            Route::ApiVersion => ready(Ok(api_version())).boxed(),
+            Route::Catalog { page } => async move { self.catalog(&page, grants.visible()).await }.boxed(),
+            Route::ListTags { repository, page } => {
+                async move { self.list_tags(&repository, &page).await }.boxed()
+            }
             Route::Referrers {
                 repository,
                 subject,
                 artifact_types,
                 page,
-            } => {
+            } => async move {
                 let here = self.referrers(&repository, &subject, &artifact_types, &page);
                 match page.last {
                     None => {
@@ -104,47 +108,52 @@ impl Local {
                     Some(_) => here.await,
                 }
             }
+            .boxed(),
             Route::TagHistory {
                 repository,
                 tag,
                 query,
-            } => self.tag_history(&repository, &tag, query).await,
+            } => async move { self.tag_history(&repository, &tag, query).await }.boxed(),
             Route::ManifestAt { repository, tag, at } => {
-                self.manifest_at(&repository, &tag, at, &head, &grants).await
+                async move { self.manifest_at(&repository, &tag, at, &head, &grants).await }.boxed()
             }
             Route::Changes {
                 repository,
                 tag,
                 limit,
                 before,
-            } => {
+            } => async move {
                 self.changes(&repository, tag.as_ref(), limit, before, &grants)
                     .await
             }
-            Route::Run { run, page } => self.run(&run, &page, grants.visible()).await,
-            Route::Restore { repository, what } => {
+            .boxed(),
+            Route::Run { run, page } => async move { self.run(&run, &page, grants.visible()).await }.boxed(),
+            Route::Restore { repository, what } => async move {
                 self.restore(&repository, &what, &identity, &grants, deadline)
                     .await
             }
+            .boxed(),
             Route::GetManifest {
                 repository,
                 reference,
-            } => {
-                let here = self.get_manifest(&repository, &reference, headers);
+            } => async move {
+                let here = self.get_manifest(&repository, &reference, &head.headers);
                 self.fresh(asker.wants(&repository), &reference, here).await
             }
+            .boxed(),
             Route::HeadManifest {
                 repository,
                 reference,
-            } => {
-                let here = self.head_manifest(&repository, &reference, headers);
+            } => async move {
+                let here = self.head_manifest(&repository, &reference, &head.headers);
                 self.fresh(asker.wants(&repository), &reference, here).await
             }
+            .boxed(),
             Route::PutManifest {
                 repository,
                 reference,
                 tags,
-            } => {
+            } => async move {
                 let push = manifests::Push {
                     repository,
                     reference,
@@ -153,63 +162,74 @@ impl Local {
                     grants,
                     deadline,
                 };
-                self.put_manifest(push, &asker, headers, body).await
+                self.put_manifest(push, &asker, &head.headers, body).await
             }
+            .boxed(),
             Route::DeleteManifest {
                 repository,
                 reference,
-            } => {
+            } => async move {
+                let headers = &head.headers;
                 self.delete_manifest(&repository, &reference, headers, &identity, &grants, deadline)
                     .await
             }
-            Route::GetBlob { repository, digest } => {
-                match self.get_blob(&repository, &digest, headers).await {
+            .boxed(),
+            Route::GetBlob { repository, digest } => async move {
+                match self.get_blob(&repository, &digest, &head.headers).await {
                     Err(refusal) if refusal.is_unknown_blob() => {
-                        self.get_growing_blob(asker.wants(&repository), &digest, headers)
+                        self.get_growing_blob(asker.wants(&repository), &digest, &head.headers)
                             .await
                     }
                     here => here,
                 }
             }
-            Route::HeadBlob { repository, digest } => {
-                match self.head_blob(&repository, &digest, headers).await {
+            .boxed(),
+            Route::HeadBlob { repository, digest } => async move {
+                match self.head_blob(&repository, &digest, &head.headers).await {
                     Err(refusal) if refusal.is_unknown_blob() => {
                         self.head_blob_elsewhere(asker.wants(&repository), &digest).await
                     }
                     here => here,
                 }
             }
-            Route::DeleteBlob { repository, digest } => {
-                self.delete_blob(&repository, &digest, headers, deadline).await
+            .boxed(),
+            Route::DeleteBlob { repository, digest } => async move {
+                self.delete_blob(&repository, &digest, &head.headers, deadline)
+                    .await
             }
+            .boxed(),
             Route::StartUpload {
                 repository,
                 algorithm,
-            } => self.start_upload(&repository, algorithm).await,
+            } => async move { self.start_upload(&repository, algorithm).await }.boxed(),
             Route::PushBlob { repository, digest } => {
-                self.push_blob(&repository, &digest, headers, body).await
+                async move { self.push_blob(&repository, &digest, &head.headers, body).await }.boxed()
             }
             Route::MountBlob {
                 repository,
                 digest,
                 from,
-            } => self.mount_blob(&repository, &digest, from, &grants).await,
-            Route::UploadStatus { repository, upload } => self.upload_status(&repository, &upload).await,
+            } => async move { self.mount_blob(&repository, &digest, from, &grants).await }.boxed(),
+            Route::UploadStatus { repository, upload } => {
+                async move { self.upload_status(&repository, &upload).await }.boxed()
+            }
             Route::UploadChunk { repository, upload } => {
-                self.upload_chunk(&repository, &upload, headers, body).await
+                async move { self.upload_chunk(&repository, &upload, &head.headers, body).await }.boxed()
             }
             Route::FinishUpload {
                 repository,
                 upload,
                 digest,
-            } => {
-                self.finish_upload(&repository, &upload, &digest, headers, body)
+            } => async move {
+                self.finish_upload(&repository, &upload, &digest, &head.headers, body)
                     .await
             }
-            Route::CancelUpload { repository, upload } => {
+            .boxed(),
+            Route::CancelUpload { repository, upload } => async move {
                 self.registry.cancel(&repository, &upload).await?;
                 Ok(Reply::new(StatusCode::NO_CONTENT).empty())
             }
+            .boxed(),
         }
     }
 }
