@@ -2,8 +2,8 @@
 //!
 //! - [`event`] makes events of a change. What is told is what was committed, and only that: all of it comes from the row that a
 //!   change's transaction wrote (rule R8), as the feeds give it ([`registry::changes`](crate::registry::changes)).
-//! - [`telling`] follows the feeds for a sink, each by one member, and notes in the store how far it has come: an event is told at
-//!   least once, and those of a repository in their order. Nobody's request waits for a sink.
+//! - [`telling`] carries them to sinks ([`maintenance::Following`](crate::maintenance::Following)): an event is told at least once,
+//!   and those of a repository in their order. Nobody's request waits for a sink.
 //! - [`sink`] is how one is told: [`webhook`] over HTTP, [`nats`].
 //!
 //! Deliberately absent: pulls, and events of what was never committed.

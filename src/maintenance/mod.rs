@@ -6,6 +6,7 @@
 //! - [`Retention`] lets go what the policies of retention don't keep.
 //! - [`Trimming`] removes what is told of changes and isn't kept any longer.
 //! - [`Scrubbing`] reads what is stored, to see whether it still has its digest.
+//! - [`Following`] carries changes of names to somebody outside.
 //! - [`write_pulls`] writes when manifests were pulled.
 //!
 //! A worker says when something is looked at and by which member; what is then done, and why that is safe, is the
@@ -14,6 +15,7 @@
 //!
 //! Absent on purpose: tasks: a worker is one future that may be dropped anywhere.
 
+mod following;
 mod pulls;
 mod retention;
 mod scrubbing;
@@ -27,6 +29,12 @@ mod costs;
 mod tests;
 
 pub use self::{
-    pulls::write_pulls, retention::Retention, scrubbing::Scrubbing, settling::Settling, share::Share,
-    trimming::Trimming, upkeep::Upkeep,
+    following::{Follower, Following},
+    pulls::write_pulls,
+    retention::Retention,
+    scrubbing::Scrubbing,
+    settling::Settling,
+    share::Share,
+    trimming::Trimming,
+    upkeep::Upkeep,
 };
