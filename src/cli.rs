@@ -194,7 +194,7 @@ struct DevArgs {
     /// Directory of the store and the certificates
     #[arg(long, value_name = "DIR", default_value = DATA)]
     data: PathBuf,
-    /// Configuration file to try: its http.tls, http.auth, http.accessControl, http.publicMaxAge, storage.sparseIndexes, extensions.sync and log count, the rest doesn't
+    /// Configuration file to try: its http.tls, http.auth, http.accessControl, http.publicMaxAge, storage.sparseIndexes, extensions.sync, extensions.replicate and log count, the rest doesn't
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -308,6 +308,7 @@ async fn dev(args: DevArgs) -> Result<ExitCode, CliError> {
             .map(|config| config.sparse_indexes.clone())
             .unwrap_or_default(),
         sync: config.as_ref().and_then(|config| config.sync.clone()),
+        replicate: config.as_ref().and_then(|config| config.replicate.clone()),
         tls: config.and_then(|config| config.public_tls),
     };
     app::dev::dev(&options, |text| output::say(text)).await?;

@@ -24,6 +24,7 @@ pub mod registry;
 pub mod maintenance;
 pub mod net;
 pub mod sync;
+pub mod replication;
 pub mod auth;
 pub mod search;
 pub mod events;

@@ -18,8 +18,8 @@ use super::{
 use crate::{
     auth::GateSpec,
     config::{
-        Collecting, Delivery, Extensions, Limits, MeshTls, PairSource, RateLimits, Retention, Searching,
-        Storage, Sync, TlsFiles, UserInterface,
+        Collecting, Delivery, Extensions, Limits, MeshTls, PairSource, RateLimits, Replicate, Retention,
+        Searching, Storage, Sync, TlsFiles, UserInterface,
     },
     oci::RepoPattern,
     ownership::{Membership, SharedSettings},
@@ -57,6 +57,8 @@ pub struct DevOptions {
     pub sparse_indexes: Vec<RepoPattern>,
     /// What is mirrored from elsewhere.
     pub sync: Option<Sync>,
+    /// What is sent on to other registries; nothing if there is none.
+    pub replicate: Option<Replicate>,
     /// The certificate of the public listeners; `None` is plain HTTP.
     pub tls: Option<TlsFiles>,
 }
@@ -174,6 +176,7 @@ fn specs(options: &DevOptions, addresses: &[Ipv4Addr]) -> Result<Specs, StartErr
             delivery: Delivery::default(),
             sparse_indexes: options.sparse_indexes.clone(),
             sync: options.sync.clone(),
+            replicate: options.replicate.clone(),
             collecting: Collecting::On,
             extensions: Extensions {
                 search: Searching::On,
@@ -303,6 +306,7 @@ mod tests {
             public_max_age: None,
             sparse_indexes: Vec::new(),
             sync: None,
+            replicate: None,
             tls: None,
         };
         let folder = tempfile::tempdir().unwrap();

@@ -25,6 +25,7 @@ use crate::{
     ownership::{Leases, Liveness, StaticView, View},
     placement::MemberId,
     registry::{Holder, Hot, Registry, Settings, changes::Feed},
+    replication::{self, Replication},
     search::Search,
     storage::{Coalesced, MeteredBlobs, MeteredMeta, keys::Queue},
     sync::Mirror,
@@ -52,6 +53,7 @@ pub struct App {
     retention: Option<Retention>,
     scrubbing: Option<Scrubbing>,
     telling: Option<Telling>,
+    replication: Option<Replication>,
     mirroring: Option<(Mirror, Share)>,
     limits: Limits,
 }
@@ -94,6 +96,7 @@ impl App {
             delivery,
             sparse_indexes,
             sync,
+            replicate,
             collecting,
             extensions,
             retention,
@@ -168,7 +171,11 @@ impl App {
         let trimming = Trimming::new(
             registry.clone(),
             Share::new(view.clone(), hash_key),
-            events::followers(&extensions.events),
+            [
+                events::followers(&extensions.events),
+                replication::followers(replicate.as_ref()),
+            ]
+            .concat(),
             limits.changes,
             limits.collection,
         );
@@ -201,6 +208,11 @@ impl App {
         };
         let share = Share::new(view.clone(), hash_key);
         let telling = Telling::new(&extensions.events, &registry, share, &metrics, &limits)?;
+        let shares = (
+            Share::new(view.clone(), hash_key),
+            Share::new(view.clone(), hash_key),
+        );
+        let replication = Replication::new(replicate.as_ref(), &registry, shares, &metrics, &limits)?;
         let feed = Feed::new(registry.clone());
         let events = Pages::new(feed, Naming::from(&extensions.events), limits.events.page);
         let mirror = |sync| Mirror::new(sync, registry.clone(), drain.clone(), metrics.clone(), &limits);
@@ -250,6 +262,7 @@ impl App {
             page,
             events,
             mirror: mirror.clone(),
+            replication: replication.as_ref().map(Replication::standings),
             retention: plans,
             mesh: router,
         });
@@ -273,6 +286,7 @@ impl App {
             retention,
             scrubbing,
             telling,
+            replication,
             mirroring,
             limits,
         })
@@ -306,6 +320,7 @@ impl App {
             retention,
             scrubbing,
             telling,
+            replication,
             mirroring,
             limits,
         } = self;
@@ -347,6 +362,9 @@ impl App {
         }
         if let Some(telling) = telling {
             drain.spawn("events", telling.run(drain.token()));
+        }
+        if let Some(replication) = replication {
+            drain.spawn("replication", replication.run(drain.token()));
         }
         if let Some((mirror, share)) = mirroring {
             drain.spawn("mirroring ahead of time", mirror.poll(share, drain.token()));

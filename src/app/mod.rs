@@ -40,6 +40,7 @@ use crate::{
     net::{BindError, TlsError},
     ownership::JoinError,
     registry::HotError,
+    replication::ReplicationError,
     storage::OpenError,
     sync::MirrorError,
 };
@@ -65,6 +66,9 @@ pub enum StartError {
     /// A sink of events can't be used.
     #[error("extensions.events: a sink can't be used")]
     Sink(#[from] SinkError),
+    /// A registry that gets changes can't be asked.
+    #[error(transparent)]
+    Replication(#[from] ReplicationError),
     /// The other members can't be joined.
     #[error(transparent)]
     Join(#[from] JoinError),

@@ -92,6 +92,7 @@ fn member_spec(config: &Config, explicit: Option<&str>) -> Result<MemberSpec, St
         delivery: config.delivery.clone(),
         sparse_indexes: config.sparse_indexes.clone(),
         sync: config.sync.clone(),
+        replicate: config.replicate.clone(),
         collecting: config.collecting,
         extensions: config.extensions.clone(),
         retention: config.retention.clone(),

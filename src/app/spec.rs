@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use crate::{
     auth::GateSpec,
-    config::{Collecting, Delivery, Extensions, Limits, MeshTls, RateLimits, Retention, Sync},
+    config::{Collecting, Delivery, Extensions, Limits, MeshTls, RateLimits, Replicate, Retention, Sync},
     net::{CertificateFiles, ClientCertificates, Drain, Network, ServerSpec, Tcp, TlsVersions},
     oci::RepoPattern,
     ownership::{Membership, SharedSettings},
@@ -41,6 +41,8 @@ pub struct MemberSpec {
     pub sparse_indexes: Vec<RepoPattern>,
     /// What is mirrored from elsewhere.
     pub sync: Option<Sync>,
+    /// What is sent on to other registries, if anything.
+    pub replicate: Option<Replicate>,
     /// Whether it collects what no manifest references.
     pub collecting: Collecting,
     /// What it offers beside the distribution API.
@@ -103,6 +105,7 @@ impl MemberSpec {
             delivery: Delivery::default(),
             sparse_indexes: Vec::new(),
             sync: None,
+            replicate: None,
             collecting: Collecting::On,
             extensions: Extensions::default(),
             retention: Retention::default(),

@@ -1,4 +1,4 @@
-//! `sync status`: how mirroring ahead of time goes, as any member knows it.
+//! `sync status`: how mirroring ahead of time and replication go, as any member knows it.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ const PATH: &str = "/v2/_portolan/mirror";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SyncCommand {
-    /// Tell of each rule with pollInterval what was visited, what came of it, and what went wrong
+    /// Tell of each rule with pollInterval what was visited and what came of it, of each registry that gets changes what it lacks, and what went wrong
     ///
     /// For whoever may see metrics. Exits with 1 if something went wrong the last time, else with 0.
     #[command(after_help = "Examples:
@@ -35,15 +35,18 @@ impl SyncCommand {
         let Self::Status(StatusArgs { server }) = self;
         let member = Member::of(server)?;
         let told = member.ask(Method::GET, PATH, &[]).await?;
-        let rules = told["rules"].as_array().ok_or_else(|| member.not_understood())?;
+        let list = |key: &str| told[key].as_array().ok_or_else(|| member.not_understood());
+        let (rules, registries) = (list("rules")?, list("registries")?);
         if member.is_json() {
             output::tell(format_args!("{told:#}"))?;
         } else {
-            for line in rules.iter().flat_map(lines) {
+            let registries = registries.iter().flat_map(lines_of_registry);
+            for line in rules.iter().flat_map(lines).chain(registries) {
                 output::tell(line)?;
             }
         }
-        Ok(match rules.iter().all(is_well) {
+        let is_well = rules.iter().all(is_well) && registries.iter().all(|registry| registry["behind"] == 0);
+        Ok(match is_well {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         })
@@ -97,6 +100,26 @@ fn lines(rule: &Value) -> Vec<String> {
     lines
 }
 
+/// What there is to say of a registry that gets changes.
+fn lines_of_registry(registry: &Value) -> Vec<String> {
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or("-").to_owned();
+    let lacks = match registry["waitingSince"].as_str() {
+        Some(since) => format!("changes since {since} are on their way"),
+        None => "has every change".to_owned(),
+    };
+    let behind = match registry["behind"].as_u64().unwrap_or_default() {
+        0 => String::new(),
+        behind => format!("; {behind} repositories are behind"),
+    };
+    let mut lines = vec![format!("{}: {lacks}{behind}", text(registry, "registry"))];
+    for trouble in registry["troubles"].as_array().into_iter().flatten() {
+        let [at, repository, since, error] =
+            ["at", "repository", "since", "error"].map(|key| text(trouble, key));
+        lines.push(format!("  {at}  {repository}, since {since}: {error}"));
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -131,5 +154,26 @@ mod tests {
             ["quay.io: a/**, every 3600 s", "  nothing was visited yet"]
         );
         assert!(is_well(&rule));
+    }
+
+    #[test]
+    fn a_registry_that_gets_changes_is_told_with_what_it_lacks() {
+        let mut registry = json!({
+            "registry": "https://r.example", "waitingSince": null, "behind": 0, "troubles": [],
+        });
+        assert_eq!(
+            lines_of_registry(&registry),
+            ["https://r.example: has every change"]
+        );
+        registry["waitingSince"] = json!("T1");
+        registry["behind"] = json!(2);
+        registry["troubles"] = json!([{ "repository": "a/b", "since": "T1", "at": "T2", "error": "no" }]);
+        assert_eq!(
+            lines_of_registry(&registry),
+            [
+                "https://r.example: changes since T1 are on their way; 2 repositories are behind",
+                "  T2  a/b, since T1: no",
+            ]
+        );
     }
 }

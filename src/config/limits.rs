@@ -106,6 +106,8 @@ pub struct Limits {
     pub changes: ChangeLimits,
     /// Events.
     pub events: EventLimits,
+    /// Repositories that another registry lacks changes of (`extensions.replicate`); the changes themselves are carried as events are.
+    pub replication: ReplicationLimits,
     /// The end of a member.
     pub ending: EndingLimits,
     /// Certificates that end.
@@ -598,6 +600,18 @@ pub struct EventLimits {
     pub refusals: u32 = 10,
     /// Batches of each feed that one answer of `/v2/_portolan/events` has: of up to 49 changes each.
     pub page: usize = 4,
+}
+
+/// Repositories that another registry lacks changes of (`extensions.replicate`); the changes themselves are carried as events are.
+pub struct ReplicationLimits {
+    /// How often a member looks whether there are such: one request for each registry. Each that fails again waits twice as long.
+    pub look_interval: Duration = minutes(1),
+    /// The longest wait before such a repository is brought again.
+    pub pause_max: Duration = hours(1),
+    /// Blobs of one manifest that are sent at once, each of which holds [`VisitLimits::chunk`] bytes.
+    pub blobs: usize = 4,
+    /// Blobs of which it is known where the other registry has them, to be mounted from there; more are forgotten at once.
+    pub held: usize = 10_000,
 }
 
 /// The end of a member.

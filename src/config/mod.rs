@@ -45,7 +45,9 @@ pub use model::{
 };
 pub use retention::{KeepRules, KeepTags, Retention, RetentionPolicy, TagPattern};
 pub use secret::Secret;
-pub use sync::{ContentRule, Platform, Sync, SyncRegistry, TagRule, UpstreamUrl};
+pub use sync::{
+    ContentRule, Platform, Remote, Replicate, ReplicateRegistry, Sync, SyncRegistry, TagRule, UpstreamUrl,
+};
 pub use time_window::TimeWindow;
 
 /// The largest configuration file that is read.

@@ -19,7 +19,7 @@ use super::{
     limits::Limits,
     retention::Retention,
     secret::Secret,
-    sync::Sync,
+    sync::{Replicate, Sync},
 };
 use crate::{
     oci::{RepoName, RepoPattern},
@@ -59,6 +59,8 @@ pub struct Config {
     pub sparse_indexes: Vec<RepoPattern>,
     /// What is mirrored from elsewhere.
     pub sync: Option<Sync>,
+    /// What is sent on to other registries; `None` is nothing.
+    pub replicate: Option<Replicate>,
     /// How many requests a client may make.
     pub rate_limits: RateLimits,
     /// How clients see the registry, `scheme://host` and perhaps `:port`.
@@ -172,6 +174,7 @@ impl Config {
             retention: Retention::default(),
             sparse_indexes: Vec::new(),
             sync: None,
+            replicate: None,
             rate_limits: RateLimits::default(),
             external_url: None,
             extensions: Extensions::default(),

@@ -1,10 +1,10 @@
-//! What is mirrored from where: `extensions.sync`.
+//! What is mirrored from where (`extensions.sync`), and what is sent on (`extensions.replicate`).
 
 use std::{collections::BTreeSet, fmt, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use regex_lite::Regex;
 
-use crate::oci::{RepoPattern, Tag};
+use crate::oci::{RepoName, RepoPattern, Tag};
 
 /// Registries that this one mirrors.
 #[derive(Debug, Clone, Default)]
@@ -15,19 +15,29 @@ pub struct Sync {
     pub registries: Vec<SyncRegistry>,
 }
 
-/// One registry that is mirrored.
+/// Registries that changes are sent on to.
+#[derive(Debug, Clone, Default)]
+pub struct Replicate {
+    /// Logins by host; read by the start.
+    pub credentials: Option<PathBuf>,
+    /// Each follows by itself.
+    pub registries: Vec<ReplicateRegistry>,
+}
+
+/// One registry that changes are sent on to.
 #[derive(Debug, Clone)]
-pub struct SyncRegistry {
+pub struct ReplicateRegistry {
+    /// The registry.
+    pub remote: Remote,
+    /// What is sent on; with none, everything under its own name.
+    pub content: Vec<ContentRule>,
+}
+
+/// Another registry, and how it is asked.
+#[derive(Debug, Clone)]
+pub struct Remote {
     /// Where it is, each tried when those before it fail. Never empty.
     pub urls: Vec<UpstreamUrl>,
-    /// What isn't here is fetched when somebody asks for it.
-    pub on_demand: bool,
-    /// From round to round in which all of `content` is brought; `None`: there are none.
-    pub poll_interval: Option<Duration>,
-    /// Which entries of indexes these rounds fetch; all, if there are none.
-    pub platforms: Vec<Platform>,
-    /// For how long a tag that is here is served without asking; `None` asks each time.
-    pub check_interval: Option<Duration>,
     /// Its certificate is checked.
     pub verify_certificate: bool,
     /// Further authorities, and a certificate to show.
@@ -38,18 +48,33 @@ pub struct SyncRegistry {
     pub retry_delay: Duration,
     /// The longest of these pauses.
     pub retry_delay_max: Duration,
-    /// Time for one blob.
-    pub timeout: Duration,
     /// Requests at once.
     pub concurrent: usize,
     /// Time from one request to the next.
     pub spacing: Option<Duration>,
     /// Bytes of blobs a second.
     pub bytes_per_second: Option<NonZeroU64>,
-    /// Whether a part of a blob that doesn't reach its end is given before the digest of all is known to be right.
-    pub ranges_before_verified: bool,
     /// Hosts that may be sent its logins for tokens, beside those that belong to it.
     pub realm_hosts: BTreeSet<String>,
+}
+
+/// One registry that is mirrored.
+#[derive(Debug, Clone)]
+pub struct SyncRegistry {
+    /// The registry.
+    pub remote: Remote,
+    /// What isn't here is fetched when somebody asks for it.
+    pub on_demand: bool,
+    /// From round to round in which all of `content` is brought; `None`: there are none.
+    pub poll_interval: Option<Duration>,
+    /// Which entries of indexes these rounds fetch; all, if there are none.
+    pub platforms: Vec<Platform>,
+    /// For how long a tag that is here is served without asking; `None` asks each time.
+    pub check_interval: Option<Duration>,
+    /// Time for one blob.
+    pub timeout: Duration,
+    /// Whether a part of a blob that doesn't reach its end is given before the digest of all is known to be right.
+    pub ranges_before_verified: bool,
     /// Whether signatures under cosign's tags are mirrored, whatever the rules say of tags.
     pub cosign_tags: bool,
     /// What it has no signature of isn't mirrored.
@@ -123,22 +148,71 @@ impl fmt::Display for UpstreamUrl {
     }
 }
 
-/// Which repositories are mirrored, under which names.
+/// Which repositories are brought from where they are to where they aren't yet, under which names.
 #[derive(Debug, Clone)]
 pub struct ContentRule {
-    /// Repositories upstream.
+    /// Repositories where they come from.
     pub prefix: RepoPattern,
     /// The components of `prefix` before the first that is a pattern; may be empty.
     pub base: String,
-    /// What names here begin with; may be empty.
+    /// What names begin with where they go; may be empty.
     pub destination: String,
-    /// Whether `base` is left out of names here.
+    /// Whether `base` is left out of names where they go.
     pub strip_prefix: bool,
     /// Which tags.
     pub tags: TagRule,
 }
 
-/// Which tags are mirrored.
+impl ContentRule {
+    /// The one repository that it names, if it has no pattern.
+    #[must_use]
+    pub fn literal(&self) -> Option<RepoName> {
+        let name = RepoName::parse(&self.base).ok()?;
+        (self.prefix.as_str() == self.base).then_some(name)
+    }
+
+    /// What a repository is called where it goes, if the rule is about it.
+    #[must_use]
+    pub fn target(&self, source: &RepoName) -> Option<RepoName> {
+        if !self.prefix.matches(source) {
+            return None;
+        }
+        let rest = match self.strip_prefix {
+            true => below(&self.base, source.as_str())?,
+            false => source.as_str(),
+        };
+        let parts = [self.destination.as_str(), rest];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        RepoName::parse(&parts.join("/")).ok()
+    }
+
+    /// What a repository is called where it comes from, if the rule brings it to that name.
+    #[must_use]
+    pub fn source(&self, target: &RepoName) -> Option<RepoName> {
+        let rest = below(&self.destination, target.as_str())?;
+        let source = match (self.strip_prefix, self.base.as_str(), rest) {
+            (false, _, "") => return None,
+            (false, _, rest) | (true, "", rest) => rest.to_owned(),
+            (true, base, "") => base.to_owned(),
+            (true, base, rest) => format!("{base}/{rest}"),
+        };
+        let source = RepoName::parse(&source).ok()?;
+        self.prefix.matches(&source).then_some(source)
+    }
+}
+
+/// What follows the components of `parent` in `name`.
+fn below<'a>(parent: &str, name: &'a str) -> Option<&'a str> {
+    if parent.is_empty() {
+        return Some(name);
+    }
+    match name.strip_prefix(parent)? {
+        "" => Some(""),
+        rest => rest.strip_prefix('/'),
+    }
+}
+
+/// Which tags are meant.
 #[derive(Debug, Clone, Default)]
 pub struct TagRule {
     /// Those in which this is found.
@@ -150,6 +224,12 @@ pub struct TagRule {
 }
 
 impl TagRule {
+    /// Whether every tag is meant.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.regex.is_none() && self.exclude.is_none() && !self.semver
+    }
+
     /// Whether `tag` is meant.
     #[must_use]
     pub fn includes(&self, tag: &Tag) -> bool {
@@ -176,6 +256,71 @@ fn is_version(tag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn rule(prefix: &str, base: &str, destination: &str, strip_prefix: bool) -> ContentRule {
+        ContentRule {
+            prefix: RepoPattern::parse(prefix).unwrap(),
+            base: base.to_owned(),
+            destination: destination.to_owned(),
+            strip_prefix,
+            tags: TagRule::default(),
+        }
+    }
+
+    #[test]
+    fn names_where_they_go_are_led_back_to_those_where_they_come_from() {
+        for (rule, local, expected) in [
+            (rule("**", "", "", false), "a/b", Some("a/b")),
+            (
+                rule("library/**", "library", "", false),
+                "library/x",
+                Some("library/x"),
+            ),
+            (rule("library/**", "library", "", false), "other/x", None),
+            (
+                rule("library/**", "library", "hub", false),
+                "hub/library/x",
+                Some("library/x"),
+            ),
+            (
+                rule("library/**", "library", "hub", true),
+                "hub/x/y",
+                Some("library/x/y"),
+            ),
+            (rule("library/**", "library", "", true), "x", Some("library/x")),
+            (
+                rule("repo1/repo", "repo1/repo", "repo", true),
+                "repo",
+                Some("repo1/repo"),
+            ),
+            (rule("repo1/repo", "repo1/repo", "repo", true), "repo/x", None),
+            (rule("a/*", "a", "hub", true), "hub/x/y", None),
+            (rule("**", "", "hub", false), "hubble/x", None),
+            (rule("**", "", "hub", false), "hub", None),
+        ] {
+            let local = RepoName::parse(local).unwrap();
+            let found = rule.source(&local);
+            assert_eq!(found.as_ref().map(RepoName::as_str), expected, "{rule:?} {local}");
+            if let Some(found) = found {
+                assert_eq!(rule.target(&found), Some(local), "{rule:?} and back");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_led_to_those_that_a_rule_has_where_they_go() {
+        for (rule, there, expected, names_one) in [
+            (rule("a/*", "a", "hub", false), "a/b/c", None, false),
+            (rule("a/*", "a", "", true), "a/b", Some("b"), false),
+            (rule("a", "a", "", true), "a", None, true),
+            (rule("a/b", "a/b", "hub", false), "a/b", Some("hub/a/b"), true),
+        ] {
+            let there = RepoName::parse(there).unwrap();
+            let found = rule.target(&there);
+            assert_eq!(found.as_ref().map(RepoName::as_str), expected, "{rule:?} {there}");
+            assert_eq!(rule.literal().is_some(), names_one, "{rule:?}");
+        }
+    }
 
     #[test]
     fn versions_are_told_from_other_tags() {

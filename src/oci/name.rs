@@ -4,7 +4,7 @@
 
 use std::{borrow::Borrow, sync::Arc};
 
-use super::text_newtype;
+use super::{Digest, text_newtype};
 
 /// The longest repository name, in bytes. The specification sets no limit; clients stop at 255 including the host.
 pub(super) const MAX_NAME_BYTES: usize = 255;
@@ -96,6 +96,14 @@ impl Tag {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The manifest of which signatures and the like are kept under the tag, if it is one for that: cosign's, or the
+    /// specification's where there is no API of referrers.
+    #[must_use]
+    pub fn subject(&self) -> Option<Digest> {
+        let hex = self.as_str().strip_prefix("sha256-")?.split('.').next()?;
+        Digest::parse(&format!("sha256:{hex}")).ok()
+    }
 }
 
 text_newtype!(Tag, TagError);
@@ -105,6 +113,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn tags_of_signatures_are_told_from_others() {
+        let of = |tag: &str| {
+            Tag::parse(tag)
+                .unwrap()
+                .subject()
+                .map(|digest| digest.to_string())
+        };
+        let hex = "0a".repeat(32);
+        for signatures in [format!("sha256-{hex}.sig"), format!("sha256-{hex}")] {
+            assert_eq!(of(&signatures), Some(format!("sha256:{hex}")), "{signatures}");
+        }
+        for other in ["sha256-abc.sig", "latest", &format!("sha256-{hex}0")] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn names_of_the_grammar_are_accepted() {

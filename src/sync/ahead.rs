@@ -112,9 +112,9 @@ impl Shared {
         let (named, patterns): (Vec<_>, Vec<_>) = source
             .rules()
             .iter()
-            .partition(|rule| rules::literal(&rule.content).is_some());
+            .partition(|rule| rule.content.literal().is_some());
         for rule in named {
-            if let Some(remote) = rules::literal(&rule.content) {
+            if let Some(remote) = rule.content.literal() {
                 self.visit(poll, rule, &remote, walk).await?;
             }
         }
@@ -180,7 +180,7 @@ impl Shared {
             share,
             ..
         } = poll;
-        let Some(local) = rules::local(&rule.content, remote) else {
+        let Some(local) = rule.content.target(remote) else {
             return Ok(());
         };
         if !share.serves(&local) {

@@ -115,7 +115,7 @@ impl SyncError {
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorError {
     /// Its logins can't be read.
-    #[error(transparent)]
+    #[error("extensions.sync.credentialsFile")]
     Credentials(#[from] CredentialsError),
     /// Certificates can't be read.
     #[error("extensions.sync.registries[].certDir")]

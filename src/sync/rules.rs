@@ -7,7 +7,7 @@ use crate::{
     oci::{Algorithm, Digest, Reference, RepoName, Tag},
     outbound::TrustError,
     telemetry::Metrics,
-    upstream::{Credentials, Upstream},
+    upstream::{Credentials, Purpose, Upstream},
 };
 
 /// Hexadecimal digits of a rule's mark.
@@ -71,14 +71,20 @@ impl Source {
             .iter()
             .map(|content| Rule::new(content, registry));
         Ok(Self {
-            upstream: Arc::new(Upstream::new(registry, credentials, limits, metrics.clone())?),
+            upstream: Arc::new(Upstream::new(
+                &registry.remote,
+                Purpose::Pull,
+                credentials,
+                limits,
+                metrics.clone(),
+            )?),
             position,
             on_demand: registry.on_demand,
             poll_interval: registry.poll_interval,
             platforms: registry.platforms.clone(),
             check_interval: registry.check_interval,
             timeout: registry.timeout,
-            hosts: registry.urls.iter().flat_map(hosts).collect(),
+            hosts: registry.remote.urls.iter().flat_map(hosts).collect(),
             cosign_tags: registry.cosign_tags,
             only_signed: registry.only_signed,
             early_ranges: registry.ranges_before_verified,
@@ -98,7 +104,7 @@ impl Source {
 
     /// Whether a tag is mirrored by that rule.
     pub(super) fn wants(&self, rule: &ContentRule, tag: &Tag) -> bool {
-        match subject(tag) {
+        match tag.subject() {
             Some(_) => self.cosign_tags,
             None => rule.tags.includes(tag),
         }
@@ -116,7 +122,7 @@ impl Source {
             return is_meant.then(|| repository.clone());
         }
         self.rules.iter().find_map(|rule| {
-            let remote = remote(&rule.content, repository)?;
+            let remote = rule.content.source(repository)?;
             self.includes(Some(&rule.content), reference).then_some(remote)
         })
     }
@@ -127,7 +133,7 @@ impl Source {
         };
         match rule {
             Some(rule) => self.wants(rule, tag),
-            None => self.cosign_tags || subject(tag).is_none(),
+            None => self.cosign_tags || tag.subject().is_none(),
         }
     }
 }
@@ -141,17 +147,10 @@ fn hosts(url: &UpstreamUrl) -> Vec<String> {
     hosts
 }
 
-/// The manifest of which signatures and the like are kept under a tag, if it is one for that: cosign's, or the specification's where
-/// there is no API of referrers.
-fn subject(tag: &Tag) -> Option<Digest> {
-    let hex = tag.as_str().strip_prefix("sha256-")?.split('.').next()?;
-    Digest::parse(&format!("sha256:{hex}")).ok()
-}
-
-/// The same of a reference.
+/// The manifest of which signatures and the like are kept under the reference.
 pub(super) fn subject_of(reference: &Reference) -> Option<Digest> {
     match reference {
-        Reference::Tag(tag) => subject(tag),
+        Reference::Tag(tag) => tag.subject(),
         Reference::Digest(_) => None,
     }
 }
@@ -172,137 +171,10 @@ fn cosign_tag(subject: &Digest, end: &str) -> Option<Tag> {
     Tag::parse(&format!("{stem}.{end}")).ok()
 }
 
-/// The one repository that a rule names, if it has no pattern.
-pub(super) fn literal(rule: &ContentRule) -> Option<RepoName> {
-    let name = RepoName::parse(&rule.base).ok()?;
-    (rule.prefix.as_str() == rule.base).then_some(name)
-}
-
-/// What the rule's repository that is `remote` upstream is called here.
-pub(super) fn local(rule: &ContentRule, remote: &RepoName) -> Option<RepoName> {
-    if !rule.prefix.matches(remote) {
-        return None;
-    }
-    let rest = match rule.strip_prefix {
-        true => below(&rule.base, remote.as_str())?,
-        false => remote.as_str(),
-    };
-    let parts = [rule.destination.as_str(), rest];
-    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    RepoName::parse(&parts.join("/")).ok()
-}
-
 /// What `repository` is called upstream by the first rule that fits; without rules, the same.
 pub(super) fn upstream_name(rules: &[ContentRule], repository: &RepoName) -> Option<RepoName> {
     match rules {
         [] => Some(repository.clone()),
-        rules => rules.iter().find_map(|rule| remote(rule, repository)),
-    }
-}
-
-/// What the rule's repository that is `local` here is called upstream.
-fn remote(rule: &ContentRule, local: &RepoName) -> Option<RepoName> {
-    let rest = below(&rule.destination, local.as_str())?;
-    let remote = match (rule.strip_prefix, rule.base.as_str(), rest) {
-        (false, _, "") => return None,
-        (false, _, rest) | (true, "", rest) => rest.to_owned(),
-        (true, base, "") => base.to_owned(),
-        (true, base, rest) => format!("{base}/{rest}"),
-    };
-    let remote = RepoName::parse(&remote).ok()?;
-    rule.prefix.matches(&remote).then_some(remote)
-}
-
-/// What follows the components of `parent` in `name`.
-fn below<'a>(parent: &str, name: &'a str) -> Option<&'a str> {
-    if parent.is_empty() {
-        return Some(name);
-    }
-    match name.strip_prefix(parent)? {
-        "" => Some(""),
-        rest => rest.strip_prefix('/'),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{config::TagRule, oci::RepoPattern};
-
-    fn rule(prefix: &str, base: &str, destination: &str, strip_prefix: bool) -> ContentRule {
-        ContentRule {
-            prefix: RepoPattern::parse(prefix).unwrap(),
-            base: base.to_owned(),
-            destination: destination.to_owned(),
-            strip_prefix,
-            tags: TagRule::default(),
-        }
-    }
-
-    #[test]
-    fn names_here_are_led_back_to_names_upstream() {
-        for (rule, local, expected) in [
-            (rule("**", "", "", false), "a/b", Some("a/b")),
-            (
-                rule("library/**", "library", "", false),
-                "library/x",
-                Some("library/x"),
-            ),
-            (rule("library/**", "library", "", false), "other/x", None),
-            (
-                rule("library/**", "library", "hub", false),
-                "hub/library/x",
-                Some("library/x"),
-            ),
-            (
-                rule("library/**", "library", "hub", true),
-                "hub/x/y",
-                Some("library/x/y"),
-            ),
-            (rule("library/**", "library", "", true), "x", Some("library/x")),
-            (
-                rule("repo1/repo", "repo1/repo", "repo", true),
-                "repo",
-                Some("repo1/repo"),
-            ),
-            (rule("repo1/repo", "repo1/repo", "repo", true), "repo/x", None),
-            (rule("a/*", "a", "hub", true), "hub/x/y", None),
-            (rule("**", "", "hub", false), "hubble/x", None),
-            (rule("**", "", "hub", false), "hub", None),
-        ] {
-            let local = RepoName::parse(local).unwrap();
-            let found = remote(&rule, &local);
-            assert_eq!(found.as_ref().map(RepoName::as_str), expected, "{rule:?} {local}");
-            if let Some(found) = found {
-                assert_eq!(super::local(&rule, &found), Some(local), "{rule:?} and back");
-            }
-        }
-    }
-
-    #[test]
-    fn names_upstream_are_led_to_those_that_a_rule_has_here() {
-        for (rule, there, expected, names_one) in [
-            (rule("a/*", "a", "hub", false), "a/b/c", None, false),
-            (rule("a/*", "a", "", true), "a/b", Some("b"), false),
-            (rule("a", "a", "", true), "a", None, true),
-            (rule("a/b", "a/b", "hub", false), "a/b", Some("hub/a/b"), true),
-        ] {
-            let there = RepoName::parse(there).unwrap();
-            let found = local(&rule, &there);
-            assert_eq!(found.as_ref().map(RepoName::as_str), expected, "{rule:?} {there}");
-            assert_eq!(literal(&rule).is_some(), names_one, "{rule:?}");
-        }
-    }
-
-    #[test]
-    fn tags_of_signatures_are_told_from_others() {
-        let of = |tag: &str| subject(&Tag::parse(tag).unwrap()).map(|digest| digest.to_string());
-        let hex = "0a".repeat(32);
-        for signatures in [format!("sha256-{hex}.sig"), format!("sha256-{hex}")] {
-            assert_eq!(of(&signatures), Some(format!("sha256:{hex}")), "{signatures}");
-        }
-        for other in ["sha256-abc.sig", "latest", &format!("sha256-{hex}0")] {
-            assert_eq!(of(other), None, "{other}");
-        }
+        rules => rules.iter().find_map(|rule| rule.source(repository)),
     }
 }

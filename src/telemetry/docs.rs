@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Direction, EventOutcome, ForwardOutcome, LeaseOutcome, Metrics, ScrubOutcome,
+    Direction, EventOutcome, ForwardOutcome, LeaseOutcome, Metrics, ReplicationOutcome, ScrubOutcome,
     output::{LINES, LogLabels},
 };
 
@@ -45,6 +45,9 @@ fn filled() -> Metrics {
     metrics.upstream_read(1);
     metrics.events("sinks[0]", EventOutcome::Told, 1);
     metrics.events_waiting("sinks[0]", took);
+    metrics.replicated("registries[0]", ReplicationOutcome::Sent, 1);
+    metrics.replicated_bytes("registries[0]", 1);
+    metrics.replication_waiting("registries[0]", took);
     let _ = LINES.waiting.get_or_create(&LogLabels { log: "audit" });
     let _ = LINES.lost.get_or_create(&LogLabels { log: "audit" });
     metrics

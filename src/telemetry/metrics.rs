@@ -56,6 +56,9 @@ pub struct Metrics {
     upstream_read: Counter,
     events: Family<EventLabels, Counter>,
     events_waiting: Family<SinkLabels, Gauge>,
+    replicated: Family<ReplicationLabels, Counter>,
+    replicated_bytes: Family<TargetLabels, Counter>,
+    replication_waiting: Family<TargetLabels, Gauge>,
 }
 
 #[derive(Clone, Debug)]
@@ -133,6 +136,17 @@ struct UpkeepLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct SinkLabels {
     sink: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TargetLabels {
+    registry: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReplicationLabels {
+    registry: String,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -230,6 +244,33 @@ impl EventOutcome {
     }
 }
 
+/// What became of carrying a change to another registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicationOutcome {
+    /// It is there.
+    Sent,
+    /// It wasn't taken; it is carried again.
+    Failed,
+    /// It isn't carried any more: its repository is to be brought whole.
+    Behind,
+    /// A repository was brought whole.
+    CaughtUp,
+    /// A tag or manifest stays there, for it can't be deleted there.
+    Undeletable,
+}
+
+impl ReplicationOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Failed => "failed",
+            Self::Behind => "behind",
+            Self::CaughtUp => "caught_up",
+            Self::Undeletable => "undeletable",
+        }
+    }
+}
+
 /// Which way bytes went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -323,6 +364,9 @@ impl Metrics {
             upstream_read: Counter::default(),
             events: Family::default(),
             events_waiting: Family::default(),
+            replicated: Family::default(),
+            replicated_bytes: Family::default(),
+            replication_waiting: Family::default(),
             registry: Registry::default(),
         };
         let m = &metrics;
@@ -516,6 +560,23 @@ impl Metrics {
             "For how long the oldest event has been waiting that this member is to tell a sink",
             Unit::Seconds,
             m.events_waiting.clone(),
+        );
+        registry.register(
+            "replicated_changes",
+            "Changes carried to other registries, by the registry's key in the configuration and outcome",
+            m.replicated.clone(),
+        );
+        registry.register_with_unit(
+            "replicated",
+            "Bytes of blobs sent to other registries, by the registry's key in the configuration",
+            Unit::Bytes,
+            m.replicated_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "replication_oldest_waiting",
+            "For how long the oldest change has been waiting that this member is to carry to another registry",
+            Unit::Seconds,
+            m.replication_waiting.clone(),
         );
         Self { registry, ..metrics }
     }
@@ -733,6 +794,31 @@ impl Metrics {
         let sink = sink.to_owned();
         self.events_waiting
             .get_or_create(&SinkLabels { sink })
+            .set(i64::try_from(waiting.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// So many changes were carried to another registry, or weren't.
+    pub fn replicated(&self, registry: &str, outcome: ReplicationOutcome, changes: u64) {
+        let labels = ReplicationLabels {
+            registry: registry.to_owned(),
+            outcome: outcome.as_str(),
+        };
+        self.replicated.get_or_create(&labels).inc_by(changes);
+    }
+
+    /// So many bytes of blobs were read to be sent to another registry.
+    pub fn replicated_bytes(&self, registry: &str, bytes: u64) {
+        let registry = registry.to_owned();
+        self.replicated_bytes
+            .get_or_create(&TargetLabels { registry })
+            .inc_by(bytes);
+    }
+
+    /// The oldest change that is to be carried to another registry has been waiting for this long; zero if there is none.
+    pub fn replication_waiting(&self, registry: &str, waiting: Duration) {
+        let registry = registry.to_owned();
+        self.replication_waiting
+            .get_or_create(&TargetLabels { registry })
             .set(i64::try_from(waiting.as_secs()).unwrap_or(i64::MAX));
     }
 

@@ -8,6 +8,8 @@ mod output;
 mod waited;
 
 pub use self::{
-    metrics::{Direction, EventOutcome, ForwardOutcome, LeaseOutcome, Metrics, ScrubOutcome},
+    metrics::{
+        Direction, EventOutcome, ForwardOutcome, LeaseOutcome, Metrics, ReplicationOutcome, ScrubOutcome,
+    },
     waited::Waited,
 };

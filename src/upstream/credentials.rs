@@ -1,4 +1,4 @@
-//! `extensions.sync.credentialsFile`: logins by host, `{"host": {"username": "…", "password": "…"}}`.
+//! `credentialsFile` of `extensions.sync` and `extensions.replicate`: logins by host, `{"host": {"username": "…", "password": "…"}}`.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ pub(super) struct Login(Secret);
 
 /// The file can't be used.
 #[derive(Debug, thiserror::Error)]
-#[error("extensions.sync.credentialsFile: {} {problem}", path.display())]
+#[error("{} {problem}", path.display())]
 pub struct CredentialsError {
     path: PathBuf,
     problem: &'static str,

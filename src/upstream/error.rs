@@ -19,7 +19,7 @@ pub enum UpstreamError {
         retry_after: Option<Duration>,
     },
     /// It wants a login, or another one.
-    #[error("the upstream registry denies access ({0}): look at extensions.sync.credentialsFile")]
+    #[error("the upstream registry denies access ({0}): look at credentialsFile")]
     Denied(StatusCode),
     /// Any other status.
     #[error("the upstream registry answered {0}")]
@@ -140,6 +140,25 @@ impl UpstreamError {
             | Self::Late
             | Self::Refused { .. }
             | Self::Source(_)
+            | Self::Outbound(_) => false,
+        }
+    }
+
+    /// Whether the reason is what it was asked about: it would take, or give, something else.
+    pub fn is_of_this(&self) -> bool {
+        match self {
+            Self::NotFound
+            | Self::Denied(_)
+            | Self::Digest { .. }
+            | Self::Length { .. }
+            | Self::Refused { .. }
+            | Self::Source(_) => true,
+            Self::Status(status) => status.is_client_error(),
+            Self::Limited { .. }
+            | Self::Realm(_)
+            | Self::Redirect(_)
+            | Self::Nonsense(_)
+            | Self::Late
             | Self::Outbound(_) => false,
         }
     }

@@ -45,7 +45,7 @@ pub use self::{
 };
 use crate::{
     clock,
-    config::{Limits, SyncRegistry, UpstreamUrl},
+    config::{Limits, Remote, UpstreamUrl},
     oci::{Algorithm, Digest, MAX_MANIFEST_BYTES, ManifestKind, MediaType, Reference, RepoName},
     outbound::{self, Outbound, Pool, Reach, Trust, TrustError},
     telemetry::Metrics,
@@ -114,12 +114,13 @@ pub struct Incoming {
 }
 
 impl Upstream {
-    /// The registry that `registry` describes, with the logins of `credentials` for its hosts. Nothing is asked yet.
+    /// The registry that `registry` describes, for that purpose, with the logins of `credentials` for its hosts. Nothing is asked yet.
     ///
     /// # Errors
     /// [`TrustError`]: its certificates can't be read.
     pub fn new(
-        registry: &SyncRegistry,
+        registry: &Remote,
+        purpose: Purpose,
         credentials: &Credentials,
         limits: &Limits,
         metrics: Arc<Metrics>,
@@ -136,7 +137,10 @@ impl Upstream {
             idle: limits.upstream.idle,
             idle_connections: limits.upstream.idle_connections,
         };
-        let site = |url| Site::new(url, credentials.of(url), &registry.realm_hosts);
+        let site = |url| Site {
+            purpose,
+            ..Site::new(url, credentials.of(url), &registry.realm_hosts)
+        };
         Ok(Self {
             sites: registry.urls.iter().map(site).collect(),
             outbound: Outbound::new(&trust, reach, &pool)?,

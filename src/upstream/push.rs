@@ -1,4 +1,4 @@
-//! Pushing to another registry: blobs whole, in chunks, or mounted from another repository of it, and manifests.
+//! Pushing to another registry: blobs whole, in chunks, or mounted from another repository of it, and manifests. And deleting.
 //!
 //! Where an upload goes on is the registry's to say; its host isn't looked at, so that an upload goes on at the address that was given,
 //! whatever proxies or an `externalUrl` put in.
@@ -79,6 +79,7 @@ impl Upstream {
         let (mut at, mut left, mut furthest) = (0, self.bounds.retries, 0);
         while at < length {
             let bytes = blob.piece(at, chunk).await?;
+            self.pace.spend(bytes.len()).await;
             let next = at + bytes.len() as u64;
             match self.append(repository, &upload, at, bytes).await {
                 Ok(answered) => {
@@ -118,6 +119,29 @@ impl Upstream {
         let path = format!("/v2/{repository}/manifests/{reference}");
         let asked = Asked::sent("push_manifest", Method::PUT, repository, path, sent);
         self.ask(&asked, self.soon()).await.map(drop)
+    }
+
+    /// Takes a tag away, or a manifest with its tags. What isn't there is gone already.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; many registries have no way to do that, and answer 405.
+    pub async fn delete(&self, repository: &RepoName, reference: &Reference) -> Result<(), UpstreamError> {
+        let path = format!("/v2/{repository}/manifests/{reference}");
+        let asked = Asked::sent(
+            "delete_manifest",
+            Method::DELETE,
+            repository,
+            path,
+            Sent::nothing(),
+        );
+        match self.ask(&asked, self.soon()).await {
+            Ok(_) | Err(UpstreamError::NotFound) => Ok(()),
+            Err(UpstreamError::Refused {
+                status: StatusCode::NOT_FOUND,
+                ..
+            }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The upload that was begun; `None` where nothing is left to be sent.

@@ -54,6 +54,8 @@ pub enum Purpose {
     Pull,
     /// Things are put there, too.
     Push,
+    /// And taken away.
+    Replicate,
 }
 
 /// What a token is for.
@@ -70,6 +72,7 @@ impl Scope<'_> {
     pub(super) fn for_purpose(self, purpose: Purpose) -> String {
         match (self, purpose) {
             (Self::Repository(_), Purpose::Push) => format!("{self},push"),
+            (Self::Repository(_), Purpose::Replicate) => format!("{self},push,delete"),
             (Self::Repository(_) | Self::Catalog, _) => self.to_string(),
         }
     }

@@ -35,6 +35,7 @@ mod races;
 mod reads;
 mod scrub;
 mod search;
+mod replicate;
 mod retention;
 #[cfg(debug_assertions)]
 mod simulation;

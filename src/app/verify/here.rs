@@ -16,6 +16,7 @@ use crate::{
     events,
     placement::MemberId,
     registry::Hot,
+    replication,
     storage::{self, OpenError},
     sync,
     telemetry::logs,
@@ -77,6 +78,13 @@ pub(super) async fn look(
         const SUBJECT: &str = "extensions.sync";
         findings.push(match sync::examine(sync, limits) {
             Ok(()) => Finding::ok(SUBJECT, format!("{} registries on demand", sync.registries.len())),
+            Err(error) => Finding::refused(reach, SUBJECT, &error),
+        });
+    }
+    if let Some(replicate) = &config.replicate {
+        const SUBJECT: &str = "extensions.replicate";
+        findings.push(match replication::examine(replicate, limits) {
+            Ok(()) => Finding::ok(SUBJECT, format!("{} registries", replicate.registries.len())),
             Err(error) => Finding::refused(reach, SUBJECT, &error),
         });
     }

@@ -291,6 +291,120 @@ pub(super) const SYNC: &[Key] = &[
     key("extensions.sync.registries[].content[].tags.semver", Bool, Same),
 ];
 
+pub(super) const REPLICATE: &[Key] = &[
+    key(
+        "extensions.replicate",
+        Section,
+        Own("every change of names is sent on to other registries: docs/replication.md"),
+    )
+    .idle_without("registries"),
+    key(
+        "extensions.replicate.enable",
+        Bool,
+        Own("false: nothing is sent on"),
+    ),
+    key(
+        "extensions.replicate.credentialsFile",
+        Text,
+        Own("logins by host, as extensions.sync.credentialsFile has them; read by the start"),
+    ),
+    key(
+        "extensions.replicate.registries",
+        List,
+        Own("who gets it, each by itself"),
+    ),
+    key(
+        "extensions.replicate.registries[].urls",
+        Texts,
+        Own("in order: the next one when one fails; without a path"),
+    ),
+    key(
+        "extensions.replicate.registries[].tlsVerify",
+        Bool,
+        Own("as in extensions.sync"),
+    ),
+    key(
+        "extensions.replicate.registries[].certDir",
+        Text,
+        Own("as in extensions.sync"),
+    ),
+    key(
+        "extensions.replicate.registries[].maxRetries",
+        Int,
+        Own("as in extensions.sync"),
+    ),
+    key(
+        "extensions.replicate.registries[].retryDelay",
+        Duration,
+        Own("as in extensions.sync"),
+    ),
+    key(
+        "extensions.replicate.registries[].maxRetryDelay",
+        Duration,
+        Own("as in extensions.sync"),
+    ),
+    key(
+        "extensions.replicate.registries[].reqConcurrent",
+        Int,
+        Own("of each member; 16 without it"),
+    ),
+    key(
+        "extensions.replicate.registries[].reqPerSec",
+        Number,
+        Own("of each member"),
+    ),
+    key(
+        "extensions.replicate.registries[].bytesPerSec",
+        Int,
+        Own("bytes of blobs that each member sends to it in a second"),
+    ),
+    key(
+        "extensions.replicate.registries[].realmHosts",
+        Texts,
+        Own("as in extensions.sync"),
+    ),
+    key(
+        "extensions.replicate.registries[].content",
+        List,
+        Own("what is sent on; without it, everything under its own name"),
+    ),
+    key(
+        "extensions.replicate.registries[].content[].prefix",
+        Text,
+        Own("repositories here, such as team/** or **"),
+    ),
+    key(
+        "extensions.replicate.registries[].content[].destination",
+        Text,
+        Own("what names there begin with"),
+    ),
+    key(
+        "extensions.replicate.registries[].content[].stripPrefix",
+        Bool,
+        Own("true: without the part of prefix that is no pattern"),
+    ),
+    key(
+        "extensions.replicate.registries[].content[].tags",
+        Object,
+        Own("which tags; without it, all, and what has no tag"),
+    ),
+    key(
+        "extensions.replicate.registries[].content[].tags.regex",
+        Text,
+        Own("those in which this is found"),
+    ),
+    key(
+        "extensions.replicate.registries[].content[].tags.excludeRegex",
+        Text,
+        Own("and in which this isn't"),
+    ),
+    key(
+        "extensions.replicate.registries[].content[].tags.semver",
+        Bool,
+        Own("true: and that are versions"),
+    ),
+];
+
 pub(super) const EVENTS: &[Key] = &[
     key(
         "extensions.events",

@@ -85,6 +85,10 @@ pub(crate) const GROUPS: &[Group] = &[
         keys: extensions::SYNC,
     },
     Group {
+        title: "extensions.replicate",
+        keys: extensions::REPLICATE,
+    },
+    Group {
         title: "extensions.events",
         keys: extensions::EVENTS,
     },

@@ -514,7 +514,7 @@ extensions:
     let [registry] = &sync.registries[..] else {
         panic!("{sync:?}")
     };
-    let urls: Vec<_> = registry.urls.iter().map(ToString::to_string).collect();
+    let urls: Vec<_> = registry.remote.urls.iter().map(ToString::to_string).collect();
     assert_eq!(
         urls,
         ["https://registry-1.docker.io", "http://mirror.example:5000"]
@@ -522,19 +522,23 @@ extensions:
     let seconds = |n| std::time::Duration::from_secs(n);
     assert_eq!(registry.check_interval, Some(seconds(300)));
     assert_eq!(registry.poll_interval, Some(seconds(6 * 3600)));
-    assert_eq!(registry.bytes_per_second.map(u64::from), Some(1000));
+    assert_eq!(registry.remote.bytes_per_second.map(u64::from), Some(1000));
     assert!(registry.ranges_before_verified && registry.on_demand);
     assert!(registry.platforms[0].is("linux", "amd64", ""));
-    assert_eq!((registry.retries, registry.concurrent), (5, 4));
+    assert_eq!((registry.remote.retries, registry.remote.concurrent), (5, 4));
     assert_eq!(
-        (registry.retry_delay, registry.retry_delay_max),
+        (registry.remote.retry_delay, registry.remote.retry_delay_max),
         (seconds(1), seconds(8))
     );
     assert_eq!(
-        (registry.timeout, registry.spacing),
+        (registry.timeout, registry.remote.spacing),
         (seconds(3600), Some(seconds(2)))
     );
-    assert!(registry.realm_hosts.contains("login.example") && !registry.cosign_tags && registry.only_signed);
+    assert!(
+        registry.remote.realm_hosts.contains("login.example")
+            && !registry.cosign_tags
+            && registry.only_signed
+    );
     let rules: Vec<_> = registry
         .content
         .iter()

@@ -77,7 +77,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
     let delivery = delivery::delivery(&mut c, verify_reads, &limits.registry);
     let retention = retention::retention(&mut c);
     let sparse_indexes = storage::sparse_indexes(&mut c);
-    let sync = sync::sync(&mut c);
+    let (sync, replicate) = (sync::sync(&mut c), sync::replicate(&mut c));
     let cluster = cluster::cluster(&mut c, listen.as_ref(), public_tls.as_ref(), storage.as_ref());
     match (listen, storage) {
         (Some(listen), Some(storage)) if c.faults.is_empty() => Ok(Config {
@@ -96,6 +96,7 @@ pub(crate) fn config(source: &Path, root: &Node) -> Result<Config, ConfigErrors>
             retention,
             sparse_indexes,
             sync,
+            replicate,
             rate_limits,
             external_url,
             extensions,

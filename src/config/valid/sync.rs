@@ -1,4 +1,4 @@
-//! `extensions.sync`.
+//! `extensions.sync` and `extensions.replicate`.
 
 use std::{collections::BTreeSet, net::IpAddr, num::NonZeroU64, time::Duration};
 
@@ -12,7 +12,10 @@ use crate::{
         fault::FaultKind,
         keys::Kind,
         limits::Limits,
-        sync::{ContentRule, Platform, Sync, SyncRegistry, TagRule, UpstreamUrl},
+        sync::{
+            ContentRule, Platform, Remote, Replicate, ReplicateRegistry, Sync, SyncRegistry, TagRule,
+            UpstreamUrl,
+        },
         tree::{Node, Value},
     },
     oci::{RepoName, RepoPattern},
@@ -20,6 +23,8 @@ use crate::{
 
 const SYNC: &str = "extensions.sync";
 const REGISTRIES: &str = "extensions.sync.registries";
+const REPLICATE: &str = "extensions.replicate";
+const TARGETS: &str = "extensions.replicate.registries";
 
 /// What is mirrored; `None` where nothing is.
 pub(super) fn sync(c: &mut Checked) -> Option<Sync> {
@@ -38,9 +43,38 @@ pub(super) fn sync(c: &mut Checked) -> Option<Sync> {
             ));
             continue;
         }
-        registries.extend(registry(c, row, on_demand, poll_interval));
+        registries.push(registry(c, row, on_demand, poll_interval));
     }
     (!registries.is_empty()).then_some(Sync {
+        credentials,
+        registries,
+    })
+}
+
+/// What is sent on; `None` where nothing is.
+pub(super) fn replicate(c: &mut Checked) -> Option<Replicate> {
+    if !c.has(REPLICATE) || c.bool("extensions.replicate.enable") == Some(false) {
+        return None;
+    }
+    let credentials = c.text("extensions.replicate.credentialsFile").map(Into::into);
+    let mut registries: Vec<ReplicateRegistry> = Vec::new();
+    for (i, node) in c.elements(TARGETS).iter().enumerate() {
+        let path = format!("{TARGETS}[{i}]");
+        let row = Row { node, path: &path };
+        let (remote, content) = (remote(c, row), content(c, row));
+        // Where one stands in the feed of changes is noted by the first address.
+        if let Some(url) = remote.urls.first()
+            && registries
+                .iter()
+                .any(|other| other.remote.urls.first() == Some(url))
+        {
+            let problem =
+                format!("{url} stands here twice: put all content that goes there below one of them");
+            row.refuse(c, FaultKind::Contradiction, "urls", problem);
+        }
+        registries.push(ReplicateRegistry { remote, content });
+    }
+    (!registries.is_empty()).then_some(Replicate {
         credentials,
         registries,
     })
@@ -127,12 +161,38 @@ fn platforms(c: &mut Checked, row: Row<'_>) -> Vec<Platform> {
     texts.iter().filter_map(read).collect()
 }
 
-fn registry(
-    c: &mut Checked,
-    row: Row<'_>,
-    on_demand: bool,
-    poll_interval: Option<Duration>,
-) -> Option<SyncRegistry> {
+fn registry(c: &mut Checked, row: Row<'_>, on_demand: bool, poll_interval: Option<Duration>) -> SyncRegistry {
+    let limits = Limits::default();
+    SyncRegistry {
+        remote: remote(c, row),
+        on_demand,
+        poll_interval,
+        platforms: platforms(c, row),
+        check_interval: row.duration("manifestCheckInterval"),
+        timeout: row.duration("syncTimeout").unwrap_or(limits.upstream.blob_time),
+        ranges_before_verified: row.bool("rangesBeforeVerified") == Some(true),
+        cosign_tags: row.bool("syncLegacyCosignTags") != Some(false),
+        only_signed: row.bool("onlySigned") == Some(true),
+        content: content(c, row),
+    }
+}
+
+fn content(c: &mut Checked, row: Row<'_>) -> Vec<ContentRule> {
+    let content = row.get("content").map(|node| &node.value);
+    let Some(Value::List(elements)) = content else {
+        return Vec::new();
+    };
+    let rules = elements.iter().enumerate();
+    rules
+        .filter_map(|(i, node)| {
+            let path = format!("{}.content[{i}]", row.path);
+            rule(c, Row { node, path: &path })
+        })
+        .collect()
+}
+
+/// Where a registry is, and how it is asked.
+fn remote(c: &mut Checked, row: Row<'_>) -> Remote {
     let limits = Limits::default();
     let urls: Vec<_> = row
         .texts("urls")
@@ -156,19 +216,6 @@ fn registry(
     let retries =
         number(c, row, "maxRetries", 0, 100).map_or(limits.upstream.retries, |number| number as u32);
     let concurrent = number(c, row, "reqConcurrent", 1, 10_000);
-    let content = row.get("content").map(|node| &node.value);
-    let content: Vec<_> = match content {
-        Some(Value::List(elements)) => {
-            let rules = elements.iter().enumerate();
-            rules
-                .filter_map(|(i, node)| {
-                    let path = format!("{}.content[{i}]", row.path);
-                    rule(c, Row { node, path: &path })
-                })
-                .collect()
-        }
-        _ => Vec::new(),
-    };
     let realm_hosts = row.texts("realmHosts");
     let realm_hosts: BTreeSet<_> = realm_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
     if let Some(host) = realm_hosts
@@ -178,12 +225,8 @@ fn registry(
         let problem = format!("expected hosts, without scheme and port, got {host:?}");
         row.refuse(c, FaultKind::Value, "realmHosts", problem);
     }
-    Some(SyncRegistry {
+    Remote {
         urls,
-        on_demand,
-        poll_interval,
-        platforms: platforms(c, row),
-        check_interval: row.duration("manifestCheckInterval"),
         verify_certificate,
         certificates: certificates.map(Into::into),
         retries,
@@ -191,16 +234,11 @@ fn registry(
         retry_delay_max: row
             .duration("maxRetryDelay")
             .unwrap_or(limits.upstream.retry_delay_max),
-        timeout: row.duration("syncTimeout").unwrap_or(limits.upstream.blob_time),
         concurrent: concurrent.map_or(limits.upstream.requests, |number| number as usize),
         spacing: spacing(c, row),
         bytes_per_second: number(c, row, "bytesPerSec", 1, 1_000_000_000_000).and_then(NonZeroU64::new),
-        ranges_before_verified: row.bool("rangesBeforeVerified") == Some(true),
         realm_hosts,
-        cosign_tags: row.bool("syncLegacyCosignTags") != Some(false),
-        only_signed: row.bool("onlySigned") == Some(true),
-        content,
-    })
+    }
 }
 
 fn number(c: &mut Checked, row: Row<'_>, name: &str, least: u64, most: u64) -> Option<u64> {

@@ -38,6 +38,7 @@ use crate::{
     net::Shares,
     placement::MemberId,
     registry::Registry,
+    replication::Standings,
     search::Search,
     sync::Mirror,
     telemetry::Metrics,
@@ -74,6 +75,8 @@ pub struct FrontParts {
     pub events: Pages,
     /// What is mirrored; `None` is nothing.
     pub mirror: Option<Mirror>,
+    /// What is carried on to other registries, if anything.
+    pub replication: Option<Standings>,
     /// What plans of retention are made with.
     pub retention: RetentionParts,
     /// Where admitted requests go.
@@ -144,6 +147,7 @@ pub fn front(parts: FrontParts) -> Front {
         page,
         events,
         mirror,
+        replication,
         retention,
         mesh,
     } = parts;
@@ -158,7 +162,7 @@ pub fn front(parts: FrontParts) -> Front {
         search: extensions.map(ExtensionParts::search_desk),
         page: None,
         events: events::Desk(events),
-        mirror: mirror.map(mirror::Desk),
+        mirror: (mirror.is_some() || replication.is_some()).then_some(mirror::Desk { mirror, replication }),
         retention: retention::Desk {
             registry: retention.registry,
             policies: Arc::new(retention.policies),

@@ -80,6 +80,7 @@ where
             step: Duration::ZERO,
         },
         mirror: None,
+        replication: None,
         mesh,
     };
     Fixture {

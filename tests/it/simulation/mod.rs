@@ -222,6 +222,7 @@ fn specs() -> Vec<MemberSpec> {
         delivery: Default::default(),
         sparse_indexes: Vec::new(),
         sync: None,
+        replicate: None,
         collecting: Collecting::On,
         extensions: portolan::config::Extensions::default(),
         retention: space::retention(),

@@ -13,7 +13,7 @@ use portolan::{
     auth::GateSpec,
     config::{
         CacheConfig, Collecting, Delivery, Extensions, Limits, MeshTls, PairSource, RateLimits, Redirects,
-        Retention, Sync,
+        Replicate, Retention, Sync,
     },
     net::Remaining,
     oci::RepoPattern,
@@ -89,6 +89,7 @@ pub(crate) struct Plan {
     delivery: Delivery,
     sparse_indexes: Vec<RepoPattern>,
     sync: Option<Sync>,
+    replicate: Option<Replicate>,
     limits: Limits,
     gate: GateSpec,
     extensions: Extensions,
@@ -126,6 +127,7 @@ impl Plan {
             delivery: Delivery::default(),
             sparse_indexes: Vec::new(),
             sync: None,
+            replicate: None,
             limits,
             gate: GateSpec::default(),
             extensions: Extensions::default(),
@@ -225,6 +227,12 @@ impl Plan {
         self
     }
 
+    /// With `extensions.replicate`.
+    pub(crate) fn replicate(mut self, replicate: Replicate) -> Self {
+        self.replicate = Some(replicate);
+        self
+    }
+
     /// With `extensions.sync`.
     pub(crate) fn sync(mut self, sync: Sync) -> Self {
         self.sync = Some(sync);
@@ -294,6 +302,7 @@ impl Plan {
                 },
                 sparse_indexes: self.sparse_indexes.clone(),
                 sync: self.sync.clone(),
+                replicate: self.replicate.clone(),
                 collecting: Collecting::On,
                 extensions: self.extensions.clone(),
                 retention: self.retention.clone(),

@@ -45,6 +45,7 @@ enum Way {
     Tables,
     Database,
     Sink,
+    Replication,
     Cache,
 }
 
@@ -70,6 +71,7 @@ fn way(error: &StartError) -> Option<Way> {
             OpenError::NotThere { .. } => return None,
         }),
         StartError::Sink(_) => Some(Way::Sink),
+        StartError::Replication(_) => Some(Way::Replication),
         StartError::Cache(_) => Some(Way::Cache),
         // Of `dev` alone, of the operating system, of what is compiled in, or refused with the configuration.
         StartError::Certificates(_)
@@ -131,6 +133,18 @@ const ROWS: &[Row] = &[
         spoil: |trial| {
             fs::create_dir(trial.path("audit")).unwrap();
             trial.config["log"] = json!({ "audit": trial.path("audit") });
+        },
+    },
+    Row {
+        name: "the logins of a registry that gets changes are missing",
+        way: Way::Replication,
+        here: Here::Lack,
+        words: &["extensions.replicate.credentialsFile", "can't be read"],
+        spoil: |trial| {
+            trial.config["extensions"] = json!({ "replicate": {
+                "credentialsFile": trial.path("none"),
+                "registries": [{ "urls": ["https://registry.example.org"] }],
+            } });
         },
     },
     Row {
@@ -612,6 +626,7 @@ fn every_way_has_a_row() {
         Way::Tables,
         Way::Database,
         Way::Sink,
+        Way::Replication,
         Way::Cache,
     ];
     assert_eq!(seen, BTreeSet::from(all));

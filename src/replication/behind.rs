@@ -1,0 +1,292 @@
+//! Repositories of which another registry lacks changes that aren't carried any more: each has a row, and is brought whole.
+//!
+//! While the row is there nothing of the feed is carried for the repository; each of its changes makes the row another one. Who
+//! brings it takes the row away only as it read it before: so no change falls between the two.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures_util::future::join_all;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Target, Unsent,
+    sending::{Way, wants},
+};
+use crate::{
+    causes, clock,
+    maintenance::Share,
+    oci::{Digest, Page, Reference, RepoName, Tag},
+    registry::{Counts, RegistryError, Visit, Visited, changes::NameChange},
+    storage::{Version, keys},
+    telemetry::ReplicationOutcome,
+};
+
+/// Changes of a repository that are read at once.
+const CHANGES: usize = 1000;
+/// How often somebody else may have written the same row meanwhile.
+const TRIES: usize = 10;
+
+/// Brings whole what is behind.
+pub(super) struct CatchingUp {
+    targets: Vec<Arc<Target>>,
+    share: Share,
+}
+
+impl CatchingUp {
+    pub(super) fn new(targets: Vec<Arc<Target>>, share: Share) -> Self {
+        Self { targets, share }
+    }
+
+    /// Works until `end` is cancelled.
+    pub(super) async fn run(&self, end: CancellationToken) {
+        let all = join_all(self.targets.iter().map(|target| self.catch_up(target)));
+        let _: Option<_> = end.run_until_cancelled(all).await;
+    }
+
+    async fn catch_up(&self, target: &Target) {
+        loop {
+            let look = target.limits.replication.look_interval;
+            sleep(look / 2 + clock::part_of(look)).await;
+            if let Err(error) = self.look(target).await {
+                let to = &target.label;
+                tracing::warn!(to, ?error, "what is behind can't be read; it is tried again");
+            }
+        }
+    }
+
+    async fn look(&self, target: &Target) -> Result<(), RegistryError> {
+        let rows = target.rows();
+        let mut after = None;
+        loop {
+            let page = target.registry.visits(&rows, after).await?;
+            for (repository, _, behind, version) in &page.visits {
+                if self.share.serves(repository) && target.is_due(behind) {
+                    target.bring_whole(repository, behind, *version).await?;
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Target {
+    /// Whether it has waited long enough since it failed: twice as long each time.
+    fn is_due(&self, behind: &Visit) -> bool {
+        let limits = self.limits.replication;
+        let tries = u32::try_from(behind.counts.failed).unwrap_or(u32::MAX);
+        let doubled = limits
+            .look_interval
+            .saturating_mul(2_u32.saturating_pow(tries.min(16)));
+        let pause = doubled.min(limits.pause_max);
+        behind.ended_ms.is_none_or(|ended_ms| {
+            let age_ms = clock::now_ms().saturating_sub(ended_ms);
+            u128::from(age_ms) >= pause.as_millis()
+        })
+    }
+
+    /// Whether the change's repository is behind; then it is to be brought with that change, too.
+    pub(super) async fn stays_behind(&self, change: &NameChange) -> Result<bool, RegistryError> {
+        let behind = self
+            .registry
+            .visit(self.behind(&change.repository, &self.rows()))
+            .await?;
+        if behind.is_some() {
+            self.put_behind(&change.repository, change.at_ms, None).await?;
+        }
+        Ok(behind.is_some())
+    }
+
+    /// Notes that what became of a repository since then isn't carried.
+    pub(super) async fn put_behind(
+        &self,
+        repository: &RepoName,
+        since_ms: u64,
+        why: Option<&Unsent>,
+    ) -> Result<(), RegistryError> {
+        let (rows, error) = (self.rows(), why.map(|why| causes::in_a_line(why)));
+        let behind = self.behind(repository, &rows);
+        for _ in 0..TRIES {
+            let found = self.registry.visit(behind).await?;
+            let (former, version) =
+                found.map_or((None, None), |(former, version)| (Some(former), Some(version)));
+            let noted = match former {
+                Some(former) => Visit {
+                    by: self.me.clone(),
+                    began_ms: former.began_ms.min(since_ms),
+                    error: error.clone().or(former.error.clone()),
+                    ..former
+                },
+                None => Visit {
+                    by: self.me.clone(),
+                    began_ms: since_ms,
+                    ended_ms: None,
+                    is_cut: true,
+                    counts: Counts::default(),
+                    error: error.clone(),
+                },
+            };
+            if self.registry.note_visit(behind, &noted, version).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(RegistryError::Contended)
+    }
+
+    /// Notes that nobody knows what of the `n`-th feed wasn't carried.
+    pub(super) async fn put_all_behind(&self, n: u8) -> Result<(), RegistryError> {
+        let mut page = Page::default();
+        loop {
+            let names = self.registry.catalog(&page).await?;
+            for name in names.names.iter().filter_map(|name| RepoName::parse(name).ok()) {
+                if keys::change_partition(&name) == n && self.place_of(&name).is_some() {
+                    self.put_behind(&name, 0, None).await?;
+                }
+            }
+            page.last = names.names.last().cloned();
+            if !names.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Brings all tags of a repository, and what became of its manifests since it is behind; then it isn't any more, unless something
+    /// has become of it meanwhile.
+    async fn bring_whole(
+        &self,
+        repository: &RepoName,
+        behind: &Visit,
+        version: Version,
+    ) -> Result<(), RegistryError> {
+        let brought = self.bring_all(repository, behind.began_ms).await;
+        let (to, rows) = (&self.label, self.rows());
+        match brought {
+            Ok(()) => {
+                self.metrics.replicated(to, ReplicationOutcome::CaughtUp, 1);
+                tracing::info!(to, %repository, "a repository that was behind is brought whole");
+                self.registry
+                    .forget_visit(self.behind(repository, &rows), version)
+                    .await
+            }
+            Err(error) => {
+                let line = causes::in_a_line(&error);
+                tracing::warn!(to, %repository, error = line, "a repository stays behind; it is tried again");
+                let mut counts = behind.counts;
+                counts.failed += 1;
+                let failed = Visit {
+                    by: self.me.clone(),
+                    ended_ms: Some(clock::now_ms()),
+                    counts,
+                    error: Some(line),
+                    ..behind.clone()
+                };
+                // Who wrote it meanwhile is tried next.
+                let behind = self.behind(repository, &rows);
+                self.registry.note_visit(behind, &failed, Some(version)).await?;
+                Ok(())
+            }
+        }
+    }
+
+    async fn bring_all(&self, here: &RepoName, since_ms: u64) -> Result<(), Unsent> {
+        // The rules may be others by now.
+        let Some((rule, there)) = self.place_of(here) else {
+            return Ok(());
+        };
+        let way = Way { here, there: &there };
+        let past = self.past(here, since_ms).await?;
+        let takes_all = rule.is_none_or(|rule| rule.tags.is_all());
+        for came in past.came.iter().filter(|_| takes_all) {
+            self.bring(way, came, &Reference::Digest(came.clone()), 0).await?;
+        }
+        let mut page = Page::default();
+        loop {
+            let tags = match self.registry.tags(here, &page).await {
+                Ok(tags) => tags,
+                Err(RegistryError::NameUnknown) => break,
+                Err(error) => return Err(error.into()),
+            };
+            for tag in tags.names.iter().filter_map(|tag| Tag::parse(tag).ok()) {
+                let by_tag = Reference::Tag(tag);
+                if let (Reference::Tag(tag), Some(digest)) = (&by_tag, self.named_here(here, &by_tag).await?)
+                    && wants(rule, tag)
+                {
+                    self.bring(way, &digest, &by_tag, 0).await?;
+                }
+            }
+            page.last = tags.names.last().cloned();
+            if !tags.more {
+                break;
+            }
+        }
+        let went = past.went.into_iter().map(Reference::Digest);
+        let lost = past
+            .lost
+            .into_iter()
+            .filter(|tag| wants(rule, tag))
+            .map(Reference::Tag);
+        for gone in went.chain(lost) {
+            if self.named_here(here, &gone).await?.is_none() {
+                self.take_away(way, &gone).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn named_here(
+        &self,
+        here: &RepoName,
+        reference: &Reference,
+    ) -> Result<Option<Digest>, RegistryError> {
+        match self.registry.describe_manifest(here, reference).await {
+            Ok(named) => Ok(Some(named.digest)),
+            Err(RegistryError::ManifestUnknown | RegistryError::NameUnknown) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What became of a repository since then.
+    async fn past(&self, here: &RepoName, since_ms: u64) -> Result<Past, RegistryError> {
+        let (mut past, mut before_ms) = (Past::default(), None);
+        loop {
+            let (changes, more) = self.registry.history(here, before_ms, CHANGES).await?;
+            for change in changes.iter().filter(|change| change.at_ms >= since_ms) {
+                past.came
+                    .extend(change.came.iter().map(|came| came.digest.clone()));
+                past.went
+                    .extend(change.went.iter().map(|went| went.digest.clone()));
+                let lost = change.tags.iter().filter(|moved| moved.to.is_none());
+                past.lost.extend(lost.map(|moved| moved.tag.clone()));
+            }
+            before_ms = changes.iter().map(|change| change.at_ms).min();
+            if !more || before_ms.is_none_or(|before_ms| before_ms < since_ms) {
+                return Ok(past);
+            }
+        }
+    }
+
+    /// The partition of the rows of what is behind.
+    pub(super) fn rows(&self) -> String {
+        format!("replicate#{}", self.name)
+    }
+
+    fn behind<'a>(&self, repository: &'a RepoName, rows: &'a str) -> Visited<'a> {
+        Visited {
+            upstream: rows,
+            repository,
+            rule: "",
+        }
+    }
+}
+
+/// What became of a repository's names.
+#[derive(Debug, Default)]
+struct Past {
+    came: BTreeSet<Digest>,
+    went: BTreeSet<Digest>,
+    /// Tags that were deleted.
+    lost: BTreeSet<Tag>,
+}

@@ -1,0 +1,337 @@
+//! `extensions.replicate`: what changes in one mesh changes in another registry, in its order, whoever dies.
+
+use std::{collections::BTreeSet, path::Path, time::Duration};
+
+use portolan::{
+    config::{self, ImmutableTags, Limits, Replicate},
+    oci::{RepoPattern, TagPattern},
+    registry::Immutable,
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    support::{
+        client::{Ask as _, Client, Request},
+        content::{Blob, Manifest},
+        eventually,
+        mesh::{MEMBERS, Mesh, Plan},
+    },
+    workload::{self, Workload},
+};
+
+/// What a configuration says of one registry, after its urls.
+fn replicate(target: &Mesh, more: &str) -> Replicate {
+    let urls: Vec<_> = (0..MEMBERS)
+        .map(|n| format!("\"http://{}\"", target.door(n)))
+        .collect();
+    let text = format!(
+        "extensions: {{replicate: {{registries: [{{urls: [{}], retryDelay: 10ms, {more}}}]}}}}\n\
+         storage: {{rootDirectory: /nowhere}}",
+        urls.join(", ")
+    );
+    let config = config::parse(Path::new("c.yaml"), &text).unwrap_or_else(|error| panic!("{error}"));
+    config.replicate.unwrap()
+}
+
+fn hasten(limits: &mut Limits) {
+    limits.leases.expiry = Duration::from_secs(2);
+    limits.events.look_interval = Duration::from_millis(50);
+    limits.events.pause_min = Duration::from_millis(10);
+    limits.events.pause_max = Duration::from_millis(100);
+    limits.replication.look_interval = Duration::from_millis(200);
+    limits.replication.pause_max = Duration::from_millis(400);
+}
+
+/// A mesh whose changes are carried to `target`, and have begun to be.
+async fn source(target: &Mesh, more: &str) -> Mesh {
+    let plan = Plan::new().replicate(replicate(target, more)).limits(hasten);
+    let mesh = plan.start().await;
+    eventually("the feeds are followed", || async {
+        let metrics = mesh.metrics(0).await;
+        metrics.has("portolan_replication_oldest_waiting_seconds")
+    })
+    .await;
+    mesh
+}
+
+/// What a tag or digest names, through that client.
+async fn named(client: &Client, repository: &str, reference: &str) -> Option<String> {
+    let target = format!("/v2/{repository}/manifests/{reference}");
+    let answer = client.ask(Request::head(target)).await.unwrap();
+    match answer.status {
+        404 => None,
+        _ => Some(answer.expect(200).must("docker-content-digest")),
+    }
+}
+
+/// The digests that a tag has named, the oldest first; `None` is nothing.
+async fn history(client: &Client, repository: &str, tag: &str) -> Vec<Option<String>> {
+    let target = format!("/v2/{repository}/_oci/tag-history/{tag}?n=1000");
+    let answer = client.get(target).await.unwrap();
+    if answer.status == 404 {
+        return Vec::new();
+    }
+    let events = answer.expect(200).json();
+    let events = events["manifests"].as_array().unwrap().iter().rev();
+    let read = |event: &Value| {
+        let kind = event["annotations"]["org.opencontainers.distribution.tag.event"]
+            .as_str()
+            .unwrap();
+        (kind == "created").then(|| event["digest"].as_str().unwrap().to_owned())
+    };
+    events.map(read).collect()
+}
+
+/// How often `seen`, which begins nowhere, goes back in `whole`: else each comes after the one before.
+fn returns(whole: &[Option<String>], seen: &[Option<String>]) -> usize {
+    let (mut at, mut returns) = (0, 0);
+    for one in seen {
+        let rest = whole.get(at..).unwrap_or_default();
+        match rest.iter().position(|other| other == one) {
+            Some(further) => at += further + 1,
+            None => {
+                let first = whole.iter().position(|other| other == one);
+                at = first.unwrap_or_else(|| panic!("{one:?} was never named: {whole:?}")) + 1;
+                returns += 1;
+            }
+        }
+    }
+    returns
+}
+
+/// Waits until all tags name the same in both, and what they named is there in both or in neither.
+async fn alike(source: &Client, target: &Client, repositories: &[String], tags: usize) {
+    let tags = || (0..tags).map(|tag| format!("tag-{tag}"));
+    let is_alike = async |repository: &str, reference: &str| {
+        named(source, repository, reference).await == named(target, repository, reference).await
+    };
+    for repository in repositories {
+        for tag in tags() {
+            eventually("a tag names the same", || is_alike(repository, &tag)).await;
+            let digests: BTreeSet<_> = history(source, repository, &tag)
+                .await
+                .into_iter()
+                .flatten()
+                .collect();
+            for digest in digests {
+                eventually("a manifest is in both or in neither", || {
+                    is_alike(repository, &digest)
+                })
+                .await;
+            }
+        }
+    }
+}
+
+fn work(seed: u64) -> (Workload, Vec<String>) {
+    let repositories: Vec<String> = (0..6).map(|n| format!("replicated/r{n}")).collect();
+    let workload = Workload {
+        repositories: repositories.clone(),
+        tags: 2,
+        clients: 5,
+        rounds: 150,
+        stop: CancellationToken::new(),
+        pause: Duration::from_millis(20),
+        pushes: 6,
+        layer: 5000,
+        retries: 50,
+        seed,
+        ..Workload::default()
+    };
+    (workload, repositories)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changes_here_changes_there_in_its_order() {
+    let target = Plan::new().start().await;
+    let source = source(&target, "").await;
+    let (workload, repositories) = work(15);
+    let ran = workload::run(workload, source.clients()).await;
+    assert!(ran.counts.acknowledged > 0);
+    let (here, there) = (source.client(0), target.client(0));
+    alike(&here, &there, &repositories, 2).await;
+    for repository in &repositories {
+        for tag in ["tag-0", "tag-1"] {
+            let (whole, seen) = (
+                history(&here, repository, tag).await,
+                history(&there, repository, tag).await,
+            );
+            assert_eq!(
+                returns(&whole, &seen),
+                0,
+                "{repository}:{tag}: {seen:?} of {whole:?}"
+            );
+        }
+    }
+    source.stop().await;
+    target.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_dies_on_either_side_both_are_alike_in_the_end() {
+    let mut target = Plan::new().limits(hasten).start().await;
+    let mut source = source(&target, "").await;
+    let (workload, repositories) = work(16);
+    let doors: Vec<_> = (0..2).map(|n| source.client(n)).collect();
+    let deaths = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        tokio::join!(source.crash(2), target.crash(0));
+    };
+    let (ran, ()) = tokio::join!(workload::run(workload, doors.clone()), deaths);
+    assert!(ran.counts.acknowledged > 0);
+    let there = target.client(1);
+    alike(&doors[0], &there, &repositories, 2).await;
+    for repository in &repositories {
+        for tag in ["tag-0", "tag-1"] {
+            let whole = history(&doors[0], repository, tag).await;
+            let seen = history(&there, repository, tag).await;
+            // What was carried and not noted by who died is carried again; so is what nobody knows to have been taken.
+            assert!(
+                returns(&whole, &seen) <= 4,
+                "{repository}:{tag}: {seen:?} of {whole:?}"
+            );
+        }
+    }
+    source.stop().await;
+    target.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_other_refuses_holds_up_nothing_else() {
+    let rule = ImmutableTags {
+        name: "kept".to_owned(),
+        repositories: vec![RepoPattern::parse("mirror/kept").unwrap()],
+        tags: vec![TagPattern::parse("v*").unwrap()],
+        except: Vec::new(),
+    };
+    let target = Plan::new().immutable(Immutable::new(vec![rule])).start().await;
+    let more = "content: [{prefix: \"team/**\", stripPrefix: true, destination: mirror, tags: {excludeRegex: \"^dev\"}}]";
+    let source = source(&target, more).await;
+    let (here, there) = (source.client(1), target.client(2));
+    let config = Blob::named("config", 100);
+    let image = |note: &str| Manifest::image(&config, &[]).annotation("note", note).build();
+    let push = async |repository: &str, tag: &str, image: &Manifest| {
+        here.push_blob(repository, &config).await.unwrap().expect(201);
+        here.push_manifest(repository, tag, image)
+            .await
+            .unwrap()
+            .expect(201);
+    };
+    let is_there = async |repository: &str, tag: &str, image: &Manifest| {
+        eventually("it is there", || async {
+            named(&there, repository, tag).await.as_deref() == Some(&image.digest)
+        })
+        .await;
+    };
+    push("team/kept", "v1", &image("one")).await;
+    is_there("mirror/kept", "v1", &image("one")).await;
+    // It may not move there.
+    push("team/kept", "v1", &image("two")).await;
+    for n in 0..40 {
+        push(&format!("team/other-{n}"), "latest", &image("other")).await;
+        push(&format!("team/other-{n}"), "dev", &image("dev")).await;
+        push(&format!("else/other-{n}"), "latest", &image("other")).await;
+    }
+    for n in 0..40 {
+        is_there(&format!("mirror/other-{n}"), "latest", &image("other")).await;
+    }
+    // What came later is brought, too, as far as it may be.
+    push("team/kept", "w", &image("three")).await;
+    eventually("the repository stays behind", || async {
+        let mut behind = 0.0;
+        for n in 0..MEMBERS {
+            let metrics = source.metrics(n).await;
+            behind += metrics.sum("portolan_replicated_changes_total", &[("outcome", "behind")]);
+        }
+        behind > 0.0
+    })
+    .await;
+    assert_eq!(
+        named(&there, "mirror/kept", "v1").await,
+        Some(image("one").digest)
+    );
+    for n in 0..MEMBERS {
+        let client = source.client(n);
+        let told = async || {
+            let told = client.get("/v2/_portolan/mirror".to_owned()).await.unwrap();
+            told.expect(200).json()["registries"][0].clone()
+        };
+        eventually("nothing waits", || async {
+            told().await["waitingSince"].is_null()
+        })
+        .await;
+        let told = told().await;
+        let trouble = &told["troubles"][0];
+        assert_eq!(
+            (&told["behind"], &trouble["repository"]),
+            (&json!(1), &json!("team/kept")),
+            "{told}"
+        );
+        assert!(trouble["error"].as_str().unwrap().contains("kept"), "{told}");
+    }
+    // And is whole when nothing is refused any more.
+    push("team/kept", "v1", &image("one")).await;
+    is_there("mirror/kept", "w", &image("three")).await;
+    eventually("nothing is behind", || async {
+        let mut caught_up = 0.0;
+        for n in 0..MEMBERS {
+            let metrics = source.metrics(n).await;
+            caught_up += metrics.sum("portolan_replicated_changes_total", &[("outcome", "caught_up")]);
+        }
+        caught_up > 0.0
+    })
+    .await;
+    for n in 0..40 {
+        assert_eq!(named(&there, &format!("mirror/other-{n}"), "dev").await, None);
+        assert_eq!(named(&there, &format!("else/other-{n}"), "latest").await, None);
+    }
+    source.stop().await;
+    target.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_goes_with_all_that_it_lists_and_layers_are_mounted() {
+    let target = Plan::new().start().await;
+    let source = source(&target, "").await;
+    let (here, there) = (source.client(0), target.client(1));
+    let (config, layer) = (Blob::named("config", 100), Blob::named("layer", 300_000));
+    for repository in ["a/one", "a/two"] {
+        let children = ["amd64", "arm64"].map(|note| {
+            Manifest::image(&config, &[&layer])
+                .annotation("platform", note)
+                .build()
+        });
+        let index = Manifest::index(&children).build();
+        for blob in [&config, &layer] {
+            here.push_blob(repository, blob).await.unwrap().expect(201);
+        }
+        for child in &children {
+            here.push_manifest(repository, &child.digest, child)
+                .await
+                .unwrap()
+                .expect(201);
+        }
+        here.push_manifest(repository, "t", &index)
+            .await
+            .unwrap()
+            .expect(201);
+        eventually("the index is there", || async {
+            named(&there, repository, "t").await.as_deref() == Some(&index.digest)
+        })
+        .await;
+        for child in &children {
+            assert_eq!(
+                named(&there, repository, &child.digest).await.as_deref(),
+                Some(&*child.digest)
+            );
+        }
+        let pulled = there
+            .get(format!("/v2/{repository}/blobs/{}", layer.digest))
+            .await
+            .unwrap();
+        pulled.expect(200).with_body(&layer.bytes);
+    }
+    source.stop().await;
+    target.stop().await;
+}
