@@ -16,6 +16,15 @@ use crate::{
     upstream::{Outgoing, UpstreamError},
 };
 
+/// What became of bringing something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Brought {
+    /// It is there.
+    There,
+    /// It isn't, for it isn't here either.
+    Lacking,
+}
+
 /// What a repository is called here and there.
 #[derive(Clone, Copy)]
 pub(super) struct Way<'a> {
@@ -64,7 +73,9 @@ impl Target {
         for moved in wanted {
             let by_tag = Reference::Tag(moved.tag.clone());
             match (&moved.to, &moved.from) {
-                (Some(to), _) => self.bring(way, &to.digest, &by_tag, 0).await?,
+                (Some(to), _) => {
+                    self.bring(way, &to.digest, &by_tag, 0).await?;
+                }
                 // It went with its manifest.
                 (None, Some(from)) if gone.contains(&from.digest) => {}
                 (None, _) => self.take_away(way, &by_tag).await?,
@@ -74,26 +85,28 @@ impl Target {
     }
 
     /// Sees that the reference names the manifest there. One that isn't here any more is left: a later change says what became of it.
+    /// So is one that isn't whole here, as the mirror leaves it and where clients may push such, if the registry there won't have it.
     pub(super) fn bring<'a>(
         &'a self,
         way: Way<'a>,
         digest: &'a Digest,
         reference: &'a Reference,
         depth: usize,
-    ) -> BoxFuture<'a, Result<(), Unsent>> {
+    ) -> BoxFuture<'a, Result<Brought, Unsent>> {
         async move {
             if depth > self.limits.visits.depth {
                 return Err(Unsent::Deep(digest.clone()));
             }
             if self.names(way, reference).await?.as_ref() == Some(digest) {
-                return Ok(());
+                return Ok(Brought::There);
             }
             let by_digest = Reference::Digest(digest.clone());
             let (descriptor, bytes) = match self.registry.manifest(way.here, &by_digest).await {
                 Ok(found) => found,
-                Err(RegistryError::ManifestUnknown | RegistryError::NameUnknown) => return Ok(()),
+                Err(RegistryError::ManifestUnknown | RegistryError::NameUnknown) => return Ok(Brought::Lacking),
                 Err(error) => return Err(error.into()),
             };
+            let mut is_whole_here = true;
             let is_whole = *reference != by_digest && self.names(way, &by_digest).await?.is_some();
             if !is_whole {
                 let manifest = Manifest::parse(Some(&descriptor.media_type), &bytes);
@@ -103,22 +116,30 @@ impl Target {
                 })?;
                 for child in &manifest.children {
                     let by_digest = Reference::Digest(child.digest.clone());
-                    self.bring(way, &child.digest, &by_digest, depth + 1).await?;
+                    let brought = self.bring(way, &child.digest, &by_digest, depth + 1).await?;
+                    is_whole_here &= brought == Brought::There;
                 }
                 let blobs = manifest.blobs.into_iter().chain(manifest.optional_blobs);
                 let sent: Vec<_> = blobs
                     .map(|blob| self.bring_blob(way, blob.digest).boxed())
                     .collect();
                 let at_once = self.limits.replication.blobs;
-                stream::iter(sent)
-                    .buffer_unordered(at_once)
-                    .try_collect::<()>()
-                    .await?;
+                let brought: Vec<_> = stream::iter(sent).buffer_unordered(at_once).try_collect().await?;
+                is_whole_here &= brought.iter().all(|brought| *brought == Brought::There);
             }
             let pushed = self
                 .upstream
                 .push_manifest(way.there, reference, &descriptor.media_type, bytes);
-            Ok(pushed.await?)
+            match pushed.await {
+                Ok(()) => Ok(Brought::There),
+                Err(error) if !is_whole_here && error.is_of_this() => {
+                    let (to, repository) = (&self.label, way.here);
+                    tracing::debug!(to, %repository, %reference, ?error, "what isn't whole here isn't taken there");
+                    self.metrics.replicated(to, ReplicationOutcome::Incomplete, 1);
+                    Ok(Brought::Lacking)
+                }
+                Err(error) => Err(error.into()),
+            }
         }
         .boxed()
     }
@@ -132,19 +153,19 @@ impl Target {
         }
     }
 
-    /// Sees that the repository there has a blob. What isn't here either is for the other registry to miss.
-    async fn bring_blob(&self, way: Way<'_>, digest: Digest) -> Result<(), Unsent> {
+    /// Sees that the repository there has a blob.
+    async fn bring_blob(&self, way: Way<'_>, digest: Digest) -> Result<Brought, Unsent> {
         match self.upstream.blob_length(way.there, &digest, self.soon()).await {
             Ok(_) => {
                 self.is_held(&digest, way.there);
-                return Ok(());
+                return Ok(Brought::There);
             }
             Err(UpstreamError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
         let blob = match self.registry.blob(way.here, &digest).await {
             Ok(blob) => blob,
-            Err(RegistryError::BlobUnknown) => return Ok(()),
+            Err(RegistryError::BlobUnknown) => return Ok(Brought::Lacking),
             Err(error) => return Err(error.into()),
         };
         let (length, registry, metrics) = (blob.size, self.registry.clone(), self.metrics.clone());
@@ -168,7 +189,7 @@ impl Target {
             .push_blob(way.there, &digest, mount, &outgoing, chunk);
         pushed.await?;
         self.is_held(&digest, way.there);
-        Ok(())
+        Ok(Brought::There)
     }
 
     fn is_held(&self, digest: &Digest, there: &RepoName) {
@@ -179,24 +200,21 @@ impl Target {
         held.insert(digest.clone(), there.clone());
     }
 
-    /// Takes a tag or a manifest away there, if the registry there lets anybody.
+    /// Takes a tag or a manifest away there, if the registry there lets anybody. Where it doesn't it answers 400 or 405, as the
+    /// distribution specification has it ("Deleting tags", "Deleting manifests").
     pub(super) async fn take_away(&self, way: Way<'_>, reference: &Reference) -> Result<(), Unsent> {
-        match self.upstream.delete(way.there, reference).await {
-            Ok(()) => Ok(()),
-            Err(
-                UpstreamError::Status(StatusCode::METHOD_NOT_ALLOWED)
-                | UpstreamError::Refused {
-                    status: StatusCode::METHOD_NOT_ALLOWED,
-                    ..
-                },
-            ) => {
+        let error = match self.upstream.delete(way.there, reference).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        match error.status() {
+            Some(StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED) => {
                 let (to, repository) = (&self.label, way.there);
-                tracing::debug!(to, %repository, %reference, "the registry has no way to delete it");
-                self.metrics
-                    .replicated(&self.label, ReplicationOutcome::Undeletable, 1);
+                tracing::debug!(to, %repository, %reference, ?error, "it can't be deleted there");
+                self.metrics.replicated(to, ReplicationOutcome::Undeletable, 1);
                 Ok(())
             }
-            Err(error) => Err(error.into()),
+            Some(_) | None => Err(error.into()),
         }
     }
 

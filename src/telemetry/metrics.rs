@@ -257,6 +257,8 @@ pub enum ReplicationOutcome {
     CaughtUp,
     /// A tag or manifest stays there, for it can't be deleted there.
     Undeletable,
+    /// A manifest isn't taken there, for it isn't whole here.
+    Incomplete,
 }
 
 impl ReplicationOutcome {
@@ -267,6 +269,7 @@ impl ReplicationOutcome {
             Self::Behind => "behind",
             Self::CaughtUp => "caught_up",
             Self::Undeletable => "undeletable",
+            Self::Incomplete => "incomplete",
         }
     }
 }

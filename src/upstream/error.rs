@@ -144,6 +144,23 @@ impl UpstreamError {
         }
     }
 
+    /// The status that it answered with, where that is the reason.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::NotFound => Some(StatusCode::NOT_FOUND),
+            Self::Limited { .. } => Some(StatusCode::TOO_MANY_REQUESTS),
+            Self::Denied(status) | Self::Status(status) | Self::Refused { status, .. } => Some(*status),
+            Self::Source(_)
+            | Self::Realm(_)
+            | Self::Redirect(_)
+            | Self::Nonsense(_)
+            | Self::Digest { .. }
+            | Self::Length { .. }
+            | Self::Late
+            | Self::Outbound(_) => None,
+        }
+    }
+
     /// Whether the reason is what it was asked about: it would take, or give, something else.
     pub fn is_of_this(&self) -> bool {
         match self {

@@ -124,7 +124,7 @@ impl Upstream {
     /// Takes a tag away, or a manifest with its tags. What isn't there is gone already.
     ///
     /// # Errors
-    /// [`UpstreamError`]; many registries have no way to do that, and answer 405.
+    /// [`UpstreamError`]; many registries have no way to do that, and answer 400 or 405.
     pub async fn delete(&self, repository: &RepoName, reference: &Reference) -> Result<(), UpstreamError> {
         let path = format!("/v2/{repository}/manifests/{reference}");
         let asked = Asked::sent(
@@ -135,11 +135,8 @@ impl Upstream {
             Sent::nothing(),
         );
         match self.ask(&asked, self.soon()).await {
-            Ok(_) | Err(UpstreamError::NotFound) => Ok(()),
-            Err(UpstreamError::Refused {
-                status: StatusCode::NOT_FOUND,
-                ..
-            }) => Ok(()),
+            Ok(_) => Ok(()),
+            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -213,14 +210,7 @@ impl Outgoing<'_> {
 
 fn is_to_be_repeated(error: &UpstreamError) -> bool {
     // It had come further than was known.
-    let is_elsewhere = matches!(
-        error,
-        UpstreamError::Status(StatusCode::RANGE_NOT_SATISFIABLE)
-            | UpstreamError::Refused {
-                status: StatusCode::RANGE_NOT_SATISFIABLE,
-                ..
-            }
-    );
+    let is_elsewhere = error.status() == Some(StatusCode::RANGE_NOT_SATISFIABLE);
     is_elsewhere || error.course() == Course::Again
 }
 

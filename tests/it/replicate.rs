@@ -45,14 +45,34 @@ fn hasten(limits: &mut Limits) {
 
 /// A mesh whose changes are carried to `target`, and have begun to be.
 async fn source(target: &Mesh, more: &str) -> Mesh {
-    let plan = Plan::new().replicate(replicate(target, more)).limits(hasten);
-    let mesh = plan.start().await;
+    source_of(Plan::new(), target, more).await
+}
+
+async fn source_of(plan: Plan, target: &Mesh, more: &str) -> Mesh {
+    let mesh = plan
+        .replicate(replicate(target, more))
+        .limits(hasten)
+        .start()
+        .await;
     eventually("the feeds are followed", || async {
         let metrics = mesh.metrics(0).await;
         metrics.has("portolan_replication_oldest_waiting_seconds")
     })
     .await;
     mesh
+}
+
+/// Waits until something came of so many changes, as the members count them.
+async fn counted(source: &Mesh, outcome: &str, times: f64) {
+    eventually(outcome, || async {
+        let mut changes = 0.0;
+        for n in 0..MEMBERS {
+            let metrics = source.metrics(n).await;
+            changes += metrics.sum("portolan_replicated_changes_total", &[("outcome", outcome)]);
+        }
+        changes >= times
+    })
+    .await;
 }
 
 /// What a tag or digest names, through that client.
@@ -238,15 +258,7 @@ async fn what_the_other_refuses_holds_up_nothing_else() {
     }
     // What came later is brought, too, as far as it may be.
     push("team/kept", "w", &image("three")).await;
-    eventually("the repository stays behind", || async {
-        let mut behind = 0.0;
-        for n in 0..MEMBERS {
-            let metrics = source.metrics(n).await;
-            behind += metrics.sum("portolan_replicated_changes_total", &[("outcome", "behind")]);
-        }
-        behind > 0.0
-    })
-    .await;
+    counted(&source, "behind", 1.0).await;
     assert_eq!(
         named(&there, "mirror/kept", "v1").await,
         Some(image("one").digest)
@@ -273,15 +285,7 @@ async fn what_the_other_refuses_holds_up_nothing_else() {
     // And is whole when nothing is refused any more.
     push("team/kept", "v1", &image("one")).await;
     is_there("mirror/kept", "w", &image("three")).await;
-    eventually("nothing is behind", || async {
-        let mut caught_up = 0.0;
-        for n in 0..MEMBERS {
-            let metrics = source.metrics(n).await;
-            caught_up += metrics.sum("portolan_replicated_changes_total", &[("outcome", "caught_up")]);
-        }
-        caught_up > 0.0
-    })
-    .await;
+    counted(&source, "caught_up", 1.0).await;
     for n in 0..40 {
         assert_eq!(named(&there, &format!("mirror/other-{n}"), "dev").await, None);
         assert_eq!(named(&there, &format!("else/other-{n}"), "latest").await, None);
@@ -332,6 +336,44 @@ async fn an_index_goes_with_all_that_it_lists_and_layers_are_mounted() {
             .unwrap();
         pulled.expect(200).with_body(&layer.bytes);
     }
+    source.stop().await;
+    target.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_whole_here_is_passed_over_where_it_is_not_taken_so() {
+    let target = Plan::new().start().await;
+    let plan = Plan::new().sparse_indexes(vec![RepoPattern::parse("**").unwrap()]);
+    let source = source_of(plan, &target, "").await;
+    let (here, there) = (source.client(0), target.client(1));
+    let config = Blob::named("config", 100);
+    let image = Manifest::image(&config, &[]).build();
+    let sparse = Manifest::index([&image]).build();
+    here.push_manifest("a/b", "sparse", &sparse)
+        .await
+        .unwrap()
+        .expect(201);
+    // By its digest, and by its tag.
+    counted(&source, "incomplete", 2.0).await;
+    here.push_blob("a/b", &config).await.unwrap().expect(201);
+    here.push_manifest("a/b", "whole", &image)
+        .await
+        .unwrap()
+        .expect(201);
+    eventually("what comes after it is there", || async {
+        named(&there, "a/b", "whole").await.as_deref() == Some(&image.digest)
+    })
+    .await;
+    assert_eq!(named(&there, "a/b", "sparse").await, None);
+    // Now it is.
+    here.push_manifest("a/b", "again", &sparse)
+        .await
+        .unwrap()
+        .expect(201);
+    eventually("it is there", || async {
+        named(&there, "a/b", "again").await.as_deref() == Some(&sparse.digest)
+    })
+    .await;
     source.stop().await;
     target.stop().await;
 }
