@@ -20,7 +20,7 @@ mod turns;
 use std::{
     collections::BTreeSet,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant as Clock},
 };
 
@@ -59,6 +59,8 @@ pub struct Upstream {
     permits: Arc<Semaphore>,
     turns: Turns,
     pace: Arc<Pace>,
+    /// It hasn't refused yet to take a blob in the request that begins its upload.
+    takes_whole: AtomicBool,
     bounds: Bounds,
     metrics: Arc<Metrics>,
 }
@@ -147,8 +149,13 @@ impl Upstream {
             permits: Arc::new(Semaphore::new(registry.concurrent)),
             turns: Turns::new(registry.spacing),
             pace: Arc::new(Pace::new(registry.bytes_per_second)),
+            takes_whole: AtomicBool::new(true),
             bounds: Bounds {
-                answer: limits.upstream.answer,
+                answer: match purpose {
+                    Purpose::Pull => limits.upstream.answer,
+                    // With what is sent for it.
+                    Purpose::Push | Purpose::Replicate => limits.visits.answer,
+                },
                 stall: limits.upstream.stall,
                 retries: registry.retries,
                 retry_delay: registry.retry_delay,
@@ -179,6 +186,7 @@ impl Upstream {
             permits: Arc::new(Semaphore::new(visit.at_once)),
             turns: Turns::new(None),
             pace: Arc::new(Pace::new(None)),
+            takes_whole: AtomicBool::new(true),
             bounds: Bounds {
                 answer: limits.visits.answer,
                 stall: limits.upstream.stall,

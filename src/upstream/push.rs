@@ -3,7 +3,7 @@
 //! Where an upload goes on is the registry's to say; its host isn't looked at, so that an upload goes on at the address that was given,
 //! whatever proxies or an `externalUrl` put in.
 
-use std::io;
+use std::{io, sync::atomic::Ordering};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -62,13 +62,17 @@ impl Upstream {
                     Some(upload) => upload,
                 }
             }
-            None if length <= chunk as u64 => {
+            None if length <= chunk as u64 && self.takes_whole.load(Ordering::Relaxed) => {
                 let bytes = blob.piece(0, chunk).await?;
+                self.pace.spend(bytes.len()).await;
                 let path = format!("{uploads}?digest={digest}");
                 match self.begin(repository, path, Sent::octets(bytes)).await? {
                     None => return Ok(Pushed::Sent),
-                    // It takes no blob at once.
-                    Some(upload) => upload,
+                    // It takes no blob at once: the next one isn't sent twice.
+                    Some(upload) => {
+                        self.takes_whole.store(false, Ordering::Relaxed);
+                        upload
+                    }
                 }
             }
             None => match self.begin(repository, uploads, Sent::nothing()).await? {
