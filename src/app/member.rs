@@ -208,11 +208,8 @@ impl App {
         };
         let share = Share::new(view.clone(), hash_key);
         let telling = Telling::new(&extensions.events, &registry, share, &metrics, &limits)?;
-        let shares = (
-            Share::new(view.clone(), hash_key),
-            Share::new(view.clone(), hash_key),
-        );
-        let replication = Replication::new(replicate.as_ref(), &registry, shares, &metrics, &limits)?;
+        let share = Share::new(view.clone(), hash_key);
+        let replication = Replication::new(replicate.as_ref(), &registry, share, &metrics, &limits)?;
         let feed = Feed::new(registry.clone());
         let events = Pages::new(feed, Naming::from(&extensions.events), limits.events.page);
         let mirror = |sync| Mirror::new(sync, registry.clone(), drain.clone(), metrics.clone(), &limits);

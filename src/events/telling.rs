@@ -67,7 +67,7 @@ impl Telling {
         });
         let tellers = tellers.collect::<Result<_, SinkError>>()?;
         let feed = Feed::new(registry.clone());
-        Ok(Following::new(tellers, feed, share, limits.events).map(Self))
+        Ok(Following::new(tellers, feed, Arc::new(share), limits.events).map(Self))
     }
 
     /// Works until `end` is cancelled, then stops where it stands.

@@ -126,11 +126,10 @@ enum Step {
 
 impl<F: Follower> Following<F> {
     /// Not at work yet; `None` when there is nobody.
-    pub fn new(to: Vec<F>, feed: Feed, share: Share, limits: EventLimits) -> Option<Self> {
+    pub fn new(to: Vec<F>, feed: Feed, share: Arc<Share>, limits: EventLimits) -> Option<Self> {
         if to.is_empty() {
             return None;
         }
-        let share = Arc::new(share);
         let carrier = |to| Carrier {
             to,
             feed: feed.clone(),

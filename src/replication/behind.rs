@@ -3,7 +3,7 @@
 //! While the row is there nothing of the feed is carried for the repository; each of its changes makes the row another one. Who
 //! brings it takes the row away only as it read it before: so no change falls between the two.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{ops::ControlFlow, sync::Arc};
 
 use futures_util::future::join_all;
 use tokio::time::sleep;
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     causes, clock,
+    config::ContentRule,
     maintenance::Share,
     oci::{Digest, Page, Reference, RepoName, Tag},
     registry::{Counts, RegistryError, Visit, Visited, changes::NameChange},
@@ -30,11 +31,11 @@ const TRIES: usize = 10;
 /// Brings whole what is behind.
 pub(super) struct CatchingUp {
     targets: Vec<Arc<Target>>,
-    share: Share,
+    share: Arc<Share>,
 }
 
 impl CatchingUp {
-    pub(super) fn new(targets: Vec<Arc<Target>>, share: Share) -> Self {
+    pub(super) fn new(targets: Vec<Arc<Target>>, share: Arc<Share>) -> Self {
         Self { targets, share }
     }
 
@@ -61,8 +62,11 @@ impl CatchingUp {
         loop {
             let page = target.registry.visits(&rows, after).await?;
             for (repository, _, behind, version) in &page.visits {
-                if self.share.serves(repository) && target.is_due(behind) {
-                    target.bring_whole(repository, behind, *version).await?;
+                if self.share.serves(repository)
+                    && target.is_due(behind)
+                    && target.bring_whole(repository, behind, *version).await?.is_break()
+                {
+                    return Ok(());
                 }
             }
             after = page.next;
@@ -154,41 +158,41 @@ impl Target {
     }
 
     /// Brings all tags of a repository, and what became of its manifests since it is behind; then it isn't any more, unless something
-    /// has become of it meanwhile.
+    /// has become of it meanwhile. Breaks where the other registry takes nothing.
     async fn bring_whole(
         &self,
         repository: &RepoName,
         behind: &Visit,
         version: Version,
-    ) -> Result<(), RegistryError> {
-        let brought = self.bring_all(repository, behind.began_ms).await;
+    ) -> Result<ControlFlow<()>, RegistryError> {
         let (to, rows) = (&self.label, self.rows());
-        match brought {
+        let visited = self.behind(repository, &rows);
+        let error = match self.bring_all(repository, behind.began_ms).await {
             Ok(()) => {
                 self.metrics.replicated(to, ReplicationOutcome::CaughtUp, 1);
                 tracing::info!(to, %repository, "a repository that was behind is brought whole");
-                self.registry
-                    .forget_visit(self.behind(repository, &rows), version)
-                    .await
+                self.registry.forget_visit(visited, version).await?;
+                return Ok(ControlFlow::Continue(()));
             }
-            Err(error) => {
-                let line = causes::in_a_line(&error);
-                tracing::warn!(to, %repository, error = line, "a repository stays behind; it is tried again");
-                let mut counts = behind.counts;
-                counts.failed += 1;
-                let failed = Visit {
-                    by: self.me.clone(),
-                    ended_ms: Some(clock::now_ms()),
-                    counts,
-                    error: Some(line),
-                    ..behind.clone()
-                };
-                // Who wrote it meanwhile is tried next.
-                let behind = self.behind(repository, &rows);
-                self.registry.note_visit(behind, &failed, Some(version)).await?;
-                Ok(())
-            }
-        }
+            Err(error) => error,
+        };
+        let line = causes::in_a_line(&error);
+        tracing::warn!(to, %repository, error = line, "a repository stays behind; it is tried again");
+        let mut counts = behind.counts;
+        counts.failed += 1;
+        let failed = Visit {
+            by: self.me.clone(),
+            ended_ms: Some(clock::now_ms()),
+            counts,
+            error: Some(line),
+            ..behind.clone()
+        };
+        // What somebody wrote meanwhile is tried next.
+        self.registry.note_visit(visited, &failed, Some(version)).await?;
+        Ok(match error {
+            Unsent::Upstream(error) if error.is_everywhere() => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        })
     }
 
     async fn bring_all(&self, here: &RepoName, since_ms: u64) -> Result<(), Unsent> {
@@ -197,39 +201,60 @@ impl Target {
             return Ok(());
         };
         let way = Way { here, there: &there };
-        let past = self.past(here, since_ms).await?;
-        let takes_all = rule.is_none_or(|rule| rule.tags.is_all());
-        for came in past.came.iter().filter(|_| takes_all) {
-            self.bring(way, came, &Reference::Digest(came.clone()), 0).await?;
+        let mut before_ms = None;
+        loop {
+            let (changes, more) = self.registry.history(here, before_ms, CHANGES).await?;
+            for change in changes.iter().filter(|change| change.at_ms >= since_ms) {
+                self.bring_past(way, rule, change).await?;
+            }
+            before_ms = changes.iter().map(|change| change.at_ms).min();
+            if !more || before_ms.is_none_or(|before_ms| before_ms < since_ms) {
+                break;
+            }
         }
         let mut page = Page::default();
         loop {
             let tags = match self.registry.tags(here, &page).await {
                 Ok(tags) => tags,
-                Err(RegistryError::NameUnknown) => break,
+                Err(RegistryError::NameUnknown) => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
-            for tag in tags.names.iter().filter_map(|tag| Tag::parse(tag).ok()) {
-                let by_tag = Reference::Tag(tag);
-                if let (Reference::Tag(tag), Some(digest)) = (&by_tag, self.named_here(here, &by_tag).await?)
-                    && wants(rule, tag)
-                {
+            let wanted = tags.names.iter().filter_map(|tag| Tag::parse(tag).ok());
+            for by_tag in wanted.filter(|tag| wants(rule, tag)).map(Reference::Tag) {
+                if let Some(digest) = self.named_here(here, &by_tag).await? {
                     self.bring(way, &digest, &by_tag, 0).await?;
                 }
             }
             page.last = tags.names.last().cloned();
             if !tags.more {
-                break;
+                return Ok(());
             }
         }
-        let went = past.went.into_iter().map(Reference::Digest);
-        let lost = past
-            .lost
-            .into_iter()
-            .filter(|tag| wants(rule, tag))
-            .map(Reference::Tag);
-        for gone in went.chain(lost) {
-            if self.named_here(here, &gone).await?.is_none() {
+    }
+
+    /// What has come of a change's manifests, and of the tags that it deleted, as it is here by now.
+    async fn bring_past(
+        &self,
+        way: Way<'_>,
+        rule: Option<&ContentRule>,
+        change: &NameChange,
+    ) -> Result<(), Unsent> {
+        if rule.is_none_or(|rule| rule.tags.is_all()) {
+            for came in &change.came {
+                let by_digest = Reference::Digest(came.digest.clone());
+                self.bring(way, &came.digest, &by_digest, 0).await?;
+            }
+        }
+        let went = change
+            .went
+            .iter()
+            .map(|went| Reference::Digest(went.digest.clone()));
+        let lost = change
+            .tags
+            .iter()
+            .filter(|moved| moved.to.is_none() && wants(rule, &moved.tag));
+        for gone in went.chain(lost.map(|moved| Reference::Tag(moved.tag.clone()))) {
+            if self.named_here(way.here, &gone).await?.is_none() {
                 self.take_away(way, &gone).await?;
             }
         }
@@ -248,26 +273,6 @@ impl Target {
         }
     }
 
-    /// What became of a repository since then.
-    async fn past(&self, here: &RepoName, since_ms: u64) -> Result<Past, RegistryError> {
-        let (mut past, mut before_ms) = (Past::default(), None);
-        loop {
-            let (changes, more) = self.registry.history(here, before_ms, CHANGES).await?;
-            for change in changes.iter().filter(|change| change.at_ms >= since_ms) {
-                past.came
-                    .extend(change.came.iter().map(|came| came.digest.clone()));
-                past.went
-                    .extend(change.went.iter().map(|went| went.digest.clone()));
-                let lost = change.tags.iter().filter(|moved| moved.to.is_none());
-                past.lost.extend(lost.map(|moved| moved.tag.clone()));
-            }
-            before_ms = changes.iter().map(|change| change.at_ms).min();
-            if !more || before_ms.is_none_or(|before_ms| before_ms < since_ms) {
-                return Ok(past);
-            }
-        }
-    }
-
     /// The partition of the rows of what is behind.
     pub(super) fn rows(&self) -> String {
         format!("replicate#{}", self.name)
@@ -280,13 +285,4 @@ impl Target {
             rule: "",
         }
     }
-}
-
-/// What became of a repository's names.
-#[derive(Debug, Default)]
-struct Past {
-    came: BTreeSet<Digest>,
-    went: BTreeSet<Digest>,
-    /// Tags that were deleted.
-    lost: BTreeSet<Tag>,
 }

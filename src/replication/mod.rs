@@ -8,7 +8,7 @@
 //! A repository whose changes the other registry refuses, or hasn't taken for a day, holds up no other: it is noted as [`behind`],
 //! and brought whole from time to time until that succeeds.
 //!
-//! Deliberately absent: what was there before replication began, unless somebody asks; comparing what only the other registry has.
+//! Deliberately absent: what was there before replication began; comparing what only the other registry has.
 
 mod behind;
 mod sending;
@@ -115,12 +115,12 @@ impl Replication {
     pub fn new(
         config: Option<&Replicate>,
         registry: &Arc<Registry>,
-        shares: (Share, Share),
+        share: Share,
         metrics: &Arc<Metrics>,
         limits: &Limits,
     ) -> Result<Option<Self>, ReplicationError> {
         let Some(config) = config else { return Ok(None) };
-        let (share, serving) = shares;
+        let share = Arc::new(share);
         let upstreams = upstreams(config, limits, metrics)?.into_iter();
         let targets = config.registries.iter().zip(upstreams).enumerate();
         let targets = targets.map(|(i, (target, upstream))| {
@@ -143,7 +143,7 @@ impl Replication {
             targets: targets.clone().into(),
             feed: feed.clone(),
         };
-        let catching_up = CatchingUp::new(targets.clone(), serving);
+        let catching_up = CatchingUp::new(targets.clone(), share.clone());
         let following = Following::new(targets, feed, share, limits.events);
         Ok(following.map(|following| Self {
             following,
@@ -266,16 +266,16 @@ impl Follower for Arc<Target> {
     }
 
     async fn given_up(&self, changes: &[NameChange], why: &Unsent) -> Result<(), RegistryError> {
-        let error = causes::in_a_line(why);
-        for change in changes {
-            if self.place_of(&change.repository).is_some() {
-                self.metrics
-                    .replicated(&self.label, ReplicationOutcome::Behind, 1);
-                let (to, repository) = (&self.label, &change.repository);
-                tracing::error!(to, %repository, error, "a repository stays behind; it is brought whole later");
-                self.put_behind(&change.repository, change.at_ms, Some(why))
-                    .await?;
-            }
+        let (to, error) = (&self.label, causes::in_a_line(why));
+        let mut since = BTreeMap::new();
+        let theirs = |change: &&NameChange| self.place_of(&change.repository).is_some();
+        for change in changes.iter().filter(theirs) {
+            since.entry(&change.repository).or_insert(change.at_ms);
+            self.metrics.replicated(to, ReplicationOutcome::Behind, 1);
+        }
+        for (repository, since_ms) in since {
+            tracing::error!(to, %repository, error, "a repository stays behind; it is brought whole later");
+            self.put_behind(repository, since_ms, Some(why)).await?;
         }
         Ok(())
     }

@@ -11,7 +11,10 @@ use super::{Target, Unsent};
 use crate::{
     config::ContentRule,
     oci::{Digest, Manifest, Reference, RepoName, ResolvedRange, Tag},
-    registry::{Blob, Registry, RegistryError, Taken, changes::NameChange},
+    registry::{
+        Blob, Registry, RegistryError, Taken,
+        changes::{NameChange, TagMove},
+    },
     telemetry::ReplicationOutcome,
     upstream::{Outgoing, UpstreamError},
 };
@@ -54,9 +57,14 @@ impl Target {
                 .iter()
                 .any(|change| change.came.iter().any(|came| came.digest == *digest))
         };
+        let wanted = |moved: &&TagMove| wants(rule, &moved.tag) && !moves_on(&moved.tag);
+        let by_tag = change.tags.iter().filter(wanted);
+        let by_tag: BTreeSet<_> = by_tag
+            .filter_map(|moved| Some(&moved.to.as_ref()?.digest))
+            .collect();
         // Which of its manifests have no tag is known only where all tags go.
         if rule.is_none_or(|rule| rule.tags.is_all()) {
-            for came in &change.came {
+            for came in change.came.iter().filter(|came| !by_tag.contains(&came.digest)) {
                 let by_digest = Reference::Digest(came.digest.clone());
                 self.bring(way, &came.digest, &by_digest, 0).await?;
             }
@@ -66,11 +74,7 @@ impl Target {
             self.take_away(way, &Reference::Digest(went.digest.clone()))
                 .await?;
         }
-        let wanted = change
-            .tags
-            .iter()
-            .filter(|moved| wants(rule, &moved.tag) && !moves_on(&moved.tag));
-        for moved in wanted {
+        for moved in change.tags.iter().filter(wanted) {
             let by_tag = Reference::Tag(moved.tag.clone());
             match (&moved.to, &moved.from) {
                 (Some(to), _) => {

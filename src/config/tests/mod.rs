@@ -12,6 +12,7 @@ use super::*;
 mod access;
 mod events;
 mod immutable;
+mod replicate;
 mod scrub;
 mod shared;
 mod zot;
