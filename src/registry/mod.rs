@@ -26,6 +26,7 @@ mod catalog;
 pub mod changes;
 mod collect;
 mod commit;
+mod downloads;
 mod due;
 mod elsewhere;
 mod error;
@@ -70,6 +71,7 @@ use tokio::time::Instant;
 
 pub use self::{
     blobs::{Blob, BlobParts, MountSource, Mounted, Taken},
+    downloads::{PULLED_KEPT, Pulled},
     error::{Damage, Needed, RegistryError, Result},
     fsck::{Fate, Fault, FaultKind, FsckOptions, FsckReport},
     hot::{Hot, HotError},
@@ -77,7 +79,7 @@ pub use self::{
     listing::Names,
     manifests::{DeleteManifest, MayBeAbsent, MayPush, Pushed, PutManifest, WhileListed},
     objects::Throttle,
-    overview::{Document, Listed, Overview, Referring, Summary, Tagged},
+    overview::{Asked, Document, Listed, Overview, Referring, Summary, Tagged, Told},
     preferences::{Preference, Toggle},
     quota::Quotas,
     referrers::{Referrer, Referrers},

@@ -66,6 +66,28 @@ pub struct Document {
     pub bytes: Bytes,
 }
 
+/// What is asked of manifests and repositories at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// Manifests whose documents are wanted.
+    pub documents: &'a [(RepoName, Digest)],
+    /// Manifests of which it is asked how often they were pulled, and when.
+    pub pulls: &'a [(RepoName, Digest)],
+    /// Repositories of which it is asked how often they were.
+    pub downloads: &'a [RepoName],
+}
+
+/// The answers, each in the order of its question; `None` of what isn't there or never was pulled.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Told {
+    /// Documents.
+    pub documents: Vec<Option<Document>>,
+    /// Pulls of manifests, as far as they are written.
+    pub pulls: Vec<Option<rows::Pull>>,
+    /// Pulls of repositories, as far as they are written.
+    pub downloads: Vec<u64>,
+}
+
 /// What was found out about a repository, kept beside it. It holds while the repository's row has `version`.
 pub type Summary = rows::Summary;
 
@@ -172,15 +194,33 @@ impl Registry {
         rows.chunks(each).map(read).collect()
     }
 
-    /// The manifests' documents, in the order of `wanted`.
-    pub async fn documents(&self, wanted: &[(RepoName, Digest)]) -> Result<Vec<Option<Document>>> {
-        let rows = self
-            .rows(wanted, |(repository, digest)| keys::manifest(repository, digest))
-            .await?;
-        let reads = wanted.iter().zip(rows);
+    /// Reads together what is asked: a request for a hundred rows, and the bodies of documents.
+    ///
+    /// # Errors
+    /// The stores'.
+    pub async fn told(&self, asked: Asked<'_>) -> Result<Told> {
+        let documents = asked.documents.iter();
+        let documents = documents.map(|(repository, digest)| keys::manifest(repository, digest));
+        let pulls = asked.pulls.iter();
+        let pulls = pulls.map(|(repository, digest)| keys::pull(repository, digest));
+        let downloads = asked.downloads.iter().map(keys::downloads);
+        let keys: Vec<Key> = documents.chain(pulls).chain(downloads).collect();
+        let mut found = self.rows(&keys, Key::clone).await?;
+        let downloads = found.split_off(asked.documents.len() + asked.pulls.len());
+        let pulls = found.split_off(asked.documents.len());
+        let reads = asked.documents.iter().zip(found);
         let reads =
             reads.map(|((repository, digest), row)| self.one_document(repository, digest, row).boxed());
-        some_at_a_time(reads.collect()).await
+        let pull = |found: &Option<Row>| found.as_ref().map(row::read).transpose();
+        let count = |found: &Option<Row>| -> Result<u64> {
+            let row: Option<rows::Downloads> = found.as_ref().map(row::read).transpose()?;
+            Ok(row.map_or(0, |row| row.pulls))
+        };
+        Ok(Told {
+            documents: some_at_a_time(reads.collect()).await?,
+            pulls: pulls.iter().map(pull).collect::<Result<_>>()?,
+            downloads: downloads.iter().map(count).collect::<Result<_>>()?,
+        })
     }
 
     async fn one_document(

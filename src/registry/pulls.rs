@@ -3,9 +3,10 @@
 //! Counted in memory by whoever served the pull, and written in batches ([`Registry::write_pulls`]) to rows of their own: never in
 //! a pull, and never to the repository's row. A member that dies loses what it hasn't written.
 //!
-//! A row belongs to its manifest: it comes only while that lives, and goes with it.
+//! A row belongs to its manifest: it comes only while that lives, and goes with it. What a repository's pulls come to stands in one more, which
+//! goes with the repository ([`Told::downloads`](super::Told::downloads)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
 
@@ -20,8 +21,9 @@ use crate::{
     storage::{Expect, MAX_OPS, Op, Outcome, Version, keys, rows},
 };
 
-/// Manifests of a repository that are written at once: each takes two reads and, the first time, two operations.
-const AT_ONCE: usize = MAX_OPS / 2;
+/// Manifests of a repository that are written at once: each takes two reads and, the first time, two operations. One is for all of the
+/// repository's together.
+const AT_ONCE: usize = (MAX_OPS - 1) / 2;
 
 /// Pulls that aren't written yet, of a bounded number of manifests.
 pub(super) struct Pulls {
@@ -115,12 +117,13 @@ impl Registry {
     /// # Errors
     /// The last that the store said, of whichever repository.
     pub async fn write_pulls(&self) -> Result<()> {
-        let (mut after, mut trouble) = (None, None);
+        let (mut after, mut trouble, mut written) = (None, None, BTreeSet::new());
         while let Some((repository, pulled)) = self.pulls.take(after.as_ref()) {
             match self.write_pulled(&repository, &pulled).await {
-                Ok(Written::Yes) => {}
                 // Applied or not: twice would be wrong, and the next pull says when the last one was.
-                Err(RegistryError::OutcomeUnknown) => {}
+                Ok(Written::Yes) | Err(RegistryError::OutcomeUnknown) => {
+                    written.insert(repository.clone());
+                }
                 Ok(Written::OthersCameFirst) => self.keep(&repository, pulled),
                 Err(error) => {
                     self.keep(&repository, pulled);
@@ -128,6 +131,9 @@ impl Registry {
                 }
             }
             after = Some(repository);
+        }
+        if let Err(error) = self.announce_pulled(written).await {
+            trouble = Some(error);
         }
         trouble.map_or(Ok(()), Err)
     }
@@ -139,20 +145,6 @@ impl Registry {
         Ok(since.map(|since| since.since_ms))
     }
 
-    /// How often and when these were pulled, in their order and as far as that is written; `None` for what never was. A request for
-    /// a hundred.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn pulls_of(&self, manifests: &[(RepoName, Digest)]) -> Result<Vec<Option<rows::Pull>>> {
-        let key = |(repository, digest): &(RepoName, Digest)| keys::pull(repository, digest);
-        let found = self.rows(manifests, key).await?;
-        found
-            .iter()
-            .map(|found| found.as_ref().map(row::read).transpose())
-            .collect()
-    }
-
     fn keep(&self, repository: &RepoName, pulled: Pulled) {
         for (digest, count) in pulled {
             self.pulls.add(repository, &digest, count);
@@ -161,11 +153,19 @@ impl Registry {
 
     async fn write_pulled(&self, repository: &RepoName, pulled: &Pulled) -> Result<Written> {
         self.announce_pulls().await?;
-        let wanted: Vec<_> = pulled
+        let all = keys::downloads(repository);
+        let mut wanted: Vec<_> = pulled
             .keys()
             .map(|digest| keys::pull(repository, digest))
             .collect();
-        let found = self.meta.get_many(&wanted).await?;
+        wanted.push(all.clone());
+        let mut found = self.meta.get_many(&wanted).await?;
+        let before = found.pop().flatten();
+        let mut downloads: rows::Downloads = before
+            .as_ref()
+            .map(row::read_to_rewrite)
+            .transpose()?
+            .unwrap_or_default();
         let (mut ops, mut firsts) = (Vec::new(), Vec::new());
         for (((digest, count), key), found) in pulled.iter().zip(wanted).zip(found) {
             let Some(found) = found else {
@@ -178,6 +178,7 @@ impl Registry {
                 last_ms: row.last_ms,
             });
             ops.push(key.put(Expect::Version(found.version), row::bytes(&now.row())));
+            downloads.pulls = downloads.pulls.saturating_add(count.pulls);
         }
         // Only of a manifest that lives, and that the transaction finds as it was.
         let manifests: Vec<_> = firsts
@@ -192,11 +193,14 @@ impl Registry {
                 };
                 ops.push(key.put(Expect::Absent, row::bytes(&count.row())));
                 ops.push(manifest.check(Expect::Version(row.version)));
+                downloads.pulls = downloads.pulls.saturating_add(count.pulls);
             }
         }
         if ops.is_empty() {
             return Ok(Written::Yes);
         }
+        downloads.min_reader = rows::SCHEMA;
+        ops.push(all.put(Expect::unchanged(before.as_ref()), row::bytes(&downloads)));
         let deadline = self.commit_deadline();
         match fence::transact(&*self.meta, Version::random(), &ops, deadline).await? {
             Fenced::Committed => Ok(Written::Yes),

@@ -27,6 +27,7 @@ macro_rules! stored {
 
 stored!(
     Blob,
+    Downloads,
     Due,
     FeedBatch,
     FeedHead,
@@ -42,6 +43,7 @@ stored!(
     PlanPart,
     Preference,
     Pull,
+    Pulled,
     PullsSince,
     Referrer,
     Repository,

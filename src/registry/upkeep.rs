@@ -305,6 +305,7 @@ impl Registry {
             _ => Next::Over(vec![
                 key.delete(Expect::Version(found.version)),
                 keys::summary(&repository).delete(Expect::Any),
+                keys::downloads(&repository).delete(Expect::Any),
             ]),
         })
     }

@@ -12,7 +12,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -30,12 +30,13 @@ use super::{
     summary::{Summaries, is_complete},
 };
 use crate::{
+    clock,
     oci::{Page, RepoName},
     registry::{
-        Registry, RegistryError, Summary,
+        Asked, PULLED_KEPT, Pulled, Registry, RegistryError, Summary,
         changes::{Ends, Feed, PARTITIONS},
     },
-    storage::Version,
+    storage::{Version, keys},
 };
 
 /// Repositories that are looked at together.
@@ -45,12 +46,24 @@ const AT_ONCE: usize = 8;
 /// After which a look that failed is tried again, while nobody asks.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// Members' clocks differ by less, and so long after its time at most it can be read what somebody wrote.
+const LATE: Duration = Duration::from_mins(10);
+
 /// Whether an answer is of all there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Completeness {
     Whole,
     /// The look at the store isn't done, or failed: there may be more, or something else.
     Partial,
+}
+
+/// What a question wants to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wants {
+    /// Which repositories there are, and what they come to.
+    Repositories,
+    /// How often each was pulled, too.
+    Downloads,
 }
 
 /// How far the task has come.
@@ -70,6 +83,8 @@ pub(super) struct Catalogue {
     followed: Mutex<Option<Ends>>,
     summaries: Summaries,
     known: RwLock<Known>,
+    pulls: Mutex<Option<Followed>>,
+    wants_downloads: AtomicBool,
     asked: AtomicU64,
     wake: Notify,
     done: watch::Sender<Done>,
@@ -85,6 +100,8 @@ impl Catalogue {
             registry,
             summaries,
             known: RwLock::default(),
+            pulls: Mutex::default(),
+            wants_downloads: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             wake: Notify::new(),
             done: watch::Sender::new(Done::default()),
@@ -131,7 +148,10 @@ impl Catalogue {
     }
 
     /// Waits for a look at the store that begins now or later.
-    pub(super) async fn fresh(&self) -> Completeness {
+    pub(super) async fn fresh(&self, wants: Wants) -> Completeness {
+        if wants == Wants::Downloads {
+            self.wants_downloads.store(true, Ordering::Release);
+        }
         let deadline = Instant::now() + self.patience;
         let mut done = self.done.subscribe();
         let question = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
@@ -202,6 +222,42 @@ impl Catalogue {
             None => self.look_at_all().await?,
         }
         *self.followed.lock() = Some(ends);
+        if self.wants_downloads.swap(false, Ordering::AcqRel)
+            && let Err(error) = self.look_at_pulls().await
+        {
+            self.wants_downloads.store(true, Ordering::Release);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Reads how often repositories were pulled: those of which it isn't known, and those that were pulled since the last time.
+    async fn look_at_pulls(&self) -> Result<(), RegistryError> {
+        let followed = self
+            .pulls
+            .lock()
+            .clone()
+            .filter(|followed| !followed.is_outdated());
+        if followed.is_none() {
+            self.known.write().forget_counts();
+        }
+        let mut followed = followed.unwrap_or_else(Followed::from_now);
+        let pulled = followed.news(self.registry.pulled_since(followed.from_ms).await?);
+        let mut names: BTreeSet<RepoName> = self.read(Known::uncounted).into_iter().collect();
+        names.extend(pulled);
+        let names: Vec<RepoName> = names.into_iter().collect();
+        for some in names.chunks(TOGETHER) {
+            let asked = Asked {
+                downloads: some,
+                ..Asked::default()
+            };
+            let counts = self.registry.told(asked).await?.downloads;
+            let mut known = self.known.write();
+            for (name, count) in some.iter().zip(counts) {
+                known.count(name, count);
+            }
+        }
+        *self.pulls.lock() = Some(followed);
         Ok(())
     }
 
@@ -333,6 +389,48 @@ impl Catalogue {
         let is_settled = found.as_ref().is_some_and(|found| !found.version.is_empty());
         Ok((found, if is_settled { IsNew::Yes } else { IsNew::No }))
     }
+}
+
+/// How far it was followed which repositories are pulled.
+#[derive(Clone, Debug)]
+struct Followed {
+    /// What was said since then is read again, for clocks differ and some come late.
+    from_ms: u64,
+    /// What was read of that.
+    seen: BTreeSet<String>,
+}
+
+impl Followed {
+    fn from_now() -> Self {
+        Self {
+            from_ms: clock::now_ms().saturating_sub(millis(LATE)),
+            seen: BTreeSet::new(),
+        }
+    }
+
+    /// Whether something may have been said since that isn't kept any more.
+    fn is_outdated(&self) -> bool {
+        clock::now_ms().saturating_sub(self.from_ms) > millis(PULLED_KEPT / 2)
+    }
+
+    /// The repositories in what wasn't read before.
+    fn news(&mut self, all: Vec<Pulled>) -> BTreeSet<RepoName> {
+        let (mut seen, mut news) = (BTreeSet::new(), BTreeSet::new());
+        for said in all {
+            if !self.seen.contains(&said.place) {
+                news.extend(said.repositories);
+            }
+            seen.insert(said.place);
+        }
+        let from_ms = Self::from_now().from_ms.max(self.from_ms);
+        seen.retain(|place| *place > keys::pulled_from(from_ms));
+        *self = Self { from_ms, seen };
+        news
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether the store is to keep it.

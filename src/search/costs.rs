@@ -6,7 +6,11 @@ use futures_util::stream;
 use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Asker, Question, Search, catalogue::Completeness, tests::requests};
+use super::{
+    Asker, Question, Search,
+    catalogue::{Completeness, Wants},
+    tests::requests,
+};
 use crate::{
     admission::Visible,
     config::limits::SearchLimits,
@@ -117,7 +121,7 @@ async fn figures(repositories: usize) -> Figures {
     };
     // The first look is at everything, however long that takes.
     let mut waited = 0;
-    while search.catalogue.fresh().await == Completeness::Partial {
+    while search.catalogue.fresh(Wants::Repositories).await == Completeness::Partial {
         waited += 1;
         assert!(waited < 300, "the first look doesn't come to its end");
     }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{
     AT_A_TIME, Asking, SearchError,
     attached::Attached,
+    counted::{Pulled, Pulls, pulled},
     images::Image,
     known::Known,
     name_of,
@@ -33,13 +34,8 @@ pub(super) struct Found {
     pub(super) repository: RepoName,
     pub(super) tagged: Tagged,
     pub(super) image: Image,
-}
-
-/// Whether it is asked how often images were pulled, or when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pulls {
-    Told,
-    Untold,
+    /// As far as it was counted.
+    pub(super) pulled: Pulled,
 }
 
 /// What a digest is searched for among.
@@ -52,9 +48,10 @@ pub(super) enum Related {
 }
 
 impl Found {
-    /// What is shown of it but how often it was pulled.
+    /// What is shown of it.
     pub(super) fn shown(&self, attached: &Attached) -> ImageSummary {
-        views::image(&self.repository, (&self.tagged).into(), &self.image, attached)
+        let naming = (&self.tagged).into();
+        views::image(&self.repository, naming, &self.image, attached, &self.pulled)
     }
 
     fn place(&self) -> (&RepoName, &Image) {
@@ -102,6 +99,7 @@ impl Asking {
                 repository: repository.clone(),
                 tagged: (*tagged).clone(),
                 image: image?,
+                pulled: Pulled::new(),
             })
         };
         Ok(tags.iter().zip(images).filter_map(found).collect())
@@ -142,10 +140,11 @@ impl Asking {
                 true => by_tag(a, b).reverse(),
                 false => by_tag(a, b),
             });
-            let found = self.images(repository, &tags).await?;
+            let mut found = self.images(repository, &tags).await?;
+            self.count(pulls, &mut found).await?;
             let attached = self.attached(repository, &overview, images_of(&found)).await?;
             let images = found.iter().map(|found| found.shown(&attached)).collect();
-            return Ok(Some((self.with_pulls(pulls, &found, images).await?, page)));
+            return Ok(Some((images, page)));
         }
         let most = self.search.limits.images;
         if tags.len() > most {
@@ -159,13 +158,13 @@ impl Asking {
             found.retain(|found| of_all.is_signed(&found.tagged.digest) == Some(true));
             attached = Some(of_all);
         }
-        let (found, page) = part.take(found, |a, b| compare(part.order, a, b));
+        let (found, page) = self.part_of_found(found, part, pulls).await?;
         let attached = match attached {
             Some(attached) => attached,
             None => self.attached(repository, &overview, images_of(&found)).await?,
         };
         let images = found.iter().map(|found| found.shown(&attached)).collect();
-        Ok(Some((self.with_pulls(pulls, &found, images).await?, page)))
+        Ok(Some((images, page)))
     }
 
     /// Images in which a digest has this beginning: their own, a manifest's, the configuration's, a layer's.
@@ -376,6 +375,7 @@ impl Asking {
                 repository,
                 tagged,
                 image: image?,
+                pulled: Pulled::new(),
             })
         };
         Ok(tags.into_iter().zip(images).filter_map(found).collect())
@@ -402,35 +402,41 @@ impl Asking {
             self.attach(&mut attached, found.iter().map(Found::place)).await?;
             found.retain(|found| attached[&found.repository].is_signed(&found.tagged.digest) == Some(true));
         }
-        let (found, page) = part.take(found, |a, b| compare(part.order, a, b));
+        let (found, page) = self.part_of_found(found, part, pulls).await?;
         self.attach(&mut attached, found.iter().map(Found::place)).await?;
         let images = found
             .iter()
             .map(|found| found.shown(&attached[&found.repository]))
             .collect();
-        Ok((self.with_pulls(pulls, &found, images).await?, page))
+        Ok((images, page))
     }
 
-    /// `images`, which show what was `found`, with how often they were pulled, and when, if that is asked.
-    pub(super) async fn with_pulls(
+    /// Counts what was found.
+    pub(super) async fn count(&self, pulls: Pulls, found: &mut [Found]) -> Result<(), SearchError> {
+        let counted = self.counted(pulls, found.iter().map(Found::place)).await?;
+        for found in found {
+            found.pulled = pulled(pulls, &found.repository, &found.image, &counted);
+        }
+        Ok(())
+    }
+
+    /// The part that is asked for, counted as far as that is asked: all that was found where they are sorted by it.
+    async fn part_of_found(
         &self,
+        mut found: Vec<Found>,
+        part: Part,
         pulls: Pulls,
-        found: &[Found],
-        mut images: Vec<ImageSummary>,
-    ) -> Result<Vec<ImageSummary>, SearchError> {
-        if pulls == Pulls::Untold {
-            return Ok(images);
+    ) -> Result<(Vec<Found>, PageInfo), SearchError> {
+        if part.order == SortCriteria::Downloads {
+            let pulls = Pulls {
+                of_images: true,
+                ..Pulls::default()
+            };
+            self.count(pulls, &mut found).await?;
         }
-        let named = |found: &Found| (found.repository.clone(), found.tagged.digest.clone());
-        let named: Vec<_> = found.iter().map(named).collect();
-        let pulls = self.search.registry.pulls_of(&named).await?;
-        for (image, pulled) in images.iter_mut().zip(pulls) {
-            if let Some(pulled) = pulled {
-                image.download_count = Some(i32::try_from(pulled.pulls).unwrap_or(i32::MAX));
-                image.last_pull_timestamp = Some(views::at(pulled.last_ms));
-            }
-        }
-        Ok(images)
+        let (mut found, page) = part.take(found, |a, b| compare(part.order, a, b));
+        self.count(pulls, &mut found).await?;
+        Ok((found, page))
     }
 }
 
@@ -465,10 +471,13 @@ fn compare(order: SortCriteria, a: &Found, b: &Found) -> std::cmp::Ordering {
     let by_name = || (&a.repository, &a.tagged.tag).cmp(&(&b.repository, &b.tagged.tag));
     match order {
         SortCriteria::AlphabeticDsc => by_name().reverse(),
-        // Which were pulled most is in rows that aren't read of all that was found.
-        SortCriteria::UpdateTime | SortCriteria::Downloads => {
+        SortCriteria::UpdateTime => {
             let key = |found: &Found| (found.image.created(), found.tagged.pushed_ms);
             key(b).cmp(&key(a)).then_with(by_name)
+        }
+        SortCriteria::Downloads => {
+            let pulls = |found: &Found| found.pulled.get(&found.tagged.digest).map(|pull| pull.pulls);
+            pulls(b).cmp(&pulls(a)).then_with(by_name)
         }
         SortCriteria::Relevance
         | SortCriteria::AlphabeticAsc

@@ -16,7 +16,8 @@ use time::OffsetDateTime;
 use super::facts::{Build, Facts, Kind, Read, Words};
 use crate::{
     oci::{Digest, RepoName},
-    registry::{Document, Registry, RegistryError},
+    registry::{Asked, Document, Registry, RegistryError},
+    storage::rows,
 };
 
 /// The longest configuration that is read, in bytes.
@@ -73,6 +74,20 @@ impl Image {
     }
 }
 
+/// Of what it is asked how often it was pulled, along with images.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counting<'a> {
+    pub(super) manifests: &'a [(RepoName, Digest)],
+    pub(super) repositories: &'a [RepoName],
+}
+
+/// The answers, in the order of the questions.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    pub(super) manifests: Vec<Option<rows::Pull>>,
+    pub(super) repositories: Vec<u64>,
+}
+
 /// Manifest, configuration and layers, in bytes. What a manifest says of sizes may be nonsense.
 pub(super) fn size(facts: &Facts, build: &Build) -> u64 {
     let content = build.config.iter().chain(&build.layers).map(|(_, size)| *size);
@@ -114,7 +129,16 @@ impl Images {
         &self,
         wanted: &[(RepoName, Digest)],
     ) -> Result<Vec<Option<Image>>, RegistryError> {
-        let found = self.facts(wanted).await?;
+        Ok(self.load_and_count(wanted, Counting::default()).await?.0)
+    }
+
+    /// The same, and how often something was pulled, which takes no request more where images aren't remembered.
+    pub(super) async fn load_and_count(
+        &self,
+        wanted: &[(RepoName, Digest)],
+        counting: Counting<'_>,
+    ) -> Result<(Vec<Option<Image>>, Counted), RegistryError> {
+        let (found, counted) = self.facts(wanted, counting).await?;
         let mut listed = Vec::new();
         for ((repository, _), facts) in wanted.iter().zip(&found) {
             if let Some(Kind::Index(children)) = facts.as_ref().map(|facts| &facts.kind) {
@@ -122,7 +146,7 @@ impl Images {
                 listed.extend(children.map(|child| (repository.clone(), child.clone())));
             }
         }
-        let children = self.facts(&listed).await?;
+        let (children, _) = self.facts(&listed, Counting::default()).await?;
         let mut children = children.into_iter();
         let image = |facts: Option<Arc<Facts>>| {
             let facts = facts?;
@@ -139,10 +163,14 @@ impl Images {
             };
             Some(Image { facts, manifests })
         };
-        Ok(found.into_iter().map(image).collect())
+        Ok((found.into_iter().map(image).collect(), counted))
     }
 
-    async fn facts(&self, wanted: &[(RepoName, Digest)]) -> Result<Vec<Option<Arc<Facts>>>, RegistryError> {
+    async fn facts(
+        &self,
+        wanted: &[(RepoName, Digest)],
+        counting: Counting<'_>,
+    ) -> Result<(Vec<Option<Arc<Facts>>>, Counted), RegistryError> {
         let mut seen = HashSet::new();
         let mut missing = Vec::new();
         let mut found: HashMap<Digest, Arc<Facts>> = HashMap::new();
@@ -157,21 +185,32 @@ impl Images {
                 None => missing.push((repository.clone(), digest.clone())),
             }
         }
-        if !missing.is_empty() {
-            for facts in self.read(missing).await? {
-                let facts = Arc::new(facts);
-                self.known.insert(facts.digest.clone(), facts.clone());
-                found.insert(facts.digest.clone(), facts);
-            }
+        let (read, counted) = self.read(missing, counting).await?;
+        for facts in read {
+            let facts = Arc::new(facts);
+            self.known.insert(facts.digest.clone(), facts.clone());
+            found.insert(facts.digest.clone(), facts);
         }
-        Ok(wanted
-            .iter()
-            .map(|(_, digest)| found.get(digest).cloned())
-            .collect())
+        let facts = wanted.iter().map(|(_, digest)| found.get(digest).cloned());
+        Ok((facts.collect(), counted))
     }
 
-    async fn read(&self, missing: Vec<(RepoName, Digest)>) -> Result<Vec<Facts>, RegistryError> {
-        let documents = self.registry.documents(&missing).await?;
+    async fn read(
+        &self,
+        missing: Vec<(RepoName, Digest)>,
+        counting: Counting<'_>,
+    ) -> Result<(Vec<Facts>, Counted), RegistryError> {
+        let asked = Asked {
+            documents: &missing,
+            pulls: counting.manifests,
+            downloads: counting.repositories,
+        };
+        let told = self.registry.told(asked).await?;
+        let counted = Counted {
+            manifests: told.pulls,
+            repositories: told.downloads,
+        };
+        let documents = told.documents;
         let bytes = documents
             .iter()
             .flatten()
@@ -189,7 +228,7 @@ impl Images {
             .zip(found)
             .filter_map(|((_, digest), bytes)| Some((digest, bytes?)))
             .collect();
-        Ok(beside(bytes, move || told(read, &configs)).await)
+        Ok((beside(bytes, move || facts(read, &configs)).await, counted))
     }
 }
 
@@ -202,12 +241,12 @@ fn parsed(wanted: Vec<(RepoName, Digest)>, documents: Vec<Option<Document>>) -> 
     wanted.into_iter().zip(documents).filter_map(read).collect()
 }
 
-fn told(read: Vec<(RepoName, Read)>, configs: &HashMap<Digest, Bytes>) -> Vec<Facts> {
-    let facts = |(_, read): (RepoName, Read)| {
+fn facts(read: Vec<(RepoName, Read)>, configs: &HashMap<Digest, Bytes>) -> Vec<Facts> {
+    let one = |(_, read): (RepoName, Read)| {
         let config = read.config().and_then(|digest| configs.get(&digest));
         read.facts(config.map(|bytes| &**bytes))
     };
-    read.into_iter().map(facts).collect()
+    read.into_iter().map(one).collect()
 }
 
 /// What `work` makes of so many bytes: of many in a thread of its own, so that nobody waits for it who needn't.

@@ -30,6 +30,8 @@ pub(super) struct Facet {
     pub(super) changed_ms: u64,
     /// What its images take together, in bytes, to seven digits: half of what a number without an error would take here.
     pub(super) size: f32,
+    /// One more than how often its images were pulled; 0 before that is known.
+    counted: u32,
     /// Which of the [`Sets`] of platforms.
     platforms: u16,
     /// Whether the newest image is signed.
@@ -37,6 +39,11 @@ pub(super) struct Facet {
 }
 
 impl Facet {
+    /// How often its images were pulled, as far as that is known.
+    pub(super) fn downloads(&self) -> u64 {
+        u64::from(self.counted.saturating_sub(1))
+    }
+
     /// Whether it was found out under this version of the repository's row, as a store writes it.
     pub(super) fn is_of(&self, version: &[u8]) -> bool {
         self.version != 0 && self.version == half(version)
@@ -187,7 +194,13 @@ impl Known {
                 self.sets.give_back(self.repositories[at].1.platforms);
             }
             match (place, summary.map(|summary| self.facet(summary))) {
-                (Ok(at), Some(facet)) => self.repositories[at].1 = facet,
+                (Ok(at), Some(facet)) => {
+                    let known = &mut self.repositories[at].1;
+                    *known = Facet {
+                        counted: known.counted,
+                        ..facet
+                    };
+                }
                 (Ok(at), None) => gone.push(at),
                 // Where it will be when those before it are gone.
                 (Err(at), Some(facet)) => new.push((at - gone.len(), (name.clone(), facet))),
@@ -198,12 +211,34 @@ impl Known {
         self.put_in(new);
     }
 
+    /// Those of which it isn't known how often they were pulled.
+    pub(super) fn uncounted(&self) -> Vec<RepoName> {
+        let those = self.iter().filter(|(_, facet)| facet.counted == 0);
+        those.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Of none it is known.
+    pub(super) fn forget_counts(&mut self) {
+        self.repositories
+            .iter_mut()
+            .for_each(|(_, facet)| facet.counted = 0);
+    }
+
+    /// How often a repository was pulled.
+    pub(super) fn count(&mut self, name: &RepoName, downloads: u64) {
+        if let Ok(at) = self.place(name) {
+            let counted = downloads.saturating_add(1);
+            self.repositories[at].1.counted = u32::try_from(counted).unwrap_or(u32::MAX);
+        }
+    }
+
     fn facet(&mut self, summary: &Summary) -> Facet {
         let platform = |platform: &rows::Platform| (platform.os.clone(), platform.architecture.clone());
         Facet {
             version: half(&summary.version),
             changed_ms: summary.changed_ms,
             size: summary.size as f32,
+            counted: 0,
             platforms: self.sets.take(summary.platforms.iter().map(platform).collect()),
             is_signed: !summary.newest_signatures.is_empty(),
         }

@@ -15,6 +15,7 @@ mod attached;
 mod catalogue;
 #[cfg(test)]
 mod costs;
+mod counted;
 mod facts;
 mod found;
 mod images;
@@ -39,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::answer::{Answer, Question};
 use self::{
     answer::Root,
-    catalogue::{Catalogue, Completeness},
+    catalogue::{Catalogue, Completeness, Wants},
     images::Images,
     schema::SortCriteria,
     summary::{Depth, Summaries},
@@ -101,7 +102,7 @@ impl Search {
         self: Arc<Self>,
         read: impl FnOnce(&mut dyn Iterator<Item = (RepoName, f64)>) -> T + Send + 'static,
     ) -> Option<(T, bool)> {
-        let completeness = self.catalogue.fresh().await;
+        let completeness = self.catalogue.fresh(Wants::Repositories).await;
         let all = move || {
             let mut last: Option<RepoName> = None;
             let parts = std::iter::from_fn(|| {
@@ -158,9 +159,14 @@ impl Asking {
         self.is_partial.store(true, Ordering::Relaxed);
     }
 
-    /// Looks at the store.
+    /// Looks which repositories there are.
     async fn look(&self) {
-        match self.search.catalogue.fresh().await {
+        self.look_for(Wants::Repositories).await;
+    }
+
+    /// Looks at the store.
+    async fn look_for(&self, wants: Wants) {
+        match self.search.catalogue.fresh(wants).await {
             Completeness::Whole => {}
             Completeness::Partial => self.leave_out(),
         }

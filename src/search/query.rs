@@ -5,14 +5,15 @@ use juniper::{DefaultScalarValue, Executor, FieldError, FieldResult, graphql_obj
 
 use super::{
     Asking, SearchError,
-    found::{Found, Pulls, Related, images_of, one},
+    counted::{Pulled, Pulls},
+    found::{Found, Related, images_of, one},
     paging::{Part, Wanted},
-    repositories::Newest,
+    repositories::Shown,
     schema::{
         CveDiffResult, CveResultForImage, Filter, GlobalSearchResult, ImageInput, ImageSummary, PageInput,
         PaginatedImagesResult, PaginatedReposResult, Referrer, RepoInfo, SortCriteria,
     },
-    selected::{newest_in, pulls_in},
+    selected::{pulls_in, shown_in},
     summary::{latest, shown, summarise},
     views,
 };
@@ -73,10 +74,10 @@ impl Asking {
             .overview(&repository)
             .await?
             .ok_or(SearchError::NoRepository)?;
-        let found = self.images(&repository, &[&tagged]).await?;
+        let mut found = self.images(&repository, &[&tagged]).await?;
+        self.count(pulls, &mut found).await?;
         let attached = self.attached(&repository, &overview, images_of(&found)).await?;
-        let shown = found.iter().map(|found| found.shown(&attached)).collect();
-        let shown = self.with_pulls(pulls, &found, shown).await?.pop();
+        let shown = found.first().map(|found| found.shown(&attached));
         shown.ok_or_else(|| SearchError::NoImage(image.to_owned()))
     }
 
@@ -102,6 +103,7 @@ impl Asking {
                 repository: repository.clone(),
                 tagged: tagged.clone(),
                 image: image?,
+                pulled: Pulled::new(),
             })
         });
         let mut found: Vec<Found> = found.collect();
@@ -109,13 +111,14 @@ impl Asking {
             let key = |found: &Found| (found.image.created(), found.tagged.pushed_ms);
             key(b).cmp(&key(a)).then_with(|| a.tagged.tag.cmp(&b.tagged.tag))
         });
+        self.count(pulls, &mut found).await?;
         let attached = self.attached(&repository, &overview, images_of(&found)).await?;
         let is_deletable = Some(self.asker.may_delete.includes(&repository));
         let images = found.iter().map(|found| ImageSummary {
             is_deletable,
             ..found.shown(&attached)
         });
-        let images = self.with_pulls(pulls, &found, images.collect()).await?;
+        let images: Vec<ImageSummary> = images.collect();
         let newest = images
             .iter()
             .find(|image| image.tag.as_deref() == Some(&summary.newest_tag))
@@ -183,7 +186,7 @@ impl Asking {
         query: &str,
         filter: Option<Filter>,
         asked: Option<PageInput>,
-        newest: Newest,
+        shown: Shown,
         pulls: Pulls,
     ) -> Result<GlobalSearchResult, SearchError> {
         let part = self.part(asked, SortCriteria::Relevance)?;
@@ -197,7 +200,7 @@ impl Asking {
         // As in zot: a digest begins with its algorithm, and a tag stands after a colon.
         let (images, page) = match query.split_once(':') {
             None => {
-                let (repositories, page) = self.repositories(query.trim(), &wanted, part, newest).await?;
+                let (repositories, page) = self.repositories(query.trim(), &wanted, part, shown).await?;
                 result.repos = Some(repositories.into_iter().map(Some).collect());
                 result.page = Some(page);
                 return Ok(result);
@@ -243,10 +246,10 @@ impl Asking {
         &self,
         asked: Option<PageInput>,
         wanted: &Wanted,
-        newest: Newest,
+        shown: Shown,
     ) -> Result<PaginatedReposResult, SearchError> {
         let part = self.part(asked, SortCriteria::UpdateTime)?;
-        let (results, page) = self.repositories("", wanted, part, newest).await?;
+        let (results, page) = self.repositories("", wanted, part, shown).await?;
         Ok(PaginatedReposResult {
             page: Some(page),
             results,
@@ -329,9 +332,9 @@ impl Query {
         context: &Asking,
         #[graphql(name = "requestedPage")] page: Option<PageInput>,
     ) -> FieldResult<PaginatedReposResult> {
-        let newest = newest_in(executor, "Results");
+        let shown = shown_in(executor, "Results");
         let found = context
-            .repository_list(page, &Wanted::default(), newest)
+            .repository_list(page, &Wanted::default(), shown)
             .boxed()
             .await;
         found.map_err(failed)
@@ -370,10 +373,10 @@ impl Query {
         filter: Option<Filter>,
         #[graphql(name = "requestedPage")] page: Option<PageInput>,
     ) -> FieldResult<GlobalSearchResult> {
-        let newest = newest_in(executor, "Repos");
+        let shown = shown_in(executor, "Repos");
         let pulls = pulls_in(executor, &[&["Images"]]);
         context
-            .search(&query, filter, page, newest, pulls)
+            .search(&query, filter, page, shown, pulls)
             .boxed()
             .await
             .map_err(failed)
@@ -447,13 +450,13 @@ impl Query {
         context: &Asking,
         #[graphql(name = "requestedPage")] page: Option<PageInput>,
     ) -> FieldResult<PaginatedReposResult> {
-        let newest = newest_in(executor, "Results");
+        let shown = shown_in(executor, "Results");
         let wanted = Wanted {
             is_starred: Some(true),
             ..Wanted::default()
         };
         context
-            .repository_list(page, &wanted, newest)
+            .repository_list(page, &wanted, shown)
             .boxed()
             .await
             .map_err(failed)
@@ -466,13 +469,13 @@ impl Query {
         context: &Asking,
         #[graphql(name = "requestedPage")] page: Option<PageInput>,
     ) -> FieldResult<PaginatedReposResult> {
-        let newest = newest_in(executor, "Results");
+        let shown = shown_in(executor, "Results");
         let wanted = Wanted {
             is_bookmarked: Some(true),
             ..Wanted::default()
         };
         context
-            .repository_list(page, &wanted, newest)
+            .repository_list(page, &wanted, shown)
             .boxed()
             .await
             .map_err(failed)

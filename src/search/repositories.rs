@@ -8,7 +8,9 @@ use std::{
 use super::{
     Asking, SearchError,
     attached::Attached,
-    images::Image,
+    catalogue::Wants,
+    counted::{Pulled, Pulls},
+    images::{Counted, Counting, Image},
     known::{Facet, Known},
     name_of,
     paging::{Part, Searched, Wanted},
@@ -18,7 +20,7 @@ use super::{
 use crate::{
     admission::Visible,
     oci::{Digest, RepoName},
-    registry::{Listed, Preference, Summary},
+    registry::{Asked, Listed, Preference, Summary},
 };
 
 /// How much of the newest image is asked for.
@@ -32,6 +34,16 @@ pub(super) enum Newest {
     Attached,
 }
 
+/// What of repositories is asked for, as far as it decides what is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    pub(super) newest: Newest,
+    /// Of the newest image.
+    pub(super) pulls: Pulls,
+    /// How often the repository was pulled.
+    pub(super) has_downloads: bool,
+}
+
 type Preferences = BTreeMap<RepoName, Preference>;
 
 /// A repository that may be in the list, with what lists are sorted by.
@@ -39,6 +51,7 @@ struct Candidate<N> {
     name: N,
     rank: u32,
     stars: u64,
+    downloads: u64,
     changed_ms: u64,
     /// Its platforms aren't known, so it may not be what is wanted.
     is_doubtful: bool,
@@ -50,6 +63,7 @@ impl Candidate<&RepoName> {
             name: self.name.clone(),
             rank: self.rank,
             stars: self.stars,
+            downloads: self.downloads,
             changed_ms: self.changed_ms,
             is_doubtful: self.is_doubtful,
         }
@@ -63,7 +77,7 @@ impl Asking {
         searched: &str,
         wanted: &Wanted,
         part: Part,
-        newest: Newest,
+        asked: Shown,
     ) -> Result<(Vec<RepoSummary>, PageInfo), SearchError> {
         if part.order == SortCriteria::Severity {
             return Err(SearchError::Unsorted("repos", name_of(part.order)));
@@ -71,7 +85,11 @@ impl Asking {
         if matches!(self.asker.sees, Visible::Nothing) {
             return Ok(Default::default());
         }
-        self.look().await;
+        self.look_for(match part.order {
+            SortCriteria::Downloads => Wants::Downloads,
+            _ => Wants::Repositories,
+        })
+        .await;
         let preferences = match wanted.is_personal() {
             true => self.preferences().await?,
             false => Preferences::new(),
@@ -98,10 +116,19 @@ impl Asking {
         let mut listed = self.listed(&names).await?;
         let kept = listed.iter_mut().map(|listed| listed.summary.take()).collect();
         let summaries = self.search.catalogue.summaries(&names, kept).await?;
-        let images = self.newest(&names, &summaries, newest).await?;
+        let (images, downloads) = self.newest(&names, &summaries, asked).await?;
         let rows = found.into_iter().zip(listed).zip(summaries).zip(images);
+        let mut downloads = downloads.into_iter();
         let shown = rows.map(|(((found, listed), summary), newest)| {
-            shown(&found.name, summary.as_ref(), &listed, found.rank, newest)
+            let downloads = downloads.next().unwrap_or_default();
+            shown(
+                &found.name,
+                summary.as_ref(),
+                &listed,
+                downloads,
+                found.rank,
+                newest,
+            )
         });
         Ok((shown.collect(), page))
     }
@@ -113,8 +140,15 @@ impl Asking {
         summary: &Summary,
         newest: Option<ImageSummary>,
     ) -> Result<RepoSummary, SearchError> {
-        let listed = self.listed(std::slice::from_ref(name)).await?.pop();
-        Ok(shown(name, Some(summary), &listed.unwrap_or_default(), 0, newest))
+        let names = std::slice::from_ref(name);
+        let listed = self.listed(names).await?.pop().unwrap_or_default();
+        let asked = Asked {
+            downloads: names,
+            ..Asked::default()
+        };
+        let downloads = self.search.registry.told(asked).await?.downloads.pop();
+        let downloads = downloads.unwrap_or_default();
+        Ok(shown(name, Some(summary), &listed, downloads, 0, newest))
     }
 
     async fn listed(&self, names: &[RepoName]) -> Result<Vec<Listed>, SearchError> {
@@ -145,37 +179,52 @@ impl Asking {
         part.take(seen, |a, b| compare(part.order, a, b))
     }
 
-    /// The newest images of the repositories, in their order.
+    /// The newest images of the repositories, and how often these were pulled if that is asked, in their order.
     async fn newest(
         &self,
         names: &[RepoName],
         summaries: &[Option<Summary>],
-        newest: Newest,
-    ) -> Result<Vec<Option<ImageSummary>>, SearchError> {
+        asked: Shown,
+    ) -> Result<(Vec<Option<ImageSummary>>, Vec<u64>), SearchError> {
         let pairs = names.iter().zip(summaries);
         let of = |(name, summary): (_, &Option<Summary>)| named(name, summary.as_ref()?);
         let mut shown: Vec<Option<ImageSummary>> = pairs.clone().map(of).collect();
-        if newest == Newest::Named {
-            return Ok(shown);
-        }
         let of = |(name, summary): (&RepoName, &Option<Summary>)| {
             Some((
                 name.clone(),
                 Digest::parse(&summary.as_ref()?.newest_digest).ok()?,
             ))
         };
-        let wanted: Vec<_> = pairs.clone().filter_map(of).collect();
-        let images = self.search.images.load(&wanted).await?;
-        let mut images: HashMap<RepoName, Image> = wanted
+        let wanted: Vec<_> = match asked.newest {
+            Newest::Named => Vec::new(),
+            Newest::Shown | Newest::Attached => pairs.clone().filter_map(of).collect(),
+        };
+        let counting = Counting {
+            manifests: if asked.pulls.of_images { &wanted } else { &[] },
+            repositories: if asked.has_downloads { names } else { &[] },
+        };
+        let (images, counted) = self.search.images.load_and_count(&wanted, counting).await?;
+        let Counted {
+            manifests: pulls,
+            repositories: downloads,
+        } = counted;
+        let mut pulls = pulls.into_iter();
+        let mut images: HashMap<RepoName, (Image, Pulled)> = wanted
             .into_iter()
             .zip(images)
-            .filter_map(|((name, _), image)| Some((name, image?)))
+            .filter_map(|((name, digest), image)| {
+                let pulled = pulls.next().flatten().map(|pull| (digest, pull));
+                Some((name, (image?, pulled.into_iter().collect())))
+            })
             .collect();
+        if asked.pulls.of_manifests {
+            self.count_manifests(&mut images).await?;
+        }
         for ((name, summary), shown) in pairs.zip(&mut shown) {
-            let (Some(summary), Some(image)) = (summary, images.remove(name)) else {
+            let (Some(summary), Some((image, pulled))) = (summary, images.remove(name)) else {
                 continue;
             };
-            let attached = match newest {
+            let attached = match asked.newest {
                 Newest::Attached => {
                     let (subject, most) = (&image.facts.digest, self.search.limits.referrers);
                     let referring = self.referring_to(name, subject, most).await?;
@@ -187,10 +236,10 @@ impl Asking {
             *shown = Some(ImageSummary {
                 is_signed: signed.as_ref().and_then(|signed| signed.is_signed),
                 signature_info: signed.and_then(|signed| signed.signature_info),
-                ..views::image(name, Naming::of_newest(summary), &image, &attached)
+                ..views::image(name, Naming::of_newest(summary), &image, &attached, &pulled)
             });
         }
-        Ok(shown)
+        Ok((shown, downloads))
     }
 }
 
@@ -218,6 +267,7 @@ fn candidates<'a>(
             name,
             rank,
             stars: stars.get(name).copied().unwrap_or_default(),
+            downloads: facet.downloads(),
             changed_ms: facet.changed_ms,
             is_doubtful: platforms.is_none() && !wanted.takes_any_platform(),
         })
@@ -237,10 +287,8 @@ fn compare<N: Ord>(order: SortCriteria, a: &Candidate<N>, b: &Candidate<N>) -> O
     match order {
         SortCriteria::AlphabeticAsc => by_name(),
         SortCriteria::AlphabeticDsc => by_name().reverse(),
-        // Pulls are counted of images, in rows that a list isn't to read all of.
-        SortCriteria::UpdateTime | SortCriteria::Downloads => {
-            b.changed_ms.cmp(&a.changed_ms).then_with(by_name)
-        }
+        SortCriteria::UpdateTime => b.changed_ms.cmp(&a.changed_ms).then_with(by_name),
+        SortCriteria::Downloads => b.downloads.cmp(&a.downloads).then_with(by_name),
         SortCriteria::Stars => b.stars.cmp(&a.stars).then_with(by_name),
         SortCriteria::Relevance | SortCriteria::Severity => a.rank.cmp(&b.rank).then_with(by_name),
     }
@@ -264,6 +312,7 @@ fn shown(
     name: &RepoName,
     summary: Option<&Summary>,
     listed: &Listed,
+    downloads: u64,
     rank: u32,
     newest_image: Option<ImageSummary>,
 ) -> RepoSummary {
@@ -289,7 +338,7 @@ fn shown(
         ),
         vendors: Some(vendors.cloned().map(Some).collect()),
         newest_image,
-        download_count: Some(0),
+        download_count: number(downloads),
         star_count: number(listed.stars),
         is_bookmarked: Some(listed.preference.bookmarked),
         is_starred: Some(listed.preference.starred),

@@ -2,7 +2,11 @@
 
 use juniper::{DefaultScalarValue, Executor, LookAheadSelection};
 
-use super::{Asking, found::Pulls, repositories::Newest};
+use super::{
+    Asking,
+    counted::Pulls,
+    repositories::{Newest, Shown},
+};
 
 type Selected<'a> = LookAheadSelection<'a, DefaultScalarValue>;
 
@@ -27,8 +31,7 @@ fn has(selected: &[Selected<'_>], names: &[&str]) -> bool {
         .any(|field| names.contains(&field.field_original_name()))
 }
 
-/// How much of the newest image a list of repositories in `list` shows.
-pub(super) fn newest_in(executor: &Executor<'_, '_, Asking>, list: &str) -> Newest {
+fn newest_in(executor: &Executor<'_, '_, Asking>, list: &str) -> Newest {
     let image = within(executor, &[list, "NewestImage"]);
     let manifests = below(&image, "Manifests");
     let known = [
@@ -52,11 +55,20 @@ pub(super) fn newest_in(executor: &Executor<'_, '_, Asking>, list: &str) -> Newe
     }
 }
 
-/// Whether pulls are told of the images to which one of the paths leads.
+/// Of which of the images to which the paths lead it is told how often they were pulled.
 pub(super) fn pulls_in(executor: &Executor<'_, '_, Asking>, paths: &[&[&str]]) -> Pulls {
-    let is_told = |path: &&[&str]| has(&within(executor, path), &["DownloadCount", "LastPullTimestamp"]);
-    match paths.iter().any(is_told) {
-        true => Pulls::Told,
-        false => Pulls::Untold,
+    let selected: Vec<_> = paths.iter().flat_map(|path| within(executor, path)).collect();
+    Pulls {
+        of_images: has(&selected, &["DownloadCount", "LastPullTimestamp"]),
+        of_manifests: has(&below(&selected, "Manifests"), &["DownloadCount"]),
+    }
+}
+
+/// How much of the repositories in `list` is shown.
+pub(super) fn shown_in(executor: &Executor<'_, '_, Asking>, list: &str) -> Shown {
+    Shown {
+        newest: newest_in(executor, list),
+        pulls: pulls_in(executor, &[&[list, "NewestImage"]]),
+        has_downloads: has(&within(executor, &[list]), &["DownloadCount"]),
     }
 }

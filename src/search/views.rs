@@ -6,6 +6,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     attached::Attached,
+    counted::Pulled,
     facts::{Build, Facts},
     images::{self, Image},
     schema::{
@@ -16,6 +17,7 @@ use super::{
 use crate::{
     oci::{Digest, RepoName},
     registry::{self, Summary, Tagged},
+    storage::rows,
 };
 
 /// Referrers of one manifest that are shown with it.
@@ -75,6 +77,7 @@ pub(super) fn image(
     naming: Naming<'_>,
     image: &Image,
     attached: &Attached,
+    pulled: &Pulled,
 ) -> ImageSummary {
     let words = image.words();
     let digest = &image.facts.digest;
@@ -87,12 +90,12 @@ pub(super) fn image(
         manifests: Some(
             image
                 .builds()
-                .map(|(facts, build)| Some(manifest(facts, build, attached)))
+                .map(|(facts, build)| Some(manifest(facts, build, attached, pulled)))
                 .collect(),
         ),
         size: Some(image.size().to_string()),
-        download_count: Some(0),
-        last_pull_timestamp: None,
+        download_count: Some(pulls(pulled.get(digest))),
+        last_pull_timestamp: pulled.get(digest).map(|pull| at(pull.last_ms)),
         push_timestamp: Some(at(naming.pushed_ms)),
         pushed_by: Some(naming.pushed_by.to_owned()),
         tagged_timestamp: Some(at(naming.pushed_ms)),
@@ -114,7 +117,11 @@ pub(super) fn image(
     }
 }
 
-fn manifest(facts: &Facts, build: &Build, attached: &Attached) -> ManifestSummary {
+fn pulls(pull: Option<&rows::Pull>) -> i32 {
+    pull.map_or(0, |pull| i32::try_from(pull.pulls).unwrap_or(i32::MAX))
+}
+
+fn manifest(facts: &Facts, build: &Build, attached: &Attached, pulled: &Pulled) -> ManifestSummary {
     let (is_signed, signature_info) = signatures(attached, &facts.digest);
     ManifestSummary {
         digest: Some(facts.digest.to_string()),
@@ -127,7 +134,7 @@ fn manifest(facts: &Facts, build: &Build, attached: &Attached) -> ManifestSummar
             os: Some(build.os.clone()),
             arch: Some(build.architecture.clone()),
         }),
-        download_count: Some(0),
+        download_count: Some(pulls(pulled.get(&facts.digest))),
         layers: Some(build.layers.iter().map(|found| Some(layer(found))).collect()),
         history: Some(history(build)),
         vulnerabilities: None,

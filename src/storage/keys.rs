@@ -26,7 +26,9 @@
 //! | repositories | `_visits#<upstream>` | `<repository>#<rule>` | [`Visit`](super::rows::Visit) |
 //! | manifests | repository | `m#<digest>` | [`Manifest`](super::rows::Manifest) |
 //! | manifests | repository | `p#<digest>` | [`Pull`](super::rows::Pull) |
+//! | manifests | repository | `.` | [`Downloads`](super::rows::Downloads) |
 //! | manifests | `_pulls` | `.` | [`PullsSince`](super::rows::PullsSince) |
+//! | manifests | `_pulled` | `<time>#<id>` | [`Pulled`](super::rows::Pulled) |
 //! | manifests | repository | `r#<child>#<parent>` | [`Mark`](super::rows::Mark) |
 //! | manifests | repository | `s#<subject>#<digest>` | [`Referrer`](super::rows::Referrer) |
 //! | blobs | digest | `.` | [`Blob`](super::rows::Blob) |
@@ -339,6 +341,29 @@ pub const PULLS: &str = "p#";
 /// When a manifest was pulled.
 pub fn pull(repository: &RepoName, digest: &Digest) -> Key {
     key(Space::Manifests, repository.as_str(), format!("{PULLS}{digest}"))
+}
+
+/// How often a repository's manifests were pulled.
+pub fn downloads(repository: &RepoName) -> Key {
+    key(Space::Manifests, repository.as_str(), SELF)
+}
+
+/// Partition of the rows that say which repositories were pulled.
+pub const PULLED: &str = "_pulled";
+
+/// Sort key before which rows in [`PULLED`] are from before `ms`, in milliseconds since the Unix epoch.
+pub fn pulled_from(ms: u64) -> String {
+    format!("{ms:013}")
+}
+
+/// Which repositories were pulled, as written then under this id.
+pub fn pulled(ms: u64, id: &str) -> Key {
+    pulled_listed(format!("{}#{id}", pulled_from(ms)))
+}
+
+/// The same, by the sort key that it was listed with.
+pub fn pulled_listed(sort: String) -> Key {
+    key(Space::Manifests, PULLED, sort)
 }
 
 /// Since when pulls are recorded.

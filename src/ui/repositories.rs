@@ -62,14 +62,17 @@ pub enum Order {
     Name,
     /// Most starred first.
     Stars,
+    /// Most pulled first.
+    Pulls,
 }
 
 impl Order {
-    const ALL: [(Self, &str, &str); 4] = [
+    const ALL: [(Self, &str, &str); 5] = [
         (Self::Best, "", "Best match"),
         (Self::Updated, "updated", "Last pushed"),
         (Self::Name, "name", "Name"),
         (Self::Stars, "stars", "Stars"),
+        (Self::Pulls, "pulls", "Pulls"),
     ];
 
     /// As the page's own links say it; what nobody says is the best match.
@@ -100,6 +103,7 @@ impl Listing {
             // Of images there are no stars.
             Order::Stars if self.query.contains(':') => "RELEVANCE",
             Order::Stars => "STARS",
+            Order::Pulls => "DOWNLOADS",
         }
     }
 

@@ -9,7 +9,7 @@ use super::{super::testing::*, *};
 use crate::{
     config,
     oci::{MediaType, Page, Reference},
-    registry::PutManifest,
+    registry::{Asked, PutManifest},
     storage::{Expect, MetaStore as _, faulty::FaultRates},
 };
 
@@ -215,10 +215,11 @@ async fn pulls_keep_a_tag_and_are_written_once_for_all_of_a_repository() {
     one.count_pull(&name, &digest("never"));
     world.calls.take();
     one.write_pulls().await.unwrap();
-    // That pulls are recorded, what is recorded of them, whether the manifests live, and the transaction.
-    assert_eq!(world.calls.take(), "answered×2 get_many×2 transact×2");
+    // That pulls are recorded, what is recorded of them, whether the manifests live, the transaction, and that there was one, of which
+    // nothing is old.
+    assert_eq!(world.calls.take(), "answered×3 get_many×2 range×1 transact×3");
     two.write_pulls().await.unwrap();
-    assert_eq!(world.calls.take(), "answered×2 get_many×1 transact×2");
+    assert_eq!(world.calls.take(), "answered×3 get_many×1 range×1 transact×3");
     one.write_pulls().await.unwrap();
     assert_eq!(world.calls.take(), "", "nothing is left to write");
     let pulls = async |text: &str| {
@@ -227,6 +228,11 @@ async fn pulls_keep_a_tag_and_are_written_once_for_all_of_a_repository() {
     };
     assert_eq!((pulls("a").await, pulls("b").await), (Some(2), Some(2)));
     assert_eq!((pulls("c").await, pulls("never").await), (None, None));
+    let asked = Asked {
+        downloads: std::slice::from_ref(&name),
+        ..Asked::default()
+    };
+    assert_eq!(one.told(asked).await.unwrap().downloads, [4]);
     assert_eq!(one.versions(std::slice::from_ref(&name)).await.unwrap(), before);
     // Nor for how long not.
     let went = one.retain(&name, &by_pull, "run").await.unwrap();

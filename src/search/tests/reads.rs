@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use serde_json::json;
@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{asked, delete, over, push, push_image, requests, search, text};
 use crate::{
     admission::Visible,
+    clock,
     config::limits::SearchLimits,
     oci::{Reference, RepoName},
     ownership::Incarnation,
@@ -216,6 +217,72 @@ async fn pulls_are_read_where_they_are_asked_for_whatever_they_are_called() {
     end.cancel();
     answers.close();
     answers.wait().await;
+}
+
+/// Who asks what is pulled most reads all counts once, and then those that were written since, as long as it is kept which they are.
+#[tokio::test]
+async fn counts_are_read_again_where_they_may_have_changed() {
+    static NOW: AtomicU64 = AtomicU64::new(1_800_000_000_000);
+    const HOUR_MS: u64 = 3_600_000;
+    clock::simulate(Some(|| NOW.load(Ordering::Relaxed)));
+    let (meta, metrics) = (Arc::new(MemoryMeta::default()), Arc::new(Metrics::new()));
+    let metered = Arc::new(MeteredMeta::new(meta.clone(), metrics.clone()));
+    let (one, other) = (over(meta.clone()), over(metered));
+    let pull = async |name: &str| {
+        let name: RepoName = name.parse().unwrap();
+        let of = Reference::parse("v1").unwrap();
+        let described = one.registry.describe_manifest(&name, &of).await.unwrap();
+        one.registry.count_pull(&name, &described.digest);
+        one.registry.write_pulls().await.unwrap();
+    };
+    for n in 0..300 {
+        push(&one.registry, &format!("r{n:03}")).await;
+    }
+    for n in 0..PARTITIONS {
+        one.registry.settle_changes(n).await.unwrap();
+    }
+    let (end, answers) = (CancellationToken::new(), TaskTracker::new());
+    answers.spawn(other.clone().run(end.clone()));
+    let first = async || {
+        let before = requests(&metrics);
+        let query =
+            "{RepoListWithNewestImage(requestedPage:{limit:1 offset:0 sortBy:DOWNLOADS}){Results{Name}}}";
+        let answer = asked(&other, Visible::Everything, query).await;
+        assert!(!answer.is_partial, "{}", answer.body);
+        let name = &answer.body["data"]["RepoListWithNewestImage"]["Results"][0]["Name"];
+        (text(name).to_owned(), requests(&metrics) - before)
+    };
+    let said = || {
+        meta.keys()
+            .into_iter()
+            .filter(|key| key.partition == "_pulled")
+            .count()
+    };
+    pull("r007").await;
+    assert_eq!(first().await.0, "r007");
+    let (name, nothing_new) = first().await;
+    assert_eq!(name, "r007");
+    pull("r200").await;
+    pull("r200").await;
+    let (name, one_new) = first().await;
+    assert_eq!((name.as_str(), one_new), ("r200", nothing_new + 1));
+    assert_eq!(first().await.1, nothing_new);
+    // After a night it isn't known any more which have changed: three requests for three hundred of them.
+    for _ in 0..3 {
+        pull("r100").await;
+    }
+    NOW.fetch_add(25 * HOUR_MS, Ordering::Relaxed);
+    assert_eq!(said(), 6);
+    for _ in 0..4 {
+        pull("r150").await;
+    }
+    assert_eq!(said(), 4);
+    let (name, all) = first().await;
+    assert_eq!((name.as_str(), all), ("r150", nothing_new + 3));
+    end.cancel();
+    answers.close();
+    answers.wait().await;
+    clock::simulate(None);
 }
 
 /// They wait for no look, either.

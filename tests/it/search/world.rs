@@ -14,7 +14,8 @@ use tempfile::TempDir;
 use super::SEARCH;
 use crate::support::{
     client::{Answer, Ask, Broken, Client, Request, octets},
-    mesh::{Mesh, Plan},
+    eventually,
+    mesh::{MEMBERS, Mesh, Plan},
 };
 
 const CONFIG: &str = "
@@ -91,7 +92,8 @@ impl World {
         format!("Basic {}", STANDARD.encode(format!("{user}:{}", password(user))))
     }
 
-    /// Pushes the content, through one member after another, and lets alice say what she likes.
+    /// Pushes the content, through one member after another, lets alice pull an image three times and say what she likes, and waits until the
+    /// pulls are told of.
     pub(crate) async fn fill(&self) {
         let content: Vec<Value> = serde_json::from_str(include_str!("content.json")).unwrap();
         for (n, item) in content.iter().enumerate() {
@@ -116,6 +118,17 @@ impl World {
             let request = Request::put(format!("/v2/_zot/ext/userprefs?action={like}"));
             alice.ask(request).await.unwrap().expect(200);
         }
+        for member in 0..MEMBERS {
+            let alice = self.caller(Some("alice"), member);
+            let pulled = alice.get("/v2/team/web/manifests/v2".to_owned()).await;
+            pulled.unwrap().expect(200);
+        }
+        let query = r#"{ Image(image: "team/web:v2") { DownloadCount } }"#;
+        eventually("the pulls are told of", || async {
+            let answer = self.find(Some("alice"), 1, query).await;
+            answer["data"]["Image"]["DownloadCount"] == json!(MEMBERS)
+        })
+        .await;
     }
 
     /// Pushes a small image that was built just now.
