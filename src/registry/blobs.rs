@@ -251,8 +251,11 @@ impl Registry {
             self.noticed(&object, Some(damage));
             match (self.successor(&blob.digest, &object, damage).await, opened) {
                 (Ok(successor), _) => object = successor,
-                // A bucket that was copied has other ETags. Its bytes tell, as far as they can be hashed.
-                (Err(RegistryError::ContentLost { .. }), Ok(opened)) if damage == Damage::Replaced => {
+                // A bucket that was copied has other ETags. Its bytes tell, as far as they can be hashed. Those of an object that is
+                // known to be wrong are given out only where that ends before its end.
+                (Err(RegistryError::ContentLost { .. }), Ok(opened))
+                    if damage == Damage::Replaced && (is_all || !object.is_suspect()) =>
+                {
                     tracing::warn!(digest = %blob.digest, key = %object.key, is_all, "a blob's object {damage}");
                     return Ok(match is_all {
                         true => self.checked(opened.bytes, &object, &blob.digest),

@@ -12,7 +12,7 @@ use super::{
     commit::{Change, Current, HeldBy, Plan},
     due,
     fence::{self, Fenced},
-    objects::Written,
+    objects::{SUSPECT, Written},
     pages::Pages,
     pause::Pause,
     quota::Place,
@@ -105,6 +105,16 @@ impl Registry {
         let found = self.meta.get(&keys::blob(digest)).await?;
         let record: Option<rows::Blob> = found.as_ref().map(row::read).transpose()?;
         record.as_ref().map(recorded).transpose()
+    }
+
+    /// Whether all of the object that a link names was read and had other bytes than were pushed, and nobody has pushed it since.
+    pub(super) async fn is_known_to_be_wrong(&self, digest: &Digest, link: &Row) -> Result<bool> {
+        if row::read::<rows::Link>(link)?.etag != SUSPECT {
+            return Ok(false);
+        }
+        // The link may not have followed yet.
+        let recorded = self.recorded(digest).await?;
+        Ok(recorded.is_none_or(|object| object.is_suspect()))
     }
 
     /// The link's row, which says where it is counted. `held` is the row that is there. One that names another object stays

@@ -202,23 +202,23 @@ impl Registry {
 }
 
 impl Registry {
-    /// What is wrong with the object, all of whose bytes are read and hashed, whatever its ETag. Nothing of it is kept, and what is
-    /// read wrongly is read again.
+    /// The object as it is now, if all of its bytes have the digest, whatever its ETag, or what is wrong with it. Nothing of it is
+    /// kept, and what is read wrongly is read again.
     pub(super) async fn rehash(
         &self,
         object: &Written,
         digest: &Digest,
         throttle: &Throttle,
-    ) -> Result<Option<Damage>> {
-        let mut damage = None;
+    ) -> Result<std::result::Result<Object, Damage>> {
+        let mut read = Err(Damage::Bytes);
         for _ in 0..READS {
-            damage = self.read_through(object, digest, throttle).await?;
-            if damage != Some(Damage::Bytes) {
+            read = self.read_through(object, digest, throttle).await?;
+            if read != Err(Damage::Bytes) {
                 break;
             }
         }
-        self.seen.note(&object.key, damage);
-        Ok(damage)
+        self.seen.note(&object.key, read.as_ref().err().copied());
+        Ok(read)
     }
 
     async fn read_through(
@@ -226,15 +226,14 @@ impl Registry {
         object: &Written,
         digest: &Digest,
         throttle: &Throttle,
-    ) -> Result<Option<Damage>> {
-        let damage = |error: StoreError| Damage::of(&error).map(Some).ok_or(RegistryError::from(error));
+    ) -> Result<std::result::Result<Object, Damage>> {
+        let damage = |error: StoreError| Damage::of(&error).map(Err).ok_or(RegistryError::from(error));
         let mut hashing = Hashing::new(Hasher::new(digest.algorithm()));
         let Some(last) = object.size.checked_sub(1) else {
-            let there = self.blobs.head(&object.key).await;
-            return match there {
-                Ok(there) => Ok(object
-                    .damage(there.as_ref())
-                    .filter(|found| *found != Damage::Replaced)),
+            return match self.blobs.head(&object.key).await {
+                Ok(Some(there)) if there.length == 0 => Ok(Ok(there)),
+                Ok(Some(_)) => Ok(Err(Damage::Length)),
+                Ok(None) => Ok(Err(Damage::Missing)),
                 Err(error) => damage(error),
             };
         };
@@ -243,7 +242,7 @@ impl Registry {
             Err(error) => return damage(error),
         };
         if opened.object.length != object.size {
-            return Ok(Some(Damage::Length));
+            return Ok(Err(Damage::Length));
         }
         while let Some(piece) = opened.bytes.next().await {
             let piece = match piece {
@@ -254,7 +253,10 @@ impl Registry {
             hashing.update(piece).await?;
         }
         let actual = hashing.finish().await?.digest()?;
-        Ok((actual != *digest).then_some(Damage::Bytes))
+        Ok(match actual == *digest {
+            true => Ok(opened.object),
+            false => Err(Damage::Bytes),
+        })
     }
 }
 

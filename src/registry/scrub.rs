@@ -6,31 +6,40 @@
 //! row's version keeps one of them.
 //!
 //! What is found is told ([`Damaged`]) and mended by a push of the content (rule G5). Wrong bytes can't be seen from outside, so
-//! that they are is noted where the object is named ([`marks`]): then nobody takes it for whole. Nothing is deleted.
+//! that they are is noted where the object is named ([`marks`]): then nobody takes it for whole. Neither can right ones under another
+//! ETag, as in a bucket that was copied: that is noted, too. Nothing is deleted.
 //!
 //! Absent on purpose: when, how fast and by whom (`maintenance`), and what is only kept to be brought back, or that no image came
 //! for yet.
 
+#[cfg(test)]
+mod copied;
 mod marks;
 mod place;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
+use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::place::named;
 pub use self::place::{ScrubPlace, ScrubSums};
 use super::{
-    Damage, Registry, RegistryError, Result, links::recorded, objects::Throttle, pages::Pages, row,
+    Damage, Registry, RegistryError, Result,
+    links::recorded,
+    manifests::written,
+    objects::{SUSPECT, Throttle},
+    pages::Pages,
+    row,
     shelf::is_shelved,
 };
 use crate::{
     clock,
     oci::{Digest, Page, RepoName, Tag},
-    storage::{Entry, Row, Space, keys, rows::manifest::Body},
+    storage::{Entry, Row, Space, keys},
 };
 
 /// Rows of one read.
@@ -76,16 +85,38 @@ pub enum ScrubNews<'a> {
 }
 
 /// Something that isn't what was pushed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Damaged {
     /// What was pushed.
+    #[serde(serialize_with = "as_text")]
     pub digest: Digest,
     /// What is wrong with it.
+    #[serde(serialize_with = "as_text")]
     pub damage: Damage,
     /// The repositories that hold it, some of them.
+    #[serde(serialize_with = "as_texts")]
     pub repositories: Vec<RepoName>,
     /// Tags there that lead to it, likewise.
+    #[serde(serialize_with = "as_texts")]
     pub tags: Vec<Tag>,
+}
+
+impl Damaged {
+    /// The names of the repositories, and of the tags, with this between them.
+    #[must_use]
+    pub fn names(&self, between: &str) -> [String; 2] {
+        let repositories: Vec<_> = self.repositories.iter().map(RepoName::as_str).collect();
+        let tags: Vec<_> = self.tags.iter().map(Tag::as_str).collect();
+        [repositories.join(between), tags.join(between)]
+    }
+}
+
+fn as_text<S: Serializer>(what: &impl fmt::Display, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(what)
+}
+
+fn as_texts<S: Serializer>(all: &[impl fmt::Display], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_seq(all.iter().map(ToString::to_string))
 }
 
 /// What was read by a row.
@@ -283,12 +314,14 @@ impl Registry {
             damaged,
             is_object: true,
         };
-        let damage = self.rehash(&object, digest, scrub.throttle).await?;
-        let Some(damage) = damage else {
-            if object.is_suspect() {
-                self.mark_blob(digest, &found, marks::WHOLE).await?;
+        let damage = match self.rehash(&object, digest, scrub.throttle).await? {
+            Ok(now) => {
+                if object.damage(Some(&now)).is_some() {
+                    self.mark_blob(digest, &found, &now.etag).await?;
+                }
+                return Ok(Some(read(object.size, None)));
             }
-            return Ok(Some(read(object.size, None)));
+            Err(damage) => damage,
         };
         // It may have gone meanwhile, or have been pushed again. While this object is the record's, who holds the blob relies on it.
         let repositories = self.first_holders(digest).await?;
@@ -297,7 +330,7 @@ impl Registry {
             return Ok(None);
         }
         if damage == Damage::Bytes && !object.is_suspect() {
-            let marked = self.mark_blob(digest, &found, marks::SUSPECT).await;
+            let marked = self.mark_blob(digest, &found, SUSPECT).await;
             tell_unmarked(digest, marked);
         }
         let damaged = self.damaged(digest, damage, repositories).await?;
@@ -315,35 +348,41 @@ impl Registry {
         let Some(manifest) = row::live(found)? else {
             return Ok(None);
         };
-        let (size, was_suspect) = (manifest.size, manifest.object_etag == marks::SUSPECT);
-        let object = match &manifest.body {
-            Some(Body::ObjectKey(key)) => Some(key.clone()),
-            // Who pushes it compares it.
-            Some(Body::Inline(_)) | None => None,
-        };
+        let (size, object) = (manifest.size, written(&manifest)?);
         let is_object = object.is_some();
         let read = |bytes, damaged| Read {
             bytes,
             damaged,
             is_object,
         };
-        scrub.throttle.take(size).await;
-        let damage = match self.document(repository, digest, manifest).await {
-            Ok(_) => {
-                if let Some(object) = object.filter(|_| was_suspect) {
-                    self.mark_manifest(repository, digest, &object, marks::WHOLE)
-                        .await?;
+        let damage = match &object {
+            Some(object) => match self.rehash(object, digest, scrub.throttle).await? {
+                Ok(now) => {
+                    if object.damage(Some(&now)).is_some() {
+                        self.mark_manifest(repository, digest, &object.key, &now.etag)
+                            .await?;
+                    }
+                    return Ok(Some(read(size, None)));
                 }
-                return Ok(Some(read(size, None)));
+                Err(damage) => damage,
+            },
+            // Who pushes it compares it.
+            None => {
+                scrub.throttle.take(size).await;
+                match self.document(repository, digest, manifest.clone()).await {
+                    Ok(_) => return Ok(Some(read(size, None))),
+                    Err(RegistryError::ContentLost { damage, .. }) => damage,
+                    Err(error) => return Err(error),
+                }
             }
-            Err(RegistryError::ContentLost { damage, .. }) => damage,
-            Err(error) => return Err(error),
         };
-        if self.live_manifest(repository, digest).await?.is_none() {
+        // It may have been deleted meanwhile, or pushed again.
+        let now = self.live_manifest(repository, digest).await?;
+        if now.is_none_or(|now| now.body != manifest.body) {
             return Ok(None);
         }
-        if let Some(object) = object.filter(|_| damage == Damage::Bytes && !was_suspect) {
-            let marked = self.mark_manifest(repository, digest, &object, marks::SUSPECT);
+        if let Some(object) = object.filter(|object| damage == Damage::Bytes && !object.is_suspect()) {
+            let marked = self.mark_manifest(repository, digest, &object.key, SUSPECT);
             tell_unmarked(digest, marked.await);
         }
         let damaged = self.damaged(digest, damage, vec![repository.clone()]).await?;

@@ -38,7 +38,7 @@ use crate::support::{
 /// Repositories, each with an image of one layer that no other has.
 const REPOSITORIES: usize = 12;
 /// Longer than what is hashed whenever it is read.
-const LAYER: usize = 200_000;
+pub(crate) const LAYER: usize = 200_000;
 /// The one with a flipped byte, and the one that is too short.
 const FLIPPED: usize = 3;
 const SHORT: usize = 7;
@@ -62,7 +62,7 @@ async fn push(mesh: &Mesh, config: &Blob, layers: &[Blob]) {
     }
 }
 
-async fn object(meta: &dyn MetaStore, blob: &Blob) -> ObjectKey {
+pub(crate) async fn object(meta: &dyn MetaStore, blob: &Blob) -> ObjectKey {
     let key = keys::blob(&Digest::parse(&blob.digest).unwrap());
     let found = meta.get(&key).await.unwrap().unwrap();
     let record = rows::Blob::decode(found.bytes).unwrap();
@@ -70,7 +70,7 @@ async fn object(meta: &dyn MetaStore, blob: &Blob) -> ObjectKey {
 }
 
 /// Whether the whole body of the blob, or what should be, ever comes.
-async fn comes_whole(mesh: &Mesh, member: usize, repository: &str, blob: &Blob) -> bool {
+pub(crate) async fn comes_whole(mesh: &Mesh, member: usize, repository: &str, blob: &Blob) -> bool {
     let target = format!("/v2/{repository}/blobs/{}", blob.digest);
     match mesh.client(member).ask(Request::get(target)).await {
         Ok(answer) => answer.status == 200 && answer.body.len() == blob.len(),
@@ -269,34 +269,42 @@ impl Alone {
         std::os::unix::fs::symlink(&file, &file).unwrap();
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portolan"));
-        command
-            .args(["scrub", "--json"])
-            .args(arguments)
-            .arg(self.folder.path().join("config.json"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        command
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("config.json")
     }
 
-    /// Its status, its lines of JSON, and what it complained of.
     async fn scrub(&self, arguments: &[&str]) -> (Option<i32>, Vec<Value>, String) {
-        let output = timeout(PATIENCE, self.command(arguments).output()).await;
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = output.expect("it ends").unwrap();
-        let stdout = String::from_utf8(stdout).unwrap();
-        let lines = stdout.lines().map(|line| serde_json::from_str(line).unwrap());
-        let lines: Vec<Value> = lines.collect();
-        let complaints = String::from_utf8(stderr).unwrap();
-        assert!(!lines.is_empty(), "{status} {complaints}");
-        (status.code(), lines, complaints)
+        scrub(&self.config(), arguments).await
     }
+}
+
+fn command(config: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portolan"));
+    command
+        .args(["scrub", "--json"])
+        .args(arguments)
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// The status of `portolan scrub`, its lines of JSON, and what it complained of.
+pub(crate) async fn scrub(config: &Path, arguments: &[&str]) -> (Option<i32>, Vec<Value>, String) {
+    let output = timeout(PATIENCE, command(config, arguments).output()).await;
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output.expect("it ends").unwrap();
+    let stdout = String::from_utf8(stdout).unwrap();
+    let lines = stdout.lines().map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<Value> = lines.collect();
+    let complaints = String::from_utf8(stderr).unwrap();
+    assert!(!lines.is_empty(), "{status} {complaints}");
+    (status.code(), lines, complaints)
 }
 
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -410,7 +418,7 @@ async fn a_run_that_is_interrupted_is_gone_on_with_and_what_it_found_is_named_ag
     // At 1 MiB a second most of it is left when the first is told.
     let alone = Alone::new(30, 1 << 20).await;
     alone.change(0, |bytes| bytes[7] ^= 1);
-    let mut child = alone.command(&["--rate", "1"]).spawn().unwrap();
+    let mut child = command(&alone.config(), &["--rate", "1"]).spawn().unwrap();
     let pid = child.id().unwrap().to_string();
     let (stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let mut lines = BufReader::new(stdout).lines();

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use self::push::{ForgetReferences, Push};
 pub(super) use self::{
     delete::{Delete, DeleteTag, Deleted},
-    read::Held,
+    read::{Held, written},
 };
 use super::{Registry, RegistryError, Result, changes::Cause, row};
 use crate::{

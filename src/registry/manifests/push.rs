@@ -60,7 +60,7 @@ struct Found {
     manifest: Option<Row>,
     /// The tags that name something else, with what that is, if anything.
     tags: Vec<(Tag, Option<Descriptor>)>,
-    /// The first of what it refers to that isn't there and has to be.
+    /// The first of what it refers to that isn't there and has to be; for a manifest that is new, whole as far as is known.
     missing: Option<Digest>,
 }
 
@@ -136,8 +136,15 @@ impl Push<'_> {
         }
         let mut missing = None;
         for blob in blobs {
-            let is_absent = present(found.next().flatten())?.is_none();
-            if is_absent && self.absent != MayBeAbsent::Everything {
+            let link = present(found.next().flatten())?;
+            let is_lacking = match &link {
+                None => true,
+                // What was here already can be tagged, and come back, as it is.
+                Some(link) => {
+                    manifest.is_none() && self.registry.is_known_to_be_wrong(&blob.digest, link).await?
+                }
+            };
+            if is_lacking && self.absent != MayBeAbsent::Everything {
                 missing.get_or_insert(blob);
             }
         }

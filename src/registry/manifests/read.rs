@@ -229,7 +229,7 @@ pub(super) fn tagged(tag: &rows::Tag) -> Result<Descriptor> {
 }
 
 /// The object of a manifest that is too long for its row.
-pub(super) fn written(manifest: &rows::Manifest) -> Result<Option<Written>> {
+pub(in crate::registry) fn written(manifest: &rows::Manifest) -> Result<Option<Written>> {
     let Some(Body::ObjectKey(key)) = &manifest.body else {
         return Ok(None);
     };

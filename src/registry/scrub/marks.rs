@@ -1,25 +1,21 @@
-//! What was found by reading all of an object is noted where the object is named, in the place of its ETag: so a client that pushes
-//! is told to send it, through whichever member, and nobody gets it whole without its being hashed.
+//! What was found by reading all of an object is noted where the object is named. Wrong bytes, in the place of its ETag: so a client
+//! that pushes is told to send it, through whichever member, and nobody gets it whole without its being hashed. Right bytes under
+//! another ETag than was written: that one, so the object counts as whole again.
 
 use super::super::{
     Registry, Result,
     commit::{Change, Current, HeldBy, Plan},
     fence::{self, Fenced},
-    objects, row,
+    row,
 };
 use crate::{
     clock,
     oci::{Digest, RepoName},
-    storage::{Expect, MetaStore, Row, Version, keys, rows, rows::manifest::Body},
+    storage::{Expect, MetaStore, ObjectKey, Row, Version, keys, rows, rows::manifest::Body},
 };
 
-/// Its bytes are wrong.
-pub(super) const SUSPECT: &str = objects::SUSPECT;
-/// They were thought to be, and aren't: its ETag isn't known any more.
-pub(super) const WHOLE: &str = "";
-
 impl Registry {
-    /// Notes it in the blob's record as it was read, and in all links (rule G5). Where the blob was pushed again or collected
+    /// Notes the ETag in the blob's record as it was read, and in all links (rule G5). Where the blob was pushed again or collected
     /// meanwhile, there is nothing to note.
     pub(super) async fn mark_blob(&self, digest: &Digest, found: &Row, etag: &str) -> Result<()> {
         let record: rows::Blob = row::read_to_rewrite(found)?;
@@ -40,12 +36,12 @@ impl Registry {
         }
     }
 
-    /// Notes it in the manifest's row, as long as that names the object.
+    /// Notes the ETag in the manifest's row, as long as that names the object.
     pub(super) async fn mark_manifest(
         &self,
         repository: &RepoName,
         digest: &Digest,
-        object: &str,
+        object: &ObjectKey,
         etag: &str,
     ) -> Result<()> {
         let change = MarkManifest {
@@ -64,7 +60,7 @@ struct MarkManifest<'a> {
     meta: &'a dyn MetaStore,
     repository: &'a RepoName,
     digest: &'a Digest,
-    object: &'a str,
+    object: &'a ObjectKey,
     etag: &'a str,
 }
 
@@ -79,7 +75,7 @@ impl Change for MarkManifest<'_> {
             return Ok(Plan::Done(()));
         };
         let manifest: rows::Manifest = row::read_to_rewrite(&found)?;
-        let names_it = matches!(&manifest.body, Some(Body::ObjectKey(key)) if key == self.object);
+        let names_it = matches!(&manifest.body, Some(Body::ObjectKey(key)) if key == self.object.as_str());
         if !names_it || manifest.deleted_ms > 0 || manifest.object_etag == self.etag {
             return Ok(Plan::Done(()));
         }

@@ -1,5 +1,7 @@
 //! How far scrubbing is in a part: a row, which whoever goes on replaces by the version that they read.
 
+use serde::Serialize;
+
 use super::{
     super::{
         Registry, Result,
@@ -17,7 +19,7 @@ use crate::{
 const KEPT: usize = 100;
 
 /// What a round has come to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ScrubSums {
     /// Repositories that are done.
     pub repositories: u64,

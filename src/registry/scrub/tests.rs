@@ -17,11 +17,11 @@ const ROUND: u64 = 1_000;
 
 /// What was told.
 #[derive(Default)]
-struct Told {
-    read: usize,
+pub(super) struct Told {
+    pub(super) read: usize,
     repositories: usize,
     unread: usize,
-    damaged: Vec<Damaged>,
+    pub(super) damaged: Vec<Damaged>,
 }
 
 /// Goes on with all parts of a round until they are over, by the members in turn. Gives what was told, and the strides.
@@ -67,7 +67,7 @@ async fn goes_on(members: &[&Registry], stride: Duration, throttle: &Throttle) -
 }
 
 /// Everything, once more.
-async fn all(registry: &Registry) -> Told {
+pub(super) async fn all(registry: &Registry) -> Told {
     forget(registry).await;
     goes_on(&[registry], Duration::MAX / 4, &Throttle::unbounded())
         .await
@@ -83,7 +83,7 @@ async fn forget(registry: &Registry) {
 
 /// Two repositories with an image of the same layer, a third one with an image of its own, manifests too long for their rows.
 /// Gives the layer, and the digest of the third one's manifest.
-async fn pushed(registry: &Registry) -> (Vec<u8>, Digest) {
+pub(super) async fn pushed(registry: &Registry) -> (Vec<u8>, Digest) {
     let layer = content(1, 350);
     let mut last = sha256(b"");
     for name in ["a/x", "a/y", "b"] {
@@ -114,7 +114,7 @@ async fn pushed(registry: &Registry) -> (Vec<u8>, Digest) {
 }
 
 /// `{}`, two layers, and three manifests, two of which are the same.
-const EVERYTHING: usize = 6;
+pub(super) const EVERYTHING: usize = 6;
 
 async fn object(world: &World, digest: &Digest) -> ObjectKey {
     let found = world.meta.get(&keys::blob(digest)).await.unwrap().unwrap();
@@ -243,6 +243,22 @@ async fn bytes_that_rotted_are_known_to_all_members_until_a_push_or_a_right_read
                 assert!(matches!(asked, Err(RegistryError::BlobUnknown)), "{asked:?}");
                 let mounted = member.mount(&repo("b"), &layer, MountSource::Anywhere).await;
                 assert_eq!(mounted.unwrap(), Mounted::NotHere);
+                // An image that is here can be tagged; a new one has to bring the layer.
+                let again = Reference::Tag(tag("again"));
+                member.put_manifest(put(&name, &again, &document)).await.unwrap();
+                let other = image(&[&layer], &format!("after {length}, before {ends_by}"));
+                let new = member.put_manifest(put(&name, &reference, &other)).await;
+                assert!(
+                    matches!(&new, Err(RegistryError::ManifestBlobUnknown { digest }) if *digest == layer),
+                    "{new:?}"
+                );
+                // A part of it can't be compared with anything.
+                let blob = member.blob(&name, &layer).await.unwrap();
+                let (first, last) = (1, blob.size - 1);
+                let part = member
+                    .read(&blob, ResolvedRange { first, last }, Taken::Whole)
+                    .await;
+                assert!(length == 350 || matches!(part, Err(RegistryError::ContentLost { .. })));
                 // What is short may be remembered, with the right bytes.
                 let came = pulled_whole(member, &name, &layer).await;
                 let is_remembered = length == 350 && came.as_ref() == Some(&bytes);
@@ -256,6 +272,8 @@ async fn bytes_that_rotted_are_known_to_all_members_until_a_push_or_a_right_read
             for member in [&one, &two] {
                 member.whole_blob(&name, &layer).await.unwrap();
                 assert_eq!(pull(member, &name, &layer).await.unwrap(), bytes);
+                let other = image(&[&layer], &format!("after {length} and {ends_by}"));
+                member.put_manifest(put(&name, &reference, &other)).await.unwrap();
             }
             assert_eq!(object(&world, &layer).await == former, ends_by == "a reading");
         }
@@ -311,7 +329,7 @@ async fn what_an_earlier_run_found_is_told_again_unless_it_was_mended() {
         .unwrap()
         .unwrap();
     let found: rows::Manifest = row::read(&found).unwrap();
-    let Some(Body::ObjectKey(document)) = found.body else {
+    let Some(rows::manifest::Body::ObjectKey(document)) = found.body else {
         panic!("it is too long for its row");
     };
     world

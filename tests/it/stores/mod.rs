@@ -24,6 +24,7 @@ use portolan::{
     config::{DynamoConfig, DynamoTables, Limits, S3Config, S3Credentials, Secret},
     storage::{DynamoMeta, S3Blobs},
 };
+use serde_json::{Value, json};
 
 /// What the environment says, which `tests/run` sets.
 fn told(name: &str) -> String {
@@ -112,6 +113,27 @@ pub(crate) async fn dynamo_open(config: &DynamoConfig) -> DynamoMeta {
         Ok(store) => store,
         Err(error) => panic!("{:#}", anyhow::Error::from(error)),
     }
+}
+
+/// The `storage` of a configuration file that names these stores.
+pub(crate) fn configured(blobs: &S3Config, meta: &DynamoConfig) -> Value {
+    let credentials = blobs.credentials.as_ref().unwrap();
+    let mut storage = json!({
+        "storageDriver": {
+            "name": "s3",
+            "bucket": blobs.bucket,
+            "rootdirectory": blobs.prefix,
+            "regionendpoint": blobs.endpoint,
+            "createbucket": blobs.create_bucket,
+            "accesskey": credentials.access_key,
+            "secretkey": credentials.secret_key.expose(),
+        },
+        "cacheDriver": { "name": "dynamodb", "region": meta.region, "endpoint": meta.endpoint },
+    });
+    for (key, table) in meta.tables.by_key() {
+        storage["cacheDriver"][key] = table.into();
+    }
+    storage
 }
 
 /// A client of the SDK's own, to look at tables from outside.

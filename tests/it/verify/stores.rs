@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Trial;
 use crate::{
     stores::{
-        dynamo_client, dynamo_config, dynamo_delete, dynamo_open, dynamo_server,
+        configured, dynamo_client, dynamo_config, dynamo_delete, dynamo_open, dynamo_server,
         postgres::{opened as database_opened, server::Server},
         proxy::{Fault, Proxy},
         s3_config, s3_open, s3_server,
@@ -31,22 +31,7 @@ fn on(blobs: &S3Config, meta: &DynamoConfig) -> Trial {
 
 /// Lets a member be on these stores.
 pub(super) fn put_on(trial: &mut Trial, blobs: &S3Config, meta: &DynamoConfig) {
-    let credentials = blobs.credentials.as_ref().unwrap();
-    trial.config["storage"] = json!({
-        "storageDriver": {
-            "name": "s3",
-            "bucket": blobs.bucket,
-            "rootdirectory": blobs.prefix,
-            "regionendpoint": blobs.endpoint,
-            "createbucket": blobs.create_bucket,
-            "accesskey": credentials.access_key,
-            "secretkey": credentials.secret_key.expose(),
-        },
-        "cacheDriver": { "name": "dynamodb", "region": meta.region, "endpoint": meta.endpoint },
-    });
-    for (key, table) in meta.tables.by_key() {
-        trial.config["storage"]["cacheDriver"][key] = table.into();
-    }
+    trial.config["storage"] = configured(blobs, meta);
 }
 
 #[tokio::test]

@@ -164,7 +164,13 @@ impl Look<'_> {
             Err(error) => Some(Damage::of(&error).ok_or(error)?),
         };
         match damage {
-            Some(Damage::Replaced) => self.registry.rehash(object, digest, &Throttle::unbounded()).await,
+            Some(Damage::Replaced) => {
+                let read = self
+                    .registry
+                    .rehash(object, digest, &Throttle::unbounded())
+                    .await?;
+                Ok(read.err())
+            }
             damage => Ok(damage),
         }
     }
