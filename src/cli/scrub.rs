@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde_json::json;
 
 use super::{
@@ -58,7 +59,10 @@ impl Seen {
             ScrubNews::Damaged(damaged, bytes) => {
                 self.read(*bytes);
                 self.sums.damaged += 1;
-                output::say(said(damaged, as_json));
+                output::say(match as_json {
+                    true => json!(damaged).to_string(),
+                    false => said(damaged),
+                });
             }
             ScrubNews::Unread(repository, digest, error) => {
                 self.sums.unread += 1;
@@ -104,7 +108,11 @@ async fn read(args: &ScrubArgs) -> Result<ExitCode, String> {
         Err(error) => return Err(causes::in_a_line(&error)),
     };
     let told = match args.json {
-        true => as_json(&sums, stopped.is_none()),
+        true => json!(Told {
+            sums,
+            over: stopped.is_none()
+        })
+        .to_string(),
         false => line(&sums, None),
     };
     output::tell(told).map_err(|error| causes::in_a_line(&error))?;
@@ -137,51 +145,18 @@ fn line(sums: &ScrubSums, of: Option<u64>) -> String {
     )
 }
 
-fn as_json(sums: &ScrubSums, is_over: bool) -> String {
-    let ScrubSums {
-        repositories,
-        read,
-        bytes,
-        damaged,
-        unread,
-    } = sums;
-    json!({
-        "repositories": repositories,
-        "read": read,
-        "bytes": bytes,
-        "damaged": damaged,
-        "unread": unread,
-        "over": is_over,
-    })
-    .to_string()
+/// The sums for programs.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    sums: ScrubSums,
+    over: bool,
 }
 
-fn said(damaged: &Damaged, as_json: bool) -> String {
-    let Damaged {
-        digest,
-        damage,
-        repositories,
-        tags,
-    } = damaged;
-    let repositories: Vec<_> = repositories.iter().map(ToString::to_string).collect();
-    let tags: Vec<_> = tags.iter().map(ToString::to_string).collect();
-    if as_json {
-        return json!({
-            "digest": digest.to_string(),
-            "damage": damage.to_string(),
-            "repositories": repositories,
-            "tags": tags,
-        })
-        .to_string();
-    }
-    let tags = match tags.is_empty() {
-        true => "no tag".to_owned(),
-        false => tags.join(", "),
-    };
-    format!(
-        "{digest} {damage}: push it again ({}; {tags})",
-        repositories.join(", ")
-    )
+fn said(damaged: &Damaged) -> String {
+    let (Damaged { digest, damage, .. }, [repositories, tags]) = (damaged, damaged.names(", "));
+    let tags = if tags.is_empty() { "no tag" } else { &tags };
+    format!("{digest} {damage}: push it again ({repositories}; {tags})")
 }
 
 #[cfg(test)]
@@ -202,13 +177,16 @@ mod tests {
             tags: vec!["v1".parse().unwrap()],
         };
         assert_eq!(
-            said(&damaged, false),
+            said(&damaged),
             format!("{digest} has other bytes than were written: push it again (a, b/c; v1)")
         );
-        let read: serde_json::Value = serde_json::from_str(&said(&damaged, true)).unwrap();
-        assert_eq!(read["digest"], digest.as_str());
-        assert_eq!(read["repositories"], json!(["a", "b/c"]));
-        assert_eq!(read["tags"], json!(["v1"]));
+        let expected = json!({
+            "digest": digest.as_str(),
+            "damage": "has other bytes than were written",
+            "repositories": ["a", "b/c"],
+            "tags": ["v1"],
+        });
+        assert_eq!(json!(damaged), expected);
         let sums = ScrubSums {
             repositories: 3,
             read: 8,

@@ -11,7 +11,6 @@ use super::Share;
 use crate::{
     clock,
     config::limits::ScrubLimits,
-    oci::{RepoName, Tag},
     registry::{Damaged, Registry, Result, Scrub, ScrubNews, ScrubPlace, Throttle},
     telemetry::{Metrics, ScrubOutcome},
 };
@@ -136,14 +135,6 @@ impl Scrubbing {
 }
 
 fn log(damaged: &Damaged) {
-    let Damaged {
-        digest,
-        damage,
-        repositories,
-        tags,
-    } = damaged;
-    let repositories: Vec<_> = repositories.iter().map(RepoName::as_str).collect();
-    let tags: Vec<_> = tags.iter().map(Tag::as_str).collect();
-    let (repositories, tags) = (repositories.join(" "), tags.join(" "));
+    let (Damaged { digest, damage, .. }, [repositories, tags]) = (damaged, damaged.names(" "));
     tracing::error!(%digest, %damage, repositories, tags, "stored content is damaged: push it again");
 }

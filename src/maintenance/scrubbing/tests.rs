@@ -12,7 +12,7 @@ use super::{
     *,
 };
 use crate::{
-    oci::{Algorithm, Digest},
+    oci::{Algorithm, Digest, RepoName},
     ownership::Incarnation,
     placement::{HashKey, MemberId},
     registry::{Holder, Settings, Stores},
