@@ -4,7 +4,7 @@ use super::care::{CareError, registry_over};
 use crate::{
     config::{Config, Limits},
     oci::RepoName,
-    registry::{FsckOptions, FsckReport, RegistryError},
+    registry::{FsckOptions, FsckReport, MayBeAbsent, RegistryError},
     storage::{self, WholeStores},
     sync,
 };
@@ -34,17 +34,23 @@ async fn fsck_stores(
     run: &FsckRun<'_>,
     limits: &Limits,
 ) -> Result<FsckReport, RegistryError> {
-    let may_lack = |repository: &RepoName| {
-        config
+    let may_be_absent = |repository: &RepoName| {
+        let is_mirrored = config
             .sync
             .as_ref()
-            .is_some_and(|sync| sync::mirrors(sync, repository))
+            .is_some_and(|sync| sync::mirrors(sync, repository));
+        let mut sparse = config.sparse_indexes.iter();
+        match is_mirrored {
+            true => MayBeAbsent::Everything,
+            false if sparse.any(|pattern| pattern.matches(repository)) => MayBeAbsent::Children,
+            false => MayBeAbsent::Nothing,
+        }
     };
     let options = FsckOptions {
         repair: run.repair,
         pause: limits.registry.fsck_pause,
         min_age: limits.registry.session_ttl + limits.registry.trash_delay + limits.registry.clock_margin,
-        may_lack: &may_lack,
+        may_be_absent: &may_be_absent,
         tell: run.tell,
     };
     let registry = registry_over(stores, config, limits).await?;

@@ -33,7 +33,7 @@ use self::{
     look::{Look, Sight},
     quotas::Sums,
 };
-use super::{Registry, RegistryError, Result, pages::Pages};
+use super::{MayBeAbsent, Registry, RegistryError, Result, pages::Pages};
 use crate::{
     oci::RepoName,
     storage::{
@@ -60,8 +60,8 @@ pub struct FsckOptions<'a> {
     pub pause: Duration,
     /// Younger objects that no row names are in flight: longer than the longest upload.
     pub min_age: Duration,
-    /// In which repositories manifests may lack blobs: where they are mirrored.
-    pub may_lack: &'a (dyn Fn(&RepoName) -> bool + Send + Sync),
+    /// What manifests may lack, by repository.
+    pub may_be_absent: &'a (dyn Fn(&RepoName) -> MayBeAbsent + Send + Sync),
     /// Hears of what is looked at, and how many rows and objects were.
     pub tell: &'a (dyn Fn(&str, u64, u64) + Send + Sync),
 }

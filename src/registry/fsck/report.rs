@@ -11,7 +11,7 @@ pub enum FaultKind {
     BlobObject,
     /// A manifest's document is missing, or isn't what was pushed.
     ManifestDocument,
-    /// A manifest refers to a blob that its repository doesn't hold.
+    /// A manifest refers to a blob that its repository doesn't hold, or an index that is needed lists a manifest that isn't there.
     ManifestLacks,
     /// A manifest lacks the rows that keep what it refers to from collection.
     ReferenceMissing,
@@ -82,7 +82,7 @@ impl FaultKind {
         match self {
             Self::BlobObject => "push the blob again, into any repository that has it",
             Self::ManifestDocument => "push the manifest again",
-            Self::ManifestLacks => "push the blob into the repository again",
+            Self::ManifestLacks => "push it into the repository again",
             Self::TagDangling => "push the tag again, or delete it",
             Self::LinkWithoutRecord | Self::LinkElsewhere => "push the blob into the repository again",
             Self::RowUnreadable => "restore the row from a backup of the table",

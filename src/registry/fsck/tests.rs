@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::{super::testing::*, *};
 use crate::{
     oci::{Algorithm, Digest, MediaType, Reference},
-    registry::{Holder, Quotas, Stores, row, shelf},
+    registry::{Holder, Quotas, Stores, manifests::tests::index, row, shelf},
     storage::{
         BlobStore as _, Expect, Key, MetaStore as _, ObjectKey, Op, Outcome, Payload, Version,
         faulty::FaultRates, keys, rows, rows::DueKind,
@@ -34,10 +34,17 @@ pub(super) const ONCE: FsckOptions<'static> = FsckOptions {
     repair: false,
     pause: Duration::ZERO,
     min_age: Duration::ZERO,
-    may_lack: &|_| false,
+    may_be_absent: &|_| MayBeAbsent::Nothing,
     tell: &|_, _, _| {},
 };
 pub(super) const REPAIR: FsckOptions<'static> = FsckOptions { repair: true, ..ONCE };
+
+fn may(lack: &(dyn Fn(&RepoName) -> MayBeAbsent + Send + Sync)) -> FsckOptions<'_> {
+    FsckOptions {
+        may_be_absent: lack,
+        ..ONCE
+    }
+}
 
 /// Who looks after the stores of a world, without anything in between.
 fn keeper(world: &World) -> Registry {
@@ -395,12 +402,45 @@ async fn where_manifests_are_mirrored_they_may_lack_blobs() {
     planted.plant("lost link").await;
     let found = fsck(&planted.world, ONCE).await;
     assert!(found.found.contains_key(&FaultKind::ManifestLacks), "{found}");
-    let options = FsckOptions {
-        may_lack: &|repository| *repository == here(),
-        ..ONCE
+    let found = fsck(&planted.world, may(&|_| MayBeAbsent::Children)).await;
+    assert!(found.found.contains_key(&FaultKind::ManifestLacks), "{found}");
+    let mirrored = |repository: &RepoName| match *repository == here() {
+        true => MayBeAbsent::Everything,
+        false => MayBeAbsent::Nothing,
     };
-    let found = fsck(&planted.world, options).await;
+    let found = fsck(&planted.world, may(&mirrored)).await;
     assert!(!found.found.contains_key(&FaultKind::ManifestLacks), "{found}");
+}
+
+/// Clients may delete what an index lists that has no tag.
+#[tokio::test]
+async fn what_a_tagged_index_lists_is_there_unless_it_may_be_sparse() {
+    let planted = Planted::new().await;
+    let (one, at) = (planted.world.member(1), Reference::Tag(tag("list")));
+    let listed = image(&[&sha256(b"{}")], "listed");
+    let digest = sha256(&listed);
+    let by_digest = Reference::Digest(digest.clone());
+    one.put_manifest(put(&here(), &by_digest, &listed)).await.unwrap();
+    let list = index(&[&listed], None, "");
+    one.put_manifest(put(&here(), &at, &list)).await.unwrap();
+    assert_eq!(fsck(&planted.world, ONCE).await.left, 0);
+    planted.lose(keys::manifest(&here(), &digest)).await;
+    let found = fsck(&planted.world, ONCE).await;
+    let lacks = |found: &FsckReport| {
+        let mut faults = found.faults.iter().cloned();
+        faults.find(|fault| fault.kind == FaultKind::ManifestLacks)
+    };
+    let fault = lacks(&found).unwrap_or_else(|| panic!("{found}"));
+    assert_eq!(fault.digest.as_deref(), Some(digest.as_str()));
+    assert_eq!(
+        (fault.tags, fault.fate),
+        (vec!["list".to_owned()], Fate::Unrepairable)
+    );
+    let found = fsck(&planted.world, may(&|_| MayBeAbsent::Children)).await;
+    assert!(lacks(&found).is_none(), "{found}");
+    one.delete_manifest(delete(&here(), &at)).await.unwrap();
+    let found = fsck(&planted.world, ONCE).await;
+    assert!(lacks(&found).is_none(), "{found}");
 }
 
 #[tokio::test]

@@ -26,7 +26,11 @@ const AT_ONCE: usize = 16;
 impl Registry {
     /// # Errors
     /// [`RegistryError::Listed`] if an index needs the manifest, or so many list it that nobody looks at them all.
-    pub(super) async fn check_unlisted(&self, repository: &RepoName, digest: &Digest) -> Result<()> {
+    pub(in crate::registry) async fn check_unlisted(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+    ) -> Result<()> {
         let most = self.settings.limits.indexes_looked_at;
         let mut seen = BTreeSet::from([digest.clone()]);
         // What is listed, and the index that lists the manifest itself, on the way there.

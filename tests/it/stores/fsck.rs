@@ -7,7 +7,7 @@ use portolan::{
     config::{Limits, Storage},
     oci::{Digest, RepoName, Tag},
     ownership::Incarnation,
-    registry::{Fate, FaultKind, FsckOptions, FsckReport, Holder, Quotas, Registry, Settings},
+    registry::{Fate, FaultKind, FsckOptions, FsckReport, Holder, MayBeAbsent, Quotas, Registry, Settings},
     storage::{
         AllObjects, AllRows, Expect, Key, ObjectKey, Op, Outcome, Space, Version, keys, open_existing, rows,
     },
@@ -102,7 +102,7 @@ impl Below {
             repair,
             pause: Duration::from_millis(200),
             min_age: Duration::ZERO,
-            may_lack: &|_| false,
+            may_be_absent: &|_| MayBeAbsent::Nothing,
             tell: &|_, _, _| {},
         };
         let registry = Registry::new(stores, holder, Settings::default());

@@ -3,9 +3,9 @@
 use super::{Found, Look};
 use crate::{
     clock,
-    oci::{Digest, Manifest, RepoName, Tag},
+    oci::{Descriptor, Digest, Manifest, RepoName, Tag},
     registry::{
-        RegistryError, Result,
+        MayBeAbsent, RegistryError, Result,
         due::in_repository,
         fsck::{
             FaultKind,
@@ -77,7 +77,8 @@ impl Look<'_> {
             subject,
             ..
         } = manifest;
-        if !(self.options.may_lack)(repository) {
+        let absent = (self.options.may_be_absent)(repository);
+        if absent != MayBeAbsent::Everything {
             let links: Vec<_> = blobs
                 .iter()
                 .map(|blob| keys::link(&blob.digest, repository))
@@ -96,6 +97,9 @@ impl Look<'_> {
                     None => finding,
                 });
             }
+        }
+        if absent == MayBeAbsent::Nothing {
+            findings.extend(self.listed_by(repository, digest, &children).await?);
         }
         let references: Vec<_> = blobs
             .iter()
@@ -116,6 +120,31 @@ impl Look<'_> {
             if listed.is_none() {
                 let said = format!("not listed as a referrer of {subject}");
                 findings.push(unlisted(repository, subject, digest, said));
+            }
+        }
+        Ok(findings)
+    }
+
+    /// What an index lists, is there, unless nothing needs it: then clients may have deleted it.
+    async fn listed_by(&self, repository: &RepoName, index: &Digest, children: &[Descriptor]) -> Found {
+        let rows: Vec<_> = children
+            .iter()
+            .map(|child| keys::manifest(repository, &child.digest))
+            .collect();
+        let mut findings = Vec::new();
+        for (child, found) in children.iter().zip(self.registry.get_all(&rows).await?) {
+            if row::live(found.as_ref())?.is_some() {
+                continue;
+            }
+            match self.registry.check_unlisted(repository, &child.digest).await {
+                Ok(()) => {}
+                Err(RegistryError::Listed { .. }) => {
+                    let said = format!("index {index} lists it, and it isn't there");
+                    let tags = self.tags_over(repository, index).await?;
+                    let finding = Finding::new(FaultKind::ManifestLacks, Some(repository), said);
+                    findings.push(finding.of(&child.digest).tagged(tags));
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(findings)
