@@ -545,7 +545,7 @@ pub struct MirrorLimits {
 pub struct RoundLimits {
     /// From round to round of the worker that looks at due-rows. A round reads the partitions that the member writes to, four
     /// of 256.
-    pub interval: Duration = minutes(10),
+    pub interval: Duration = minutes(15),
     /// How long it takes until a partition is read that no member seems to write to, all members together.
     pub sweep: Duration = days(1),
     /// Due-rows of one partition in one round; where there are more, the next round comes at once.
