@@ -283,6 +283,8 @@ impl Entry {
                 None => UpstreamError::Nonsense("less of a blob than it said"),
             };
             tracing::info!(%remote, digest = %growing.digest, received, %error, "a fetch broke off");
+            // With it goes its place among the requests at once, which the next one needs.
+            drop(pieces);
             if tries > shared.upstream.retries {
                 return Err(error.into());
             }
