@@ -97,12 +97,13 @@ impl Local {
             first: 0,
             last: length.saturating_sub(1),
         };
-        let (status, range) = match blobs::wanted(headers, &etag, digest, length)? {
-            Range::Whole => (StatusCode::OK, all),
-            Range::Part(range) if range.last == all.last || growing.gives_parts_early() => {
+        let (status, range) = match blobs::wanted(headers, &etag, digest, length) {
+            Ok(Range::Whole) => (StatusCode::OK, all),
+            Ok(Range::Part(range)) if range.last == all.last || growing.gives_parts_early() => {
                 (StatusCode::PARTIAL_CONTENT, range)
             }
-            Range::Part(_) | Range::Parts(..) => {
+            // There may be such a part: what upstream says of the length isn't verified yet.
+            Ok(Range::Part(_) | Range::Parts(..)) | Err(_) => {
                 growing.finished().await?;
                 return whole().await;
             }

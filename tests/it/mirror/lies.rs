@@ -214,6 +214,25 @@ async fn no_wrong_blob_is_stored_or_given_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_part_is_refused_for_a_length_that_nobody_has_verified() {
+    let world = World::start("maxRetries: 0").await;
+    let (repository, client) = (world.repository("measured"), world.client());
+    let blob = Blob::named("measured", 400_000);
+    let path = blob_path(&repository, &blob.digest);
+    let from = |first: usize| client.ask(Request::get(&path).header("range", format!("bytes={first}-")));
+    let shorter = blob.bytes.slice(..100_000);
+    world
+        .upstream
+        .at(&path, move |_| part(0, shorter.len(), whole(shorter.clone())));
+    says([from(200_000).await.unwrap()], 502, "content with the digest");
+    world.upstream.blob(&repository, &blob);
+    let rest = from(200_000).await.unwrap().expect(206);
+    rest.with_body(&blob.bytes.slice(200_000..));
+    from(400_000).await.unwrap().expect(416);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_a_blob_is_withheld_however_it_comes_in() {
     let world = World::start("maxRetries: 0").await;
     for (n, length) in [400_000, 64 << 10, 128 << 10, 300_000].into_iter().enumerate() {
