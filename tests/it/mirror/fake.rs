@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
-    body::{Frame, Incoming},
+    body::{Body as _, Frame, Incoming},
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
@@ -44,6 +44,8 @@ struct State {
     handlers: Mutex<BTreeMap<String, Handler>>,
     slow: Mutex<BTreeMap<String, Duration>>,
     seen: Mutex<Vec<Seen>>,
+    // Bytes of bodies, by path.
+    sent: Mutex<BTreeMap<String, usize>>,
 }
 
 impl Fake {
@@ -66,7 +68,9 @@ impl Fake {
             while let Ok((stream, _)) = listener.accept().await {
                 let state = shared.clone();
                 let service = service_fn(move |request| {
-                    let answer = state.answer(&request);
+                    let answer = state
+                        .clone()
+                        .counted(request.uri().path(), state.answer(&request));
                     let delay = state.slow.lock().get(request.uri().path()).copied();
                     async move {
                         tokio::time::sleep(delay.unwrap_or_default()).await;
@@ -116,7 +120,7 @@ impl Fake {
     pub(crate) fn blob(&self, repository: &str, blob: &Blob) {
         let bytes = blob.bytes.clone();
         self.at(blob_path(repository, &blob.digest), move |seen| {
-            let first = first_of(seen);
+            let first = first_of(seen.range.as_deref());
             part(first, bytes.len(), whole(bytes.slice(first..)))
         });
     }
@@ -126,7 +130,7 @@ impl Fake {
         let gate = watch::Sender::new(false);
         let (opened, bytes) = (gate.clone(), blob.bytes.clone());
         self.at(blob_path(repository, &blob.digest), move |seen| {
-            let first = first_of(seen);
+            let first = first_of(seen.range.as_deref());
             let (head, tail) = (
                 bytes.slice(first..before.max(first)),
                 bytes.slice(before.max(first)..),
@@ -149,6 +153,11 @@ impl Fake {
         self.state.seen.lock().clone()
     }
 
+    /// Bytes of the bodies that were sent for this path.
+    pub(crate) fn sent(&self, path: &str) -> usize {
+        self.state.sent.lock().get(path).copied().unwrap_or_default()
+    }
+
     /// How many requests of this method came for this path.
     pub(crate) fn count(&self, method: &str, path: &str) -> usize {
         let seen = self.seen();
@@ -159,6 +168,22 @@ impl Fake {
 }
 
 impl State {
+    fn counted(self: Arc<Self>, path: &str, mut answer: Response<Body>) -> Response<Body> {
+        let (path, length) = (path.to_owned(), answer.body().size_hint().exact());
+        if let Some(length) = length {
+            let headers = answer.headers_mut();
+            headers.entry(header::CONTENT_LENGTH).or_insert(length.into());
+        }
+        answer.map(|body| {
+            let counted = body.map_frame(move |frame| {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                *self.sent.lock().entry(path.clone()).or_default() += bytes;
+                frame
+            });
+            counted.boxed_unsync()
+        })
+    }
+
     fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
         let text = |name: header::HeaderName| {
             let value = request.headers().get(name)?;
@@ -250,11 +275,8 @@ pub(crate) fn of_manifest(manifest: &Manifest) -> Response<Body> {
 }
 
 /// The first byte that is asked for.
-fn first_of(seen: &Seen) -> usize {
-    let range = seen
-        .range
-        .as_deref()
-        .and_then(|range| range.strip_prefix("bytes="));
+pub(crate) fn first_of(range: Option<&str>) -> usize {
+    let range = range.and_then(|range| range.strip_prefix("bytes="));
     range.map_or(0, |range| range.trim_end_matches('-').parse().unwrap())
 }
 
@@ -314,6 +336,12 @@ pub(crate) fn dripping() -> Body {
         Some((Ok(Frame::data(Bytes::from_static(b" "))), ()))
     };
     StreamBody::new(futures_util::stream::unfold((), drop)).boxed_unsync()
+}
+
+/// A body without end, as fast as it is read.
+pub(crate) fn endless() -> Body {
+    let piece = || Ok(Frame::data(Bytes::from_static(&[b' '; 64 << 10])));
+    StreamBody::new(futures_util::stream::repeat_with(piece)).boxed_unsync()
 }
 
 /// An answer that goes on elsewhere (RFC 8288).

@@ -10,8 +10,8 @@ use portolan::app::Stores;
 use super::{
     Image,
     fake::{
-        Body, Fake, blob_path, broken, dripping, late, manifest_path, of_manifest, part, redirect, status,
-        stuck, typed, whole,
+        Body, Fake, blob_path, broken, dripping, endless, late, manifest_path, of_manifest, part, redirect,
+        status, stuck, typed, whole,
     },
     get_blob, get_manifest, plan, sync_from,
 };
@@ -147,6 +147,13 @@ async fn no_wrong_manifest_is_taken() {
     let bytes = huge.bytes.clone();
     let answers = world.manifest("large", &huge.digest, move || typed(IMAGE, bytes.clone()));
     says(answers.await, 502, "longer than 4194304 bytes");
+    let answers = world.manifest("endless", digest, || {
+        Response::builder()
+            .header("content-type", IMAGE)
+            .body(endless())
+            .unwrap()
+    });
+    says(answers.await, 502, "longer than 4194304 bytes");
     let answers = world.manifest("error", digest, || status(500));
     says(answers.await, 502, "answered 500");
     let answers = world.manifest("forbidden", digest, || status(403));
@@ -210,6 +217,37 @@ async fn no_wrong_blob_is_stored_or_given_whole() {
         Response::new(broken(Bytes::from_static(b"0123456789")))
     });
     says([unknown.await.unwrap()], 502, "a blob without its length");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_blob_is_none_wherever_it_comes_from() {
+    let world = World::start("maxRetries: 0, syncTimeout: 2s").await;
+    let elsewhere = Fake::on("127.0.0.2").await;
+    let blob = Blob::named("no blob", 5_000);
+    let html = world.blob("html", &blob, |_| typed("text/html", "<html>Log in</html>"));
+    says([html.await.unwrap()], 502, "content with the digest");
+    let path = blob_path(&world.repository("circle"), &blob.digest);
+    let circle = world.blob("circle", &blob, move |_| redirect(path.clone()));
+    says([circle.await.unwrap()], 502, "redirects again and again");
+    let there = format!("{}/there", elsewhere.url());
+    let private = world.blob("private", &blob, move |_| redirect(there.clone()));
+    says([private.await.unwrap()], 502, "an address of a private network");
+    let limited = world.blob("limited", &blob, |_| status(429));
+    says([limited.await.unwrap()], 503, "limits requests");
+    let denied = world.blob("denied", &blob, |_| status(401));
+    says([denied.await.unwrap()], 502, "denies access");
+    // A byte now and then, for longer than there is time: of a small blob, and of one that is given as it comes.
+    for length in [5_000, 400_000] {
+        let blob = Blob::named(&format!("drips {length}"), length);
+        let repository = format!("drips/{length}");
+        let drips = world.blob(&repository, &blob, move |_| part(0, length, dripping()));
+        match drips.await {
+            Ok(answer) => says([answer], 504, "took too long"),
+            Err(broken) => assert!(length > 5_000, "{broken}"),
+        }
+    }
+    assert!(elsewhere.seen().is_empty(), "{:?}", elsewhere.seen());
     world.stop().await;
 }
 

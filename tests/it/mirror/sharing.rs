@@ -86,6 +86,7 @@ async fn thirty_clients_through_three_members_cost_upstream_one_request() {
         assert!(bytes.is_empty() || bytes == blob.bytes);
     }
     assert_eq!(upstream.count("GET", &path), 1, "{:?}", upstream.seen());
+    assert_eq!(upstream.sent(&path), blob.len());
     mesh.stop().await;
 }
 

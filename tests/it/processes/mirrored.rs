@@ -76,8 +76,14 @@ async fn nobody_who_is_left_fails_when_a_member_is_killed_amid_thirty_pulls_from
         assert!(whole >= CLIENTS - CLIENTS / MEMBERS, "{whole} got it");
         let asked = upstream.count("GET", &path);
         assert!(asked <= most, "{asked} times asked: {:?}", upstream.seen());
+        let sent = upstream.sent(&path);
+        match victim {
+            // What the owner had is asked for again by each who fetches anew, and nothing more.
+            OWNER => assert!(sent <= BEFORE + (MEMBERS - 1) * LENGTH, "{sent} bytes sent"),
+            _ => assert_eq!(sent, LENGTH, "bytes sent"),
+        }
         figures.push(format!(
-            "member {victim}: {whole} of {CLIENTS} got all, upstream was asked {asked} times"
+            "member {victim}: {whole} of {CLIENTS} got all, upstream was asked {asked} times and sent {sent} bytes of {LENGTH}"
         ));
         cluster.have(format!("start {victim}")).await;
         cluster.well().await;
