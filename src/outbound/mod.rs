@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: retries, logins, proxies, cookies. (Requests between members are the mesh's.)
 
+mod dialer;
 mod reach;
 mod trust;
 
@@ -19,13 +20,15 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, Error as ClientError, connect::HttpConnector},
+    client::legacy::{Client, Error as ClientError},
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::ClientConfig;
 use tokio::time::timeout;
 
-use self::reach::Resolver;
+use self::dialer::Dialer;
+#[cfg(debug_assertions)]
+pub use self::dialer::{Connecting, simulate};
 pub use self::{
     reach::Reach,
     trust::{Trust, TrustError, provider},
@@ -49,7 +52,7 @@ pub struct Pool {
 }
 
 /// The client below [`Outbound`], for whoever brings bounds of their own.
-pub type HttpClient<B> = Client<HttpsConnector<HttpConnector<Resolver>>, B>;
+pub type HttpClient<B> = Client<HttpsConnector<Dialer>, B>;
 
 /// A client without bounds but those of `pool`.
 pub fn client<B>(tls: ClientConfig, reach: Reach, pool: &Pool) -> HttpClient<B>
@@ -57,15 +60,11 @@ where
     B: Body + Send,
     B::Data: Send,
 {
-    let mut tcp = HttpConnector::new_with_resolver(Resolver::new(reach));
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(pool.connect));
     let https = HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()
         .enable_http1()
-        .wrap_connector(tcp);
+        .wrap_connector(dialer::dialer(reach, pool.connect));
     Client::builder(TokioExecutor::new())
         .http1_max_buf_size(READ_BUFFER)
         .pool_timer(TokioTimer::new())

@@ -12,7 +12,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::SyncError;
 use crate::{
@@ -30,7 +30,7 @@ pub struct Growing {
     pub(super) digest: Digest,
     withheld: u64,
     state: Mutex<State>,
-    changed: watch::Sender<()>,
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -69,7 +69,7 @@ impl Growing {
             digest,
             withheld,
             state: Mutex::default(),
-            changed: watch::Sender::new(()),
+            changed: Notify::new(),
         }
     }
 
@@ -80,7 +80,7 @@ impl Growing {
         let mut state = self.state.lock();
         (state.length, state.early) = (Some(length), early);
         drop(state);
-        self.changed.send_replace(());
+        self.changed.notify_waiters();
     }
 
     /// More bytes came.
@@ -89,7 +89,7 @@ impl Growing {
         state.received += bytes.len() as u64;
         state.memory.push_back(bytes);
         drop(state);
-        self.changed.send_replace(());
+        self.changed.notify_waiters();
     }
 
     /// It is a blob of the repository, or will never be.
@@ -99,7 +99,7 @@ impl Growing {
         // Whoever still reads turns to the repository, if it is there now.
         state.memory = VecDeque::new();
         drop(state);
-        self.changed.send_replace(());
+        self.changed.notify_waiters();
     }
 
     /// Waits until at most `most` bytes are in memory.
@@ -140,7 +140,7 @@ impl Growing {
         state.aside += piece.length();
         state.asides.push(piece);
         drop(state);
-        self.changed.send_replace(());
+        self.changed.notify_waiters();
     }
 
     /// All that was put aside.
@@ -213,13 +213,13 @@ impl Growing {
 
     /// What `ask` gives, once it gives something.
     async fn wait<T>(&self, mut ask: impl FnMut(&State) -> Option<T>) -> T {
-        let mut changed = self.changed.subscribe();
         loop {
+            // It hears of every change from here on.
+            let changed = self.changed.notified();
             if let Some(found) = ask(&self.state.lock()) {
                 return found;
             }
-            // The sender is ours.
-            let _ = changed.changed().await;
+            changed.await;
         }
     }
 

@@ -2,8 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 use super::{Looked, SyncError, Thing};
 use crate::net::Drain;
@@ -11,7 +15,10 @@ use crate::net::Drain;
 /// What came of it.
 pub(super) type Outcome = Result<Looked, Arc<SyncError>>;
 
-type Running = Arc<Mutex<BTreeMap<Thing, watch::Receiver<Option<Outcome>>>>>;
+/// The answer, once it is there.
+pub(super) type Asked = Shared<BoxFuture<'static, Outcome>>;
+
+type Running = Arc<Mutex<BTreeMap<Thing, Asked>>>;
 
 /// Questions that are being asked.
 #[derive(Default)]
@@ -27,13 +34,8 @@ impl Drop for Entry {
 }
 
 impl Jobs {
-    /// Asks `work`, unless somebody does already, as a task that ends by itself; [`answer`] waits for it.
-    pub(super) fn ask<W>(
-        &self,
-        question: Thing,
-        drain: &Drain,
-        work: impl FnOnce() -> W,
-    ) -> watch::Receiver<Option<Outcome>>
+    /// Asks `work`, unless somebody does already, as a task that ends by itself, whoever waits for it.
+    pub(super) fn ask<W>(&self, question: Thing, drain: &Drain, work: impl FnOnce() -> W) -> Asked
     where
         W: Future<Output = Outcome> + Send + 'static,
     {
@@ -41,23 +43,18 @@ impl Jobs {
         if let Some(asked) = running.get(&question) {
             return asked.clone();
         }
-        let (told, answer) = watch::channel(None);
-        running.insert(question.clone(), answer.clone());
+        let (told, answer) = oneshot::channel();
+        let answer = async { answer.await.unwrap_or_else(|_| Err(Arc::new(SyncError::Ended))) };
+        let asked = answer.boxed().shared();
+        running.insert(question.clone(), asked.clone());
         let entry = Entry(self.0.clone(), question);
         let work = work();
         drain.spawn("questions to other registries", async move {
             let outcome = work.await;
             drop(entry);
-            told.send_replace(Some(outcome));
+            // Nobody may wait for it.
+            let _ = told.send(outcome);
         });
-        answer
-    }
-}
-
-/// The answer, once it is there.
-pub(super) async fn answer(mut asked: watch::Receiver<Option<Outcome>>) -> Outcome {
-    match asked.wait_for(Option::is_some).await {
-        Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(Arc::new(SyncError::Ended))),
-        Err(_) => Err(Arc::new(SyncError::Ended)),
+        asked
     }
 }

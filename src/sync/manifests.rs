@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Kind, Looked, Mirror, OwnedWanted, Shared, SyncError, Thing, Wanted,
-    jobs::{Outcome, answer},
+    jobs::{Asked, Outcome},
     rules::{self, Source},
     whole::parsed,
 };
@@ -61,7 +61,7 @@ impl Mirror {
             }
             (None, _) => {}
         }
-        let outcome = Waited::for_upstream(answer(shared.ask(wanted, reference, here))).await;
+        let outcome = Waited::for_upstream(shared.ask(wanted, reference, here)).await;
         shared.metrics.mirror("manifest", super::told(&outcome));
         match outcome {
             Err(error) if error.is_absent() => Ok(Looked::Here),
@@ -119,12 +119,7 @@ impl Shared {
         }
     }
 
-    fn ask(
-        self: &Arc<Self>,
-        wanted: Wanted<'_>,
-        reference: &Reference,
-        here: Option<Descriptor>,
-    ) -> watch::Receiver<Option<Outcome>> {
+    fn ask(self: &Arc<Self>, wanted: Wanted<'_>, reference: &Reference, here: Option<Descriptor>) -> Asked {
         let (shared, reference) = (self.clone(), reference.clone());
         self.ask_behind(
             Kind::Manifest,
@@ -141,7 +136,7 @@ impl Shared {
         wanted: Wanted<'_>,
         reference: Reference,
         work: impl FnOnce(OwnedWanted) -> W,
-    ) -> watch::Receiver<Option<Outcome>>
+    ) -> Asked
     where
         W: Future<Output = Outcome> + Send + 'static,
     {

@@ -5,14 +5,11 @@
 
 use std::sync::Arc;
 
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use super::{
     Kind, Looked, Mirror, Shared, SyncError, Wanted,
-    jobs::{Outcome, answer},
+    jobs::{Asked, Outcome},
     rules,
     whole::{Way, parsed},
 };
@@ -37,7 +34,7 @@ impl Mirror {
         }
         let coming = timeout(
             shared.limits.referrers_time,
-            answer(shared.ask_referrers(wanted, subject)),
+            shared.ask_referrers(wanted, subject),
         );
         let outcome = Waited::for_upstream(coming).await;
         let outcome = outcome.unwrap_or_else(|_| Ok(Looked::Stale(Arc::new(SyncError::Late))));
@@ -54,11 +51,7 @@ impl Shared {
     }
 
     /// Asks for them, behind whatever is answered.
-    pub(super) fn ask_referrers(
-        self: &Arc<Self>,
-        wanted: Wanted<'_>,
-        subject: &Digest,
-    ) -> watch::Receiver<Option<Outcome>> {
+    pub(super) fn ask_referrers(self: &Arc<Self>, wanted: Wanted<'_>, subject: &Digest) -> Asked {
         let (shared, subject) = (self.clone(), subject.clone());
         self.ask_behind(
             Kind::Referrers,

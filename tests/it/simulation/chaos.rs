@@ -12,6 +12,7 @@ use super::{
     number,
     stores::{STORE, Shared},
     trace::Trace,
+    upstream::{UPSTREAM, Upstream},
 };
 use crate::support::{
     client::{Ask as _, Request},
@@ -24,6 +25,7 @@ pub(super) struct Chaos {
     members: Vec<Member>,
     net: Net,
     stores: Shared,
+    upstream: Upstream,
     trace: Trace,
     random: Random,
     faults: usize,
@@ -35,7 +37,9 @@ enum Fault {
     Apart(usize, usize),
     /// A member doesn't reach the stores.
     NoStore(usize),
-    /// A member reaches nothing but its clients and the stores.
+    /// Or the registry that it mirrors.
+    NoUpstream(usize),
+    /// A member reaches nothing but its clients, the stores and that registry.
     Alone(usize),
     /// A member reaches nothing.
     Gone(usize),
@@ -46,11 +50,19 @@ enum Fault {
 }
 
 impl Chaos {
-    pub(super) fn new(members: Vec<Member>, net: Net, stores: Shared, trace: Trace, seed: u64) -> Self {
+    pub(super) fn new(
+        members: Vec<Member>,
+        net: Net,
+        stores: Shared,
+        upstream: Upstream,
+        trace: Trace,
+        seed: u64,
+    ) -> Self {
         Self {
             members,
             net,
             stores,
+            upstream,
             trace,
             random: Random::seeded(seed),
             faults: 0,
@@ -80,12 +92,13 @@ impl Chaos {
     fn draw(&mut self) -> Fault {
         let count = self.members.len() as u64;
         let member = self.random.below(count) as usize;
-        match self.random.below(7) {
+        match self.random.below(8) {
             0 | 1 => Fault::Apart(member, (member + 1) % count as usize),
             2 => Fault::NoStore(member),
             3 => Fault::Alone(member),
             4 => Fault::Gone(member),
             5 => Fault::Killed(member),
+            6 => Fault::NoUpstream(member),
             _ => Fault::Stopped(member),
         }
     }
@@ -106,12 +119,16 @@ impl Chaos {
                 self.net.cut(host(n), STORE);
                 ("no store", n)
             }
+            Fault::NoUpstream(n) => {
+                self.net.cut(host(n), UPSTREAM);
+                ("no upstream", n)
+            }
             Fault::Alone(n) => {
                 others(n).for_each(|other| self.net.cut(host(n), other));
                 ("alone", n)
             }
             Fault::Gone(n) => {
-                let all = others(n).chain([STORE, CLIENTS]);
+                let all = others(n).chain([STORE, CLIENTS, UPSTREAM]);
                 all.for_each(|other| self.net.cut(host(n), other));
                 ("gone", n)
             }
@@ -124,13 +141,16 @@ impl Chaos {
                 ("stopped", n)
             }
         };
-        self.trace.note(what, &[number(self.members[on].door.ip())]);
+        let host = self.members[on].door.ip();
+        self.upstream.disturbed(host);
+        self.trace.note(what, &[number(host)]);
     }
 
     async fn end_all(&mut self) {
         self.net.heal();
         for member in &mut self.members {
             member.go_on();
+            self.upstream.disturbed(member.door.ip());
             if !member.is_running() {
                 member.start(&self.net, &self.stores, &self.trace).await;
             }

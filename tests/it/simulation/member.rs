@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use portolan::{
     app::{App, Host as Machine, MemberSpec, Running},
     net::{Drain, Turnstile},
+    outbound,
 };
 use tokio::time::Instant;
 
@@ -104,7 +105,10 @@ impl Member {
             drain: Drain::behind(process.clone()),
         };
         let stores = stores.of(host, net, trace);
+        let wires = net.of(host);
+        outbound::simulate(Some(Arc::new(move |to| wires.clone().outbound(&to))));
         let app = App::bind_on(machine, self.spec.clone(), stores).await;
+        outbound::simulate(None);
         let running = app.expect("a member always starts").serve().await;
         self.process = Some((process, running));
     }

@@ -11,11 +11,13 @@
 mod chaos;
 mod door;
 mod member;
+mod mirroring;
 mod network;
 mod space;
 mod stores;
 mod trace;
 mod uploads;
+mod upstream;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -40,16 +42,19 @@ use portolan::{
         faulty::{FaultPlan, FaultRates, FaultyBlobs, FaultyMeta},
     },
 };
+use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     chaos::Chaos,
     door::Door,
     member::Member,
+    mirroring::{Mirrored, Pulled},
     network::{Host, Net, number},
     space::Raced,
     stores::{Shared, Weakness},
     trace::{Trace, Traced},
+    upstream::Upstream,
 };
 use crate::{
     support::{
@@ -82,6 +87,8 @@ struct Ran {
     blobs: usize,
     images: usize,
     raced: Raced,
+    pulled: Pulled,
+    asked_upstream: usize,
     faults: usize,
 }
 
@@ -128,6 +135,9 @@ impl Simulation {
             weakness: self.weakness,
             calls: TaskTracker::new(),
         };
+        let upstream = Upstream::new(net.clone(), trace.clone(), random.number());
+        let mut beside = JoinSet::new();
+        beside.spawn(upstream.clone().serve());
         let clocks_differ = random.below(3) == 0;
         let mut members = Vec::new();
         for (n, spec) in specs().into_iter().enumerate() {
@@ -155,27 +165,34 @@ impl Simulation {
             members,
             net.clone(),
             stores.clone(),
+            upstream.clone(),
             trace.clone(),
             random.number(),
         );
+        let mirrored = Mirrored::new(&doors, upstream.clone(), random.number());
         let clients = async {
             let uploads = uploads::run(&doors, random.number());
             let images = space::run(&doors, random.number());
-            let ran = tokio::join!(workload::run(workload, doors.clone()), uploads, images);
+            let pulls = mirrored.run(random.number());
+            let ran = tokio::join!(workload::run(workload, doors.clone()), uploads, images, pulls);
             done.cancel();
             ran
         };
-        let ((ran, blobs, (images, raced)), ()) = tokio::join!(clients, chaos.reign(&done));
+        let ((ran, blobs, (images, raced), pulled), (), ()) =
+            tokio::join!(clients, chaos.reign(&done), upstream.reign(&done));
         plan.disable();
         chaos.calm(&doors).await;
         stores.meta.settle().await;
         let counts = ran.counts;
         ran.check().await;
         uploads::check(&doors, &blobs).await;
+        mirrored.run_when_the_mesh_is_well(random.number()).await;
+        mirrored.check().await;
         chaos.leave_one().await;
         space::let_time_pass().await;
         chaos.calm(&doors).await;
         space::check(&doors, &images, &*stores.meta).await;
+        mirrored.check_alone().await;
         let faults = chaos.end().await;
         Ran {
             traced: trace.traced(),
@@ -184,6 +201,8 @@ impl Simulation {
             blobs: blobs.len(),
             images: images.len(),
             raced,
+            pulled,
+            asked_upstream: upstream.asked(),
             faults,
         }
     }
@@ -209,6 +228,7 @@ fn specs() -> Vec<MemberSpec> {
     let mut limits = Limits::default();
     limits.registry.part_size = PART as u64;
     space::hasten(&mut limits);
+    upstream::hasten(&mut limits);
     let spec = |n: usize| MemberSpec {
         id: id(n),
         public: address(n, 5000),
@@ -221,7 +241,7 @@ fn specs() -> Vec<MemberSpec> {
         verify_reads: false,
         delivery: Default::default(),
         sparse_indexes: Vec::new(),
-        sync: None,
+        sync: Some(upstream::sync()),
         replicate: None,
         collecting: Collecting::On,
         extensions: portolan::config::Extensions::default(),
@@ -304,13 +324,16 @@ fn what_clients_were_told_is_true_whatever_fails() {
         *raced.entry(what).or_default() += times;
     }
     println!(
-        "simulation: {} seeds from {first} on in {} s: {} requests acknowledged, {} not, {} blobs, {} images {raced:?}, {} faults",
+        "simulation: {} seeds from {first} on in {} s: {} requests acknowledged, {} not, {} blobs, {} images {raced:?}, {} pulls from upstream whole, {} not, {} requests there, {} faults",
         ran.len(),
         began.elapsed().as_secs(),
         sum(|ran| ran.acknowledged),
         sum(|ran| ran.unavailable),
         sum(|ran| ran.blobs),
         sum(|ran| ran.images),
+        sum(|ran| ran.pulled.whole),
+        sum(|ran| ran.pulled.not),
+        sum(|ran| ran.asked_upstream),
         sum(|ran| ran.faults),
     );
     assert!(failed.is_empty(), "failed: {failed:?}");
@@ -329,11 +352,13 @@ impl std::fmt::Display for Said<'_> {
             blobs,
             images,
             raced,
+            pulled: Pulled { whole, not },
+            asked_upstream,
             faults,
         } = self.0;
         write!(
             f,
-            "{events} events ({hash:016x}), {acknowledged} acknowledged, {unavailable} not, {blobs} blobs, {images} images {raced:?}, {faults} faults"
+            "{events} events ({hash:016x}), {acknowledged} acknowledged, {unavailable} not, {blobs} blobs, {images} images {raced:?}, {whole} pulls from upstream whole, {not} not, {asked_upstream} requests there, {faults} faults"
         )
     }
 }

@@ -15,8 +15,12 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::{Buf as _, Bytes};
+use http::Uri;
 use parking_lot::Mutex;
-use portolan::net::{Accepting, Network, Stream};
+use portolan::{
+    net::{Accepting, Network, Stream},
+    outbound::Connecting,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::mpsc,
@@ -142,6 +146,18 @@ impl Wires {
         sleep(net.latency()).await;
         net.0.trace.note("connected", &[number(from), number(to.ip())]);
         Ok(near)
+    }
+
+    /// To a service that isn't ours.
+    pub(super) fn outbound(self, to: &Uri) -> Connecting {
+        let address = to
+            .authority()
+            .and_then(|authority| authority.as_str().parse().ok());
+        Box::pin(async move {
+            let address = address.ok_or(io::ErrorKind::AddrNotAvailable)?;
+            let end = self.connect(address).await?;
+            Ok(Box::new(end) as Box<_>)
+        })
     }
 }
 

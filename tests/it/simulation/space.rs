@@ -42,9 +42,9 @@ pub(super) fn hasten(limits: &mut Limits) {
     limits.clock_margin = INTERVAL;
 }
 
-/// Tags that begin with an `x` go, in this repository.
+/// Tags that begin with an `x` go, in these repositories and in those that are mirrored.
 pub(super) fn retention() -> Retention {
-    let text = "storage: {rootDirectory: /d, retention: {delay: DELAY, policies: [{repositories: ['space/**'], keepTags: [{patterns: ['^v']}]}]}}";
+    let text = "storage: {rootDirectory: /d, retention: {delay: DELAY, policies: [{repositories: ['space/**', 'mirrored/**'], keepTags: [{patterns: ['^v']}]}]}}";
     let text = text.replace("DELAY", &format!("{}s", DELAY.as_secs()));
     portolan::config::parse(std::path::Path::new("c.yaml"), &text)
         .unwrap()
