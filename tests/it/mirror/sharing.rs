@@ -10,7 +10,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use super::{
     fake::{Fake, blob_path, broken, part, status, whole},
-    mirror, sync, sync_from,
+    mirror, patient, sync, sync_from,
 };
 use crate::support::{
     PATIENCE,
@@ -38,7 +38,7 @@ async fn rest(mut body: Incoming) -> Bytes {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thirty_clients_through_three_members_cost_upstream_one_request() {
     let upstream = Fake::start().await;
-    let mesh = mirror(sync_from(&upstream.url(), "")).await;
+    let mesh = patient(sync_from(&upstream.url(), "")).start().await;
     let repository = mesh.names().owned_by(0, "thirty");
     let blob = Blob::named("thirty", 3_000_000);
     let gate = upstream.gated_blob(&repository, &blob, 2_000_000);
@@ -93,7 +93,7 @@ async fn thirty_clients_through_three_members_cost_upstream_one_request() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fetch_goes_on_when_nobody_waits_for_it_any_more() {
     let upstream = Fake::start().await;
-    let mesh = mirror(sync_from(&upstream.url(), "")).await;
+    let mesh = patient(sync_from(&upstream.url(), "")).start().await;
     let repository = mesh.names().owned_by(0, "left");
     let blob = Blob::named("left", 600_000);
     let gate = upstream.gated_blob(&repository, &blob, 300_000);
@@ -191,7 +191,7 @@ async fn what_one_registry_began_to_send_no_other_ends() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_other_members_finish_when_the_owner_dies() {
     let upstream = Fake::start().await;
-    let mut mesh = mirror(sync_from(&upstream.url(), "")).await;
+    let mut mesh = patient(sync_from(&upstream.url(), "")).start().await;
     let repository = mesh.names().owned_by(0, "dying");
     let blob = Blob::named("dying", 2_000_000);
     let gate = upstream.gated_blob(&repository, &blob, 1_000_000);
