@@ -1,4 +1,4 @@
-//! `sync status`: how mirroring ahead of time and replication go, as any member knows it.
+//! `sync`: how mirroring ahead of time and replication go, as any member knows it, and to have them go on now.
 
 use std::process::ExitCode;
 
@@ -12,6 +12,8 @@ use super::{
 };
 
 const PATH: &str = "/v2/_portolan/mirror";
+const NOW: &str = "/v2/_portolan/mirror/now";
+const RETRY: &str = "/v2/_portolan/mirror/retry";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SyncCommand {
@@ -22,6 +24,22 @@ pub(super) enum SyncCommand {
   portolan sync status
   portolan sync status --json --server https://registry.example.org --user alice")]
     Status(StatusArgs),
+    /// Mirror what rules with pollInterval name now, without waiting for the next round
+    ///
+    /// The members whose work it is begin within seconds, or when they have ended the visit that they are at; `sync status` tells how it
+    /// goes. For administrators: it takes `update` in `adminPolicy`.
+    #[command(after_help = "Examples:
+  portolan sync now
+  portolan sync now quay.io
+  portolan sync now quay.io/prometheus/prometheus")]
+    Now(NowArgs),
+    /// Try now what failed: tags that couldn't be mirrored, changes that another registry didn't take, repositories that are behind
+    ///
+    /// The members whose work it is begin within seconds; `sync status` tells how it goes. For administrators: it takes `update` in
+    /// `adminPolicy`.
+    #[command(after_help = "Examples:
+  portolan sync retry --server https://registry.example.org --user alice")]
+    Retry(RetryArgs),
 }
 
 #[derive(Debug, Args)]
@@ -30,27 +48,83 @@ pub(super) struct StatusArgs {
     server: Server,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct NowArgs {
+    /// The host of a registry that is mirrored, or a repository here; without it everything
+    #[arg(value_name = "REGISTRY or REPOSITORY")]
+    of: Option<String>,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RetryArgs {
+    #[command(flatten)]
+    server: Server,
+}
+
 impl SyncCommand {
     pub(super) async fn run(&self) -> Result<ExitCode, CliError> {
-        let Self::Status(StatusArgs { server }) = self;
-        let member = Member::of(server)?;
-        let told = member.ask(Method::GET, PATH, &[]).await?;
-        let list = |key: &str| told[key].as_array().ok_or_else(|| member.not_understood());
-        let (rules, registries) = (list("rules")?, list("registries")?);
-        if member.is_json() {
-            output::tell(format_args!("{told:#}"))?;
-        } else {
-            let registries = registries.iter().flat_map(lines_of_registry);
-            for line in rules.iter().flat_map(lines).chain(registries) {
-                output::tell(line)?;
+        match self {
+            Self::Status(StatusArgs { server }) => status(server).await,
+            Self::Now(NowArgs { of, server }) => {
+                let query: Vec<_> = of.iter().map(|of| ("of", of.clone())).collect();
+                order(server, NOW, &query, "a round begins").await
+            }
+            Self::Retry(RetryArgs { server }) => {
+                order(server, RETRY, &[], "what failed is tried again").await
             }
         }
-        let is_well = rules.iter().all(is_well) && registries.iter().all(|registry| registry["behind"] == 0);
-        Ok(match is_well {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
-        })
     }
+}
+
+async fn status(server: &Server) -> Result<ExitCode, CliError> {
+    let member = Member::of(server)?;
+    let told = member.ask(Method::GET, PATH, &[]).await?;
+    let list = |key: &str| told[key].as_array().ok_or_else(|| member.not_understood());
+    let (rules, registries) = (list("rules")?, list("registries")?);
+    if member.is_json() {
+        output::tell(format_args!("{told:#}"))?;
+    } else {
+        let registries = registries.iter().flat_map(lines_of_registry);
+        for line in rules.iter().flat_map(lines).chain(registries) {
+            output::tell(line)?;
+        }
+    }
+    let is_well = rules.iter().all(is_well) && registries.iter().all(|registry| registry["behind"] == 0);
+    Ok(match is_well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// Has something done, and tells of each registry that it is.
+async fn order(
+    server: &Server,
+    path: &str,
+    query: &[(&str, String)],
+    done: &str,
+) -> Result<ExitCode, CliError> {
+    let member = Member::of(server)?;
+    let told = member.ask(Method::POST, path, query).await?;
+    let ordered = told["ordered"]
+        .as_array()
+        .ok_or_else(|| member.not_understood())?;
+    if member.is_json() {
+        output::tell(format_args!("{told:#}"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for one in ordered {
+        let registry = one["registry"].as_str().unwrap_or("-");
+        match one["repository"].as_str() {
+            Some(repository) => output::tell(format_args!("{registry}: {repository} is visited"))?,
+            None => output::tell(format_args!("{registry}: {done}"))?,
+        }
+    }
+    if ordered.is_empty() {
+        output::tell("nothing is mirrored ahead of time, nor replicated")?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What went wrong is told only of repositories that may be read, but it is counted.

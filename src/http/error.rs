@@ -306,6 +306,15 @@ pub(super) fn sync(error: &SyncError) -> Answer {
     }
 }
 
+/// That there is nothing which could be mirrored now.
+pub(super) fn not_mirrored() -> Answer {
+    Answer::new(
+        StatusCode::NOT_FOUND,
+        ErrorCode::NameUnknown,
+        "no registry with pollInterval is called so, nor has one a rule for such a repository",
+    )
+}
+
 fn manifest(error: &ManifestError) -> Answer {
     let status = match error {
         ManifestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -68,6 +68,11 @@ pub trait Follower: Send + Sync {
     /// Some were gone from the `n`-th feed before they could be carried, nobody knows which.
     fn missed(&self, n: u8) -> impl Future<Output = Result<(), RegistryError>> + Send;
 
+    /// Waits for so long before what wasn't taken is carried again, or until somebody wants it tried.
+    fn pause(&self, time: Duration) -> impl Future<Output = ()> + Send {
+        sleep(time)
+    }
+
     /// The oldest change that waits is so old.
     fn waits(&self, age: Duration);
 }
@@ -213,7 +218,7 @@ impl<F: Follower> Carrier<F> {
                     let doubled = self.limits.pause_min
                         * 2_u32.saturating_pow(standing.failures.saturating_sub(1).min(16));
                     let longest = doubled.min(self.limits.pause_max);
-                    sleep(longest / 2 + clock::part_of(longest / 2)).await;
+                    self.to.pause(longest / 2 + clock::part_of(longest / 2)).await;
                 }
                 Err(error) => {
                     let to = self.to.label();

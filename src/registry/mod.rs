@@ -40,6 +40,7 @@ mod listing;
 mod manifests;
 mod noted;
 mod objects;
+mod orders;
 mod overview;
 mod pages;
 mod pieces;
@@ -79,6 +80,7 @@ pub use self::{
     listing::Names,
     manifests::{DeleteManifest, MayBeAbsent, MayPush, Pushed, PutManifest, WhileListed},
     objects::Throttle,
+    orders::{Order, Orders},
     overview::{Asked, Document, Listed, Overview, Referring, Summary, Tagged, Told},
     preferences::{Preference, Toggle},
     quota::Quotas,

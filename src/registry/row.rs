@@ -36,6 +36,7 @@ stored!(
     Manifest,
     Mark,
     NameChange,
+    Order,
     Parts,
     Plan,
     PlanBlob,

@@ -6,7 +6,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use futures_util::future::join_all;
-use tokio::time::sleep;
+use tokio::time::{Duration, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -23,6 +23,8 @@ use crate::{
     telemetry::ReplicationOutcome,
 };
 
+/// How often it is looked at most whether somebody ordered to try again what failed.
+const HEED: Duration = Duration::from_secs(5);
 /// Changes of a repository that are read at once.
 const CHANGES: usize = 1000;
 /// How often somebody else may have written the same row meanwhile.
@@ -41,14 +43,19 @@ impl CatchingUp {
 
     /// Works until `end` is cancelled.
     pub(super) async fn run(&self, end: CancellationToken) {
-        let all = join_all(self.targets.iter().map(|target| self.catch_up(target)));
+        let all = join_all(
+            self.targets
+                .iter()
+                .map(|target| async { tokio::join!(target.heed(), self.catch_up(target)) }),
+        );
         let _: Option<_> = end.run_until_cancelled(all).await;
     }
 
     async fn catch_up(&self, target: &Target) {
+        let mut ordered = target.retry_ms.subscribe();
         loop {
             let look = target.limits.replication.look_interval;
-            sleep(look / 2 + clock::part_of(look)).await;
+            let _ = timeout(look / 2 + clock::part_of(look), ordered.changed()).await;
             if let Err(error) = self.look(target).await {
                 let to = &target.label;
                 tracing::warn!(to, ?error, "what is behind can't be read; it is tried again");
@@ -78,7 +85,24 @@ impl CatchingUp {
 }
 
 impl Target {
-    /// Whether it has waited long enough since it failed: twice as long each time.
+    /// Learns of orders to try again what failed, and has those know who wait.
+    async fn heed(&self) {
+        loop {
+            match self.registry.orders(&self.rows()).await {
+                Ok(orders) => {
+                    self.retry_ms.send_if_modified(|known| {
+                        let is_news = *known != orders.retry_ms;
+                        *known = orders.retry_ms;
+                        is_news
+                    });
+                }
+                Err(error) => tracing::debug!(to = self.label, ?error, "orders can't be read"),
+            }
+            sleep(HEED.min(self.limits.replication.look_interval)).await;
+        }
+    }
+
+    /// Whether it has waited long enough since it failed, twice as long each time, or was ordered to be tried since.
     fn is_due(&self, behind: &Visit) -> bool {
         let limits = self.limits.replication;
         let tries = u32::try_from(behind.counts.failed).unwrap_or(u32::MAX);
@@ -88,7 +112,7 @@ impl Target {
         let pause = doubled.min(limits.pause_max);
         behind.ended_ms.is_none_or(|ended_ms| {
             let age_ms = clock::now_ms().saturating_sub(ended_ms);
-            u128::from(age_ms) >= pause.as_millis()
+            u128::from(age_ms) >= pause.as_millis() || ended_ms < *self.retry_ms.borrow()
         })
     }
 

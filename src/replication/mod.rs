@@ -17,6 +17,7 @@ mod status;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use tokio::{sync::watch, time::timeout};
 
 use self::behind::CatchingUp;
 pub use self::status::{Standing, Standings};
@@ -69,6 +70,8 @@ struct Target {
     metrics: Arc<Metrics>,
     me: (MemberId, Incarnation),
     limits: Limits,
+    /// When it was last ordered to try again what failed, in milliseconds since the Unix epoch.
+    retry_ms: watch::Sender<u64>,
     /// A repository there that has a blob, so that another one mounts it from there.
     held: Mutex<BTreeMap<Digest, RepoName>>,
 }
@@ -134,6 +137,7 @@ impl Replication {
                 metrics: metrics.clone(),
                 me: share.me(),
                 limits: *limits,
+                retry_ms: watch::Sender::default(),
                 held: Mutex::default(),
             })
         });
@@ -282,6 +286,11 @@ impl Follower for Arc<Target> {
 
     async fn missed(&self, n: u8) -> Result<(), RegistryError> {
         self.put_all_behind(n).await
+    }
+
+    async fn pause(&self, time: Duration) {
+        let mut ordered = self.retry_ms.subscribe();
+        let _ = timeout(time, ordered.changed()).await;
     }
 
     fn waits(&self, age: Duration) {

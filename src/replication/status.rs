@@ -9,7 +9,7 @@ use crate::{
     admission::Visible,
     clock,
     oci::Timestamp,
-    registry::{RegistryError, changes::Feed},
+    registry::{Order, RegistryError, changes::Feed},
 };
 
 /// Troubles of one registry that are named.
@@ -56,6 +56,22 @@ impl Standings {
             all.push(self.standing(target, sees).await?);
         }
         Ok(all)
+    }
+
+    /// Orders that what is behind, or waits because it wasn't taken, be tried at once by whoever carries it. The first address of each
+    /// registry that gets changes.
+    ///
+    /// # Errors
+    /// [`RegistryError`]: the order can't be written.
+    pub async fn retry(&self) -> Result<Vec<&str>, RegistryError> {
+        for target in &*self.targets {
+            target.registry.order(&target.rows(), &Order::Retry).await?;
+        }
+        Ok(self
+            .targets
+            .iter()
+            .map(|target| target.address.as_str())
+            .collect())
     }
 
     async fn standing(&self, target: &Target, sees: &Visible) -> Result<Standing, RegistryError> {

@@ -24,6 +24,7 @@
 //! | repositories | `_summaries` | repository | [`Summary`](super::rows::Summary) |
 //! | repositories | `_stars` | repository | [`Stars`](super::rows::Stars) |
 //! | repositories | `_visits#<upstream>` | `<repository>#<rule>` | [`Visit`](super::rows::Visit) |
+//! | repositories | `_orders#<work>` | `.now`, `.retry` or repository | [`Order`](super::rows::Order) |
 //! | manifests | repository | `m#<digest>` | [`Manifest`](super::rows::Manifest) |
 //! | manifests | repository | `p#<digest>` | [`Pull`](super::rows::Pull) |
 //! | manifests | repository | `.` | [`Downloads`](super::rows::Downloads) |
@@ -529,6 +530,16 @@ pub fn visit(upstream: &str, repository: &RepoName, rule: &str) -> Key {
 /// One of those rows, by the sort key that it was listed with.
 pub fn visit_listed(upstream: &str, sort: String) -> Key {
     key(Space::Repositories, visits(upstream), sort)
+}
+
+/// Partition of the orders for some work.
+pub fn orders(work: &str) -> String {
+    format!("_orders#{work}")
+}
+
+/// An order for some work.
+pub fn order(work: &str, what: &str) -> Key {
+    key(Space::Repositories, orders(work), what)
 }
 
 /// Prefix of preferences among a user's rows.

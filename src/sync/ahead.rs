@@ -6,6 +6,9 @@
 //! visit upstream is asked of each tag only what it names (`HEAD`), and for what isn't here. A tag moves here when all of its
 //! image has come, so whoever pulls it never waits.
 //!
+//! Who wants something visited before its time writes an order ([`orders`](super::orders)), which each member looks for while it waits
+//! for the next walk, and between two visits.
+//!
 //! Deliberately absent: deleting what is gone upstream.
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -26,7 +29,7 @@ use crate::{
     upstream::{Fetched, UpstreamError},
 };
 
-/// After the start, so that members know of each other; and how often it is looked whether there are others by now.
+/// After the start, so that members know of each other; and how often it is looked whether there are others by now, or orders.
 const LOOK: Duration = Duration::from_secs(5);
 /// After a walk that left something undone, at most.
 const AGAIN: Duration = Duration::from_secs(600);
@@ -44,13 +47,37 @@ struct Poll<'a> {
     end: &'a CancellationToken,
 }
 
+/// Which visits are to be made anew though it isn't time: those that began before, in milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Ordered {
+    all_ms: u64,
+    /// Of those that failed.
+    failed_ms: u64,
+}
+
 /// What a walk came to, for the log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Walk {
+    /// By what is visited.
+    ordered: Ordered,
+    /// When it was last looked for orders.
+    looked: Instant,
     repositories: usize,
     counts: Counts,
     /// Others were at it.
     left: usize,
+}
+
+impl Walk {
+    fn new() -> Self {
+        Self {
+            ordered: Ordered::default(),
+            looked: Instant::now(),
+            repositories: 0,
+            counts: Counts::default(),
+            left: 0,
+        }
+    }
 }
 
 impl Mirror {
@@ -89,11 +116,12 @@ impl Shared {
         poll.sleep(look / 2 + clock::part_of(look / 2)).await;
         while !poll.end.is_cancelled() {
             let (began, members) = (Instant::now(), poll.share.members());
-            let mut walk = Walk::default();
+            let again = || Instant::now() + AGAIN.min(poll.interval / 4);
+            let mut walk = Walk::new();
             let ended = self.walk(poll, &mut walk).await;
-            let until = match &ended {
+            let mut until = match &ended {
                 Ok(()) if walk.left == 0 => began + poll.interval,
-                Ok(()) | Err(_) => Instant::now() + AGAIN.min(poll.interval / 4),
+                Ok(()) | Err(_) => again(),
             };
             say(poll.source, &walk, ended, began.elapsed());
             loop {
@@ -102,12 +130,62 @@ impl Shared {
                 if left.is_zero() || poll.share.members() != members || poll.end.is_cancelled() {
                     break;
                 }
+                let (began, mut visits) = (Instant::now(), Walk::new());
+                let ordered = self.obey(poll, &mut visits).await;
+                let is_for_all = ordered.as_ref().is_ok_and(|ordered| *ordered != walk.ordered);
+                if ordered.is_err() {
+                    until = until.min(again());
+                }
+                if ordered.is_err() || visits.repositories > 0 {
+                    say(poll.source, &visits, ordered.map(drop), began.elapsed());
+                }
+                if is_for_all {
+                    break;
+                }
             }
         }
     }
 
+    /// Visits repositories of this member's of which that was ordered. What was ordered of all.
+    async fn obey(self: &Arc<Self>, poll: Poll<'_>, walk: &mut Walk) -> Result<Ordered, SyncError> {
+        let Poll { source, share, .. } = poll;
+        let work = source.work();
+        let orders = poll.within(self.registry.orders(&work)).await?;
+        for (repository, at_ms, version) in orders.repositories {
+            if !share.serves(&repository) {
+                continue;
+            }
+            let (ordered, left) = (
+                Ordered {
+                    all_ms: at_ms,
+                    failed_ms: 0,
+                },
+                walk.left,
+            );
+            let mut came = Ok(());
+            for (rule, remote) in source.rules_of(&repository) {
+                came = self.visit(poll, rule, &remote, ordered, walk).await;
+                if came.is_err() {
+                    break;
+                }
+            }
+            // Who ends leaves the order to the others. Else a visit that was cut is made again like every other.
+            if walk.left == left && !matches!(came, Err(SyncError::Ended)) {
+                let done = self.registry.order_done(&work, &repository, version);
+                poll.within(done).await?;
+            }
+            came?;
+        }
+        walk.looked = Instant::now();
+        Ok(Ordered {
+            all_ms: orders.now_ms,
+            failed_ms: orders.retry_ms,
+        })
+    }
+
     async fn walk(self: &Arc<Self>, poll: Poll<'_>, walk: &mut Walk) -> Result<(), SyncError> {
         let source = poll.source;
+        walk.ordered = self.obey(poll, walk).await?;
         // Where all rules name repositories, there needn't be a catalogue (Docker Hub has none).
         let (named, patterns): (Vec<_>, Vec<_>) = source
             .rules()
@@ -115,7 +193,7 @@ impl Shared {
             .partition(|rule| rule.content.literal().is_some());
         for rule in named {
             if let Some(remote) = rule.content.literal() {
-                self.visit(poll, rule, &remote, walk).await?;
+                self.visit_in_turn(poll, rule, &remote, walk).await?;
             }
         }
         let mut pages = source.upstream.repositories();
@@ -124,11 +202,25 @@ impl Shared {
         {
             for remote in &page {
                 for rule in &patterns {
-                    self.visit(poll, rule, remote, walk).await?;
+                    self.visit_in_turn(poll, rule, remote, walk).await?;
                 }
             }
         }
         poll.within(self.forget(poll)).await
+    }
+
+    /// A visit of a walk, after those that were ordered meanwhile.
+    async fn visit_in_turn(
+        self: &Arc<Self>,
+        poll: Poll<'_>,
+        rule: &Rule,
+        remote: &RepoName,
+        walk: &mut Walk,
+    ) -> Result<(), SyncError> {
+        if walk.looked.elapsed() >= LOOK {
+            self.obey(poll, walk).await?;
+        }
+        self.visit(poll, rule, remote, walk.ordered, walk).await
     }
 
     /// Forgets visits of long ago to this member's repositories: of rules, and to repositories, that aren't there any more.
@@ -168,6 +260,7 @@ impl Shared {
         poll: Poll<'_>,
         rule: &Rule,
         remote: &RepoName,
+        ordered: Ordered,
         walk: &mut Walk,
     ) -> Result<(), SyncError> {
         // Nothing of the rest of the page is visited, nor said to be.
@@ -195,9 +288,12 @@ impl Shared {
         let mut over = None;
         if let Some((last, version)) = last {
             let age_ms = clock::now_ms().saturating_sub(last.began_ms);
+            let is_ordered =
+                last.began_ms < ordered.all_ms || (last.error.is_some() && last.began_ms < ordered.failed_ms);
+            let is_due = last.is_cut || is_ordered;
             match last.ended_ms {
                 // Half: who walks a little faster this time doesn't leave it to the next one.
-                Some(_) if !last.is_cut && u128::from(age_ms) < interval.as_millis() / 2 => return Ok(()),
+                Some(_) if !is_due && u128::from(age_ms) < interval.as_millis() / 2 => return Ok(()),
                 None if age_ms < LONGEST_MS && share.is_another(&last.by).await => {
                     walk.left += 1;
                     return Ok(());
@@ -360,6 +456,8 @@ fn failed(local: &RepoName, tag: Option<&Tag>, error: &SyncError, visit: &mut Vi
 
 fn say(source: &Source, walk: &Walk, ended: Result<(), SyncError>, took: Duration) {
     let Walk {
+        ordered: _,
+        looked: _,
         repositories,
         counts,
         left,

@@ -16,6 +16,7 @@ mod blobs;
 mod growing;
 mod jobs;
 mod manifests;
+mod orders;
 mod referrers;
 mod remembered;
 mod rules;

@@ -97,9 +97,20 @@ impl Source {
         self.hosts.first().map_or("", String::as_str)
     }
 
+    /// What orders call the mirroring of it: several in a configuration may have the same host.
+    pub(super) fn work(&self) -> String {
+        format!("{}#{}", self.name(), self.position)
+    }
+
     /// The rules of what is mirrored.
     pub(super) fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The rules by which a repository here is mirrored, and what it is called upstream by each.
+    pub(super) fn rules_of(&self, repository: &RepoName) -> impl Iterator<Item = (&Rule, RepoName)> {
+        let rules = self.rules.iter();
+        rules.filter_map(|rule| Some((rule, rule.content.source(repository)?)))
     }
 
     /// Whether a tag is mirrored by that rule.

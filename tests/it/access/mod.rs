@@ -213,6 +213,8 @@ impl Repository {
             (Request::get("/v2/_portolan/runs/0123"), "catalog"),
             (Request::get("/v2/_portolan/retention"), "everywhere"),
             (Request::post("/v2/_portolan/retention").body(""), "everywhere"),
+            (Request::post("/v2/_portolan/mirror/now").body(""), "everywhere"),
+            (Request::post("/v2/_portolan/mirror/retry").body(""), "everywhere"),
             (Request::get(at("tags/list")), "r"),
             (Request::get(at("manifests/v1")), "r"),
             (Request::head(at("manifests/v1")), "r"),
@@ -286,6 +288,11 @@ fn number(request: &Request) -> usize {
     if path == "/v2/_portolan/retention" {
         return if request.method.is_safe() { 23 } else { 24 };
     }
+    match path {
+        "/v2/_portolan/mirror/now" => return 25,
+        "/v2/_portolan/mirror/retry" => return 26,
+        _ => {}
+    }
     match Route::parse(&request.method, path, query).unwrap() {
         Route::ApiVersion => 0,
         Route::Catalog { .. } => 1,
@@ -313,7 +320,7 @@ fn number(request: &Request) -> usize {
     }
 }
 
-const ROUTES: usize = 25;
+const ROUTES: usize = 27;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_by_everybody_through_owner_and_another_is_what_the_policy_says() {

@@ -20,6 +20,8 @@ fn changes(repository: &Repository) -> Vec<Request> {
         post("/zot/auth/apikey", "{\"label\": \"planted\"}"),
         post("/zot/auth/apikey?robot=planted", "{\"groups\": [\"writers\"]}"),
         post("/v2/_portolan/retention", ""),
+        post("/v2/_portolan/mirror/now", ""),
+        post("/v2/_portolan/mirror/retry", ""),
         post(&at("_portolan/restore?tag=v1&at=2999-01-31T12:00:00Z"), ""),
         post(
             &at(&format!("_portolan/restore?digest={}", repository.image.digest)),

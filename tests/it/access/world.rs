@@ -27,6 +27,8 @@ use crate::support::{
 
 const CONFIG: &str = "
 storage: {rootDirectory: /unused}
+# Nobody is there: who orders that it be mirrored doesn't care.
+extensions: {sync: {registries: [{urls: ['http://127.0.0.1:1'], pollInterval: 1h, content: [{prefix: mirrored/a}]}]}}
 http:
   auth:
     htpasswd: {path: FOLDER/users}
@@ -139,6 +141,7 @@ impl World {
         let config = config::parse(&file, &text).unwrap();
         assert_eq!(config.logins.api_keys, access::ApiKeys::On);
         let plan = Plan::new().gate(GateSpec::from(&config)).rate_limits(rates);
+        let plan = plan.sync(config.sync.unwrap());
         let plan = plan.limits(|limits| {
             limits.tokens.revocations_every = Duration::from_millis(100);
             limits.logins.key_uses_interval = Duration::from_millis(100);

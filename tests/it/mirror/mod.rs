@@ -4,6 +4,7 @@ mod ahead;
 pub(crate) mod fake;
 mod lies;
 mod logins;
+mod orders;
 mod pulls;
 mod referrers;
 mod sharing;

@@ -54,7 +54,7 @@ pub(super) enum Surface {
     Page(Box<page::Request>),
     /// What changed.
     Events(events::Request),
-    /// How mirroring ahead of time goes.
+    /// How mirroring ahead of time and replication go, or to go on with them now.
     Mirror(mirror::Request),
     /// What retention would delete.
     Retention(retention::Request),
@@ -233,11 +233,10 @@ impl Surface {
                 effect: Effect::Safe,
                 cost: Cost::Permit,
             },
-            Self::Mirror(_) => Facts {
+            Self::Mirror(request) => Facts {
                 name: mirror::NAME,
-                // Both tell what the registry is used for.
-                wanted: Wanted::Metrics,
-                effect: Effect::Safe,
+                wanted: request.wanted(),
+                effect: request.effect(),
                 cost: Cost::Permit,
             },
             Self::Retention(request) => Facts {
@@ -294,14 +293,10 @@ impl Surface {
             Self::Token(request) => request.change(),
             Self::Session(request) => request.change(),
             Self::Extension(request) => request.change(),
+            Self::Mirror(request) => request.change(),
             Self::Retention(request) => request.change(),
             // What it changes is a request of its own.
-            Self::Probe(_)
-            | Self::Metrics(_)
-            | Self::Search(_)
-            | Self::Events(_)
-            | Self::Mirror(_)
-            | Self::Page(_) => None,
+            Self::Probe(_) | Self::Metrics(_) | Self::Search(_) | Self::Events(_) | Self::Page(_) => None,
         }
     }
 
