@@ -3,6 +3,7 @@
 # repository what only upstream has, and gets its digest; the second pull asks upstream for no content; with upstream stopped, what
 # is here still pulls. crane and oras do the same with another Portolan as upstream, whose repositories are below second/ here. What
 # docker-registry has below ahead/ is mirrored before anybody asks for it, with its signature, and only the tags that the rule names.
+# What changes below carried/ here changes in a second docker-registry, also when that was down meanwhile.
 #
 # usage: tests/mirror.sh [CLIENT]...    the first three when none is named; `all` is everyone
 #   crane oras podman     podman by a mirror in registries.conf
@@ -23,22 +24,30 @@ clients=("$@")
 crane() { timeout 180 crane "$@"; }
 oras() { timeout 180 oras "$@"; }
 
-# What docker and containerd call Docker Hub here is docker-registry: its name is in nobody's requests but theirs.
-upstream_start() {
-  local port
-  read -r port _ < <(python3 tests/lib/free_ports.py 127.0.0.1)
-  upstream=127.0.0.1:$port
-  mkdir -p "$scratch/upstream"
-  cat >"$scratch/upstream.yaml" <<END
+# registry_start NAME ADDRESS: docker-registry, over a folder of that name, ready when it returns. Its process is $started_pid.
+registry_start() {
+  mkdir -p "$scratch/$1"
+  cat >"$scratch/$1.yaml" <<END
 version: 0.1
 log: { accesslog: { disabled: false } }
-storage: { filesystem: { rootdirectory: $scratch/upstream } }
-http: { addr: $upstream }
+storage: { filesystem: { rootdirectory: $scratch/$1 }, delete: { enabled: true } }
+http: { addr: $2 }
 END
   # skopeo's and podman's variable would be a key of docker-registry's configuration.
-  process_start "$logs/upstream.log" env -u REGISTRY_AUTH_FILE docker-registry serve "$scratch/upstream.yaml"
+  process_start "$logs/$1.log" env -u REGISTRY_AUTH_FILE docker-registry serve "$scratch/$1.yaml"
+  wait_for 60 "$started_pid" ask "http://$2/v2/" || die "docker-registry did not start"
+}
+
+# What docker and containerd call Docker Hub here is docker-registry: its name is in nobody's requests but theirs.
+upstream_start() {
+  upstream=127.0.0.1:$(free_port)
+  registry_start upstream "$upstream"
   upstream_pid=$started_pid
-  wait_for 60 "$upstream_pid" ask "http://$upstream/v2/" || die "docker-registry did not start"
+}
+
+target_start() {
+  registry_start target "$target_registry"
+  target_pid=$started_pid
 }
 
 # content_asked: the manifests and blobs that both have given so far.
@@ -56,6 +65,8 @@ mirror_start() {
     { "urls": ["http://$second"], "onDemand": true, "content": [{ "prefix": "**", "destination": "/second" }] },
     { "urls": ["http://$upstream"], "onDemand": true, "content": [{ "prefix": "mirrored/**" }] },
     { "urls": ["http://$upstream"], "pollInterval": "5s", "content": [{ "prefix": "ahead/*", "tags": { "semver": true } }] }
+  ] }, "replicate": { "registries": [
+    { "urls": ["http://$target_registry"], "content": [{ "prefix": "carried/**" }] }
   ] } }
 }
 JSON
@@ -113,6 +124,52 @@ ahead() {
   moved=$(crane_moved)
   wait_for 120 $$ there ahead/two "$moved" || true
   equal_through_all ahead/two v1 "$moved"
+}
+
+# carried: what is pushed, tagged again, moved and deleted through different members is so in the other registry in the end.
+carried() {
+  local name names=(carried/one carried/deep/two)
+  for name in "${names[@]}"; do
+    check "$name is pushed" skopeo copy --quiet --dest-tls-verify=false "oci:$image:v1" "docker://${members[0]}/$name:v1"
+    check "and tagged again" crane tag --insecure "${members[1]}/$name:v1" stable
+    wait_for 60 $$ is_carried "$name" stable "$digest" || true
+    equal "the other registry has $name:stable" "$digest" "$(crane_digest "$target_registry/$name:stable")"
+  done
+  process_stop "$target_pid" || true
+  for name in "${names[@]}"; do
+    check "while it is down v1 of $name moves" crane mutate --insecure --label "moved=$name" --tag "${members[2]}/$name:v1" "${members[2]}/$name:v1"
+    check "is tagged again" crane tag --insecure "${members[0]}/$name:v1" v2
+  done
+  check "and what carried/one:stable names is deleted" crane delete --insecure "${members[1]}/carried/one@$digest"
+  equal "then changes wait" no "$(nothing_waits && echo yes || echo no)"
+  target_start
+  check "it is back, and tried at once" "$portolan" sync retry --server "http://${members[2]}"
+  wait_for 120 $$ nothing_waits || true
+  check "nothing waits" nothing_waits
+  for name in "${names[@]}"; do
+    equal "the tags of $name are the same here and there" "$(tags_at "${members[0]}/$name")" "$(tags_at "$target_registry/$name")"
+  done
+  equal "carried/one has lost a tag" "v1 v2" "$(tags_at "$target_registry/carried/one" | sed 's/@[^ ]*//g')"
+  check "all of carried/deep/two is there" crane validate --insecure --remote "$target_registry/carried/deep/two:v2"
+}
+
+crane_digest() { said crane digest --insecure "$1"; }
+
+is_carried() { [ "$(crane_digest "$target_registry/$1:$2")" = "$3" ]; }
+
+# tags_at REPOSITORY: each tag with the digest that it names, in a line.
+tags_at() {
+  local tag tags=()
+  for tag in $(said crane ls --insecure "$1" | sort); do tags+=("$tag@$(crane_digest "$1:$tag")"); done
+  echo "${tags[*]}"
+}
+
+# nothing_waits: by what any member says of replication. The command's status says how the mirror's rules go, too.
+nothing_waits() {
+  { "$portolan" sync status --json --server "http://${members[1]}" || true; } | python3 -c '
+import json, sys
+[registry] = json.load(sys.stdin)["registries"]
+sys.exit(registry["waitingSince"] is not None or registry["behind"] != 0)'
 }
 
 signed() { [ "$(said oras discover --plain-http --format json "${members[0]}/ahead/one:v1" | artifact_digest)" = "$signature" ]; }
@@ -191,6 +248,8 @@ report_begin mirror
 need_mirror "${clients[@]}"
 user_settings_none
 upstream_start
+target_registry=127.0.0.1:$(free_port)
+target_start
 single_start second
 second=$single second_pid=$single_pid
 mirror_start
@@ -213,6 +272,7 @@ for client in crane oras; do
   check "the second Portolan has an image for $client" skopeo copy --quiet --dest-tls-verify=false "oci:$image:v1" "docker://$second/${there#second/}:v1"
 done
 ahead
+carried
 process_stop "$upstream_pid" || true
 check "what was mirrored ahead pulls whole while upstream is down" crane validate --insecure --remote "${members[1]}/ahead/one:v1"
 for client in "${clients[@]}"; do stays "$client"; done
