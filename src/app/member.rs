@@ -224,6 +224,9 @@ impl App {
                     metrics: metrics.clone(),
                     host: host.clone(),
                     take_overs: registry.take_overs().clone(),
+                    budgets: mirror
+                        .as_ref()
+                        .map_or_else(Arc::default, |mirror| mirror.budgets().clone()),
                 };
                 let door = joined.door(parts, &limits).await?;
                 (door.mesh.router(), Some(door))

@@ -6,7 +6,7 @@ use super::{Host, MeshSpec, StartError};
 use crate::{
     admission::Service,
     config::{Collecting, Limits},
-    mesh::{self, Mesh, MeshServer, Peers, Readiness},
+    mesh::{self, Borrowing, Mesh, MeshServer, Peers, Readiness},
     net::{
         CertificateFiles, ClientCertificates, ClientSpec, ClientTls, Drain, Listener, ServerNames,
         ServerSpec, ServerTls, TlsVersions,
@@ -15,6 +15,7 @@ use crate::{
     placement::{HashKey, MemberId},
     storage::MetaStore,
     telemetry::Metrics,
+    upstream::Budgets,
 };
 
 /// A mesh listener that is open, and a lease that nobody else sees yet.
@@ -42,6 +43,8 @@ pub(super) struct MeshParts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) host: Host,
     pub(super) take_overs: TakeOvers,
+    /// Of registries that are mirrored.
+    pub(super) budgets: Arc<Budgets>,
 }
 
 /// Opens the listener and looks who is there. `meta` holds the leases.
@@ -131,12 +134,14 @@ impl Joined {
             metrics,
             host: Host { network, drain },
             take_overs,
+            budgets,
         } = parts;
         let view: Arc<dyn View> = leases.clone();
         let owners = Owners::new(view.clone(), hash_key, meta, Hints::new(limits.mesh.holders));
         let peers = Peers::new(view, dial, metrics.clone(), limits, drain.clone()).over(network);
         let mesh = Mesh::new(Arc::new(owners), Arc::new(peers), local, metrics, limits);
-        let mesh = Arc::new(mesh.telling(take_overs));
+        let mesh = Arc::new(mesh.telling(take_overs).lending(budgets.clone()));
+        budgets.share(Arc::new(Borrowing::from(&mesh)));
         let (server, readiness) = MeshServer::new(mesh.clone(), rights, drain).await?;
         Ok(MeshDoor {
             mesh,

@@ -358,6 +358,8 @@ pub struct RegistryLimits {
 
 /// Between members.
 pub struct MeshLimits {
+    /// Time for the member that keeps the budget of a registry to say that it has heard that somebody wants a place in it.
+    pub budget_heard: Duration = secs(1),
     /// Connections of the mesh listener.
     pub connections: usize = 1_024,
     /// Requests of other members that this one replays at once; more get `busy`. Apart from the front's: with one
@@ -500,7 +502,7 @@ pub struct UpstreamLimits {
     pub retry_delay: Duration = millis(500),
     /// See above (`maxRetryDelay`); a `Retry-After` beyond it isn't waited for.
     pub retry_delay_max: Duration = secs(10),
-    /// Requests at once to each (`reqConcurrent`).
+    /// Requests of a member at once to each (`reqConcurrent`).
     pub requests: usize = 16,
     /// Connections to each that idle.
     pub idle_connections: usize = 16,

@@ -48,8 +48,8 @@ pub struct Remote {
     pub retry_delay: Duration,
     /// The longest of these pauses.
     pub retry_delay_max: Duration,
-    /// Requests at once.
-    pub concurrent: usize,
+    /// Requests at once; `None` leaves it to the program.
+    pub concurrent: Option<usize>,
     /// Time from one request to the next.
     pub spacing: Option<Duration>,
     /// Bytes of blobs a second.

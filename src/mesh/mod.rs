@@ -7,6 +7,7 @@
 //! | `pull` | the body of a forwarded response, finished by this member if its owner dies |
 //! | `ingress`, `replay` | the owner's side: checks, `accepted`, then the local service |
 //! | `peers` | connections to the other members |
+//! | `budgets` | what registries that are mirrored may be asked, kept by one member for all |
 //! | `sight` | what all members say of themselves at one moment, for the page |
 //! | `probe` | one question to another member's mesh port, for `portolan verify` |
 //! | `server`, `diagnostics`, `administration`, `readiness` | the mesh listener and what it answers besides |
@@ -25,6 +26,7 @@
 
 mod administration;
 mod answers;
+mod budgets;
 mod diagnostics;
 mod forward;
 mod frames;
@@ -62,6 +64,7 @@ pub mod pb {
 pub const PROTOCOL: (u32, u32) = frames::PROTOCOL;
 
 pub use self::{
+    budgets::Borrowing,
     diagnostics::samples,
     forward::Forwarding,
     identity::{Rights, key_hash, member_name},

@@ -9,6 +9,7 @@ use crate::{
     ownership::{Owners, TakeOvers},
     placement::MemberId,
     telemetry::Metrics,
+    upstream::Budgets,
 };
 
 /// What both sides of the mesh share. Made once, in the composition root.
@@ -22,6 +23,7 @@ pub struct Mesh {
     pub(super) stall: Duration,
     pub(super) in_flight: InFlight,
     pub(super) take_overs: TakeOvers,
+    pub(super) budgets: Arc<Budgets>,
 }
 
 impl std::fmt::Debug for Mesh {
@@ -51,7 +53,15 @@ impl Mesh {
             stall: limits.net.stall,
             in_flight: InFlight::default(),
             take_overs: TakeOvers::default(),
+            budgets: Arc::default(),
         }
+    }
+
+    /// Places in these are lent to the other members.
+    #[must_use]
+    pub fn lending(mut self, budgets: Arc<Budgets>) -> Self {
+        self.budgets = budgets;
+        self
     }
 
     /// Whoever asks is told of these.

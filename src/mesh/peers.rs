@@ -391,6 +391,48 @@ impl Peers {
         Ok(connection_handle)
     }
 
+    /// A connection to `member` for a service of tonic's. It ends with its last stream once nobody holds it; `begun` is told when the drain
+    /// has begun.
+    pub(super) async fn line(
+        &self,
+        member: &MemberId,
+        begun: impl FnOnce() + Send + 'static,
+    ) -> io::Result<SendRequest<tonic::body::Body>> {
+        let too_long = |_| io::Error::new(io::ErrorKind::TimedOut, "dialling took too long");
+        let io = timeout(self.limits.connect, self.connect(member))
+            .await
+            .map_err(too_long)??;
+        let (sender, connection) = http2::Builder::new(self.drain.executor())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(self.limits.ping_every)
+            .keep_alive_timeout(self.limits.ping_timeout)
+            .keep_alive_while_idle(true)
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(io::Error::other)?;
+        let drain = self.drain.clone();
+        self.drain.spawn(format!("a line to {member}"), async move {
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                biased;
+                ended = connection.as_mut() => ended,
+                () = drain.begun() => {
+                    begun();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(error = describe(&error), "a line to a member broke");
+            }
+        });
+        Ok(sender)
+    }
+
+    /// Whether nothing is to be kept any more.
+    pub(super) fn is_ending(&self) -> bool {
+        self.drain.is_begun()
+    }
+
     fn known(&self, member: &MemberId) -> Option<MemberView> {
         let members = self.view.members();
         members.iter().find(|known| known.id == *member).cloned()

@@ -31,6 +31,7 @@ impl Readiness {
         for service in [
             "",
             "portolan.mesh.v1.Mesh",
+            "portolan.mesh.v1.Budgets",
             "portolan.mesh.v1.Administration",
             "portolan.mesh.v1.Diagnostics",
         ] {

@@ -2,7 +2,7 @@
 //!
 //! TLS lets nobody in without a certificate of the cluster's authority. What its holder may do is decided from the
 //! call's path and the certificate's names, before a message is read: members everything, administrators everything but
-//! `Mesh`, operators everything but that and `Administration`, others nothing. Reflection and the standard health service are among the services, so that `grpcurl` needs
+//! `Mesh` and `Budgets`, operators everything but that and `Administration`, others nothing. Reflection and the standard health service are among the services, so that `grpcurl` needs
 //! no proto file.
 //!
 //! hyper serves the connections, not tonic's `Server`: that one runs them on tasks nobody waits for.
@@ -23,11 +23,15 @@ use tower::ServiceExt as _;
 use super::{
     administration::Administration,
     answers::Batches,
+    budgets::Lending,
     diagnostics::Diagnostics,
     identity::{Names, Right, Rights},
     ingress::Ingress,
     parts::Mesh,
-    pb::{self, administration_server::AdministrationServer, diagnostics_server::DiagnosticsServer},
+    pb::{
+        self, administration_server::AdministrationServer, budgets_server::BudgetsServer,
+        diagnostics_server::DiagnosticsServer,
+    },
     peers::describe,
     readiness::Readiness,
     wire::{Gathered, MAX_FRAME, Writer, alone},
@@ -41,6 +45,8 @@ use crate::{
 const MEMBERS_ONLY: &str = "/portolan.mesh.v1.Mesh/";
 /// Paths of the service that operators may not call.
 const ADMINISTRATION: &str = "/portolan.mesh.v1.Administration/";
+/// And of another one for members only.
+const BUDGETS: &str = "/portolan.mesh.v1.Budgets/";
 const FORWARD: &str = "/portolan.mesh.v1.Mesh/Forward";
 
 /// Answers other members and operators.
@@ -88,6 +94,7 @@ impl MeshServer {
         let administration = Administration::new(mesh.clone(), readiness.clone());
         let routes = Routes::new(DiagnosticsServer::new(Diagnostics(mesh.clone())))
             .add_service(AdministrationServer::new(administration))
+            .add_service(BudgetsServer::new(Lending(mesh.budgets.clone())))
             .add_service(health)
             .add_service(reflection().build_v1()?)
             // For older grpcurl.
@@ -188,8 +195,10 @@ impl Door {
                 let response = self.ingress.forward(names, request).map(Either::Left);
                 Box::pin(std::future::ready(Ok(response)))
             }
-            Right::Administrator | Right::Operator if path.starts_with(MEMBERS_ONLY) => {
-                denied(&names, "only members may forward")
+            Right::Administrator | Right::Operator
+                if path.starts_with(MEMBERS_ONLY) || path.starts_with(BUDGETS) =>
+            {
+                denied(&names, "only members may forward, or take places in budgets")
             }
             Right::Operator if path.starts_with(ADMINISTRATION) => denied(
                 &names,

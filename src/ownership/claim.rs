@@ -150,6 +150,18 @@ impl Owners {
             .find(|member| self.view.liveness(member) == Liveness::Live)
     }
 
+    /// The members that live and take work on.
+    pub fn live(&self) -> Vec<MemberId> {
+        let members = self.view.members();
+        let live = members.iter().filter(|member| member.liveness == Liveness::Live);
+        live.map(|member| member.id.clone()).collect()
+    }
+
+    /// Which of `members` is ranked first for something that has a name and is no repository.
+    pub fn first_for<'a>(&self, members: &'a [MemberId], name: &str) -> Option<&'a MemberId> {
+        placement::first(&self.hash_key, members, name)
+    }
+
     /// The member named in the repository's row and since when (milliseconds since the Unix epoch), if there is a row.
     pub async fn holder(&self, repository: &RepoName) -> Result<Option<(MemberId, u64)>, StoreError> {
         let Some(row) = self.meta.get(&keys::repository(repository)).await? else {

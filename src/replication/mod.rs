@@ -34,7 +34,7 @@ use crate::{
         changes::{Feed, NameChange},
     },
     telemetry::{Metrics, ReplicationOutcome},
-    upstream::{Credentials, CredentialsError, Purpose, Upstream, UpstreamError},
+    upstream::{Budget, Credentials, CredentialsError, Purpose, Upstream, UpstreamError},
 };
 
 /// Hexadecimal digits by which one who follows is told from others.
@@ -192,6 +192,7 @@ fn upstreams(
             &target.remote,
             Purpose::Replicate,
             &credentials,
+            Budget::own(&target.remote, limits.upstream.requests),
             limits,
             metrics,
         )?)

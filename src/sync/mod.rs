@@ -40,7 +40,7 @@ use crate::{
     outbound::TrustError,
     registry::{Registry, RegistryError},
     telemetry::Metrics,
-    upstream::{Credentials, CredentialsError, UpstreamError},
+    upstream::{Budgets, Credentials, CredentialsError, UpstreamError},
 };
 
 /// Why something wasn't fetched.
@@ -209,6 +209,7 @@ pub struct Mirror {
 struct Shared {
     registry: Arc<Registry>,
     sources: Vec<Source>,
+    budgets: Arc<Budgets>,
     drain: Drain,
     metrics: Arc<Metrics>,
     limits: MirrorLimits,
@@ -235,11 +236,13 @@ impl Mirror {
         metrics: Arc<Metrics>,
         limits: &Limits,
     ) -> Result<Self, MirrorError> {
-        let sources = sources(sync, limits, &metrics)?;
+        let budgets = Arc::default();
+        let sources = sources(sync, &budgets, limits, &metrics)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 registry,
                 sources,
+                budgets,
                 drain,
                 metrics,
                 limits: limits.mirror,
@@ -251,6 +254,12 @@ impl Mirror {
                 looked: Remembered::new(limits.mirror.remembered),
             }),
         })
+    }
+
+    /// What the registries may be asked, where the configuration says it.
+    #[must_use]
+    pub fn budgets(&self) -> &Arc<Budgets> {
+        &self.shared.budgets
     }
 
     /// Whether something of `repository` comes from elsewhere.
@@ -270,7 +279,7 @@ impl Mirror {
 /// # Errors
 /// [`MirrorError`].
 pub fn examine(sync: &Sync, limits: &Limits) -> Result<(), MirrorError> {
-    sources(sync, limits, &Arc::new(Metrics::new())).map(drop)
+    sources(sync, &Arc::default(), limits, &Arc::new(Metrics::new())).map(drop)
 }
 
 /// Whether something of `repository` comes from elsewhere by what `sync` says: then its manifests may be here without their blobs.
@@ -280,11 +289,16 @@ pub fn mirrors(sync: &Sync, repository: &RepoName) -> bool {
     registries.any(|registry| rules::upstream_name(&registry.content, repository).is_some())
 }
 
-fn sources(sync: &Sync, limits: &Limits, metrics: &Arc<Metrics>) -> Result<Vec<Source>, MirrorError> {
+fn sources(
+    sync: &Sync,
+    budgets: &Arc<Budgets>,
+    limits: &Limits,
+    metrics: &Arc<Metrics>,
+) -> Result<Vec<Source>, MirrorError> {
     let credentials = match &sync.credentials {
         Some(path) => Credentials::read(path)?,
         None => Credentials::default(),
     };
-    let source = |(n, registry)| Ok(Source::new(n, registry, &credentials, limits, metrics)?);
+    let source = |(n, registry)| Ok(Source::new(n, registry, &credentials, budgets, limits, metrics)?);
     sync.registries.iter().enumerate().map(source).collect()
 }

@@ -7,7 +7,7 @@ use crate::{
     oci::{Algorithm, Digest, Reference, RepoName, Tag},
     outbound::TrustError,
     telemetry::Metrics,
-    upstream::{Credentials, Purpose, Upstream},
+    upstream::{Budgets, Credentials, Purpose, Upstream},
 };
 
 /// Hexadecimal digits of a rule's mark.
@@ -63,9 +63,13 @@ impl Source {
         position: usize,
         registry: &SyncRegistry,
         credentials: &Credentials,
+        budgets: &Arc<Budgets>,
         limits: &Limits,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, TrustError> {
+        let hosts: Vec<_> = registry.remote.urls.iter().flat_map(hosts).collect();
+        let name = hosts.first().map_or("", String::as_str);
+        let budget = budgets.of(call(name, position), &registry.remote, limits.upstream.requests);
         let rules = registry
             .content
             .iter()
@@ -75,6 +79,7 @@ impl Source {
                 &registry.remote,
                 Purpose::Pull,
                 credentials,
+                budget,
                 limits,
                 metrics.clone(),
             )?),
@@ -84,7 +89,7 @@ impl Source {
             platforms: registry.platforms.clone(),
             check_interval: registry.check_interval,
             timeout: registry.timeout,
-            hosts: registry.remote.urls.iter().flat_map(hosts).collect(),
+            hosts,
             cosign_tags: registry.cosign_tags,
             only_signed: registry.only_signed,
             early_ranges: registry.ranges_before_verified,
@@ -97,9 +102,9 @@ impl Source {
         self.hosts.first().map_or("", String::as_str)
     }
 
-    /// What orders call the mirroring of it: several in a configuration may have the same host.
+    /// What orders, and budgets, call it.
     pub(super) fn work(&self) -> String {
-        format!("{}#{}", self.name(), self.position)
+        call(self.name(), self.position)
     }
 
     /// The rules of what is mirrored.
@@ -147,6 +152,11 @@ impl Source {
             None => self.cosign_tags || tag.subject().is_none(),
         }
     }
+}
+
+/// Several in a configuration may have the same host.
+fn call(name: &str, position: usize) -> String {
+    format!("{name}#{position}")
 }
 
 /// The hosts by which clients call a registry.

@@ -6,13 +6,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri};
 use hyper::body::Incoming;
 use serde_json::Value;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, sleep, timeout_at},
-};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     Upstream, UpstreamError, accept,
+    budget::Place,
     error::Course,
     site::{Scope, Site},
 };
@@ -150,7 +148,7 @@ impl<'a> Asked<'a> {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) response: Response<Incoming>,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) place: Place,
 }
 
 impl Upstream {
@@ -165,8 +163,7 @@ impl Upstream {
     }
 
     async fn ask_each(&self, asked: &Asked<'_>, until: Instant) -> Result<Answer, UpstreamError> {
-        let permit = self.permits.clone().acquire_owned().await;
-        let permit = permit.map_err(|_| UpstreamError::Late)?;
+        let mut place = self.budget.enter().await;
         let mut last = UpstreamError::Late;
         let retries = match &asked.sent {
             Some(Sent { is_once: true, .. }) => 0,
@@ -174,11 +171,11 @@ impl Upstream {
         };
         for site in &self.sites {
             for attempt in 0..=retries {
-                if !self.turns.take(until).await {
+                if !place.turn(until).await {
                     return Err(last);
                 }
                 last = match self.ask_once(site, asked).await {
-                    Ok(response) => return Ok(Answer { response, permit }),
+                    Ok(response) => return Ok(Answer { response, place }),
                     Err(error) => error,
                 };
                 tracing::debug!(upstream = %site.url, path = asked.path, attempt, error = %last, "a request failed");

@@ -8,6 +8,7 @@
 //! Deliberately absent: what is mirrored, and what becomes of it.
 
 mod ask;
+mod budget;
 mod credentials;
 mod error;
 mod lists;
@@ -25,18 +26,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, future};
+use futures_util::{Stream, StreamExt as _, future, stream};
 use http::{HeaderMap, Method, StatusCode, header};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 
 use self::{
     ask::{Answer, Asked},
     credentials::Login,
-    pace::Pace,
     site::Site,
-    turns::Turns,
 };
 pub use self::{
+    budget::{Budget, Budgets, Keeper, Keepers, Kept, Lent},
     credentials::{Credentials, CredentialsError},
     error::UpstreamError,
     lists::{Pages, Referrers, Referring},
@@ -56,9 +56,7 @@ use crate::{
 pub struct Upstream {
     sites: Vec<Site>,
     outbound: Outbound,
-    permits: Arc<Semaphore>,
-    turns: Turns,
-    pace: Arc<Pace>,
+    budget: Budget,
     /// It hasn't refused yet to take a blob in the request that begins its upload.
     takes_whole: AtomicBool,
     bounds: Bounds,
@@ -116,7 +114,8 @@ pub struct Incoming {
 }
 
 impl Upstream {
-    /// The registry that `registry` describes, for that purpose, with the logins of `credentials` for its hosts. Nothing is asked yet.
+    /// The registry that `registry` describes, for that purpose and within that budget, with the logins of `credentials` for its hosts.
+    /// Nothing is asked yet.
     ///
     /// # Errors
     /// [`TrustError`]: its certificates can't be read.
@@ -124,6 +123,7 @@ impl Upstream {
         registry: &Remote,
         purpose: Purpose,
         credentials: &Credentials,
+        budget: Budget,
         limits: &Limits,
         metrics: Arc<Metrics>,
     ) -> Result<Self, TrustError> {
@@ -146,9 +146,7 @@ impl Upstream {
         Ok(Self {
             sites: registry.urls.iter().map(site).collect(),
             outbound: Outbound::new(&trust, reach, &pool)?,
-            permits: Arc::new(Semaphore::new(registry.concurrent)),
-            turns: Turns::new(registry.spacing),
-            pace: Arc::new(Pace::new(registry.bytes_per_second)),
+            budget,
             takes_whole: AtomicBool::new(true),
             bounds: Bounds {
                 answer: match purpose {
@@ -183,9 +181,7 @@ impl Upstream {
         Ok(Self {
             sites: vec![site],
             outbound: Outbound::new(&visit.trust, Reach::Anywhere, &pool)?,
-            permits: Arc::new(Semaphore::new(visit.at_once)),
-            turns: Turns::new(None),
-            pace: Arc::new(Pace::new(None)),
+            budget: Budget::by(Kept::wide(visit.at_once)),
             takes_whole: AtomicBool::new(true),
             bounds: Bounds {
                 answer: limits.visits.answer,
@@ -291,7 +287,7 @@ impl Upstream {
         until: Instant,
     ) -> Result<Incoming, UpstreamError> {
         let asked = Asked::blob("blob", Method::GET, repository, digest, from);
-        let Answer { response, permit } = self.ask(&asked, until).await?;
+        let Answer { response, place } = self.ask(&asked, until).await?;
         let (head, body) = response.into_parts();
         let (length, skipped) = match head.status {
             StatusCode::PARTIAL_CONTENT => (total_of(&head.headers, from)?, 0),
@@ -300,16 +296,13 @@ impl Upstream {
         };
         let mut skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
         let metrics = self.metrics.clone();
-        let pace = self.pace.clone();
-        let paced = outbound::pieces(body, self.bounds.stall).then(move |piece| {
-            let pace = pace.clone();
-            async move {
-                pace.spend(piece.as_ref().map_or(0, Bytes::len)).await;
-                piece
-            }
+        let come = Box::pin(outbound::pieces(body, self.bounds.stall));
+        let paced = stream::unfold((come, place), |(mut come, mut place)| async {
+            let piece = come.next().await?;
+            place.spend(piece.as_ref().map_or(0, Bytes::len)).await;
+            Some((piece, (come, place)))
         });
         let pieces = paced.map(move |piece| {
-            let _held = &permit;
             let mut piece = piece?;
             metrics.upstream_read(piece.len() as u64);
             let skip = skipped.min(piece.len());

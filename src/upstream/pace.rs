@@ -21,8 +21,12 @@ impl Pace {
         }
     }
 
+    pub(super) fn is_bounded(&self) -> bool {
+        self.rate.is_some()
+    }
+
     /// So many bytes came. Waits until that was long enough ago for those before them: who isn't read from sends no more.
-    pub(super) async fn spend(&self, bytes: usize) {
+    pub(super) async fn spend(&self, bytes: u64) {
         let Some(rate) = self.rate else { return };
         let turn = {
             let mut next = self.next.lock();
@@ -45,7 +49,7 @@ mod tests {
         let (pace, began) = (Pace::new(NonZeroU64::new(1000)), Instant::now());
         join_all((0..11).map(|_| pace.spend(500))).await;
         assert_eq!(began.elapsed().as_secs(), 5, "the first goes at once");
-        Pace::new(None).spend(usize::MAX).await;
+        Pace::new(None).spend(u64::MAX).await;
         assert_eq!(began.elapsed().as_secs(), 5);
     }
 }

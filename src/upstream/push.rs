@@ -64,7 +64,7 @@ impl Upstream {
             }
             None if length <= chunk as u64 && self.takes_whole.load(Ordering::Relaxed) => {
                 let bytes = blob.piece(0, chunk).await?;
-                self.pace.spend(bytes.len()).await;
+                self.budget.spend(bytes.len()).await;
                 let path = format!("{uploads}?digest={digest}");
                 match self.begin(repository, path, Sent::octets(bytes)).await? {
                     None => return Ok(Pushed::Sent),
@@ -83,7 +83,7 @@ impl Upstream {
         let (mut at, mut left, mut furthest) = (0, self.bounds.retries, 0);
         while at < length {
             let bytes = blob.piece(at, chunk).await?;
-            self.pace.spend(bytes.len()).await;
+            self.budget.spend(bytes.len()).await;
             let next = at + bytes.len() as u64;
             match self.append(repository, &upload, at, bytes).await {
                 Ok(answered) => {

@@ -20,8 +20,12 @@ impl Turns {
         }
     }
 
-    /// Waits until the next request may go. Whether that is before `until`; if not, no turn is taken from those who can wait.
-    pub(super) async fn take(&self, until: Instant) -> bool {
+    pub(super) fn is_bounded(&self) -> bool {
+        self.spacing.is_some()
+    }
+
+    /// Waits until the next request may go, and takes `times` the time of one. Whether that is before `until`; if not, no turn is taken from those who can wait.
+    pub(super) async fn take(&self, until: Instant, times: u32) -> bool {
         let Some(spacing) = self.spacing else { return true };
         let turn = {
             let mut next = self.next.lock();
@@ -29,7 +33,7 @@ impl Turns {
             if turn >= until {
                 return false;
             }
-            *next = turn + spacing;
+            *next = turn + spacing * times;
             turn
         };
         sleep_until(turn).await;
@@ -47,13 +51,13 @@ mod tests {
     async fn who_gives_up_takes_no_turn_from_others() {
         let turns = Turns::new(Some(Duration::from_secs(1)));
         let until = Instant::now() + Duration::from_secs(2);
-        let taken = join_all((0..50).map(|_| turns.take(until))).await;
+        let taken = join_all((0..50).map(|_| turns.take(until, 1))).await;
         assert_eq!(
             taken.into_iter().filter(|taken| *taken).count(),
             2,
             "at 0 and 1 s"
         );
         let until = Instant::now() + Duration::from_secs(2);
-        assert!(turns.take(until).await, "those who gave up aren't waited for");
+        assert!(turns.take(until, 1).await, "those who gave up aren't waited for");
     }
 }

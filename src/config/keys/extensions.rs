@@ -176,17 +176,19 @@ pub(super) const SYNC: &[Key] = &[
     key(
         "extensions.sync.registries[].reqConcurrent",
         Int,
-        Mapped("of each member; 16 without it"),
+        Mapped(
+            "of the whole mesh; without it 16, of each member if neither reqPerSec nor bytesPerSec is set",
+        ),
     ),
     key(
         "extensions.sync.registries[].reqPerSec",
         Number,
-        Mapped("of each member"),
+        Mapped("of the whole mesh"),
     ),
     key(
         "extensions.sync.registries[].bytesPerSec",
         Int,
-        Own("bytes of blobs that each member reads from it in a second, of all blobs together"),
+        Own("bytes of blobs that all members together read from it in a second"),
     ),
     key(
         "extensions.sync.registries[].rangesBeforeVerified",

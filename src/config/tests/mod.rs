@@ -526,7 +526,10 @@ extensions:
     assert_eq!(registry.remote.bytes_per_second.map(u64::from), Some(1000));
     assert!(registry.ranges_before_verified && registry.on_demand);
     assert!(registry.platforms[0].is("linux", "amd64", ""));
-    assert_eq!((registry.remote.retries, registry.remote.concurrent), (5, 4));
+    assert_eq!(
+        (registry.remote.retries, registry.remote.concurrent),
+        (5, Some(4))
+    );
     assert_eq!(
         (registry.remote.retry_delay, registry.remote.retry_delay_max),
         (seconds(1), seconds(8))

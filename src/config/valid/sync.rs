@@ -234,7 +234,7 @@ fn remote(c: &mut Checked, row: Row<'_>) -> Remote {
         retry_delay_max: row
             .duration("maxRetryDelay")
             .unwrap_or(limits.upstream.retry_delay_max),
-        concurrent: concurrent.map_or(limits.upstream.requests, |number| number as usize),
+        concurrent: concurrent.map(|number| number as usize),
         spacing: spacing(c, row),
         bytes_per_second: number(c, row, "bytesPerSec", 1, 1_000_000_000_000).and_then(NonZeroU64::new),
         realm_hosts,

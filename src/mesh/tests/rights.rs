@@ -10,8 +10,8 @@ use tonic_reflection::pb::{v1, v1alpha};
 use super::harness::*;
 use crate::{
     mesh::pb::{
-        self, administration_client::AdministrationClient, diagnostics_client::DiagnosticsClient,
-        mesh_client::MeshClient,
+        self, administration_client::AdministrationClient, budgets_client::BudgetsClient,
+        diagnostics_client::DiagnosticsClient, mesh_client::MeshClient,
     },
     net::{ClientSpec, ClientTls, test_certificates::Authority},
 };
@@ -42,6 +42,17 @@ async fn drain(channel: &Channel, member: &str) -> tonic::Status {
         member: member.to_owned(),
     };
     let answer = AdministrationClient::new(channel.clone()).drain(request).await;
+    answer.err().unwrap_or_else(|| tonic::Status::ok(""))
+}
+
+/// Asks for a place in a budget that there isn't.
+async fn take(channel: &Channel) -> tonic::Status {
+    let asked = pb::BudgetRequest {
+        kind: Some(pb::budget_request::Kind::Budget("nowhere#0".to_owned())),
+    };
+    let answer = BudgetsClient::new(channel.clone())
+        .take(tokio_stream::once(asked))
+        .await;
     answer.err().unwrap_or_else(|| tonic::Status::ok(""))
 }
 
@@ -82,11 +93,17 @@ async fn members_may_do_everything_administrators_drain_operators_look_and_stran
         assert_eq!(drain(may, "127.0.0.2:5000").await.code(), Code::InvalidArgument);
     }
 
+    assert_eq!(take(&member).await.code(), Code::NotFound);
+    for may_not in [&operator, &administrator] {
+        assert_eq!(take(may_not).await.code(), Code::PermissionDenied);
+    }
+
     let both = cluster.dial(1, &["operator", "127.0.0.2"]).await.unwrap();
     assert_eq!(forward(&both).await.code(), Code::Ok);
 
     let stranger = cluster.dial(1, &["stranger", "*.operator"]).await.unwrap();
     assert_eq!(forward(&stranger).await.code(), Code::PermissionDenied);
+    assert_eq!(take(&stranger).await.code(), Code::PermissionDenied);
     assert_eq!(
         members(&stranger).await.unwrap_err().code(),
         Code::PermissionDenied

@@ -1,6 +1,15 @@
 //! An upstream registry that does what a test wants, and remembers what it was asked.
 
-use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -41,6 +50,9 @@ pub(crate) struct Fake {
 
 #[derive(Default)]
 struct State {
+    /// Requests that wait for their answer to begin, and the most that did at once.
+    waiting: AtomicUsize,
+    most: AtomicUsize,
     handlers: Mutex<BTreeMap<String, Handler>>,
     slow: Mutex<BTreeMap<String, Duration>>,
     seen: Mutex<Vec<Seen>>,
@@ -72,7 +84,9 @@ impl Fake {
                         .clone()
                         .counted(request.uri().path(), state.answer(&request));
                     let delay = state.slow.lock().get(request.uri().path()).copied();
+                    let state = state.clone();
                     async move {
+                        let _waiting = Waiting::of(state);
                         tokio::time::sleep(delay.unwrap_or_default()).await;
                         Ok::<_, Infallible>(answer)
                     }
@@ -149,6 +163,16 @@ impl Fake {
         gate
     }
 
+    /// The most requests that waited at once for their answers to begin.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.state.most.load(Ordering::SeqCst)
+    }
+
+    /// Counts them anew.
+    pub(crate) fn forget_most(&self) {
+        self.state.most.store(0, Ordering::SeqCst);
+    }
+
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().clone()
     }
@@ -164,6 +188,23 @@ impl Fake {
         seen.iter()
             .filter(|seen| seen.method == method && seen.target.split('?').next() == Some(path))
             .count()
+    }
+}
+
+/// A request that waits for its answer to begin, until its client is gone.
+struct Waiting(Arc<State>);
+
+impl Waiting {
+    fn of(state: Arc<State>) -> Self {
+        let waiting = state.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        state.most.fetch_max(waiting, Ordering::SeqCst);
+        Self(state)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -1,6 +1,7 @@
 //! `extensions.sync`: what isn't here and another registry has.
 
 mod ahead;
+mod budget;
 pub(crate) mod fake;
 mod lies;
 mod logins;
