@@ -65,6 +65,11 @@ pub trait Follower: Send + Sync {
         why: &Self::Untaken,
     ) -> impl Future<Output = Result<(), RegistryError>> + Send;
 
+    /// It begins: what was committed before isn't carried to it. May be called again.
+    fn begins(&self) -> impl Future<Output = Result<(), RegistryError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Some were gone from the `n`-th feed before they could be carried, nobody knows which.
     fn missed(&self, n: u8) -> impl Future<Output = Result<(), RegistryError>> + Send;
 
@@ -155,7 +160,7 @@ impl<F: Follower> Following<F> {
     pub async fn run(self, end: CancellationToken) {
         let work = async {
             for carrier in &self.carriers {
-                while let Err(error) = self.feed.begin(carrier.to.name()).await {
+                while let Err(error) = carrier.begin().await {
                     let to = carrier.to.label();
                     tracing::warn!(to, ?error, "changes can't be followed; it is tried again");
                     sleep(RETRY).await;
@@ -197,6 +202,17 @@ impl<F: Follower> Following<F> {
 }
 
 impl<F: Follower> Carrier<F> {
+    /// Has it begin where the feeds end now, unless it has begun already.
+    async fn begin(&self) -> Result<(), RegistryError> {
+        if self.feed.has_begun(self.to.name()).await? {
+            return Ok(());
+        }
+        // First: what comes after that is carried.
+        let ends = self.feed.ends().await?;
+        self.to.begins().await?;
+        self.feed.begin(self.to.name(), ends).await
+    }
+
     async fn follow(&self, n: u8, mut ends: watch::Receiver<Ends>) {
         let mut standing = Standing::new();
         loop {
@@ -237,7 +253,7 @@ impl<F: Follower> Carrier<F> {
             None => match self.feed.place(self.to.name(), n).await? {
                 Some(noted) => noted,
                 None => {
-                    self.feed.begin(self.to.name()).await?;
+                    self.begin().await?;
                     return Ok(Step::On);
                 }
             },

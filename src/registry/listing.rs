@@ -1,11 +1,13 @@
 //! Pages of names, each a range of one partition.
 
-use super::{Registry, RegistryError, Result};
+use super::{Registry, RegistryError, Result, row};
 use crate::{
-    oci::{MAX_PAGE, Page},
-    storage::Space,
+    oci::{Digest, MAX_PAGE, Page, RepoName},
+    storage::{Space, keys},
 };
 
+/// Manifests that are read at once, each with its document if that is small.
+const MANIFESTS: usize = 100;
 /// How many times as many names are looked at for the first one of an answer.
 const FOR_THE_FIRST: usize = 10;
 
@@ -18,7 +20,42 @@ pub struct Names {
     pub more: bool,
 }
 
+/// A part of the digests of a repository's manifests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Digests {
+    /// In byte order.
+    pub digests: Vec<Digest>,
+    /// After what it goes on, if it does.
+    pub next: Option<String>,
+}
+
 impl Registry {
+    /// The digests of the repository's manifests, also of those that no tag names, after the place where the part before ended.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn manifests(&self, repository: &RepoName, after: Option<&str>) -> Result<Digests> {
+        let (partition, prefix) = (repository.as_str(), keys::MANIFESTS);
+        let page = self
+            .meta
+            .range(Space::Manifests, partition, prefix, after, MANIFESTS)
+            .await?;
+        let mut found = Digests {
+            next: page
+                .entries
+                .last()
+                .filter(|_| page.more)
+                .map(|entry| entry.sort.clone()),
+            ..Digests::default()
+        };
+        for entry in page.entries {
+            if row::live(Some(&entry.row))?.is_some() {
+                found.digests.push(row::digest(&entry.sort[prefix.len()..])?);
+            }
+        }
+        Ok(found)
+    }
+
     /// The names after `prefix` in the sort keys of one partition of the repositories' table.
     pub(super) async fn names(&self, partition: &str, prefix: &str, page: &Page) -> Result<Names> {
         let mut found = Names::default();

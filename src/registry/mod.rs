@@ -77,7 +77,7 @@ pub use self::{
     fsck::{Fate, Fault, FaultKind, FsckOptions, FsckReport},
     hot::{Hot, HotError},
     immutable::Immutable,
-    listing::Names,
+    listing::{Digests, Names},
     manifests::{DeleteManifest, MayBeAbsent, MayPush, Pushed, PutManifest, WhileListed},
     objects::Throttle,
     orders::{Order, Orders},

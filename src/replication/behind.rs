@@ -19,7 +19,7 @@ use crate::{
     maintenance::Share,
     oci::{Digest, Page, Reference, RepoName, Tag},
     registry::{Counts, RegistryError, Visit, Visited, changes::NameChange},
-    storage::{Version, keys},
+    storage::Version,
     telemetry::ReplicationOutcome,
 };
 
@@ -164,14 +164,18 @@ impl Target {
         Err(RegistryError::Contended)
     }
 
-    /// Notes that nobody knows what of the `n`-th feed wasn't carried.
-    pub(super) async fn put_all_behind(&self, n: u8) -> Result<(), RegistryError> {
+    /// Notes that nobody knows what of these repositories was carried, nor what they lost since then.
+    pub(super) async fn put_all_behind(
+        &self,
+        which: impl Fn(&RepoName) -> bool + Send + Sync,
+        since_ms: u64,
+    ) -> Result<(), RegistryError> {
         let mut page = Page::default();
         loop {
             let names = self.registry.catalog(&page).await?;
             for name in names.names.iter().filter_map(|name| RepoName::parse(name).ok()) {
-                if keys::change_partition(&name) == n && self.place_of(&name).is_some() {
-                    self.put_behind(&name, 0, None).await?;
+                if which(&name) && self.place_of(&name).is_some() {
+                    self.put_behind(&name, since_ms, None).await?;
                 }
             }
             page.last = names.names.last().cloned();
@@ -181,7 +185,7 @@ impl Target {
         }
     }
 
-    /// Brings all tags of a repository, and what became of its manifests since it is behind; then it isn't any more, unless something
+    /// Brings all that is in a repository, and takes away what went since it is behind; then it isn't any more, unless something
     /// has become of it meanwhile. Breaks where the other registry takes nothing.
     async fn bring_whole(
         &self,
@@ -229,12 +233,16 @@ impl Target {
         loop {
             let (changes, more) = self.registry.history(here, before_ms, CHANGES).await?;
             for change in changes.iter().filter(|change| change.at_ms >= since_ms) {
-                self.bring_past(way, rule, change).await?;
+                self.take_past(way, rule, change).await?;
             }
             before_ms = changes.iter().map(|change| change.at_ms).min();
             if !more || before_ms.is_none_or(|before_ms| before_ms < since_ms) {
                 break;
             }
+        }
+        // Which of its manifests have no tag is known only where all tags go.
+        if rule.is_none_or(|rule| rule.tags.is_all()) {
+            self.bring_manifests(way).await?;
         }
         let mut page = Page::default();
         loop {
@@ -256,19 +264,28 @@ impl Target {
         }
     }
 
-    /// What has come of a change's manifests, and of the tags that it deleted, as it is here by now.
-    async fn bring_past(
+    async fn bring_manifests(&self, way: Way<'_>) -> Result<(), Unsent> {
+        let mut after = None;
+        loop {
+            let part = self.registry.manifests(way.here, after.as_deref()).await?;
+            for digest in part.digests {
+                let by_digest = Reference::Digest(digest.clone());
+                self.bring(way, &digest, &by_digest, 0).await?;
+            }
+            after = part.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes away there what a change took away here, unless it is here again by now.
+    async fn take_past(
         &self,
         way: Way<'_>,
         rule: Option<&ContentRule>,
         change: &NameChange,
     ) -> Result<(), Unsent> {
-        if rule.is_none_or(|rule| rule.tags.is_all()) {
-            for came in &change.came {
-                let by_digest = Reference::Digest(came.digest.clone());
-                self.bring(way, &came.digest, &by_digest, 0).await?;
-            }
-        }
         let went = change
             .went
             .iter()

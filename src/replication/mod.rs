@@ -6,9 +6,9 @@
 //! already isn't sent. A change that a later one undoes that is known already is passed over, so nothing is sent that nobody would see.
 //!
 //! A repository whose changes the other registry refuses, or hasn't taken for a day, holds up no other: it is noted as [`behind`],
-//! and brought whole from time to time until that succeeds.
+//! and brought whole from time to time until that succeeds. So is at first every repository that was there before.
 //!
-//! Deliberately absent: what was there before replication began; comparing what only the other registry has.
+//! Deliberately absent: comparing what only the other registry has.
 
 mod behind;
 mod sending;
@@ -22,7 +22,7 @@ use tokio::{sync::watch, time::timeout};
 use self::behind::CatchingUp;
 pub use self::status::{Standing, Standings};
 use crate::{
-    causes,
+    causes, clock,
     config::{ContentRule, Limits, Replicate, ReplicateRegistry},
     maintenance::{Follower, Following, Share},
     oci::{Algorithm, Digest, ManifestError, RepoName},
@@ -33,6 +33,7 @@ use crate::{
         Registry, RegistryError,
         changes::{Feed, NameChange},
     },
+    storage::keys,
     telemetry::{Metrics, ReplicationOutcome},
     upstream::{Budget, Credentials, CredentialsError, Purpose, Upstream, UpstreamError},
 };
@@ -285,8 +286,14 @@ impl Follower for Arc<Target> {
         Ok(())
     }
 
+    async fn begins(&self) -> Result<(), RegistryError> {
+        // What went before isn't taken away there: nobody brought it.
+        self.put_all_behind(|_| true, clock::now_ms()).await
+    }
+
     async fn missed(&self, n: u8) -> Result<(), RegistryError> {
-        self.put_all_behind(n).await
+        let of_feed = |name: &RepoName| keys::change_partition(name) == n;
+        self.put_all_behind(of_feed, 0).await
     }
 
     async fn pause(&self, time: Duration) {

@@ -1,5 +1,6 @@
 //! `extensions.replicate`: what changes in one mesh changes in another registry, in its order, whoever dies.
 
+mod before;
 mod orders;
 
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};

@@ -11,7 +11,7 @@ use super::{
         fence::{self, Fenced},
         row,
     },
-    Feed, PARTITIONS,
+    Ends, Feed, PARTITIONS,
 };
 use crate::storage::{Expect, Row, Version, keys, rows};
 
@@ -54,14 +54,16 @@ fn written(place: Place) -> bytes::Bytes {
 }
 
 impl Feed {
-    /// Lets a follower of this name, which is good for a key, begin where the feeds end now, unless it has begun already.
-    pub async fn begin(&self, follower: &str) -> Result<()> {
+    /// Whether a follower of this name has begun.
+    pub async fn has_begun(&self, follower: &str) -> Result<bool> {
+        // In all feeds at once.
+        let place = keys::follower_place(follower, 0);
+        Ok(self.registry.meta.get(&place).await?.is_some())
+    }
+
+    /// Lets a follower of this name, which is good for a key, begin where the feeds ended, unless it has begun already.
+    pub async fn begin(&self, follower: &str, ends: Ends) -> Result<()> {
         let place = |n| keys::follower_place(follower, n);
-        // All begin at once.
-        if self.registry.meta.get(&place(0)).await?.is_some() {
-            return Ok(());
-        }
-        let ends = self.ends().await?;
         let begins = (0..PARTITIONS).zip(ends).map(|(n, after)| {
             let begin = Place { after, within: 0 };
             place(n).put(Expect::Absent, written(begin))

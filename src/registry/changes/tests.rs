@@ -381,14 +381,16 @@ async fn a_followers_place_is_moved_only_by_who_knows_it() {
     let (first, second) = (Feed::new(one.clone()), Feed::new(two));
     assert_eq!(first.place("f", n).await.unwrap(), None);
     // It begins once, where the feeds end then.
-    first.begin("f").await.unwrap();
+    assert!(!first.has_begun("f").await.unwrap());
+    first.begin("f", first.ends().await.unwrap()).await.unwrap();
+    assert!(second.has_begun("f").await.unwrap());
     let begun = first.place("f", n).await.unwrap().unwrap();
     assert_eq!(begun.place, Place { after: 1, within: 0 });
     one.put_manifest(put(&name, &by_tag("t2"), &index(&[], None, "")))
         .await
         .unwrap();
     settle_all(&one).await;
-    second.begin("f").await.unwrap();
+    second.begin("f", second.ends().await.unwrap()).await.unwrap();
     assert_eq!(second.place("f", n).await.unwrap(), Some(begun));
     let place = |within| Place { after: 1, within };
     let moved = first.note("f", n, &begun, place(1)).await.unwrap().unwrap();

@@ -185,7 +185,7 @@ async fn feeds_are_trimmed_once_followers_are_past_them_and_who_comes_late_is_to
     let feed = Feed::new(one.clone());
     let followers = ["slow".to_owned(), "never begun".to_owned()];
     let place = Place { after: 0, within: 0 };
-    feed.begin("slow").await.unwrap();
+    feed.begin("slow", feed.ends().await.unwrap()).await.unwrap();
     let noted = feed.place("slow", n).await.unwrap().unwrap();
     let noted = feed.note("slow", n, &noted, place).await.unwrap().unwrap();
     let trim = async |days: u64| {
