@@ -90,6 +90,8 @@ pub struct Limits {
     pub dynamo: DynamoLimits,
     /// PostgreSQL.
     pub postgres: PostgresLimits,
+    /// Redis and Valkey.
+    pub redis: RedisLimits,
     /// Other registries (`extensions.sync`).
     pub upstream: UpstreamLimits,
     /// What is fetched from them.
@@ -482,6 +484,24 @@ pub struct PostgresLimits {
     pub connections: usize = 24,
     /// Life of a connection that nobody uses.
     pub idle: Duration = secs(30),
+}
+
+/// Redis and Valkey.
+pub struct RedisLimits {
+    /// Time to ask one Sentinel, and to connect to the server, TLS, login and checks included.
+    pub connect: Duration = secs(2),
+    /// Time for the answer to one attempt of a request.
+    pub answer: Duration = secs(5),
+    /// Time within it for replicas to have a write.
+    pub replicas: Duration = secs(3),
+    /// Attempts of a request, the first included: reads, and writes that are known to have had no effect.
+    pub attempts: u32 = 8,
+    /// Time within which those attempts begin.
+    pub retry_time: Duration = secs(8),
+    /// Connections of one member; more requests wait.
+    pub connections: usize = 24,
+    /// Life of a connection, after which the next one looks at the server's settings again.
+    pub life: Duration = secs(30),
 }
 
 /// Other registries (`extensions.sync`).

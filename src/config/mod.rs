@@ -38,10 +38,10 @@ pub use fault::{ConfigErrors, Fault, FaultKind};
 pub use immutable::ImmutableTags;
 pub use limits::Limits;
 pub use model::{
-    BlobStorage, CacheConfig, Cluster, Collecting, Config, Delivery, DynamoConfig, DynamoTables, Extensions,
-    Listen, ListenAddress, Log, LogLevel, LogOutput, MeshTls, MetaStorage, PairSource, PostgresConfig,
-    RateLimits, Redirects, S3Config, S3Credentials, S3Encryption, Searching, Storage, TlsFiles,
-    UserInterface,
+    BlobStorage, CacheConfig, Cluster, Collecting, Config, Delivery, Durability, DynamoConfig, DynamoTables,
+    Extensions, Listen, ListenAddress, Log, LogLevel, LogOutput, MeshTls, MetaStorage, PairSource,
+    PostgresConfig, RateLimits, Redirects, RedisConfig, RedisServers, RedisTls, S3Config, S3Credentials,
+    S3Encryption, Searching, ServerAddress, Storage, TlsFiles, UserInterface,
 };
 pub use retention::{KeepRules, KeepTags, Retention, RetentionPolicy, TagPattern};
 pub use secret::Secret;

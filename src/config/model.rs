@@ -268,6 +268,8 @@ pub enum MetaStorage {
     Dynamo(DynamoConfig),
     /// A schema of PostgreSQL.
     Postgres(PostgresConfig),
+    /// Keys of Redis or Valkey.
+    Redis(RedisConfig),
 }
 
 impl Storage {
@@ -285,7 +287,10 @@ impl Storage {
     pub fn is_shared(&self) -> bool {
         match (&self.blobs, &self.meta) {
             (BlobStorage::Files { .. }, _) | (_, MetaStorage::Redb { .. }) => false,
-            (BlobStorage::S3(_), MetaStorage::Dynamo(_) | MetaStorage::Postgres(_)) => true,
+            (
+                BlobStorage::S3(_),
+                MetaStorage::Dynamo(_) | MetaStorage::Postgres(_) | MetaStorage::Redis(_),
+            ) => true,
         }
     }
 }
@@ -408,6 +413,85 @@ pub struct PostgresConfig {
     pub authority: Option<PathBuf>,
     /// The schema: a lower-case identifier that needs no quotes.
     pub schema: String,
+}
+
+/// A server of Redis or Valkey and our keys in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// Where it is.
+    pub servers: RedisServers,
+    /// Who logs in; `None` is the default user.
+    pub user: Option<String>,
+    /// With which password; `None` without.
+    pub password: Option<Secret>,
+    /// Whether it is spoken to over TLS, and its Sentinels, too.
+    pub tls: RedisTls,
+    /// The number of the database.
+    pub database: u32,
+    /// What every key begins with, before a colon.
+    pub prefix: String,
+    /// What connections are called.
+    pub client_name: String,
+    /// What it must promise.
+    pub durability: Durability,
+}
+
+/// Where a Redis server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedisServers {
+    /// There.
+    One(ServerAddress),
+    /// Where the Sentinels say.
+    Sentinels {
+        /// Any of which may be asked; at least one.
+        addresses: Vec<ServerAddress>,
+        /// What they call it.
+        master: String,
+        /// Who logs in at them; `None` is the default user.
+        user: Option<String>,
+        /// With which password; `None` without.
+        password: Option<Secret>,
+    },
+}
+
+/// A host and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerAddress {
+    /// A name or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        match host.contains(':') {
+            true => write!(f, "[{host}]:{port}"),
+            false => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// TLS to a Redis server. Its certificate and its name are always verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedisTls {
+    /// None.
+    Off,
+    /// As the server must have it.
+    On {
+        /// Certificates to trust; `None` is what this machine trusts.
+        authority: Option<PathBuf>,
+    },
+}
+
+/// What a server must promise of what it acknowledges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Never to lose it.
+    Strict,
+    /// Nothing: somebody accepted that.
+    Relaxed,
 }
 
 /// How many requests a second one client may make; none is as many as it likes.

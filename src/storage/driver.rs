@@ -6,7 +6,7 @@ use std::{io, path::PathBuf, sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
-use super::{AllObjects, AllRows, DatabaseError, S3OpenError, StoreError, TablesError};
+use super::{AllObjects, AllRows, DatabaseError, RedisError, S3OpenError, StoreError, TablesError};
 use crate::config::Limits;
 
 /// A driver of metadata, as it was configured.
@@ -155,4 +155,7 @@ pub enum OpenError {
     /// The database can't be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The Redis server can't be used.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
 }

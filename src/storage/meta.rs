@@ -49,6 +49,11 @@ pub trait MetaStore: Send + Sync + 'static {
     ///
     /// An `Err` means: not applied. Conflicts with other transactions are retried inside, with jitter and a bound.
     async fn transact(&self, version: Version, ops: &[Op]) -> Result<Outcome, StoreError>;
+
+    /// What those who look after it should know of it while it is used all the same: a promise that it doesn't give, or has broken.
+    fn caveat(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The tables of the store.

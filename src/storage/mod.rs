@@ -10,6 +10,7 @@
 mod blob;
 mod bounds;
 mod coalesced;
+mod confirmed;
 pub mod contract;
 mod dice;
 mod driver;
@@ -25,6 +26,7 @@ mod open;
 pub(crate) mod pause;
 mod postgres;
 mod redb;
+mod redis;
 mod s3;
 mod server_date;
 mod walk;
@@ -56,6 +58,7 @@ pub use self::{
     },
     postgres::{DatabaseError, PostgresMeta},
     redb::RedbMeta,
+    redis::{RedisError, RedisMeta},
     s3::{S3Blobs, S3OpenError},
     walk::{AllObjects, AllRows, Listed, Listing, MAX_UNFINISHED, Walked},
 };

@@ -29,6 +29,7 @@ fn meta_driver(storage: &Storage) -> Box<dyn MetaDriver + '_> {
         MetaStorage::Redb { root } => Box::new(RedbFile { root }),
         MetaStorage::Dynamo(config) => Box::new(config),
         MetaStorage::Postgres(config) => Box::new(config),
+        MetaStorage::Redis(config) => Box::new(config),
     }
 }
 
@@ -185,7 +186,9 @@ pub fn identity(storage: &Storage) -> Vec<(String, String)> {
 pub fn directory(storage: &Storage) -> Option<&Path> {
     match (&storage.blobs, &storage.meta) {
         (BlobStorage::Files { root }, _) | (_, MetaStorage::Redb { root }) => Some(root),
-        (BlobStorage::S3(_), MetaStorage::Dynamo(_) | MetaStorage::Postgres(_)) => None,
+        (BlobStorage::S3(_), MetaStorage::Dynamo(_) | MetaStorage::Postgres(_) | MetaStorage::Redis(_)) => {
+            None
+        }
     }
 }
 

@@ -7,12 +7,11 @@
 //!
 //! A read is worth nothing from a server that isn't the primary any more. One in recovery says so with each answer. One that was
 //! isolated doesn't know; where standbys are synchronous it can't commit either, so an answer counts once a write has been
-//! acknowledged by the same server that began after it (see [`confirm`]).
+//! acknowledged by the same server that began after it (see [`Confirmed`]).
 //!
 //! Absent on purpose: prepared statements with names, `LISTEN`, session settings; reads from standbys; a transaction that takes
 //! several round trips.
 
-mod confirm;
 mod driver;
 mod error;
 mod fault;
@@ -31,14 +30,13 @@ use tokio_postgres::{
 
 pub use self::error::DatabaseError;
 use self::{
-    confirm::Confirmed,
     fault::{Class, Fault},
     pool::Pool,
     schema::Statements,
 };
 use super::{
     Effect, Entry, Expect, Key, MetaStore, Op, Outcome, Page, Row, Space, StoreError, StoreErrorKind,
-    Version, bounds,
+    Version, bounds, confirmed::Confirmed,
 };
 use crate::config::{Limits, PostgresConfig};
 
@@ -113,8 +111,11 @@ impl PostgresMeta {
         if !fenced {
             return Ok(true);
         }
-        let statement = &self.statements.confirm;
-        let primary = self.confirmed.confirm(operation, &self.pool, statement).await?;
+        let write = || self.pool.confirm(operation, &self.statements.confirm);
+        let primary = self
+            .confirmed
+            .confirm(operation, self.pool.patience(), write)
+            .await?;
         if primary != server {
             self.pool.forget();
         }

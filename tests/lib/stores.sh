@@ -65,6 +65,15 @@ need_postgres() {
   [ -x /usr/sbin/pgbouncer ] || deb_install pgbouncer
 }
 
+# Redis: tests start servers of their own. Debian's package would start one, too.
+need_redis() {
+  ! command -v redis-server >/dev/null || return 0
+  local as_root=()
+  [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+  [ ! -d /run/systemd/system ] || "${as_root[@]}" systemctl mask --quiet redis-server
+  deb_install redis-server
+}
+
 need_stores() {
   need_deb curl=curl
   "need_$s3_server"

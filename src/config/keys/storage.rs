@@ -239,9 +239,7 @@ pub(super) const STORAGE: &[Key] = &[
     key(
         "storage.cacheDriver.name",
         Text,
-        Mapped(
-            "`dynamodb` or our own `postgres`; `boltdb` means `meta.redb` in rootDirectory; `redis` is refused",
-        ),
+        Mapped("`dynamodb`, `redis` or our own `postgres`; `boltdb` means `meta.redb` in rootDirectory"),
     ),
 ];
 
@@ -446,70 +444,63 @@ pub(super) const POSTGRES: &[Key] = &[
     .of("postgres"),
 ];
 
-const NOT_REDIS: &str = "Redis is not supported as a metadata store: it can't give the strongly consistent transactions that the mesh stands on; use name: dynamodb or postgres";
+const BOUNDS: &str = "the bounds are our own";
+const PRIMARY: &str = "only the server that takes writes answers: another may not have what was acknowledged";
 
 pub(super) const REDIS: &[Key] = &[
-    key("storage.cacheDriver.url", Secret, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.keyprefix", Text, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.addr", Texts, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.client_name", Text, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.db", Int, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.protocol", Int, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.username", Text, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.password", Secret, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.sentinel_username", Text, Refused(NOT_REDIS)).of("redis"),
     key(
-        "storage.cacheDriver.sentinel_password",
+        "storage.cacheDriver.url",
         Secret,
-        Refused(NOT_REDIS),
-    )
-    .of("redis"),
-    key("storage.cacheDriver.master_name", Text, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.max_retries", Int, Refused(NOT_REDIS)).of("redis"),
-    key(
-        "storage.cacheDriver.min_retry_backoff",
-        Duration,
-        Refused(NOT_REDIS),
+        Mapped("`redis://user:password@host:6379/0`, `rediss://` with TLS; the server's name is verified. `?addr=` is Cluster, which is refused"),
     )
     .of("redis"),
     key(
-        "storage.cacheDriver.max_retry_backoff",
-        Duration,
-        Refused(NOT_REDIS),
+        "storage.cacheDriver.addr",
+        Texts,
+        Mapped("in place of url: one server, or with master_name its Sentinels; several without are Cluster, which is refused"),
     )
     .of("redis"),
-    key("storage.cacheDriver.dial_timeout", Duration, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.read_timeout", Duration, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.write_timeout", Duration, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.master_name", Text, Mapped("what Sentinels call the server; needs durability: relaxed")).of("redis"),
+    key("storage.cacheDriver.keyprefix", Text, Mapped("what our keys begin with; `portolan` by default (zot: `zot`), none of zot's names is used")).of("redis"),
+    key("storage.cacheDriver.db", Int, Same).of("redis"),
+    key("storage.cacheDriver.username", Text, Same).of("redis"),
+    key("storage.cacheDriver.password", Secret, Mapped("the password, where url has none")).of("redis"),
+    key("storage.cacheDriver.sentinel_username", Text, Same).of("redis"),
+    key("storage.cacheDriver.sentinel_password", Secret, Same).of("redis"),
+    key("storage.cacheDriver.client_name", Text, Mapped("`portolan` by default")).of("redis"),
     key(
-        "storage.cacheDriver.context_timeout_enabled",
-        Bool,
-        Refused(NOT_REDIS),
-    )
-    .of("redis"),
-    key("storage.cacheDriver.pool_fifo", Bool, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.pool_size", Int, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.pool_timeout", Duration, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.min_idle_conns", Int, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.max_idle_conns", Int, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.max_active_conns", Int, Refused(NOT_REDIS)).of("redis"),
-    key(
-        "storage.cacheDriver.conn_max_idle_time",
-        Duration,
-        Refused(NOT_REDIS),
+        "storage.cacheDriver.cacert",
+        Text,
+        Own("PEM file of certificates to trust in place of the machine's; with addr, TLS is spoken where it is given"),
     )
     .of("redis"),
     key(
-        "storage.cacheDriver.conn_max_lifetime",
-        Duration,
-        Refused(NOT_REDIS),
+        "storage.cacheDriver.durability",
+        OneOf(&["strict", "relaxed"]),
+        Own("`strict` by default: a server that may lose what it has acknowledged is refused; `relaxed` takes it, and says so at each start and in `/readyz`"),
     )
     .of("redis"),
-    key("storage.cacheDriver.max_redirects", Int, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.read_only", Bool, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.route_by_latency", Bool, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.route_randomly", Bool, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.disable_identity", Bool, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.identity_suffix", Text, Refused(NOT_REDIS)).of("redis"),
-    key("storage.cacheDriver.unstable_resp3", Bool, Refused(NOT_REDIS)).of("redis"),
+    key("storage.cacheDriver.protocol", Int, NoEffect("version 2 of the protocol is spoken, which all servers know")).of("redis"),
+    key("storage.cacheDriver.max_retries", Int, NoEffect(BOUNDS)).of("redis"),
+    key("storage.cacheDriver.min_retry_backoff", Duration, NoEffect(BOUNDS)).of("redis"),
+    key("storage.cacheDriver.max_retry_backoff", Duration, NoEffect(BOUNDS)).of("redis"),
+    key("storage.cacheDriver.dial_timeout", Duration, NoEffect(BOUNDS)).of("redis"),
+    key("storage.cacheDriver.read_timeout", Duration, NoEffect(BOUNDS)).of("redis"),
+    key("storage.cacheDriver.write_timeout", Duration, NoEffect(BOUNDS)).of("redis"),
+    key("storage.cacheDriver.context_timeout_enabled", Bool, NoEffect(BOUNDS)).of("redis"),
+    key("storage.cacheDriver.pool_fifo", Bool, NoEffect(BOUNDS)).of("redis"),
+    key("storage.cacheDriver.pool_size", Int, NoEffect(BOUNDS)).of("redis"),
+    key("storage.cacheDriver.pool_timeout", Duration, NoEffect(BOUNDS)).of("redis"),
+    key("storage.cacheDriver.min_idle_conns", Int, NoEffect(BOUNDS)).of("redis"),
+    key("storage.cacheDriver.max_idle_conns", Int, NoEffect(BOUNDS)).of("redis"),
+    key("storage.cacheDriver.max_active_conns", Int, NoEffect(BOUNDS)).of("redis"),
+    key("storage.cacheDriver.conn_max_idle_time", Duration, NoEffect(BOUNDS)).of("redis"),
+    key("storage.cacheDriver.conn_max_lifetime", Duration, NoEffect(BOUNDS)).of("redis"),
+    key("storage.cacheDriver.max_redirects", Int, NoEffect("there are none: Cluster is refused")).of("redis"),
+    key("storage.cacheDriver.read_only", Bool, NoEffect(PRIMARY)).of("redis"),
+    key("storage.cacheDriver.route_by_latency", Bool, NoEffect(PRIMARY)).of("redis"),
+    key("storage.cacheDriver.route_randomly", Bool, NoEffect(PRIMARY)).of("redis"),
+    key("storage.cacheDriver.disable_identity", Bool, NoEffect("nothing is said of the library")).of("redis"),
+    key("storage.cacheDriver.identity_suffix", Text, NoEffect("nothing is said of the library")).of("redis"),
+    key("storage.cacheDriver.unstable_resp3", Bool, NoEffect("version 2 of the protocol is spoken, which all servers know")).of("redis"),
 ];

@@ -49,6 +49,11 @@ fn the_defaults_fit_together() {
         "the server's lock_timeout, by which it has answered"
     );
     assert!(
+        (l.redis.retry_time + l.redis.answer) * 2 < l.front.deadline,
+        "a write's outcome can be asked for within its request"
+    );
+    assert!(l.redis.replicas < l.redis.answer);
+    assert!(
         (l.dynamo.retry_time + l.dynamo.answer) * 2 < l.front.deadline,
         "a write's outcome can be asked for within its request"
     );

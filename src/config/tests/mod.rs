@@ -184,6 +184,18 @@ fn the_sample_without_aws_is_understood() {
 }
 
 #[test]
+fn the_sample_on_redis_is_understood() {
+    let sample = include_str!("../../../deploy/redis.yaml");
+    let config = parse(Path::new("redis.yaml"), sample).unwrap();
+    assert!(config.storage.is_shared() && config.cluster.is_some());
+    assert!(
+        matches!(config.storage.meta, MetaStorage::Redis(_)),
+        "{:?}",
+        config.storage
+    );
+}
+
+#[test]
 fn zots_own_sample_loads_as_it_stands() {
     let path = Path::new("seed.json");
     let names = [

@@ -16,11 +16,8 @@ const SHARED: &str = "storageDriver: {name: s3, bucket: reg, region: eu-1}, cach
 #[test]
 fn drivers_that_are_not_ours_are_refused_by_name_once() {
     refused(
-        "storage:\n  storageDriver: {name: gcs, bucket: b, keyfile: k}\n  cacheDriver: {name: redis, url: 'redis://x'}\n",
-        &[
-            "2 storage.storageDriver.name: Google Cloud Storage",
-            "3 storage.cacheDriver.name: Redis",
-        ],
+        "storage:\n  storageDriver: {name: gcs, bucket: b, keyfile: k}\n",
+        &["2 storage.storageDriver.name: Google Cloud Storage"],
     );
     refused(
         "storage:\n  storageDriver: {name: azure, accountname: b, bucket: k}\n",
@@ -151,6 +148,119 @@ fn a_database_is_named_by_its_url_and_spoken_to_over_tls() {
         (
             "url: 'postgres://a@b/c?sslmode=disable', cacert: d",
             "1 storage.cacheDriver.cacert: contradicts sslmode=disable",
+        ),
+    ] {
+        refused(&with(more), &[fault]);
+    }
+}
+
+#[test]
+fn redis_is_named_by_a_url_or_by_its_sentinels() {
+    let bucket = SHARED.split(", cacheDriver").next().unwrap();
+    let with = |more: &str| format!("storage: {{{bucket}, cacheDriver: {{name: redis, {more}}}}}");
+    let read = |more: &str| {
+        let config = yaml(&with(more)).unwrap();
+        assert!(config.storage.is_shared());
+        assert!(!format!("{config:?}").contains("sesame"));
+        match config.storage.meta {
+            MetaStorage::Redis(redis) => (redis, config.warnings),
+            other => panic!("{other:?}"),
+        }
+    };
+    let at = |host: &str, port| ServerAddress {
+        host: host.to_owned(),
+        port,
+    };
+    let (redis, warnings) = read(
+        "url: 'rediss://portolan:ses%40me@db:6380/2', cacert: /ca.crt, keyprefix: 'zot:2', read_timeout: 3s",
+    );
+    assert_eq!(redis.servers, RedisServers::One(at("db", 6380)));
+    assert_eq!((redis.user.as_deref(), redis.database), (Some("portolan"), 2));
+    assert_eq!(redis.password.unwrap().expose(), "ses@me");
+    assert_eq!(redis.prefix, "zot:2");
+    let authority = Some("/ca.crt".into());
+    assert_eq!(redis.tls, RedisTls::On { authority });
+    assert_eq!(redis.durability, Durability::Strict);
+    assert!(
+        warnings.iter().any(|said| said.contains("read_timeout")),
+        "{warnings:?}"
+    );
+    let (redis, warnings) = read("url: 'redis://[::1]', password: sesame, durability: relaxed");
+    assert_eq!(redis.servers, RedisServers::One(at("::1", 6379)));
+    assert_eq!((redis.prefix.as_str(), redis.tls), ("portolan", RedisTls::Off));
+    for word in ["no TLS to Redis", "durability: relaxed: Redis may lose"] {
+        assert!(warnings.iter().any(|said| said.contains(word)), "{warnings:?}");
+    }
+    let (redis, _) = read(
+        "addr: [a, 'b:1'], master_name: registry, durability: relaxed, cacert: /ca.crt, sentinel_password: sesame",
+    );
+    match redis.servers {
+        RedisServers::Sentinels {
+            addresses, master, ..
+        } => {
+            assert_eq!(
+                (addresses, master.as_str()),
+                (vec![at("a", 26379), at("b", 1)], "registry")
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    let (redis, _) = read("addr: ['a:6379']");
+    assert_eq!(redis.servers, RedisServers::One(at("a", 6379)));
+    for (more, fault) in [
+        ("db: 1", "- storage.cacheDriver.url: is required"),
+        (
+            "url: 'redis://a', addr: [b]",
+            "1 storage.cacheDriver.addr: contradicts url",
+        ),
+        (
+            "url: 'redis://a?addr=b:1'",
+            "1 storage.cacheDriver.url: names a Redis Cluster",
+        ),
+        (
+            "url: 'redis://a?pool_size=3'",
+            "1 storage.cacheDriver.url: expected redis://",
+        ),
+        (
+            "url: 'unix:///run/redis'",
+            "1 storage.cacheDriver.url: expected redis://",
+        ),
+        (
+            "url: 'redis://a', master_name: m",
+            "1 storage.cacheDriver.master_name: is of Sentinels",
+        ),
+        (
+            "url: 'redis://a', cacert: c",
+            "1 storage.cacheDriver.cacert: contradicts redis://",
+        ),
+        (
+            "url: 'redis://a/1', db: 1",
+            "1 storage.cacheDriver.db: is in url, too",
+        ),
+        ("url: 'redis://a', db: -1", "1 storage.cacheDriver.db: expected"),
+        (
+            "url: 'redis://a', username: b",
+            "- storage.cacheDriver.password: is required",
+        ),
+        (
+            "url: 'redis://a', keyprefix: '*'",
+            "1 storage.cacheDriver.keyprefix: expected",
+        ),
+        (
+            "addr: [a, b]",
+            "1 storage.cacheDriver.addr: names a Redis Cluster",
+        ),
+        (
+            "addr: ['a:b']",
+            "1 storage.cacheDriver.addr[0]: expected host:port",
+        ),
+        (
+            "addr: [a], master_name: m",
+            "1 storage.cacheDriver.master_name: Sentinels may promote",
+        ),
+        (
+            "url: 'redis://a', durability: some",
+            "1 storage.cacheDriver.durability: expected one of",
         ),
     ] {
         refused(&with(more), &[fault]);

@@ -66,7 +66,7 @@ const MET: &[Met] = &[
         file: "company.json",
         said: Faults(&[
             "4 storage.storageDriver.name: Google Cloud Storage",
-            "5 storage.cacheDriver.name: Redis",
+            "5 storage.cacheDriver.oddKey: unknown key",
             "11 http.auth.ldap.odd: unknown key",
             "13 http.auth.bearer.oidc[0].audiences: is required",
             "16 extensions.lint: linting comes",

@@ -13,6 +13,7 @@ mod nodes;
 mod openid;
 mod postgres;
 mod quota;
+mod redis;
 mod retention;
 mod storage;
 mod sync;

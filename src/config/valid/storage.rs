@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{delivery, postgres, values};
+use super::{delivery, postgres, redis, values};
 use crate::{
     config::{
         check::Checked,
@@ -60,12 +60,12 @@ pub(super) fn storage(c: &mut Checked) -> Option<Storage> {
         (true, false) => {
             let blobs = s3(c);
             if c.bool("storage.remoteCache") == Some(true) {
-                let problem = "is required with remoteCache: true: set name: dynamodb, a region and the tables, or name: postgres and a url";
+                let problem = "is required with remoteCache: true: set name: dynamodb, a region and the tables, or name: postgres or redis and a url";
                 c.refuse(FaultKind::Missing, "storage.cacheDriver", problem);
             }
             let root = c.required(
                 "storage.rootDirectory",
-                "without cacheDriver, metadata is kept there, for one member; several need one (name: dynamodb or postgres)",
+                "without cacheDriver, metadata is kept there, for one member; several need one (name: dynamodb, postgres or redis)",
             )?;
             c.warn(format!(
                 "storage: metadata is in {root} (meta.redb), for this member alone; nothing in the bucket can be pulled without it, so keep it as safe as the bucket"
@@ -401,6 +401,7 @@ fn shared_meta(c: &mut Checked) -> Option<MetaStorage> {
     match name.to_ascii_lowercase().as_str() {
         "dynamodb" => dynamo(c).map(MetaStorage::Dynamo),
         "postgres" => postgres::postgres(c).map(MetaStorage::Postgres),
+        "redis" => redis::redis(c).map(MetaStorage::Redis),
         _ => None,
     }
 }

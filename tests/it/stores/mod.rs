@@ -12,6 +12,7 @@ mod proxied;
 pub(crate) mod proxy;
 mod races;
 mod redirects;
+pub(crate) mod redis;
 mod s3;
 mod s3_broken;
 mod s3_environment;

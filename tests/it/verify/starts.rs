@@ -44,6 +44,7 @@ enum Way {
     Bucket,
     Tables,
     Database,
+    Redis,
     Sink,
     Replication,
     Cache,
@@ -67,6 +68,7 @@ fn way(error: &StartError) -> Option<Way> {
             OpenError::Bucket(_) => Way::Bucket,
             OpenError::Tables(_) => Way::Tables,
             OpenError::Database(_) => Way::Database,
+            OpenError::Redis(_) => Way::Redis,
             // Of `fsck` alone.
             OpenError::NotThere { .. } => return None,
         }),
@@ -578,6 +580,15 @@ async fn what_the_stores_and_other_members_refuse_is_found_online() {
         .await
         .is_bad()
         .has("FAIL  database", &["can't be asked"]);
+
+    trial.config["storage"]["cacheDriver"] = json!({ "name": "redis", "url": "redis://127.0.0.1:1" });
+    let (way, said) = start(&trial).await.unwrap();
+    assert_eq!(way, Way::Redis, "{said}");
+    trial
+        .verify()
+        .await
+        .is_bad()
+        .has("FAIL  redis", &["127.0.0.1:1", "can't be asked"]);
     dynamo_delete(&meta).await;
 }
 
@@ -608,7 +619,14 @@ async fn tables_that_hold_nothing_beside_a_bucket_that_does_are_said() {
 fn every_way_has_a_row() {
     let mut seen: BTreeSet<Way> = ROWS.iter().map(|row| row.way).collect();
     // In tests of their own: they need a running member, or stores.
-    seen.extend([Way::InUse, Way::Join, Way::Bucket, Way::Tables, Way::Database]);
+    seen.extend([
+        Way::InUse,
+        Way::Join,
+        Way::Bucket,
+        Way::Tables,
+        Way::Database,
+        Way::Redis,
+    ]);
     let all = [
         Way::Configuration,
         Way::Log,
@@ -625,6 +643,7 @@ fn every_way_has_a_row() {
         Way::Bucket,
         Way::Tables,
         Way::Database,
+        Way::Redis,
         Way::Sink,
         Way::Replication,
         Way::Cache,

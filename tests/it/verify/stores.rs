@@ -12,6 +12,7 @@ use crate::{
         configured, dynamo_client, dynamo_config, dynamo_delete, dynamo_open, dynamo_server,
         postgres::{opened as database_opened, server::Server},
         proxy::{Fault, Proxy},
+        redis::{opened as redis_opened, server::Server as RedisServer},
         s3_config, s3_open, s3_server,
     },
     support::{
@@ -73,6 +74,37 @@ async fn a_database_is_looked_at_and_nothing_is_made_in_it() {
     let said = trial.verify().await;
     said.is_bad()
         .has("FAIL  database", &["portolan", "grant what docs/stores.md lists"]);
+}
+
+#[tokio::test]
+async fn redis_is_looked_at_and_nothing_is_made_in_it() {
+    let (blobs, meta) = (s3_config(&s3_server()), dynamo_config(&dynamo_server()));
+    s3_open(&blobs).await;
+    let server = RedisServer::durable().await;
+    let mut trial = on(&blobs, &meta);
+    let url = format!("redis://{}", server.address());
+    trial.config["storage"]["cacheDriver"] = json!({ "name": "redis", "url": url });
+    for _ in 0..2 {
+        let said = trial.verify().await;
+        said.is_good()
+            .has("warn  redis", &["no keys portolan:*", "are there yet"]);
+    }
+    assert_eq!(server.ask(&["DBSIZE"]).await.trim(), "0");
+    redis_opened(&server.config()).await;
+    let said = trial.verify().await;
+    said.is_good()
+        .has("ok", &["redis", "every right"])
+        .has("ok", &["clock, by the redis", "within 30 s"]);
+    trial.config["storage"]["cacheDriver"]["durability"] = "relaxed".into();
+    let said = trial.verify().await;
+    said.is_good()
+        .has("warn  redis", &["may lose what was acknowledged"]);
+    server
+        .ask(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])
+        .await;
+    let said = trial.verify().await;
+    said.is_bad()
+        .has("FAIL  redis", &["maxmemory-policy is allkeys-lru", "noeviction"]);
 }
 
 #[tokio::test]

@@ -99,11 +99,17 @@ impl Probes {
         }
     }
 
-    /// What there is to say of a member that should be sent requests: one by whom some can't log in serves the others.
+    /// What there is to say of a member that should be sent requests: one by whom some can't log in serves the others, and one whose
+    /// metadata may be lost serves what there is.
     fn in_part(&self) -> String {
         let troubles = self.0.gate.troubles();
+        let caveat = self.0.stores.meta.caveat();
         let lines = troubles.iter().map(|trouble| format!("{trouble}\n"));
-        std::iter::once("ok\n".to_owned()).chain(lines).collect()
+        let caveat = caveat.map(|caveat| format!("{caveat}\n"));
+        std::iter::once("ok\n".to_owned())
+            .chain(lines)
+            .chain(caveat)
+            .collect()
     }
 
     async fn ask_stores(&self) -> Result<(), String> {

@@ -1,16 +1,18 @@
 //! Knowing that who answered was still the primary.
 //!
-//! A primary that was cut off while a synchronous standby was promoted goes on answering reads with what was true before. It
-//! can't commit any more, for nobody acknowledges. So a read is given out when a small write that began after it has been
+//! A primary that was cut off while one of those that follow it was promoted goes on answering reads with what was true before. It
+//! can't commit any more where others must acknowledge, for nobody does. So a read is given out when a small write that began after it has been
 //! acknowledged by the server that was read from; all that wait share the next one. Another server may acknowledge it: connections
 //! are to any of several, and a name or an address may lead to another than before.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use tokio::{sync::Mutex, time::timeout};
 
-use super::pool::Pool;
-use crate::storage::{StoreError, StoreErrorKind};
+use super::{StoreError, StoreErrorKind};
 
 /// Writes that were acknowledged, and who waits for the next.
 #[derive(Default)]
@@ -30,15 +32,18 @@ struct Answered {
 }
 
 impl Confirmed {
-    /// Waits for a write that begins from now on to be acknowledged. Gives the server that did.
-    pub(super) async fn confirm(
+    /// Waits, for so long at most, for a write that begins from now on to be acknowledged; `write` is one. Gives the server that did.
+    pub(super) async fn confirm<W>(
         &self,
         operation: &'static str,
-        pool: &Pool,
-        statement: &str,
-    ) -> Result<String, StoreError> {
+        patience: Duration,
+        write: impl FnOnce() -> W,
+    ) -> Result<String, StoreError>
+    where
+        W: Future<Output = Result<String, StoreError>>,
+    {
         let mine = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        let Ok(mut answered) = timeout(pool.patience(), self.answered.lock()).await else {
+        let Ok(mut answered) = timeout(patience, self.answered.lock()).await else {
             let said = "no write is acknowledged: perhaps this isn't the primary any more";
             return Err(StoreError::with_source(
                 StoreErrorKind::Unavailable,
@@ -48,7 +53,7 @@ impl Confirmed {
         };
         if answered.through < mine {
             let through = self.asked.load(Ordering::SeqCst);
-            let server = pool.confirm(operation, statement).await?;
+            let server = write().await?;
             *answered = Answered { through, server };
         }
         Ok(answered.server.clone())
