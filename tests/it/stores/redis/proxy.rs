@@ -77,7 +77,7 @@ async fn carry(mut client: TcpStream, to: (String, u16), counts: Arc<Counts>) {
         while let Ok(length @ 1..) = from_server.read(&mut piece).await {
             let number = counts.pieces.fetch_add(1, Ordering::Relaxed);
             let loses = counts.loses.load(Ordering::Relaxed);
-            if loses > 0 && number % loses == 0 {
+            if loses > 0 && number.is_multiple_of(loses) {
                 counts.lost.fetch_add(1, Ordering::Relaxed);
                 return;
             }
