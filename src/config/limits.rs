@@ -313,8 +313,8 @@ pub struct RegistryLimits {
     /// Time for such a look; an object that the store doesn't tell of by then counts as there.
     pub look_within: Duration = secs(5),
     /// Times that a change is validated and sent again after a refused transaction, before 503 "not applied" (R3): with
-    /// pauses of up to half a second, enough for members that write one repository at once to get through.
-    pub attempts: u32 = 16,
+    /// pauses of up to half a second, enough for members that write one repository at once to get through, be they slow.
+    pub attempts: u32 = 32,
     /// Time for a transaction of an upload, which has no deadline of its own.
     pub commit_within: Duration = secs(15),
     /// Manifests whose pulls a member counts between two writes.
