@@ -6,7 +6,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use super::{Cluster, told};
 use crate::{
-    mirror::fake::{Fake, blob_path},
+    mirror::fake::{Fake, Seen, blob_path},
     support::{
         PATIENCE,
         client::{Client, Http, Request},
@@ -74,8 +74,14 @@ async fn nobody_who_is_left_fails_when_a_member_is_killed_amid_thirty_pulls_from
             }
         }
         assert!(whole >= CLIENTS - CLIENTS / MEMBERS, "{whole} got it");
-        let asked = upstream.count("GET", &path);
-        assert!(asked <= most, "{asked} times asked: {:?}", upstream.seen());
+        // On a slow machine it may go on with what stood still for long; that brings nothing twice.
+        let from_the_beginning = |seen: &&Seen| seen.target == path && seen.range.is_none();
+        let asked = upstream.seen().iter().filter(from_the_beginning).count();
+        assert!(
+            asked <= most,
+            "{asked} times asked for all: {:?}",
+            upstream.seen()
+        );
         let sent = upstream.sent(&path);
         match victim {
             // What the owner had is asked for again by each who fetches anew, and nothing more.
@@ -83,7 +89,7 @@ async fn nobody_who_is_left_fails_when_a_member_is_killed_amid_thirty_pulls_from
             _ => assert_eq!(sent, LENGTH, "bytes sent"),
         }
         figures.push(format!(
-            "member {victim}: {whole} of {CLIENTS} got all, upstream was asked {asked} times and sent {sent} bytes of {LENGTH}"
+            "member {victim}: {whole} of {CLIENTS} got all, upstream was asked {asked} times for all and sent {sent} bytes of {LENGTH}"
         ));
         cluster.have(format!("start {victim}")).await;
         cluster.well().await;
