@@ -18,6 +18,7 @@ mod dynamo;
 mod error;
 pub mod keys;
 pub mod faulty;
+mod fault;
 mod fs;
 mod memory;
 mod meta;

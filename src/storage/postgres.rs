@@ -29,14 +29,12 @@ use tokio_postgres::{
 };
 
 pub use self::error::DatabaseError;
-use self::{
-    fault::{Class, Fault},
-    pool::Pool,
-    schema::Statements,
-};
+use self::{pool::Pool, schema::Statements};
 use super::{
     Effect, Entry, Expect, Key, MetaStore, Op, Outcome, Page, Row, Space, StoreError, StoreErrorKind,
-    Version, bounds, confirmed::Confirmed,
+    Version, bounds,
+    confirmed::Confirmed,
+    fault::{Class, Fault},
 };
 use crate::config::{Limits, PostgresConfig};
 
@@ -366,7 +364,7 @@ impl Answer {
 fn is_of_primary(rows: &[SqlRow]) -> Result<(), Fault> {
     match rows.iter().all(|row| row.try_get(0).unwrap_or(false)) {
         true => Ok(()),
-        false => Err(Fault::standby()),
+        false => Err(fault::standby()),
     }
 }
 

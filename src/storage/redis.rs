@@ -32,13 +32,12 @@ use tokio::time::Instant;
 pub use self::error::RedisError;
 use self::{
     connection::Script,
-    fault::Class,
     pool::{Call, Pool, Reply},
     protocol::Answer,
 };
 use super::{
     Effect, Entry, Expect, Key, MetaStore, Op, Outcome, Page, Row, Space, StoreError, StoreErrorKind,
-    Version, bounds, confirmed::Confirmed,
+    Version, bounds, confirmed::Confirmed, fault::Class,
 };
 use crate::config::{Durability, Limits, RedisConfig};
 

@@ -17,15 +17,14 @@ use tokio::{
 use tokio_postgres::{AsyncMessage, Client, Row as SqlRow, config::TargetSessionAttrs, error::Severity};
 use tokio_util::task::TaskTracker;
 
-use super::{
-    Parameter,
-    error::DatabaseError,
-    fault::{Class, Fault},
-    tls::Tls,
-};
+use super::{Parameter, error::DatabaseError, fault, tls::Tls};
 use crate::{
     config::{Limits, PostgresConfig, limits::PostgresLimits},
-    storage::{StoreError, pause::Attempts},
+    storage::{
+        StoreError,
+        fault::{Class, Fault},
+        pause::Attempts,
+    },
 };
 
 /// Sends requests.
@@ -144,7 +143,7 @@ impl Pool {
             connection.client.batch_execute(statements),
         );
         match ran.await {
-            Ok(ran) => ran.map_err(Fault::of),
+            Ok(ran) => ran.map_err(fault::of),
             Err(_) => Err(Fault::new(Class::Unsure, "no answer in time")),
         }
     }
@@ -189,7 +188,7 @@ impl Pool {
                 self.give_back(connection);
                 return Ok(rows);
             }
-            Ok(Err(error)) => Fault::of(error),
+            Ok(Err(error)) => fault::of(error),
             Err(_) => {
                 let bound = self.limits.answer.as_secs();
                 Fault::new(Class::Unsure, format!("no answer within {bound} s"))
@@ -229,7 +228,7 @@ impl Pool {
         let bound = self.limits.connect * u32::try_from(servers).unwrap_or(u32::MAX);
         let connecting = timeout(bound, self.servers.connect(self.tls.clone()));
         let (client, mut connection) = match connecting.await {
-            Ok(connected) => connected.map_err(Fault::of_connecting)?,
+            Ok(connected) => connected.map_err(fault::of_connecting)?,
             Err(_) => return Err(Fault::new(Class::Unsent, "no connection in time")),
         };
         let has_warned = Arc::new(AtomicBool::new(false));

@@ -9,7 +9,8 @@
 //! An expectation is a version, the empty one of a row that isn't there, or null for none. The rows' own order makes a circle
 //! of waiting transactions impossible.
 
-use super::{error::DatabaseError, fault::Class, pool::Pool};
+use super::{error::DatabaseError, pool::Pool};
+use crate::storage::fault::Class;
 
 /// The number of the schema that this release reads and writes.
 const SCHEMA: i32 = 1;

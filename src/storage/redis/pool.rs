@@ -14,13 +14,17 @@ use tokio::{
 use super::{
     connection::{Connection, Script, Terms, Way, asking},
     error::RedisError,
-    fault::{Class, Fault, class},
+    fault::{self, class},
     ledger::{Begun, Judged, Ledger, Lost},
     protocol::Answer,
 };
 use crate::{
     config::{Limits, RedisConfig, limits::RedisLimits},
-    storage::{StoreError, pause::Attempts},
+    storage::{
+        StoreError,
+        fault::{Class, Fault},
+        pause::Attempts,
+    },
 };
 
 /// One request: a script, and what it is given.
@@ -197,7 +201,9 @@ impl Pool {
         };
         match fault.class {
             Class::Unsent | Class::Busy | Class::Unsure | Class::Unsupported => self.forget(),
-            Class::Denied | Class::Full | Class::Corrupt | Class::Refused => self.give_back(connection),
+            Class::Contended | Class::Denied | Class::Full | Class::Corrupt | Class::Refused => {
+                self.give_back(connection);
+            }
         }
         Err(fault)
     }
@@ -218,7 +224,7 @@ impl Pool {
             }
         };
         match answer {
-            Answer::Refusal(said) => Err(Fault::of_refusal(said)),
+            Answer::Refusal(said) => Err(fault::of_refusal(said)),
             answer if has_written(&answer) && have < needed => {
                 let said = format!("{have} replicas have it, and {needed} must");
                 Err(Fault::new(Class::Unsure, said))
@@ -247,8 +253,8 @@ impl Pool {
         }
         match self.connect().await {
             Ok(Some(connection)) => Ok(connection),
-            Ok(None) => Err(Fault::of_connecting(self.gone())),
-            Err(error) => Err(Fault::of_connecting(error)),
+            Ok(None) => Err(fault::of_connecting(self.gone())),
+            Err(error) => Err(fault::of_connecting(error)),
         }
     }
 
