@@ -6,17 +6,20 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Registry, Result, row};
+use super::{Registry, Result, pages::Pages, row};
 use crate::{
     clock,
     oci::RepoName,
-    storage::{Expect, MAX_OPS, MAX_PAGE, Space, Version, keys, rows},
+    storage::{Expect, MAX_PAGE, Space, Version, keys, rows},
 };
 
 /// Who hasn't followed for so long doesn't know which counts have changed.
 pub const PULLED_KEPT: Duration = Duration::from_hours(24);
 /// Repositories that one row names: 128 KiB where each name is as long as it may be.
 const NAMED_TOGETHER: usize = 512;
+
+/// Rows that are taken away with each that is added, where they are old enough.
+const FORGOTTEN: usize = 16;
 
 /// Repositories whose counts a member wrote at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,26 +36,19 @@ impl Registry {
     /// # Errors
     /// The store's.
     pub async fn pulled_since(&self, from_ms: u64) -> Result<Vec<Pulled>> {
-        let (mut found, mut after) = (Vec::new(), keys::pulled_from(from_ms));
-        loop {
-            let (space, partition) = (Space::Manifests, keys::PULLED);
-            let page = self
-                .meta
-                .range(space, partition, "", Some(&after), MAX_PAGE)
-                .await?;
-            for entry in page.entries {
+        let pages = Pages::of(Space::Manifests, keys::PULLED, "", MAX_PAGE);
+        let (mut pages, mut found) = (pages.after(keys::pulled_from(from_ms)), Vec::new());
+        while let Some(entries) = pages.next(&*self.meta).await? {
+            for entry in entries {
                 let row: rows::Pulled = row::read(&entry.row)?;
                 let names = row.repositories.iter();
                 found.push(Pulled {
                     repositories: names.filter_map(|name| RepoName::parse(name).ok()).collect(),
-                    place: entry.sort.clone(),
+                    place: entry.sort,
                 });
-                after = entry.sort;
-            }
-            if !page.more {
-                return Ok(found);
             }
         }
+        Ok(found)
     }
 
     /// Says of which repositories counts were written, and takes away what was said too long ago.
@@ -77,7 +73,7 @@ impl Registry {
         let (space, partition) = (Space::Manifests, keys::PULLED);
         let oldest = self
             .meta
-            .range(space, partition, "", None, MAX_OPS)
+            .range(space, partition, "", None, FORGOTTEN)
             .await?
             .entries;
         let old = oldest.into_iter().filter(|entry| entry.sort < end);

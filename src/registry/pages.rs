@@ -26,6 +26,14 @@ impl<'a> Pages<'a> {
         }
     }
 
+    /// From what comes after this sort key on, which needn't be one of theirs.
+    pub(super) fn after(self, sort: String) -> Self {
+        Self {
+            after: Some(sort),
+            ..self
+        }
+    }
+
     /// Those that come next; `None` after the last.
     pub(super) async fn next(&mut self, meta: &dyn MetaStore) -> Result<Option<Vec<Entry>>> {
         if self.is_over {
